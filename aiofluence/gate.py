@@ -1,0 +1,209 @@
+"""The gate before the wire: how fast, how many at once, and who goes first. One clock: the event loop's.
+
+Rate by GCRA (one number instead of a bucket and a refill task), lanes served FIFO, a cap on requests in
+flight, and one pause for the whole session when the service says it is too much. It sends nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import attrs
+
+from .errors import ConfigError, NotSentError
+from .protocol import Lane
+
+
+@attrs.frozen
+class RateLimit:
+    """The session's own limit: in any window of W seconds at most `burst` + `per_second` x W requests go out.
+
+    The service documents no limit; 10 a second is an assumption. A 429 or 503 lowers the rate, success
+    raises it again, up to this.
+    """
+
+    per_second: float = 10.0
+    burst: int = 20
+
+    def __attrs_post_init__(self) -> None:
+        if not (0 < self.per_second < float("inf") and self.burst >= 1):
+            raise ConfigError("RateLimit needs per_second > 0 and burst >= 1")
+
+
+_SHARE_OF_THE_OLDEST: Final = 4
+"""Every n-th grant goes to whoever has waited longest, whatever the lane: urgent calls pass a backlog
+at once, and no backlog of urgent calls can starve the rest."""
+_EARLY: Final = 1e-9
+"""The loop may fire a timer early by its clock's resolution."""
+_CUT: Final = 0.5
+_FLOOR: Final = 0.02
+_RECOVERY: Final = 0.01
+"""After a refusal the rate is halved (never below 2 %), and each success gives back 1 % of the whole."""
+
+
+class Gate:
+    """Lets callers through one by one; each `acquire` that returns must be followed by one `release`."""
+
+    def __init__(self, rate: RateLimit, max_in_flight: int) -> None:
+        self._limit = rate
+        self._rate = rate.per_second
+        self._free = max_in_flight
+        self._lanes: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Lane)
+        self._waiting = 0
+        self._arrival = 0.0
+        """GCRA's theoretical arrival time: one number that is both bucket and refill."""
+        self._not_before = 0.0
+        self._last_cut = float("-inf")
+        self._turn = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that go out at present."""
+        return self._rate
+
+    @property
+    def waiting(self) -> int:
+        """How many callers stand before the gate."""
+        return self._waiting
+
+    async def acquire(self, lane: Lane) -> float:
+        """Wait for a turn; gives the loop time at which it came.
+
+        Raises:
+            NotSentError: the session is closed.
+        """
+        if self._closed:
+            raise _closed()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self._waiting and self._opens_at() <= now + _EARLY:
+            self._take(now)
+            return now
+        waiter = _Waiter(loop.create_future(), now)
+        self._lanes[lane].append(waiter)
+        self._waiting += 1
+        self._serve(loop)
+        try:
+            return await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.turn.cancelled():
+                self._waiting -= 1
+                self._sweep(lane)
+            elif waiter.turn.exception() is None:
+                # Granted in the tick in which the caller was cancelled: nothing was sent, all is given back.
+                self._arrival -= 1 / self._rate
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """A request has come back (or failed): its place in flight is free."""
+        self._free += 1
+        if self._waiting:
+            self._serve(asyncio.get_running_loop())
+
+    def succeeded(self) -> None:
+        """The service answered without complaint: the rate recovers a little."""
+        if self._rate < self._limit.per_second:
+            self._set_rate(min(self._limit.per_second, self._rate + self._limit.per_second * _RECOVERY))
+
+    def refused(self, sent_at: float, pause: float | None) -> None:
+        """The service said "too fast" (429 or 503) to a request granted at `sent_at`.
+
+        Nobody is let through for `pause` seconds. Refusals of requests that were already out at the last
+        cut are echoes of it: they may lengthen the pause, but cut the rate no further.
+        """
+        now = asyncio.get_running_loop().time()
+        if sent_at > self._last_cut:
+            self._last_cut = now
+            self._set_rate(max(self._limit.per_second * _FLOOR, self._rate * _CUT))
+        self._not_before = max(self._not_before, now + (pause or 0.0))
+        # No burst after a pause: the first goes when it ends, the others one interval apart.
+        self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
+
+    def close(self) -> None:
+        """Whoever waits, and whoever comes, gets NotSentError."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for lane in self._lanes:
+            for waiter in lane:
+                if not waiter.turn.done():
+                    self._waiting -= 1
+                    waiter.turn.set_exception(_closed())
+            lane.clear()
+
+    def _set_rate(self, rate: float) -> None:
+        """Change the rate; what was used of the burst stays used."""
+        now = asyncio.get_running_loop().time()
+        if self._arrival > now:
+            self._arrival = now + (self._arrival - now) * self._rate / rate
+        self._rate = rate
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, opens: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() == opens and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer = None if opens == float("inf") else loop.call_at(opens, self._on_timer, loop)
+
+    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._serve(loop)
+
+    def _opens_at(self) -> float:
+        """When the next may pass; infinite while too many are in flight."""
+        if self._free <= 0:
+            return float("inf")
+        return max(self._not_before, self._arrival - (self._limit.burst - 1) / self._rate)
+
+    def _take(self, now: float) -> None:
+        self._free -= 1
+        self._arrival = max(self._arrival, now) + 1 / self._rate
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let through whoever may pass now, and set the one timer for the next."""
+        now = loop.time()
+        while self._waiting:
+            opens = self._opens_at()
+            if opens > now + _EARLY:
+                self._set_timer(loop, opens)
+                return
+            waiter = self._next()
+            self._waiting -= 1
+            self._take(now)
+            waiter.turn.set_result(now)
+
+    def _next(self) -> _Waiter:
+        """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all."""
+        heads = []
+        for lane in self._lanes:
+            while lane and lane[0].turn.done():
+                lane.popleft()
+            if lane:
+                heads.append(lane)
+        self._turn += 1
+        if self._turn % _SHARE_OF_THE_OLDEST == 0:
+            return min(heads, key=lambda lane: lane[0].since).popleft()
+        return heads[0].popleft()
+
+    def _sweep(self, lane: Lane) -> None:
+        """Drop cancelled waiters once they are the larger part, so that a long pause cannot pile them up."""
+        queue = self._lanes[lane]
+        if len(queue) > 64 and len(queue) > 2 * self._waiting:
+            alive = [waiter for waiter in queue if not waiter.turn.done()]
+            queue.clear()
+            queue.extend(alive)
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    turn: asyncio.Future[float]
+    since: float
+
+
+def _closed() -> NotSentError:
+    return NotSentError("the session is closed", permanent=True)

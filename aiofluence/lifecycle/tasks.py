@@ -1,0 +1,89 @@
+"""Work that must outlive its caller: one task group, in a task of the session's own.
+
+A caller that is cancelled does not take this work with it, and work that fails takes neither its
+siblings nor the user's block with it: what it came to is in the future that `spawn` gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ..errors import NoReplyError, NotSentError
+
+T = TypeVar("T")
+
+
+class TaskHome:
+    """Owns the session's background tasks from `open` to `close`."""
+
+    def __init__(self) -> None:
+        self._group: asyncio.TaskGroup | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leave = asyncio.Event()
+
+    async def open(self) -> None:
+        """Start the task that holds the group; enter and leave may then be in different tasks."""
+        ready = asyncio.Event()
+        self._keeper = asyncio.create_task(self._keep(ready), name="aiofluence session")
+        await ready.wait()
+
+    async def _keep(self, ready: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            ready.set()
+            await self._leave.wait()
+            for task in tuple(self._tasks):
+                task.cancel()
+        self._group = None
+
+    async def close(self) -> None:
+        """Cancel what still runs, and wait until it is gone."""
+        self._leave.set()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
+
+        Await it through `asyncio.shield`, so that a cancelled caller does not cancel the future.
+
+        Raises:
+            NotSentError: the session is closed.
+        """
+        if self._group is None or self._leave.is_set():
+            work.close()
+            raise NotSentError("the session is not open", permanent=True)
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(_retrieve)
+        task = self._group.create_task(_contain(work, outcome))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return outcome
+
+
+async def _contain(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    """Run `work` and put what comes of it into `outcome`: an error in the group would end all of it."""
+    try:
+        result = await work
+    except asyncio.CancelledError:
+        # Only closing cancels it. Whoever still waits was not cancelled himself, so he gets a typed error.
+        if not outcome.done():
+            outcome.set_exception(NoReplyError("the session was closed meanwhile", phase="closed"))
+        raise
+    except BaseException as error:
+        if not outcome.done():
+            outcome.set_exception(error)
+        if not isinstance(error, Exception):
+            raise
+    else:
+        if not outcome.done():
+            outcome.set_result(result)
+
+
+def _retrieve(outcome: asyncio.Future[Any]) -> None:
+    """Nobody may be left to ask: that is no reason for asyncio to complain."""
+    if not outcome.cancelled():
+        outcome.exception()

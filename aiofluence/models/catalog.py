@@ -1,0 +1,250 @@
+"""What can be rented: plans, machine options, default images, and the flat Offer made of them.
+
+Answers of the service as frozen values; reading the wire is `convert`'s work, asking is `resources`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from .specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from .values import DeploymentType, Environment, Interface, Kind, Port, Size
+
+__all__ = [
+    "ContainerPlan",
+    "DefaultImage",
+    "GpuModel",
+    "MachineAvailability",
+    "MachineOption",
+    "MachinePlanGroup",
+    "Offer",
+    "Pricing",
+    "Supply",
+    "offers_from_containers",
+    "offers_from_machines",
+]
+
+
+@attrs.frozen
+class GpuModel:
+    """A GPU: vendor (`nvidia`), model (`h200`), memory per GPU, and how it is attached."""
+
+    vendor: str
+    model: str
+    vram: Size
+    interface: Interface | None = None
+
+
+@attrs.frozen
+class Supply:
+    """The resources of a plan or an instance: virtual CPUs, memory, storage, number of GPUs."""
+
+    vcpu: int
+    memory: Size
+    storage: Size
+    gpu_count: int
+
+
+@attrs.frozen
+class Pricing:
+    """What a plan costs.
+
+    Attributes:
+        hour: price of one hour, in `currency`.
+        upfront_hours: how many hours a deploy takes from the account at once.
+        currency: `USDC`.
+    """
+
+    hour: Decimal
+    upfront_hours: int = 3
+    currency: str = "USDC"
+
+    @property
+    def upfront(self) -> Decimal:
+        """What a deploy takes from the account at once: one hour is spent, the others stay reserved."""
+        return self.hour * self.upfront_hours
+
+
+@attrs.frozen
+class ContainerPlan:
+    """A container plan; `id` goes into a spec as `plan_id`, any of `locations` as `location`."""
+
+    id: str
+    name: str
+    supply: Supply
+    gpu_model: GpuModel
+    pricing: Pricing
+    locations: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class MachineOption:
+    """A VM or bare-metal machine at one provider and place; `id` goes into a spec as `plan_id`.
+
+    `os_options` are the only values that `os_image` may take, letter for letter.
+    """
+
+    id: str
+    location: str
+    provider: str
+    vcpu: int
+    memory: Size
+    storage: Size
+    deployment_type: DeploymentType
+    pricing: Pricing
+    nvlink: bool | None = None
+    os_options: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class MachineAvailability:
+    """The options for one number of GPUs."""
+
+    gpu_count: int
+    minimum_price: Decimal | None = None
+    options_available_total: int | None = None
+    providers_available_total: int | None = None
+    data_center_available_total: int | None = None
+    locations: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    options: tuple[MachineOption, ...] = ()
+
+
+@attrs.frozen
+class MachinePlanGroup:
+    """Everything there is with one GPU model, grouped by number of GPUs, as the wire groups it."""
+
+    gpu_model: GpuModel
+    minimum_price: Decimal | None = None
+    availability_by_number: tuple[MachineAvailability, ...] = ()
+
+
+@attrs.frozen
+class DefaultImage:
+    """A ready-made container image of the service."""
+
+    slug: str
+    name: str
+    image: str
+    description: str | None = None
+    expose: tuple[Port, ...] = ()
+    environment: Environment = attrs.field(factory=Environment)
+    startup_command: str | None = None
+    requires_ssh: bool | None = None
+
+    def to_spec(self, *, name: str, plan_id: str, **fields: Any) -> ContainerSpec:
+        """A ContainerSpec that deploys this image; `fields` replace what the image says.
+
+        An image with `requires_ssh` wants `ssh_key=` among the fields.
+
+        Raises:
+            TypeError: a field that ContainerSpec does not have.
+        """
+        of_image: dict[str, Any] = {
+            "image": self.image,
+            "expose": self.expose,
+            "environment": self.environment,
+            "startup_command": self.startup_command,
+        }
+        return ContainerSpec(name=name, plan_id=plan_id, **(of_image | fields))
+
+
+@attrs.frozen
+class Offer:
+    """One thing that can be deployed, of any kind, so that all of them compare.
+
+    Attributes:
+        kind: container, vm or baremetal.
+        plan_id: what a spec's `plan_id` wants.
+        name: the plan's slug, or one made of the machine's parts.
+        hourly: price of one hour, in `currency`.
+        upfront: what a deploy takes from the account at once (`upfront_hours` x `hourly`).
+        locations: two-letter countries; a container can be held to one, a machine has exactly one.
+        os_options: the values `os_image` may take (machines only).
+    """
+
+    kind: Kind
+    plan_id: str
+    name: str
+    gpu_model: GpuModel
+    gpu_count: int
+    vcpu: int
+    memory: Size
+    storage: Size
+    hourly: Decimal
+    upfront: Decimal
+    currency: str
+    locations: tuple[str, ...]
+    provider: str | None = None
+    nvlink: bool | None = None
+    os_options: tuple[str, ...] = ()
+
+    def to_spec(self, *, name: str, **fields: Any) -> Spec:
+        """The spec that deploys this offer. A machine gets the first of `os_options` unless told.
+
+        Raises:
+            TypeError: a field that the kind's spec does not have, or one missing
+                (`image` and `expose` for a container, `ssh_key` for a machine).
+        """
+        if self.kind is Kind.CONTAINER:
+            return ContainerSpec(name=name, plan_id=self.plan_id, **fields)
+        if "os_image" not in fields and self.os_options:
+            fields["os_image"] = self.os_options[0]
+        machine = VMSpec if self.kind is Kind.VM else BareMetalSpec
+        return machine(name=name, plan_id=self.plan_id, **fields)
+
+
+def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:
+    """Container plans as offers, in the order given."""
+    return [
+        Offer(
+            kind=Kind.CONTAINER,
+            plan_id=plan.id,
+            name=plan.name,
+            gpu_model=plan.gpu_model,
+            gpu_count=plan.supply.gpu_count,
+            vcpu=plan.supply.vcpu,
+            memory=plan.supply.memory,
+            storage=plan.supply.storage,
+            hourly=plan.pricing.hour,
+            upfront=plan.pricing.upfront,
+            currency=plan.pricing.currency,
+            locations=plan.locations,
+        )
+        for plan in plans
+    ]
+
+
+def offers_from_machines(kind: Kind, groups: Iterable[MachinePlanGroup]) -> list[Offer]:
+    """Every option of every group as an offer, in the order given."""
+    return [
+        Offer(
+            kind=kind,
+            plan_id=option.id,
+            name=_machine_name(group.gpu_model, number.gpu_count, option),
+            gpu_model=group.gpu_model,
+            gpu_count=number.gpu_count,
+            vcpu=option.vcpu,
+            memory=option.memory,
+            storage=option.storage,
+            hourly=option.pricing.hour,
+            upfront=option.pricing.upfront,
+            currency=option.pricing.currency,
+            locations=(option.location,),
+            provider=option.provider,
+            nvlink=option.nvlink,
+            os_options=option.os_options,
+        )
+        for group in groups
+        for number in group.availability_by_number
+        for option in number.options
+    ]
+
+
+def _machine_name(gpu: GpuModel, count: int, option: MachineOption) -> str:
+    interface = f"-{gpu.interface}".lower() if gpu.interface else ""
+    return f"{gpu.model}-{gpu.vram.gib:g}gi{interface}-{count}gpu-{option.vcpu}cpu-{option.provider}".lower()

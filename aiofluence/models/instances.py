@@ -1,0 +1,173 @@
+"""What is running: summaries (a row of a list), details (one instance), and the ref that names one.
+
+Answers of the service as frozen values. Only the detail has money, network and configuration.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import ClassVar, TypeAlias
+
+import attrs
+
+from .catalog import GpuModel, Supply
+from .values import ContainerStatus, Environment, Kind, Port, PortProtocol, Status
+
+__all__ = [
+    "Billing",
+    "Container",
+    "ContainerInfo",
+    "ContainerSummary",
+    "ForwardedPort",
+    "Instance",
+    "InstanceRef",
+    "Machine",
+    "MachineSummary",
+    "Network",
+    "Referable",
+    "Resources",
+    "Summary",
+]
+
+
+@attrs.frozen
+class InstanceRef:
+    """Names one instance: all it takes to ask for it or end it. Cheap to store, e.g. in a database."""
+
+    kind: Kind
+    id: str
+    name: str
+
+    @property
+    def ref(self) -> InstanceRef:
+        """Itself, so that a ref goes wherever an instance goes."""
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} ({self.id})"
+
+
+@attrs.frozen
+class Resources:
+    """What an instance has: supply and GPU."""
+
+    supply: Supply
+    gpu_model: GpuModel
+
+
+@attrs.frozen
+class Billing:
+    """What an instance costs, in USDC.
+
+    Attributes:
+        hourly_usage: price of one hour.
+        total_spendings: spent since it was deployed.
+        reserved_amount: taken from the account and not yet spent; refunded at termination.
+        next_billing_period: when the next hour is charged, UTC; None when nothing more is.
+    """
+
+    hourly_usage: Decimal
+    total_spendings: Decimal
+    reserved_amount: Decimal
+    next_billing_period: datetime | None = None
+
+
+@attrs.frozen
+class ForwardedPort:
+    """`port` inside the container is reached from outside on the network's domain at `external_port`."""
+
+    port: int
+    external_port: int
+    protocol: PortProtocol = PortProtocol.TCP
+
+
+@attrs.frozen
+class Network:
+    """How to reach an instance: `domain` may be None for a while even when active; `uri` is for 80/http."""
+
+    domain: str | None = None
+    forwarded_ports: tuple[ForwardedPort, ...] = ()
+    uri: str | None = None
+
+
+@attrs.frozen
+class ContainerInfo:
+    """A container's configuration; `environment` holds an SSH key as `SSH_PUBKEY`, credentials never show."""
+
+    image: str
+    expose: tuple[Port, ...] = ()
+    environment: Environment = attrs.field(factory=Environment)
+    startup_command: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class ContainerSummary:
+    """A container as a list shows it: no network, no money, no container status."""
+
+    kind: ClassVar[Kind] = Kind.CONTAINER
+
+    id: str
+    name: str
+    status: Status
+    resources: Resources
+    created_at: datetime
+    updated_at: datetime | None = None
+    domain: str | None = None
+    location: str | None = None
+
+    @property
+    def ref(self) -> InstanceRef:
+        """The ref that names this instance."""
+        return InstanceRef(self.kind, self.id, self.name)
+
+
+@attrs.frozen(kw_only=True)
+class Container(ContainerSummary):
+    """A container in full. `network` is None unless active."""
+
+    container_status: ContainerStatus | None = None
+    container_info: ContainerInfo
+    billing: Billing
+    network: Network | None = None
+
+
+@attrs.frozen(kw_only=True)
+class MachineSummary:
+    """A VM or bare-metal machine as a list shows it. `kind` is where we asked: the wire does not say."""
+
+    kind: Kind
+    id: str
+    name: str
+    status: Status
+    resources: Resources
+    created_at: datetime
+    updated_at: datetime | None = None
+    domain: str | None = None
+    location: str | None = None
+
+    @property
+    def ref(self) -> InstanceRef:
+        """The ref that names this instance."""
+        return InstanceRef(self.kind, self.id, self.name)
+
+
+@attrs.frozen(kw_only=True)
+class Machine(MachineSummary):
+    """A VM or bare-metal machine in full.
+
+    `ssh_connection` (`"ssh ubuntu@203.0.113.7"`) and `network` are None unless active.
+    """
+
+    availability: str | None = None
+    os_image: str | None = None
+    ssh_connection: str | None = None
+    ssh_key: str | None = attrs.field(default=None, repr=False)
+    billing: Billing
+    network: Network | None = None
+
+
+Summary: TypeAlias = ContainerSummary | MachineSummary
+Instance: TypeAlias = Container | Machine
+Referable: TypeAlias = InstanceRef | Summary
+"""Whatever a lifecycle call takes: a ref, or any instance object (details are summaries, too)."""

@@ -1,0 +1,239 @@
+"""What a user asks for: the specs of containers, VMs and bare-metal machines, and the rules they obey.
+
+A spec can always be built; `problems()` names everything in it that the service would refuse, and
+`convert.payload` refuses to send it. So a batch can be judged whole before its first instance costs money.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, TypeAlias, cast
+
+import attrs
+
+from .values import Environment, Kind, Port, PortLike, PortProtocol, ports_from
+
+__all__ = ["BareMetalSpec", "ContainerSpec", "RegistryCredentials", "Spec", "VMSpec", "unique_name"]
+
+SSH_VARIABLE: Final = "SSH_PUBKEY"
+"""The variable through which the service hands the SSH key to a container: reserved beside `ssh_key`."""
+
+_NAME_LENGTH: Final = 25
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+_REGISTRIES: Final = ("docker.io", "ghcr.io")
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix` with a random suffix of 40 bits, within the 25 characters that a name may have.
+
+    A longer prefix is cut. The name is the key by which a lost deploy is found again, so give each
+    instance its own.
+
+    Raises:
+        ValueError: the prefix has other characters than `a-z 0-9 -`, or starts with `-`.
+    """
+    suffix = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(8))
+    stem = prefix[: _NAME_LENGTH - len(suffix) - 1].rstrip("-")
+    if prefix and not _NAME.fullmatch(stem):
+        raise ValueError(f"a name is made of a-z, 0-9 and inner '-': {prefix!r}")
+    return f"{stem}-{suffix}" if stem else suffix
+
+
+@attrs.frozen
+class RegistryCredentials:
+    """Log-in to a private registry; `host` is `docker.io` or `ghcr.io`. The password is in no repr."""
+
+    host: str
+    username: str
+    password: str = attrs.field(repr=False)
+
+    def problems(self) -> Iterator[str]:
+        """What the service would refuse, one sentence each."""
+        if self.host not in _REGISTRIES:
+            yield f"credentials.host: {self.host!r} is not one of {', '.join(_REGISTRIES)}"
+        for field in ("username", "password"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or not value:
+                yield f"credentials.{field}: required"
+
+
+def _read_ports(written: Iterable[PortLike] | PortLike) -> tuple[Port, ...]:
+    """Each port as `Port`; what cannot be read stays as it came, for `problems()` to name it."""
+    given: object = written
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    ports: list[Any] = []
+    for item in cast(Iterable[PortLike], given) if several else [cast(PortLike, given)]:
+        try:
+            ports.extend(ports_from(item))
+        except ValueError:
+            ports.append(item)
+    return tuple(ports)
+
+
+def read_environment(written: Mapping[str, str]) -> Environment:
+    """The variables as `Environment`; what is no mapping stays as it came, for `problems()` to name it."""
+    given: object = written
+    return Environment(given) if isinstance(given, Mapping) else cast(Environment, given)
+
+
+def _upper(text: str | None) -> str | None:
+    return text.upper() if isinstance(text, str) else text
+
+
+@attrs.frozen(kw_only=True)
+class ContainerSpec:
+    """A container to deploy.
+
+    Attributes:
+        name: 1-25 characters of `a-z 0-9 -`; the key by which a lost deploy is found again.
+        plan_id: a `ContainerPlan.id` (or `Offer.plan_id`).
+        image: full reference of the image, lower case, at most 255 characters.
+        expose: 1-10 ports, as people write them: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
+        environment: at most 64 variables, names of `A-Z 0-9 _`; values are in no repr.
+        startup_command: replaces the image's entrypoint, at most 2048 characters.
+        credentials: for an image in a private registry.
+        location: two-letter country, one of the plan's; None leaves the choice to the service.
+        ssh_key: public key text; reaches the container as `SSH_PUBKEY`, which is then reserved.
+    """
+
+    kind: ClassVar[Kind] = Kind.CONTAINER
+
+    name: str
+    plan_id: str
+    image: str
+    expose: tuple[Port, ...] = attrs.field(converter=_read_ports)
+    environment: Environment = attrs.field(factory=Environment, converter=read_environment)
+    startup_command: str | None = attrs.field(default=None, repr=False)
+    credentials: RegistryCredentials | None = None
+    location: str | None = attrs.field(default=None, converter=_upper)
+    ssh_key: str | None = attrs.field(default=None, repr=False)
+
+    def problems(self) -> list[str]:
+        """Everything in this spec that the service would refuse, one sentence each."""
+        return [
+            *name_problems(self.name),
+            *_plan_problems(self.plan_id),
+            *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
+            *_expose_problems(self.expose),
+            *_location_problems(self.location),
+            *ssh_problems(self.ssh_key, self.environment),
+        ]
+
+
+@attrs.frozen(kw_only=True)
+class VMSpec:
+    """A virtual machine to deploy.
+
+    Attributes:
+        name: 1-25 characters of `a-z 0-9 -`; the key by which a lost deploy is found again.
+        plan_id: a `MachineOption.id` (or `Offer.plan_id`).
+        ssh_key: public key text, required; in no repr.
+        os_image: one of the option's `os_options`, letter for letter.
+    """
+
+    kind: ClassVar[Kind] = Kind.VM
+
+    name: str
+    plan_id: str
+    ssh_key: str = attrs.field(repr=False)
+    os_image: str
+
+    def problems(self) -> list[str]:
+        """Everything in this spec that the service would refuse, one sentence each."""
+        return [
+            *name_problems(self.name),
+            *_plan_problems(self.plan_id),
+            *(ssh_problems(self.ssh_key) if self.ssh_key else ["ssh_key: required for a machine"]),
+            *([] if _is_text(self.os_image) else ["os_image: required; one of the option's os_options"]),
+        ]
+
+
+@attrs.frozen(kw_only=True)
+class BareMetalSpec(VMSpec):
+    """A bare-metal machine to deploy; the fields are those of VMSpec."""
+
+    kind: ClassVar[Kind] = Kind.BAREMETAL
+
+
+Spec: TypeAlias = ContainerSpec | VMSpec | BareMetalSpec
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def name_problems(name: object) -> Iterator[str]:
+    if not isinstance(name, str) or not 1 <= len(name) <= _NAME_LENGTH or not _NAME.fullmatch(name):
+        yield f"name: {name!r} is not 1-25 characters of a-z, 0-9 and inner '-'"
+
+
+def _plan_problems(plan_id: object) -> Iterator[str]:
+    if not isinstance(plan_id, str) or not _ID.fullmatch(plan_id):
+        yield f"plan_id: {plan_id!r} is not the id of a plan"
+
+
+def _expose_problems(expose: tuple[object, ...]) -> Iterator[str]:
+    if not 1 <= len(expose) <= 10:
+        yield f"expose: {len(expose)} ports; a container exposes 1 to 10"
+    for index, port in enumerate(expose):
+        where = f"expose[{index}]"
+        if not isinstance(port, Port):
+            try:
+                ports_from(cast(PortLike, port))
+            except ValueError as error:
+                yield f"{where}: {error}"
+            continue
+        if not 1 <= port.number <= 65535:
+            yield f"{where}: port must be between 1 and 65535, not {port.number}"
+        if not port.protocol.known:
+            yield f"{where}: protocol {str(port.protocol)!r} is not tcp, udp or http"
+        if port.protocol is PortProtocol.HTTP and port.number != 80:
+            yield f"{where}: only port 80 supports http, not {port.number}"
+
+
+def _location_problems(location: object) -> Iterator[str]:
+    if location is not None and not (isinstance(location, str) and re.fullmatch(r"[A-Z]{2}", location)):
+        yield f"location: {location!r} is not a two-letter country code"
+
+
+def settings_problems(
+    image: object, environment: object, startup_command: object, credentials: object
+) -> Iterator[str]:
+    """The rules that a container's deploy and its update share."""
+    if not isinstance(image, str) or not image:
+        yield "image: required"
+    elif len(image) > 255 or image != image.lower():
+        yield f"image: {image[:80]!r} must be lower case and at most 255 characters"
+    if not isinstance(environment, Environment):
+        yield "environment: must be a dict of names and texts"
+    else:
+        if len(environment) > 64:
+            yield f"environment: {len(environment)} variables; at most 64 are allowed"
+        items: Iterable[tuple[object, object]] = environment.items()
+        for name, value in items:
+            if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+                yield f"environment: {name!r} is not a name of A-Z, 0-9 and _ that starts with a letter"
+            if not isinstance(value, str):
+                yield f"environment: the value of {name!r} is a {type(value).__name__}, not a text"
+    if not (startup_command is None or (isinstance(startup_command, str) and len(startup_command) <= 2048)):
+        yield "startup_command: must be a text of at most 2048 characters"
+    if isinstance(credentials, RegistryCredentials):
+        yield from credentials.problems()
+    elif credentials is not None:
+        yield "credentials: must be RegistryCredentials"
+
+
+def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
+    """The rules of an SSH key; never quotes it, for it may be the private one by mistake."""
+    if ssh_key is None:
+        return
+    if not isinstance(ssh_key, str) or not ssh_key.strip():
+        yield "ssh_key: must be the text of a public key"
+    elif "PRIVATE KEY" in ssh_key:
+        yield "ssh_key: this is a private key; send the public one (the file that ends in .pub)"
+    if isinstance(environment, Environment) and SSH_VARIABLE in environment:
+        yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"

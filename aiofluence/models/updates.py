@@ -1,0 +1,88 @@
+"""What a user changes: a container's new configuration. Machines can only be renamed.
+
+The service replaces the whole configuration, so an update holds all of it, not a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import attrs
+
+from .instances import Container
+from .specs import (
+    SSH_VARIABLE,
+    RegistryCredentials,
+    name_problems,
+    read_environment,
+    settings_problems,
+    ssh_problems,
+)
+from .values import Environment
+
+__all__ = ["ContainerUpdate"]
+
+
+@attrs.frozen(kw_only=True)
+class ContainerUpdate:
+    """A container's whole new configuration: what is left out is gone. Exposed ports cannot change.
+
+    Start from what is there with `from_container`. The fields are those of ContainerSpec.
+    """
+
+    name: str
+    image: str
+    environment: Environment = attrs.field(factory=Environment, converter=read_environment)
+    startup_command: str | None = attrs.field(default=None, repr=False)
+    credentials: RegistryCredentials | None = None
+    ssh_key: str | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def from_container(
+        cls,
+        container: Container,
+        *,
+        credentials: RegistryCredentials | None = None,
+        **changes: Any,
+    ) -> Self:
+        """The configuration `container` has now, with `changes` to any of the fields.
+
+        Two traps of the service are passed here. The detail shows the SSH key as the variable
+        `SSH_PUBKEY`, which must not be sent back beside `ssh_key`: it becomes `ssh_key` again. And the
+        detail never shows `credentials`: give them again for an image in a private registry, or the
+        container will lose them.
+
+        Raises:
+            TypeError: a change to a field that an update does not have.
+        """
+        info = container.container_info
+        now: dict[str, Any] = {
+            "name": container.name,
+            "image": info.image,
+            "environment": info.environment.without(SSH_VARIABLE),
+            "startup_command": info.startup_command,
+            "ssh_key": info.environment.get(SSH_VARIABLE),
+        }
+        return cls(credentials=credentials, **(now | changes))
+
+    def problems(self) -> list[str]:
+        """Everything in this update that the service would refuse, one sentence each."""
+        return [
+            *name_problems(self.name),
+            *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
+            *ssh_problems(self.ssh_key, self.environment),
+        ]
+
+    def is_shown_by(self, container: Container) -> bool:
+        """Whether `container` already has this configuration; `credentials` cannot be seen."""
+        info = container.container_info
+        expected: Mapping[str, str] = self.environment
+        if self.ssh_key is not None:
+            expected = {**self.environment, SSH_VARIABLE: self.ssh_key}
+        return (
+            container.name == self.name
+            and info.image == self.image
+            and info.environment == expected
+            and (info.startup_command or None) == (self.startup_command or None)
+        )

@@ -1,0 +1,261 @@
+"""The small values everything else is made of: kinds, statuses, sizes, ports.
+
+Values only: no wire format, no I/O. A value the service invents after this release is kept as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Final, Self, TypeAlias
+
+import attrs
+
+__all__ = [
+    "ContainerStatus",
+    "DeploymentType",
+    "Environment",
+    "EventType",
+    "Interface",
+    "Kind",
+    "Port",
+    "PortLike",
+    "PortProtocol",
+    "Size",
+    "Status",
+    "ports_from",
+]
+
+
+class OpenEnum(StrEnum):
+    """An enum that keeps a value it does not know, so that a newer service cannot break a running program.
+
+    Spelling differences in case are folded: one guide writes `SXM`, another `sxm`; both are one member.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        folded = value.casefold()
+        for member in cls:
+            if member.value.casefold() == folded:
+                return member
+        unknown = str.__new__(cls, value)
+        unknown._name_ = value
+        unknown._value_ = value
+        return unknown
+
+    @property
+    def known(self) -> bool:
+        """False when this release has never heard of the value."""
+        return self._name_ in type(self).__members__
+
+    __hash__ = str.__hash__
+
+
+class Kind(StrEnum):
+    """The three workload types. Closed: each has its own endpoints, so a fourth cannot simply appear."""
+
+    CONTAINER = "container"
+    VM = "vm"
+    BAREMETAL = "baremetal"
+
+
+class Status(OpenEnum):
+    """Where an instance stands: INITIALIZED, then ACTIVE or FAILED; ACTIVE, then ENDED.
+
+    A status that is not known counts as "not there yet".
+    """
+
+    INITIALIZED = "INITIALIZED"
+    ACTIVE = "ACTIVE"
+    FAILED = "FAILED"
+    ENDED = "ENDED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        # One guide of the service writes `Initiated` where the others write `INITIALIZED`.
+        if isinstance(value, str) and value.casefold() == "initiated":
+            return cls("INITIALIZED")
+        return super()._missing_(value)
+
+    @property
+    def final(self) -> bool:
+        """True for FAILED and ENDED: nothing follows, and nothing is billed any more."""
+        return self in (Status.FAILED, Status.ENDED)
+
+
+class ContainerStatus(OpenEnum):
+    """Whether the container's process has started (an ACTIVE instance may still be NOT_STARTED)."""
+
+    NOT_STARTED = "NOT_STARTED"
+    STARTED = "STARTED"
+
+
+class Interface(OpenEnum):
+    """How the GPU is attached."""
+
+    SXM = "SXM"
+    PCIE = "PCIE"
+
+
+class DeploymentType(OpenEnum):
+    """What a machine option is deployed as."""
+
+    VM = "VM"
+    BAREMETAL = "BAREMETAL"
+
+
+class EventType(OpenEnum):
+    """Kubernetes' two event types."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class PortProtocol(OpenEnum):
+    """Protocol of an exposed port; HTTP is served on port 80 alone."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    HTTP = "http"
+
+
+_UNITS: Final[Mapping[str, int]] = {
+    "": 1,
+    "b": 1,
+    **{unit: 1000**power for power, unit in enumerate(("k", "m", "g", "t"), 1)},
+    **{unit + "b": 1000**power for power, unit in enumerate(("k", "m", "g", "t"), 1)},
+    **{unit: 1024**power for power, unit in enumerate(("ki", "mi", "gi", "ti"), 1)},
+    **{unit + "b": 1024**power for power, unit in enumerate(("ki", "mi", "gi", "ti"), 1)},
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+@attrs.frozen(order=True)
+class Size:
+    """An amount of memory or storage, comparable with any other: `plan.gpu_model.vram >= Size.parse("80Gi")`.
+
+    Attributes:
+        bytes: the amount in bytes.
+    """
+
+    bytes: int
+
+    @classmethod
+    def of(cls, count: float, units: str) -> Self:
+        """`count` of `units` (`Gi`, `GB`, `Ti`, ... any case).
+
+        Raises:
+            ValueError: the unit is not known.
+        """
+        factor = _UNITS.get(units.strip().lower())
+        if factor is None:
+            raise ValueError(f"unknown unit of size {units!r}")
+        return cls(round(count * factor))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a size as people write it: `"141Gi"`, `"80 GB"`, `"0.5Ti"`.
+
+        Raises:
+            ValueError: it is not a number and a known unit.
+        """
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise ValueError(f"not a size: {text!r}")
+        return cls.of(float(match[1]), match[2])
+
+    @property
+    def gib(self) -> float:
+        """The amount in GiB (2**30 bytes)."""
+        return self.bytes / 2**30
+
+    @property
+    def gb(self) -> float:
+        """The amount in GB (10**9 bytes)."""
+        return self.bytes / 10**9
+
+    def __str__(self) -> str:
+        return f"{self.gib:g} GiB"
+
+
+@attrs.frozen(order=True)
+class Port:
+    """One port of a container.
+
+    Attributes:
+        number: 1 to 65535.
+        protocol: tcp, udp, or http (port 80 only).
+    """
+
+    number: int
+    protocol: PortProtocol = attrs.field(default=PortProtocol.TCP, converter=PortProtocol)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.protocol}"
+
+
+PortLike: TypeAlias = Port | int | str
+_PORT = re.compile(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?(?:\s*/\s*([A-Za-z]+))?\s*")
+_MAX_RANGE = 10
+"""A container exposes at most ten ports, so a longer range is a slip of the pen, not a wish."""
+
+
+def ports_from(written: PortLike) -> tuple[Port, ...]:
+    """Read a port as people write it: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
+
+    Raises:
+        ValueError: it cannot be read, or a range is empty or longer than ten ports.
+    """
+    if isinstance(written, Port):
+        return (written,)
+    if isinstance(written, int) and not isinstance(written, bool):
+        return (Port(written),)
+    match = _PORT.fullmatch(written) if isinstance(written, str) else None
+    if match is None:
+        raise ValueError(f"{written!r} is not a port; write 22, '80/http', '53/udp' or '5000-5005'")
+    first = int(match[1])
+    last = int(match[2] or first)
+    protocol = PortProtocol((match[3] or "tcp").lower())
+    if last < first:
+        raise ValueError(f"port range {written!r} runs backwards")
+    if last - first >= _MAX_RANGE:
+        raise ValueError(f"port range {written!r} has {last - first + 1} ports; at most 10 are allowed")
+    return tuple(Port(number, protocol) for number in range(first, last + 1))
+
+
+class Environment(Mapping[str, str]):
+    """A container's environment variables: an immutable dict whose repr shows names, never values.
+
+    It equals a plain dict with the same content.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"Environment({', '.join(f'{name}=***' for name in self._values)})"
+
+    def without(self, name: str) -> Environment:
+        """A copy that lacks `name`."""
+        return Environment({key: value for key, value in self._values.items() if key != name})

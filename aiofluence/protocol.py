@@ -1,0 +1,314 @@
+"""What goes over the wire, as plain data: Call, Request, Reply, the Wire seam, and decipher().
+
+Pure: nothing here waits, retries or opens a socket. `Transport` turns a Call into a Request,
+a `Wire` carries it, and `decipher` says what the Reply means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from enum import Enum, IntEnum
+from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+
+from .errors import (
+    AuthError,
+    ConfigError,
+    DecodeError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    NotActiveError,
+    NotFoundError,
+    PlanUnavailableError,
+    RateLimitedError,
+    RefusedError,
+    ReplyError,
+    ServerError,
+    UnsupportedImageError,
+    UpdateInProgressError,
+)
+
+Json: TypeAlias = Any
+"""A decoded JSON value; `convert.structure` checks its shape."""
+
+MiB: Final = 2**20
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def safe_id(id: object) -> str:
+    """`id` if it cannot change the path it is put into.
+
+    Raises:
+        ConfigError: it is not 1-64 characters of `A-Z a-z 0-9 _ -`.
+    """
+    if isinstance(id, str) and _ID.fullmatch(id):
+        return id
+    raise ConfigError(f"{id!r} is not the id of an instance")
+
+
+class Replay(Enum):
+    """Whether a call may be sent again when nobody knows what became of it."""
+
+    ALWAYS = "always"
+    """Reading changes nothing."""
+    LOOK = "look"
+    """Only after a look: a second PUT or DELETE is refused when the first one worked."""
+    NEVER = "never"
+    """A second POST is a second machine, and a second bill."""
+
+
+class Lane(IntEnum):
+    """Who goes first when calls queue; the gate sees to it that none starves."""
+
+    TERMINATE = 0
+    DEPLOY = 1
+    AWAITED = 2
+    POLL = 3
+    TAIL = 4
+
+
+@attrs.frozen
+class Call:
+    """One endpoint, or one call of it, as data. The body carries secrets and is in no repr."""
+
+    method: str
+    path: str
+    replay: Replay = Replay.NEVER
+    lane: Lane = Lane.AWAITED
+    max_body: int = 16 * MiB
+    query: Mapping[str, str] = attrs.field(factory=dict)
+    body: bytes = attrs.field(default=b"", repr=False)
+
+    def to(
+        self, id: str | None = None, *, body: bytes = b"", lane: Lane | None = None, **query: object
+    ) -> Call:
+        """This endpoint for one instance, body and query; query values that are None are left out.
+
+        Raises:
+            ConfigError: the id is not 1-64 characters of `A-Z a-z 0-9 _ -`, so it could change the path.
+        """
+        path = self.path
+        if id is not None:
+            path = path.replace("{id}", safe_id(id))
+        asked = {name: str(value) for name, value in query.items() if value is not None}
+        return Call(
+            self.method, path, self.replay, self.lane if lane is None else lane, self.max_body, asked, body
+        )
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@attrs.frozen
+class Timeout:
+    """How long one attempt may take, in seconds: to connect, and from start to the end of the reply."""
+
+    connect: float = 10.0
+    total: float = 60.0
+
+
+@attrs.frozen
+class Request:
+    """One HTTP request to one origin; `path` starts with `/gpu` and is safe to send as it is.
+
+    Headers carry the API key and bodies carry secrets, so neither is in the repr.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    body: bytes = attrs.field(default=b"", repr=False)
+    timeout: Timeout = Timeout()
+    max_body: int = 16 * MiB
+
+
+@attrs.frozen
+class Reply:
+    """One HTTP answer, body read to its end.
+
+    Header names are looked up as the standards write them (`Retry-After`, `Date`).
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    body: bytes = attrs.field(default=b"", repr=False)
+
+
+class Wire(Protocol):
+    """Carries one request, once. The aiohttp wire and the simulator's are the two there are."""
+
+    async def send(self, request: Request) -> Reply:
+        """Send `request` exactly once and return the answer, whatever its status.
+
+        Raises:
+            NotSentError: it certainly never left.
+            NoReplyError: it may have arrived; no usable answer came back in time.
+            DecodeError: a 2xx answer is larger than `request.max_body` bytes.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close for good; requests still waiting fail with one of the errors above."""
+        ...
+
+
+def decipher(call: Call, reply: Reply) -> Json:
+    """What `reply` means: the decoded body of a 2xx (None where the call has none), or the error, raised.
+
+    Raises:
+        ReplyError: any other status, as the subclass that says what it means.
+        DecodeError: a 2xx whose body is not JSON.
+    """
+    if 200 <= reply.status < 300:
+        # PUT and DELETE answer 204: what a proxy may have put into the body is nobody's business.
+        return decode(call, reply.body) if call.method in ("GET", "POST") else None
+    raise _refusal(call, reply)
+
+
+def decode(call: Call, body: bytes) -> Json:
+    """The JSON value in `body`.
+
+    Raises:
+        DecodeError: it is not JSON: empty, HTML, NaN, bad UTF-8, or nested beyond reason.
+    """
+    try:
+        return _DECODER.decode(body.decode())
+    except UnicodeDecodeError:
+        problem = "not UTF-8"
+    except RecursionError:
+        problem = "nested too deeply"
+    except ValueError:
+        problem = "empty" if not body.strip() else "not JSON"
+    # Raised out here, because the errors above hold the whole body, and bodies hold secrets.
+    raise DecodeError(f"the body ({len(body)} bytes) is {problem}", call=str(call))
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+_BUSINESS: Final[tuple[tuple[re.Pattern[str], type[ReplyError]], ...]] = tuple(
+    (re.compile(pattern, re.IGNORECASE), error)
+    for pattern, error in (
+        (r"insufficient (balance|funds)|not enough (balance|funds)", InsufficientBalanceError),
+        (r"\b(os[ _-]?image|operating system)\b|\bunsupported image", UnsupportedImageError),
+        (r"update .*(in progress|being applied|pending)|already (being )?updat", UpdateInProgressError),
+        (r"\b(not|only|isn't|must be) (an? )?active\b|only \W?active", NotActiveError),
+        (r"\bplan\b.*(unavailable|no longer|not (available|found)|sold out|not exist)", PlanUnavailableError),
+        (r"\bapi[ _-]?key\b", AuthError),
+    )
+)
+"""A 400 says only in prose what it is about. First match wins; no match stays RefusedError."""
+
+_BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
+    401: AuthError,
+    403: AuthError,
+    404: NotFoundError,
+    422: InvalidRequestError,
+    429: RateLimitedError,
+}
+
+
+def _refusal(call: Call, reply: Reply) -> ReplyError:
+    said = _parsed(reply.body)
+    detail = _detail(reply, said)
+    kind: type[ReplyError]
+    if reply.status == 400:
+        kind = next((error for pattern, error in _BUSINESS if pattern.search(detail)), RefusedError)
+    elif reply.status >= 500:
+        kind = ServerError
+    else:
+        kind = _BY_STATUS.get(reply.status, ReplyError)
+    error = kind(detail, status=reply.status, call=str(call))
+    if isinstance(error, RateLimitedError | ServerError):
+        error.retry_after = retry_after(reply)
+    elif isinstance(error, InvalidRequestError):
+        error.problems = tuple(_problems(said))
+    elif isinstance(error, UnsupportedImageError):
+        error.options = _options(detail)
+    return error
+
+
+def _parsed(body: bytes) -> Json:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+_DETAIL_LENGTH: Final = 2000
+
+
+def _detail(reply: Reply, said: Json) -> str:
+    """The service's own words, else the title of an HTML page, else nothing but the status."""
+    if 300 <= reply.status < 400:
+        # Scheme and host only: the rest of a redirect's target is no part of a message.
+        target = urlsplit(reply.headers.get("Location", ""))
+        host = f" to {target.scheme or 'the same'}://{target.hostname}" if target.hostname else ""
+        return f"redirected{host}, which is never followed; check base_url"
+    if isinstance(said, dict):
+        for field in ("detail", "error", "message"):
+            if isinstance(said.get(field), str) and said[field]:
+                return str(said[field])[:_DETAIL_LENGTH]
+        problems = _problems(said)
+        if problems:
+            return "; ".join(problems)[:_DETAIL_LENGTH]
+    title = re.search(rb"<title[^>]*>\s*([^<]{1,200}?)\s*</title>", reply.body[:4096], re.IGNORECASE)
+    if title:
+        return title[1].decode(errors="replace")
+    return "no explanation given"
+
+
+def _problems(said: Json) -> list[str]:
+    """One sentence per field of a 422. Its `input` is left out: it echoes what was sent, secrets too."""
+    items = said.get("detail") if isinstance(said, dict) else None
+    if not isinstance(items, list):
+        return []
+    fields = (item for item in items if isinstance(item, dict))
+    return [f"{_where(field.get('loc'))}{field.get('msg', 'invalid')}" for field in fields]
+
+
+def _where(loc: Json) -> str:
+    if not isinstance(loc, list):
+        return ""
+    parts = loc[1:] if loc[:1] == ["body"] else loc
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+    return f"{path}: " if path else ""
+
+
+def _options(detail: str) -> tuple[str, ...]:
+    """The valid images that the text lists behind its last colon, quoted or bare."""
+    listed = detail.rpartition(": ")[2]
+    quoted = re.findall(r"['\"]([^'\"]+)['\"]", listed)
+    bare = [part.strip(" []().'\"") for part in listed.split(",")]
+    return tuple(quoted or [part for part in bare if part and part != detail])
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds that `Retry-After` asks for, None when it is absent or makes no sense.
+
+    An HTTP date is taken relative to the reply's own `Date`, so that no clock here has to be right.
+    """
+    text = reply.headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            date, now = parsedate_to_datetime(text), parsedate_to_datetime(reply.headers.get("Date", ""))
+            seconds = (date - now).total_seconds()
+        except (ValueError, TypeError):
+            return None
+        return max(0.0, seconds)
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

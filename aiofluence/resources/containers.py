@@ -1,0 +1,82 @@
+"""Containers: the shared verbs, and update, logs and events, which only containers have."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Final
+
+from ..convert import payload, structure
+from ..errors import ConfigError
+from ..models.instances import Container, ContainerSummary
+from ..models.output import Event, LogLine
+from ..models.specs import ContainerSpec
+from ..models.updates import ContainerUpdate
+from ..models.values import Kind
+from ..protocol import Call, Json, Lane, MiB, Replay
+from .instances import InstanceCalls, Instances
+
+CALLS: Final = InstanceCalls.under("/gpu/instances/")
+LOGS: Final = Call("GET", "/gpu/instances/{id}/logs", replay=Replay.ALWAYS, max_body=64 * MiB)
+EVENTS: Final = Call("GET", "/gpu/instances/{id}/events", replay=Replay.ALWAYS)
+
+
+class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
+    """The account's containers."""
+
+    kind = Kind.CONTAINER
+    calls = CALLS
+
+    async def update(self, id: str, update: ContainerUpdate) -> None:
+        """Replace the container's whole configuration; accepted now, applied a little later.
+
+        `session.update_and_wait` waits until it is. What `update` leaves out is gone, so start from
+        `ContainerUpdate.from_container`.
+
+        Raises:
+            SpecError: the service would refuse the update; nothing was sent.
+            UpdateInProgressError: an earlier update is still being applied.
+            NotActiveError: the container is not ACTIVE.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+
+        async def shown() -> bool:
+            return update.is_shown_by(await self.look_at(id))
+
+        await self._settle(self.calls.put.to(id, body=payload(update)), shown)
+
+    async def logs(
+        self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
+    ) -> builtins.list[LogLine]:
+        """The last `last` lines the container wrote, oldest first; without `last`, all that are kept.
+
+        Raises:
+            ConfigError: `last` is below 1, or `id` is not an id.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+        return [LogLine.parse(raw) for raw in await self._lines(LOGS.to(id, lane=lane, last=_checked(last)))]
+
+    async def events(
+        self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
+    ) -> builtins.list[Event]:
+        """The last `last` events of the cluster about the container, ordered by object, not by time.
+
+        Raises:
+            ConfigError: `last` is below 1, or `id` is not an id.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+        return [Event.parse(raw) for raw in await self._lines(EVENTS.to(id, lane=lane, last=_checked(last)))]
+
+    async def _lines(self, call: Call) -> builtins.list[str]:
+        return structure(call, await self._transport.call(call), builtins.list[str])
+
+    def _detail(self, call: Call, value: Json) -> Container:
+        return structure(call, value, Container)
+
+    def _summaries(self, call: Call, value: Json) -> builtins.list[ContainerSummary]:
+        return structure(call, value, builtins.list[ContainerSummary])
+
+
+def _checked(last: int | None) -> int | None:
+    if last is not None and last < 1:
+        raise ConfigError(f"last must be at least 1, not {last}")
+    return last

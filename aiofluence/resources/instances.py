@@ -1,0 +1,196 @@
+"""The verbs that all three kinds share: deploy, list, get, terminate.
+
+A PUT or DELETE whose outcome is unclear is settled by looking, never by sending it blindly again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import attrs
+
+from ..convert import payload, structure
+from ..errors import (
+    ConfigError,
+    FluenceError,
+    NoReplyError,
+    NotActiveError,
+    NotFoundError,
+    ServerError,
+    UpdateInProgressError,
+)
+from ..models.instances import Instance, InstanceRef, Summary
+from ..models.specs import Spec
+from ..models.values import Kind
+from ..protocol import Call, Json, Lane, Replay, safe_id
+from ..transport import Transport
+
+SpecT = TypeVar("SpecT", bound=Spec)
+SummaryT = TypeVar("SummaryT", bound=Summary)
+DetailT = TypeVar("DetailT", bound=Instance)
+
+
+@attrs.frozen
+class InstanceCalls:
+    """The endpoints that every kind has, as data."""
+
+    deploy: Call
+    list: Call
+    get: Call
+    put: Call
+    terminate: Call
+
+    @classmethod
+    def under(cls, path: str) -> InstanceCalls:
+        """The calls below `path`, which is written as in the contract: containers have a trailing slash."""
+        one = f"{path.rstrip('/')}/{{id}}"
+        return cls(
+            deploy=Call("POST", path, replay=Replay.NEVER, lane=Lane.DEPLOY),
+            list=Call("GET", path, replay=Replay.ALWAYS),
+            get=Call("GET", one, replay=Replay.ALWAYS),
+            put=Call("PUT", one, replay=Replay.LOOK),
+            terminate=Call("DELETE", one, replay=Replay.LOOK, lane=Lane.TERMINATE),
+        )
+
+
+class ExactlyOnce(Protocol):
+    """Deploys through a resource so that no fault makes two instances: `lifecycle.deploy`."""
+
+    async def __call__(self, resource: Instances[Any, Any, Any], spec: Any) -> InstanceRef: ...
+
+
+@attrs.frozen
+class _Deployed:
+    instance_id: str
+
+
+class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
+    """The instances of one kind."""
+
+    kind: Kind
+    calls: InstanceCalls
+
+    def __init__(self, transport: Transport, exactly_once: ExactlyOnce) -> None:
+        self._transport = transport
+        self._exactly_once: Final = exactly_once
+
+    async def deploy(self, spec: SpecT) -> InstanceRef:
+        """Deploy one instance, exactly once, and return as soon as it has an id; it is not ACTIVE yet.
+
+        From here on it costs money. Cancelled before the id is known, the session ends the instance.
+
+        Raises:
+            SpecError: the service would refuse the spec; nothing was sent.
+            RefusedError: the service did refuse it (balance, plan, image).
+            NotSentError: the request never left, in all attempts.
+            UncertainDeployError: whether it was deployed could not be found out.
+            FluenceError: any other refusal, as in `aiofluence.errors`.
+        """
+        self._check_kind(spec)
+        return await self._exactly_once(self, spec)
+
+    async def post(self, spec: SpecT) -> InstanceRef:
+        """The bare endpoint: one POST, without the protocol that makes `deploy` safe.
+
+        Raises:
+            SpecError: the service would refuse the spec; nothing was sent.
+            NoReplyError: no answer, so the instance may exist, and bill.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+        self._check_kind(spec)
+        call = self.calls.deploy.to(body=payload(spec))
+        reply = structure(call, await self._transport.call(call), _Deployed)
+        return InstanceRef(self.kind, safe_id(reply.instance_id), spec.name)
+
+    async def list(self) -> builtins.list[SummaryT]:
+        """Every instance of this kind the account ever had, ended and failed ones included.
+
+        Raises:
+            FluenceError: as in `aiofluence.errors`.
+        """
+        return await self.look_at_all()
+
+    async def get(self, id: str) -> DetailT:
+        """One instance in full.
+
+        Raises:
+            NotFoundError: the account has no such instance.
+            ConfigError: `id` is not an id.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+        return await self.look_at(id)
+
+    async def terminate(self, id: str) -> None:
+        """End an ACTIVE instance; the service refunds what is reserved.
+
+        Raises:
+            NotActiveError: it is not ACTIVE (yet, or any more).
+            NotFoundError: the account has no such instance.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+
+        async def gone() -> bool:
+            try:
+                return (await self.look_at(id)).status.final
+            except NotFoundError:
+                return True
+
+        await self._settle(self.calls.terminate.to(id), gone)
+
+    async def look_at(self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None) -> DetailT:
+        """`get`, on a lane of the gate and until a loop time of the caller's choice.
+
+        Raises:
+            FluenceError: as `get`.
+        """
+        call = self.calls.get.to(id, lane=lane)
+        return self._detail(call, await self._transport.call(call, deadline=deadline))
+
+    async def look_at_all(
+        self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
+    ) -> builtins.list[SummaryT]:
+        """`list`, on a lane of the gate and until a loop time of the caller's choice.
+
+        Raises:
+            FluenceError: as `list`.
+        """
+        call = self.calls.list.to(lane=lane)
+        return self._summaries(call, await self._transport.call(call, deadline=deadline))
+
+    @abstractmethod
+    def _detail(self, call: Call, value: Json) -> DetailT: ...
+
+    @abstractmethod
+    def _summaries(self, call: Call, value: Json) -> builtins.list[SummaryT]: ...
+
+    def _check_kind(self, spec: SpecT) -> None:
+        if spec.kind is not self.kind:
+            raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
+
+    async def _settle(self, call: Call, done: Callable[[], Awaitable[bool]]) -> None:
+        """Make a PUT or DELETE; when its outcome is unclear, look whether it is `done` before sending again.
+
+        Sending it blindly again would turn a change that was applied into a 400 for the caller.
+        """
+        unclear: FluenceError | None = None
+        retry = self._transport.retry
+        for wait in islice(retry.waits(), retry.attempts):
+            try:
+                await self._transport.call(call)
+                return
+            except (NoReplyError, ServerError) as error:
+                unclear = error
+            except (NotActiveError, UpdateInProgressError):
+                # Refused for what our own, unanswered attempt may have done; otherwise it is an answer.
+                if unclear is None:
+                    raise
+            if await done():
+                return
+            await asyncio.sleep(wait)
+        assert unclear is not None
+        raise unclear

@@ -1,0 +1,86 @@
+"""May a failed call be tried again, and after how long? Pure policy; `Transport` does the waiting.
+
+One layer of retries for the whole library. Of the backoff library only the generators are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import backoff
+
+from .errors import FluenceError, NoReplyError, NotSentError, RateLimitedError, ServerError
+from .protocol import Call, Replay
+
+_PASSING_STATUSES = frozenset({500, 502, 503, 504})
+
+
+@attrs.frozen
+class Retry:
+    """How often a call is tried, and how long it waits in between.
+
+    Attributes:
+        attempts: tries in all, the first included.
+        max_refusals: tries that may be refused at the door (429, 503); they do not count as attempts.
+        base: seconds; the wait before try n+1 is drawn from 0 to `base` x 2^n ("full jitter").
+        max_wait: seconds; no drawn wait is longer. A server's `Retry-After` may be.
+        max_retry_after: seconds; a longer `Retry-After` is raised at once instead of waited for.
+    """
+
+    attempts: int = 5
+    max_refusals: int = 25
+    base: float = 0.5
+    max_wait: float = 10.0
+    max_retry_after: float = 120.0
+
+    def waits(self) -> Iterator[float]:
+        """Seconds to wait before the second try, the third, and so on."""
+        steps = backoff.expo(base=2, factor=self.base, max_value=self.max_wait)
+        for step in steps:
+            if step is not None:  # the first value only primes the generator
+                yield backoff.full_jitter(step)
+
+
+def may_repeat(call: Call, error: FluenceError) -> bool:
+    """Whether sending `call` again, just so, can neither do harm nor be in vain.
+
+    What certainly never left may always go again. After any other failure only a call that changes nothing
+    may; a PUT or DELETE may when it was refused at the door (429), and a POST not even then, for its
+    sender wants to look first.
+    """
+    if isinstance(error, NotSentError):
+        return not error.permanent
+    if call.replay is Replay.ALWAYS:
+        return isinstance(error, NoReplyError | RateLimitedError) or (
+            isinstance(error, ServerError) and error.status in _PASSING_STATUSES
+        )
+    return call.replay is Replay.LOOK and isinstance(error, RateLimitedError)
+
+
+def is_refusal(error: FluenceError) -> bool:
+    """Whether the service only said "too fast": 429, or 503, which is what nginx's limit_req answers."""
+    return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.status == 503)
+
+
+class RetryBudget:
+    """Keeps retries a small share of all calls, so that a struggling service is not pushed over.
+
+    Every call earns a fraction of a retry, every retry spends one; a reserve allows for quiet times.
+    """
+
+    def __init__(self, *, share: float = 0.2, reserve: float = 20.0) -> None:
+        self._share = share
+        self._reserve = reserve
+        self._left = reserve
+
+    def earn(self) -> None:
+        """A call begins."""
+        self._left = min(self._reserve, self._left + self._share)
+
+    def spend(self) -> bool:
+        """Take one retry; False when none is left."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

@@ -1,0 +1,311 @@
+"""The session: everything a program needs, around one connection pool and one rate limit.
+
+Composes the floors below and owns their tasks and lifetimes; the work itself is done there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self, overload
+
+from .errors import ConfigError
+from .gate import Gate, RateLimit
+from .lifecycle.custody import Custodian
+from .lifecycle.deploy import Deployer, DeployPolicy
+from .lifecycle.launch import Launcher, OnFailure
+from .lifecycle.tasks import TaskHome
+from .lifecycle.wait import Until, Waiter, deadline_in
+from .lifecycle.watch import Poll, Watch
+from .models.instances import (
+    Container,
+    ContainerSummary,
+    Instance,
+    InstanceRef,
+    Machine,
+    MachineSummary,
+    Referable,
+)
+from .models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from .models.updates import ContainerUpdate
+from .models.values import Kind
+from .protocol import Timeout, Wire
+from .resources.catalog import Images, Plans
+from .resources.containers import Containers
+from .resources.instances import Instances
+from .resources.machines import Machines
+from .retry import Retry
+from .settings import find_api_key, find_origin
+from .transport import Transport
+from .wire import AiohttpWire, TraceConfig
+
+
+class Session:
+    """An account at the Fluence GPU Cloud. Use it as `async with Session() as fluence:`.
+
+    One session per program and key: its calls share one connection pool and one rate limit, and it is the
+    custodian of every instance whose caller was cancelled.
+
+    Attributes:
+        plans: what can be rented.
+        images: the service's ready-made container images.
+        containers: container endpoints.
+        vms: VM endpoints.
+        baremetal: bare-metal endpoints.
+
+    Args:
+        api_key: else the variable `FLUENCE_API_KEY`, else the file that `FLUENCE_API_KEY_FILE` names.
+        base_url: else `FLUENCE_BASE_URL`, else `https://api.fluence.dev`; with or without `/gpu` at the end.
+        rate: how fast this session may send.
+        max_in_flight: how many requests may be under way at once.
+        timeout: for one attempt of one request: a `Timeout`, or seconds in all.
+        retry: how often a call is tried.
+        poll: how often a wait looks.
+        deploy: how a deploy whose outcome is unclear is cleared up.
+        close_timeout: seconds that leaving the session may take to see abandoned instances gone.
+        wire: what carries requests instead of aiohttp, such as the simulator's in-process wire.
+        trace_configs: aiohttp's, passed through untouched.
+        allow_insecure: let a plain-http `base_url` have the key although it is not this machine.
+        trust_env: let aiohttp read proxies from the environment.
+
+    Raises:
+        ConfigError: no key, or an argument that makes no sense.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        rate: RateLimit | None = None,
+        max_in_flight: int = 32,
+        timeout: Timeout | float | None = None,
+        retry: Retry | None = None,
+        poll: Poll | None = None,
+        deploy: DeployPolicy | None = None,
+        close_timeout: float = 300.0,
+        wire: Wire | None = None,
+        trace_configs: Sequence[TraceConfig] = (),
+        allow_insecure: bool = False,
+        trust_env: bool = False,
+    ) -> None:
+        if max_in_flight < 1 or not close_timeout >= 0:
+            raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
+        headers = _headers(api_key)
+        del api_key  # from here on it exists in the headers alone, which no repr shows
+        origin = find_origin(base_url, allow_insecure=allow_insecure)
+        retry = retry or Retry()
+        self._close_timeout = close_timeout
+        self._state = "new"
+        self._origin = origin
+        self._wire: Wire = wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env)
+        self._gate = Gate(rate or RateLimit(), max_in_flight)
+        transport = Transport(self._wire, self._gate, headers, _timeout(timeout), retry)
+
+        # The instances' resources need the deployer, which needs the waits, which need the resources.
+        resources: dict[Kind, Instances[Any, Any, Any]] = {}
+        self._home = TaskHome()
+        self._waiter = Waiter(Watch(resources, poll or Poll()))
+        self._custodian = Custodian(self._home, self._waiter)
+        deployer = Deployer(self._home, self._custodian, transport.clock, deploy or DeployPolicy(), retry)
+        self._launcher = Launcher(resources, deployer, self._waiter, self._custodian)
+
+        self.plans: Plans = Plans(transport)
+        self.images: Images = Images(transport)
+        self.containers: Containers = Containers(transport, deployer)
+        self.vms: Machines[VMSpec] = Machines(transport, deployer, Kind.VM)
+        self.baremetal: Machines[BareMetalSpec] = Machines(transport, deployer, Kind.BAREMETAL)
+        for resource in (self.containers, self.vms, self.baremetal):
+            resources[resource.kind] = resource
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            raise ConfigError("a session is entered once; make a new one")
+        self._state = "open"
+        await self._home.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until what was abandoned is gone, at most `close_timeout` seconds, then close.
+
+        Raises:
+            CustodyError: something may still be running, and billing.
+        """
+        try:
+            await self._custodian.drain(self._close_timeout)
+        finally:
+            self._state = "closed"
+            self._gate.close()
+            await self._home.close()
+            await self._wire.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Session {self._origin} {self._state}>"
+
+    @overload
+    async def deploy_and_wait(
+        self,
+        spec: ContainerSpec,
+        *,
+        until: Until = ...,
+        timeout: float | None = ...,
+        on_failure: OnFailure = ...,
+    ) -> Container: ...
+    @overload
+    async def deploy_and_wait(
+        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ..., on_failure: OnFailure = ...
+    ) -> Machine: ...
+    @overload
+    async def deploy_and_wait(
+        self, spec: Spec, *, until: Until = ..., timeout: float | None = ..., on_failure: OnFailure = ...
+    ) -> Instance: ...
+    async def deploy_and_wait(
+        self,
+        spec: Spec,
+        *,
+        until: Until = Until.ACTIVE,
+        timeout: float | None = 900,
+        on_failure: OnFailure = "terminate",
+    ) -> Instance:
+        """Deploy `spec` once and wait until the instance is as far as `until`; 2-3 minutes are usual.
+
+        Args:
+            spec: what to deploy.
+            until: how far it must have come.
+            timeout: seconds for all of it; None waits for ever.
+            on_failure: what becomes of the instance when the wait ends badly, by cancellation too.
+                `"terminate"`: the session ends it as soon as the service allows, if need be after this
+                call has raised. `"keep"`: it runs on, and costs; the error's `ref` names it.
+
+        Raises:
+            SpecError: the service would refuse the spec; nothing was sent.
+            RefusedError: the service did refuse it (balance, plan, image).
+            InstanceFailedError: provisioning failed; it is refunded. Has the events and last log lines.
+            InstanceEndedError: it has ended meanwhile.
+            WaitTimeoutError: `timeout` ran out.
+            UncertainDeployError: whether it was deployed could not be found out.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+        return await self._launcher.deploy_and_wait(spec, until, deadline_in(timeout), on_failure)
+
+    @overload
+    async def wait(
+        self, instance: ContainerSummary, *, until: Until = ..., timeout: float | None = ...
+    ) -> Container: ...
+    @overload
+    async def wait(
+        self, instance: MachineSummary, *, until: Until = ..., timeout: float | None = ...
+    ) -> Machine: ...
+    @overload
+    async def wait(
+        self, instance: Referable, *, until: Until = ..., timeout: float | None = ...
+    ) -> Instance: ...
+    async def wait(
+        self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+    ) -> Instance:
+        """Wait until the instance is as far as `until`, and give it in full. Ends nothing.
+
+        Args:
+            instance: a ref, or any instance object.
+            until: how far it must have come.
+            timeout: seconds; None waits for ever. There is one last look when it runs out.
+
+        Raises:
+            InstanceFailedError: provisioning failed. Has the container's events and last log lines.
+            InstanceEndedError: it has ended, or the service no longer knows it.
+            WaitTimeoutError: `timeout` ran out.
+            AuthError: the key is not, or no longer, good.
+        """
+        return await self._waiter.wait(instance.ref, until, deadline_in(timeout))
+
+    async def update_and_wait(
+        self,
+        container: InstanceRef | ContainerSummary,
+        update: ContainerUpdate,
+        *,
+        timeout: float | None = 900,
+    ) -> Container:
+        """Update a container and wait until its detail shows the new configuration and it has started.
+
+        Args:
+            container: a ref, or a container.
+            update: all of the new configuration; start from `ContainerUpdate.from_container`.
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            ConfigError: this is no container.
+            SpecError: the service would refuse the update; nothing was sent.
+            UpdateInProgressError: an earlier update is still being applied.
+            InstanceFailedError: it failed. Has the events and last log lines.
+            InstanceEndedError: it has ended.
+            WaitTimeoutError: `timeout` ran out; the update may still be applied.
+            FluenceError: any other failure, as in `aiofluence.errors`.
+        """
+        if container.kind is not Kind.CONTAINER:
+            raise ConfigError(f"only containers can be updated, and this is a {container.kind}")
+        return await self._waiter.update(container.ref, update, deadline_in(timeout))
+
+    async def terminate_and_wait(
+        self, instance: Referable, *, timeout: float | None = 900
+    ) -> Instance | None:
+        """See the instance gone, whatever its status is now: one that is not ACTIVE yet is waited for.
+
+        Gives the last look at it; None when the service does not know it.
+
+        Args:
+            instance: a ref, or any instance object.
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            WaitTimeoutError: `timeout` ran out; it may still be billing.
+            AuthError: the key is not, or no longer, good.
+        """
+        return await self._waiter.end(instance.ref, deadline_in(timeout))
+
+    @overload
+    def running(
+        self, spec: ContainerSpec, *, until: Until = ..., timeout: float | None = ...
+    ) -> AbstractAsyncContextManager[Container]: ...
+    @overload
+    def running(
+        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ...
+    ) -> AbstractAsyncContextManager[Machine]: ...
+    @overload
+    def running(
+        self, spec: Spec, *, until: Until = ..., timeout: float | None = ...
+    ) -> AbstractAsyncContextManager[Instance]: ...
+    def running(
+        self, spec: Spec, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+    ) -> AbstractAsyncContextManager[Any]:
+        """The instance inside the block, gone behind it, however the block ends.
+
+        `async with fluence.running(spec) as container: ...`
+
+        Args:
+            spec: what to deploy.
+            until: how far it must have come before the block begins.
+            timeout: seconds until then; None waits for ever.
+
+        Raises:
+            FluenceError: as `deploy_and_wait`, when the block is entered; `AuthError` when it is left.
+        """
+        return self._launcher.running(spec, until, timeout)
+
+
+def _timeout(given: Timeout | float | None) -> Timeout:
+    if isinstance(given, Timeout):
+        return given
+    return Timeout() if given is None else Timeout(total=given)
+
+
+def _headers(api_key: str | None) -> Mapping[str, str]:
+    return {
+        "X-API-KEY": find_api_key(api_key),
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": f"aiofluence/{version('aiofluence')}",
+    }

@@ -1,0 +1,86 @@
+"""Where the session's key and origin come from: arguments first, then the environment.
+
+Reads and checks; keeps nothing. No `.env` file is ever read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from .errors import ConfigError
+
+DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
+
+
+def find_api_key(given: str | None) -> str:
+    """The key: `given`, else `FLUENCE_API_KEY`, else the content of the file `FLUENCE_API_KEY_FILE` names.
+
+    Raises:
+        ConfigError: there is none, or it cannot be a header.
+    """
+    key, source = given, "api_key"
+    if key is None:
+        key, source = os.environ.get("FLUENCE_API_KEY"), "FLUENCE_API_KEY"
+    if key is None and (path := os.environ.get("FLUENCE_API_KEY_FILE")):
+        key, source = _read(path), "FLUENCE_API_KEY_FILE"
+    problem = ""
+    if not key or not key.strip():
+        problem = "no API key: give api_key=, or set FLUENCE_API_KEY or FLUENCE_API_KEY_FILE"
+    elif not all("!" <= letter <= "~" for letter in key.strip()):
+        problem = f"{source} holds blanks, line breaks or letters that no HTTP header can carry"
+    if problem:
+        del given, key  # so that no traceback with locals shows it
+        raise ConfigError(problem)
+    assert key is not None
+    return key.strip()
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(4096)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+    raise ConfigError(f"FLUENCE_API_KEY_FILE cannot be read: {reason}")
+
+
+def find_origin(given: str | None, *, allow_insecure: bool) -> str:
+    """Scheme, host and port of `given`, else of `FLUENCE_BASE_URL`, else the service's own.
+
+    `/gpu` at the end may be there or not. Only https is taken, unless the host is this machine.
+
+    Raises:
+        ConfigError: it is no such address.
+    """
+    url = given if given is not None else os.environ.get("FLUENCE_BASE_URL") or DEFAULT_ORIGIN
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ConfigError("base_url must look like https://host or https://host:port, with or without /gpu")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ConfigError("base_url must not hold a user, a password, a query or a fragment")
+    if parts.path.rstrip("/") not in ("", "/gpu"):
+        raise ConfigError(f"base_url may end in /gpu, not in {parts.path!r}")
+    if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts):
+        raise ConfigError(
+            "base_url is plain http, which would show the key to everybody on the way; "
+            "use https, or allow_insecure=True if you must"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,145 @@
+"""The one loop between a call and its answer: gate, wire, decipher, and perhaps again.
+
+Knows no endpoint and no HTTP library. Whether a call may be repeated stands on the call (`Replay`),
+when in `retry`; here is only the doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import attrs
+
+from .errors import Attempt, FluenceError, NotSentError, RateLimitedError, ServerError
+from .gate import Gate
+from .protocol import Call, Json, Lane, Reply, Request, Timeout, Wire, decipher, retry_after
+from .retry import Retry, RetryBudget, is_refusal, may_repeat
+
+log: Final = logging.getLogger("aiofluence")
+
+
+class ServerClock:
+    """What time it is at the service, from the `Date` of its last answer; no clock here has to be right."""
+
+    def __init__(self) -> None:
+        self._date: str | None = None
+        self._noted = 0.0
+
+    def note(self, date: str | None, now: float) -> None:
+        """An answer came at loop time `now`."""
+        if date is not None:
+            self._date, self._noted = date, now
+
+    def at(self, moment: float) -> datetime | None:
+        """The service's time at loop time `moment`, to about a second; None before the first answer."""
+        if self._date is None:
+            return None
+        try:
+            date = parsedate_to_datetime(self._date)
+        except ValueError:
+            return None
+        return date.astimezone(UTC) + timedelta(seconds=moment - self._noted)
+
+
+@attrs.frozen
+class Transport:
+    """Carries calls of one session. `evolve` gives a copy with other timeouts on the same gate and pool."""
+
+    wire: Wire
+    gate: Gate
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    timeout: Timeout = attrs.field(factory=Timeout)
+    retry: Retry = attrs.field(factory=Retry)
+    budget: RetryBudget = attrs.field(factory=RetryBudget, repr=False)
+    clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
+
+    async def call(self, call: Call, *, deadline: float | None = None) -> Json:
+        """Make `call`; its decoded answer, None for a call that has none.
+
+        Args:
+            call: what to send.
+            deadline: loop time at which to give up, whatever else would still be allowed.
+
+        Raises:
+            NotSentError: it certainly never left.
+            NoReplyError: no usable answer; what the call does may have happened.
+            ReplyError: the service refused, or stayed in trouble through all attempts.
+            DecodeError: a 2xx answer that is not JSON, or too large.
+        """
+        self.budget.earn()
+        loop = asyncio.get_running_loop()
+        waits = self.retry.waits()
+        attempts: list[Attempt] = []
+        while True:
+            began = loop.time()
+            try:
+                return decipher(call, await self._once(call, deadline))
+            except FluenceError as caught:
+                error = caught
+            now = loop.time()
+            wait = self._wait_before_next(call, error, attempts, next(waits))
+            if wait is not None and deadline is not None and now + wait >= deadline:
+                wait = None
+            attempts.append(Attempt(error, now - began, wait or 0.0))
+            if wait is None:
+                break
+            await asyncio.sleep(wait)
+        error.call = error.call or str(call)
+        error.attempts = tuple(attempts)
+        raise error
+
+    async def _once(self, call: Call, deadline: float | None) -> Reply:
+        """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
+        granted = await self._turn(call.lane, deadline)
+        timeout = self.timeout
+        if deadline is not None and deadline - granted < timeout.total:
+            timeout = attrs.evolve(timeout, total=max(0.001, deadline - granted))
+        request = Request(call.method, call.path, call.query, self.headers, call.body, timeout, call.max_body)
+        try:
+            reply = await self.wire.send(request)
+        except FluenceError as error:
+            log.debug("%s: %s", call, error)
+            raise
+        finally:
+            self.gate.release()
+        log.debug("%s: %s", call, reply.status)
+        self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
+        if reply.status in (429, 503):
+            # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
+            self.gate.refused(granted, min(retry_after(reply) or 0.0, self.retry.max_retry_after))
+        elif reply.status < 500:
+            self.gate.succeeded()
+        return reply
+
+    async def _turn(self, lane: Lane, deadline: float | None) -> float:
+        if deadline is None:
+            return await self.gate.acquire(lane)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self.gate.acquire(lane)
+        except TimeoutError:
+            pass
+        raise NotSentError("the deadline passed while waiting for a turn", permanent=True)
+
+    def _wait_before_next(
+        self, call: Call, error: FluenceError, before: list[Attempt], drawn: float
+    ) -> float | None:
+        """Seconds to wait before the next try; None to give up."""
+        if not may_repeat(call, error):
+            return None
+        asked = error.retry_after if isinstance(error, RateLimitedError | ServerError) else None
+        if asked is not None and asked > self.retry.max_retry_after:
+            return None
+        refusals = sum(is_refusal(attempt.error) for attempt in before)
+        if is_refusal(error):
+            # Costs the service next to nothing, and the gate slows after each: patience, and no budget.
+            if refusals + 1 >= self.retry.max_refusals:
+                return None
+        elif len(before) - refusals + 1 >= self.retry.attempts or not self.budget.spend():
+            return None
+        return max(drawn, asked or 0.0)

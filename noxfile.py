@@ -1,0 +1,139 @@
+"""Everything that must pass, as nox sessions: `pip install nox`, then `nox`.
+
+Needs nothing but Python: no git, no node, no uv. What each session installs stands in pyproject.toml,
+under `[dependency-groups]`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+# The interpreters our classifiers promise, and the one that runs nox: so one at least is always there.
+PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+# An interpreter that is not on PATH is skipped with a word. Both defaults would be otherwise: nox fetches a
+# missing interpreter from the network, and fails without it when CI is set.
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The requirements of one dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The test suite, against the checkout. Arguments after `--` go to pytest."""
+    session.install("-e", ".[cli]", *group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, and the small things that make diffs noisy. What can be mended by itself is, with `-- --fix`."""
+    session.install(*group("lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    files = [str(path) for path in text_files()]
+    # These two mend what they find, and fail for having done so.
+    session.run("trailing-whitespace-fixer", *files, log=False)
+    session.run("end-of-file-fixer", *files, log=False)
+    session.run("mixed-line-ending", "--fix=no", *files, log=False)
+    session.run("check-toml", *(name for name in files if name.endswith(".toml")))
+    session.run("check-yaml", *(name for name in files if name.endswith((".yaml", ".yml"))))
+    session.run("bash", "-n", ".ci/run", external=True)
+    if not os.access(".ci/run", os.X_OK):
+        session.error(".ci/run is not executable")
+
+
+def text_files() -> list[Path]:
+    """Every text file of the project, found without git: a tarball has none."""
+    kinds = {".cfg", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".typed", ".yaml", ".yml"}
+    folders = [
+        path
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "_")) and path.name not in {"build", "dist"}
+    ]
+    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found += [path for folder in folders for path in folder.rglob("*") if "_build" not in path.parts]
+    chosen = [path for path in found if path.suffix in kinds or path.name in {".gitignore", "LICENSE"}]
+    return sorted(path.relative_to(ROOT) for path in [*chosen, ROOT / ".ci" / "run"])
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy on the package and its tests; pyright on what users' type checkers see."""
+    session.install("-e", ".[cli]", *group("types"), "nox")
+    session.run("mypy")
+    session.run(
+        "pyright",
+        "--verifytypes",
+        "aiofluence",
+        "--ignoreexternal",
+        # The node that came with the wheel, whatever else the machine has.
+        env={"PYRIGHT_PYTHON_GLOBAL_NODE": "0", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
+    )
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation. A warning is an error."""
+    session.install("-e", ".[cli]", *group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """What users get: the wheel, in an empty venv outside the tree, passes the tests from the sdist."""
+    session.install(*group("package"))
+    with tempfile.TemporaryDirectory(prefix="aiofluence-") as folder:
+        outside = Path(folder)
+        # Without --wheel or --sdist, `build` makes the sdist first and the wheel from that.
+        session.run("python", "-m", "build", "--outdir", str(outside / "dist"), ".", silent=True)
+        (wheel,) = (outside / "dist").glob("*.whl")
+        (sdist,) = (outside / "dist").glob("*.tar.gz")
+        check_contents(session, wheel)
+
+        shutil.unpack_archive(sdist, outside)
+        tree = outside / sdist.name.removesuffix(".tar.gz")
+        shutil.rmtree(tree / "aiofluence")  # so that only the installed wheel can be imported
+
+        session.run("python", "-m", "venv", str(outside / "venv"))
+        python = str(outside / "venv" / "bin" / "python")
+        # First with the hard dependencies alone: nothing may lean on an extra or on a test tool.
+        session.run(python, "-m", "pip", "install", "-q", str(wheel), external=True)
+        with session.chdir(tree):
+            session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
+            session.run(python, "-m", "pip", "install", "-q", f"{wheel}[cli]", *group("test"), external=True)
+            session.run(python, "-m", "pytest", *session.posargs, external=True)
+
+
+IMPORT_ALONE = """
+import pathlib, sys, aiofluence, aiofluence.simulator
+assert pathlib.Path(sys.prefix) in pathlib.Path(aiofluence.__file__).parents, aiofluence.__file__
+"""
+
+
+def check_contents(session: nox.Session, wheel: Path) -> None:
+    """The wheel has the marker file, the simulator and the licence, and nothing beside the package."""
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in ("aiofluence/py.typed", "aiofluence/simulator/__init__.py", "/licenses/LICENSE"):
+        if not any(name.endswith(needed) for name in names):
+            session.error(f"{needed} is not in the wheel")
+    strangers = {name.split("/")[0] for name in names} - {"aiofluence"}
+    if {name for name in strangers if not name.endswith(".dist-info")}:
+        session.error(f"the wheel also carries {sorted(strangers)}")

@@ -1,0 +1,74 @@
+"""The README is run: its Python blocks against the simulator, its two commands against what CI runs.
+
+The blocks are executed as they stand there. What they need comes as a user would give it: two variables.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
+
+ROOT = Path(__file__).parent.parent
+KEY = "key-for-the-readme"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(*languages: str) -> list[tuple[int, str]]:
+    """The fenced blocks in one of these languages, each with the line that it starts on."""
+    fence = re.compile(rf"^```(?:{'|'.join(languages)})[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(README.count("\n", 0, found.start(1)) + 1, found[1]) for found in fence.finditer(README)]
+
+
+PYTHON = blocks("python")
+
+
+class LoopWithSimulator(VirtualClockLoop):
+    """A loop on virtual time that serves a simulator as well: on one clock, minutes pass in moments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = SimulatorServer(Simulator(api_key=KEY))
+        self.run_until_complete(self.server.__aenter__())
+
+    def close(self) -> None:
+        if not self.is_closed():
+            self.run_until_complete(self.server.__aexit__(None, None, None))
+        super().close()
+
+
+def test_the_readme_shows_python() -> None:
+    assert PYTHON
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=f"line-{line}") for line, code in PYTHON])
+def test_a_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[LoopWithSimulator] = []
+
+    def new_event_loop() -> LoopWithSimulator:
+        loops.append(LoopWithSimulator())
+        monkeypatch.setenv("FLUENCE_BASE_URL", loops[-1].server.url)
+        return loops[-1]
+
+    # Where `asyncio.run` gets its loop from: a block stays as a reader would type it.
+    monkeypatch.setattr("asyncio.events.new_event_loop", new_event_loop)
+    monkeypatch.setenv("FLUENCE_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)  # a block may write a journal
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"
+
+
+def test_the_two_commands_are_those_that_ci_runs() -> None:
+    _, first = blocks("bash", "sh", "console", "shell")[0]
+    commands = [
+        line.removeprefix("$ ").partition("  #")[0].strip()
+        for line in first.replace("\\\n", " ").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace(".ci/venv", ".venv")
+    ran = {line.removesuffix(" || exit") for line in ci.splitlines()}
+    assert len(commands) >= 2
+    assert set(commands[:2]) <= ran
