@@ -14,6 +14,7 @@ from types import GenericAlias
 from typing import Any, TypeVar, get_args, get_origin
 
 import cattrs
+from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from .errors import DecodeError, SpecError
@@ -111,21 +112,24 @@ def _environment(value: Any, _: Any) -> Environment:
     return Environment(variables)
 
 
-def _tuple_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], tuple[Any, ...]]:
-    items: Any = GenericAlias(list, get_args(kind)[:1])  # cattrs' list hook keeps the index in the path
+def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+    """Arrays only: cattrs itself would iterate over an object or a text."""
+    sequence = get_origin(kind)
+    items: Any = GenericAlias(list, get_args(kind)[:1])
+    plain = list_structure_factory(items, converter)  # keeps the index in the error's path
 
-    def hook(value: Any, _: Any) -> tuple[Any, ...]:
-        if value is None:  # an absent array: some servers write null
+    def hook(value: Any, _: Any) -> Any:
+        if value is None and sequence is tuple:  # a field's absent array: some servers write null
             return ()
         if type(value) is not list:
             raise _MisfitError(f"expected an array, got {_name(value)}")
-        return tuple(converter.structure(value, items))
+        return sequence(plain(value, items))
 
     return hook
 
 
-def _is_tuple(kind: Any) -> bool:
-    return get_origin(kind) is tuple
+def _is_array(kind: Any) -> bool:
+    return get_origin(kind) in (list, tuple)
 
 
 def _build() -> cattrs.Converter:
@@ -138,7 +142,7 @@ def _build() -> cattrs.Converter:
     converter.register_structure_hook(datetime, _datetime)
     converter.register_structure_hook(Size, _size)
     converter.register_structure_hook(Environment, _environment)
-    converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
+    converter.register_structure_hook_factory(_is_array, _array_hook)
 
     # By class: cattrs would otherwise take a StrEnum for the str that it also is.
     converter.register_structure_hook(OpenEnum, _enum)

@@ -1,4 +1,7 @@
-"""The catalogue: plans of the three kinds, one flat list of offers over them, and the default images."""
+"""The catalogue: plans of the three kinds, one flat list of offers over them, and the default images.
+
+Reads only; an offer becomes a spec by its own `to_spec`, and a spec an instance by `Instances.deploy`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Containers: the shared verbs, and update, logs and events, which only containers have."""
+"""Containers: the shared verbs, and update, logs and events, which only containers have.
+
+One answer per call; following a log over time is `tail`'s, waiting for an update `lifecycle`'s.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import asyncio
 import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -29,6 +28,9 @@ from ..models.specs import Spec
 from ..models.values import Kind
 from ..protocol import Call, Json, Lane, Replay, safe_id
 from ..transport import Transport
+
+_PATIENCE: Final = 300.0
+"""Seconds to wait for an update in progress to show whether it is ours."""
 
 SpecT = TypeVar("SpecT", bound=Spec)
 SummaryT = TypeVar("SummaryT", bound=Summary)
@@ -179,18 +181,29 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         """
         unclear: FluenceError | None = None
         retry = self._transport.retry
-        for wait in islice(retry.waits(), retry.attempts):
+        waits = retry.waits()
+        attempts = 0
+        patience = asyncio.get_running_loop().time() + _PATIENCE
+        while unclear is None or asyncio.get_running_loop().time() < patience:
+            attempts += 1
             try:
                 await self._transport.call(call)
                 return
             except (NoReplyError, ServerError) as error:
                 unclear = error
-            except (NotActiveError, UpdateInProgressError):
-                # Refused for what our own, unanswered attempt may have done; otherwise it is an answer.
+            except UpdateInProgressError:
+                # Probably our own, unanswered attempt: it will show whether it is. Otherwise, an answer.
+                if unclear is None:
+                    raise
+                attempts -= 1
+            except NotActiveError:
+                # Perhaps for what our own, unanswered attempt has done. Otherwise, an answer.
                 if unclear is None:
                     raise
             if await done():
                 return
-            await asyncio.sleep(wait)
+            if attempts >= retry.attempts:
+                break
+            await asyncio.sleep(next(waits))
         assert unclear is not None
         raise unclear

@@ -1,4 +1,7 @@
-"""VMs and bare-metal machines: the same endpoints under two paths. The shared verbs, and rename."""
+"""VMs and bare-metal machines: the same endpoints under two paths. The shared verbs, and rename.
+
+Nothing else of a machine can be changed: for another configuration terminate it and deploy anew.
+"""
 
 from __future__ import annotations
 

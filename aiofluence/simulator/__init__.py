@@ -1,0 +1,59 @@
+"""The whole GPU Cloud service, simulated: for tests, for trying things out, at no cost.
+
+`Simulator` is a pure state machine. `SimulatorWire` puts it into a session's place in process,
+`SimulatorServer` and `python -m aiofluence.simulator` put it behind a real port. It shares no model
+and no converter with the client. What is documented and what is assumed: docs/fidelity.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .billing import LedgerEntry
+from .catalog import Catalog, Offer, default_catalog
+from .clock import VirtualClockLoop, run_virtual
+from .cluster import ClusterOptions
+from .faults import RANDOM_FAULTS, Effect, Fault, Outcome, Script
+from .instances import ContainerInstance, Instance, MachineInstance, State
+from .service import ServerRateLimit
+from .simulator import DEFAULT_API_KEY, SeenRequest, Simulator
+from .timing import Provisioning
+from .wire import SimulatorWire
+
+if TYPE_CHECKING:
+    from .server import SimulatorServer
+
+__all__ = [
+    "DEFAULT_API_KEY",
+    "RANDOM_FAULTS",
+    "Catalog",
+    "ClusterOptions",
+    "ContainerInstance",
+    "Effect",
+    "Fault",
+    "Instance",
+    "LedgerEntry",
+    "MachineInstance",
+    "Offer",
+    "Outcome",
+    "Provisioning",
+    "Script",
+    "SeenRequest",
+    "ServerRateLimit",
+    "Simulator",
+    "SimulatorServer",
+    "SimulatorWire",
+    "State",
+    "VirtualClockLoop",
+    "default_catalog",
+    "run_virtual",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The server is the one part that needs aiohttp's server; the others load without it.
+    if name == "SimulatorServer":
+        from .server import SimulatorServer
+
+        return SimulatorServer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,120 @@
+"""`python -m aiofluence.simulator`: the simulated service on a port of this machine.
+
+Prints the two variables that point a client at it, and runs until Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+
+from .server import SimulatorServer, is_loopback
+from .simulator import Simulator
+from .timing import Provisioning
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 when it cannot listen."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.allow_remote and not is_loopback(options.host):
+        parser.error(f"{options.host} is not loopback; --allow-remote opens the simulator to others")
+    try:
+        # Where the loop cannot handle signals itself, Ctrl-C arrives as KeyboardInterrupt.
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(options))
+    except OSError as error:
+        print(f"cannot listen on {options.host} port {options.port}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+    simulator = Simulator(
+        options.seed,
+        balance=options.balance,
+        provisioning=Provisioning(failure_rate=options.failure_rate),
+    )
+    async with SimulatorServer(
+        simulator,
+        options.host,
+        options.port,
+        options.time_scale,
+        allow_remote=options.allow_remote,
+    ) as server:
+        print(f"export FLUENCE_API_KEY={simulator.api_key}")
+        print(f"export FLUENCE_BASE_URL={server.url}", flush=True)
+        await stop.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m aiofluence.simulator",
+        description="Simulate the Fluence GPU Cloud on a port of this machine. It costs nothing.",
+    )
+    parser.add_argument("--port", type=_port, default=8080, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--time-scale",
+        type=_positive,
+        default=1.0,
+        metavar="N",
+        help="simulated seconds in one real second (default: 1)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal runs (default: 0)")
+    parser.add_argument(
+        "--balance", type=_money, default=Decimal(1000), help="USDC on the account (default: 1000)"
+    )
+    parser.add_argument(
+        "--failure-rate",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of provisionings that fail, 0 to 1 (default: 0)",
+    )
+    parser.add_argument("--allow-remote", action="store_true", help="permit a host that is not loopback")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return number
+
+
+def _money(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount") from None
+    if not amount.is_finite():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount")
+    return amount
+
+
+if __name__ == "__main__":
+    sys.exit(main())

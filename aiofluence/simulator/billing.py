@@ -1,0 +1,100 @@
+"""Money: one account, its ledger, and the bill of each instance.
+
+Rent runs by fixed clock hours. A deploy takes three hours at once: one is spent for the current
+clock hour, two stay reserved. Amounts are `Decimal`; this module knows no statuses and no clock.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+import attrs
+
+Movement: TypeAlias = Literal["deploy", "top_up", "refund", "adjustment"]
+
+ZERO = Decimal(0)
+
+
+@attrs.frozen
+class LedgerEntry:
+    """One change of the balance: charges are negative, refunds positive.
+
+    `at` is in simulated seconds, amounts are USDC. An `adjustment` is a balance set by hand and
+    belongs to no instance.
+    """
+
+    at: float
+    instance_id: str | None
+    kind: Movement
+    amount: Decimal
+    balance_after: Decimal
+
+
+@attrs.define
+class Bill:
+    """What one instance has cost so far (`spent`) and what is held back for it (`reserved`)."""
+
+    instance_id: str
+    hourly: Decimal
+    upfront_hours: int
+    spent: Decimal = ZERO
+    reserved: Decimal = ZERO
+
+    @property
+    def upfront(self) -> Decimal:
+        """What a deploy takes at once."""
+        return self.hourly * self.upfront_hours
+
+
+class Account:
+    """The balance and the append-only ledger: opening balance + all amounts = balance, always."""
+
+    def __init__(self, opening: Decimal) -> None:
+        self.opening = opening
+        self.balance = opening
+        self.ledger: list[LedgerEntry] = []
+
+    def adjust(self, balance: Decimal, at: float) -> None:
+        """Set the balance by hand."""
+        self._move(at, "adjustment", balance - self.balance, None)
+
+    def open(self, bill: Bill, at: float) -> None:
+        """Take the upfront hours: the first is spent, the others are reserved."""
+        self._move(at, "deploy", -bill.upfront, bill.instance_id)
+        bill.spent = bill.hourly
+        bill.reserved = bill.upfront - bill.hourly
+
+    def next_hour(self, bill: Bill, at: float) -> bool:
+        """Pay the clock hour that begins from the reserve, then top the reserve up.
+
+        Returns False, and takes nothing, when the reserve cannot pay: the paid hours are over.
+        The reserve is topped up by whole hours, as far as the balance goes.
+        """
+        if bill.reserved < bill.hourly:
+            return False
+        bill.reserved -= bill.hourly
+        bill.spent += bill.hourly
+        full = bill.upfront - bill.hourly
+        while bill.reserved < full and self.balance >= bill.hourly:
+            self._move(at, "top_up", -bill.hourly, bill.instance_id)
+            bill.reserved += bill.hourly
+        return True
+
+    def close(self, bill: Bill, at: float) -> None:
+        """Give the reserve back; what was spent stays spent."""
+        self._refund(bill, bill.reserved, at)
+
+    def cancel(self, bill: Bill, at: float) -> None:
+        """Give everything back."""
+        self._refund(bill, bill.reserved + bill.spent, at)
+        bill.spent = ZERO
+
+    def _refund(self, bill: Bill, amount: Decimal, at: float) -> None:
+        bill.reserved = ZERO
+        if amount:
+            self._move(at, "refund", amount, bill.instance_id)
+
+    def _move(self, at: float, kind: Movement, amount: Decimal, instance_id: str | None) -> None:
+        self.balance += amount
+        self.ledger.append(LedgerEntry(at, instance_id, kind, amount, self.balance))

@@ -1,0 +1,219 @@
+"""What can go wrong between the client and the service: scripted first, at random second.
+
+A fault says what happens to one exchange; a door carries it out. Faults know no instances, and
+whether the request took effect is decided by the simulator, before or after it answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from random import Random
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from aiofluence.protocol import Reply
+
+Moment: TypeAlias = Literal["before", "after"]
+
+
+class Effect(Enum):
+    """What a door does with an exchange."""
+
+    REPLY = "reply"
+    RESET = "reset"
+    HANG = "hang"
+    REFUSE = "refuse"
+    CUT = "cut"
+
+
+@attrs.frozen
+class Outcome:
+    """What becomes of one request.
+
+    Attributes:
+        reply: the answer; None unless `effect` is REPLY or CUT. For CUT its body is the part that
+            arrives before the connection breaks.
+        effect: REPLY, or how the exchange breaks.
+        delay: simulated seconds before the answer is sent.
+    """
+
+    reply: Reply | None
+    effect: Effect = Effect.REPLY
+    delay: float = 0.0
+
+
+_GATEWAY_PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>\r\n"
+_GATEWAY = {502: "502 Bad Gateway", 503: "503 Service Temporarily Unavailable", 504: "504 Gateway Time-out"}
+_JSON = "application/json"
+
+
+@attrs.frozen
+class Fault:
+    """One way for an exchange to go wrong. Made by the class methods."""
+
+    effect: Effect
+    code: int | None = None
+    content: bytes = attrs.field(default=b"", repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    delay: float = 0.0
+
+    @classmethod
+    def status(cls, code: int, body: Any = None, headers: Mapping[str, str] | None = None) -> Fault:
+        """Another answer than the service's.
+
+        Args:
+            code: any HTTP status; with 2xx the body replaces the true one.
+            body: bytes as they are, text as UTF-8, anything else as JSON. None is the HTML page of
+                a gateway for 502, 503 and 504, `{"detail": …}` for other errors, and no body below 400.
+            headers: such as `Retry-After`; they win over `Date` and `Content-Type`.
+        """
+        content, kind = _content(code, body)
+        given = {"Content-Type": kind} if content else {}
+        return cls(Effect.REPLY, code, content, given | dict(headers or {}))
+
+    @classmethod
+    def body(cls, body: Any, headers: Mapping[str, str] | None = None) -> Fault:
+        """A success with another body: the true status if the request took effect, else 200."""
+        content, _ = _content(200, body)
+        return cls(Effect.REPLY, None, content, {"Content-Type": _JSON} | dict(headers or {}))
+
+    @classmethod
+    def slow(cls, seconds: float) -> Fault:
+        """The true answer, that many simulated seconds late. The request takes effect at once."""
+        return cls(Effect.REPLY, delay=seconds)
+
+    @classmethod
+    def reset(cls) -> Fault:
+        """The connection is reset: no answer."""
+        return cls(Effect.RESET)
+
+    @classmethod
+    def hang(cls) -> Fault:
+        """The connection stays open and no answer comes."""
+        return cls(Effect.HANG)
+
+    @classmethod
+    def refuse(cls) -> Fault:
+        """The connection is never made. A real server has already accepted it, and resets."""
+        return cls(Effect.REFUSE)
+
+    @classmethod
+    def cut(cls) -> Fault:
+        """The head and half of the body arrive, then the connection breaks; without a body, a reset."""
+        return cls(Effect.CUT)
+
+    def outcome(self, reply: Reply | None, date: str) -> Outcome:
+        """Spoil an exchange; `reply` is the true answer, None when the request took no effect."""
+        if self.effect is Effect.CUT:
+            whole = reply or Reply(200, {"Date": date, "Content-Type": _JSON}, b'{"instance_id": "00000000-')
+            if not whole.body:
+                return Outcome(None, Effect.RESET)
+            half = Reply(whole.status, whole.headers, whole.body[: len(whole.body) // 2])
+            return Outcome(half, Effect.CUT)
+        if self.effect is not Effect.REPLY:
+            return Outcome(None, self.effect)
+        if self.delay:
+            return Outcome(reply, Effect.REPLY, self.delay)
+        status = self.code or (reply.status if reply is not None and reply.status < 300 else 200)
+        if self.code is None and status == 204:
+            status = 200  # a 204 has no body to replace
+        return Outcome(Reply(status, {"Date": date, **self.headers}, self.content))
+
+
+def _content(code: int, body: Any) -> tuple[bytes, str]:
+    if isinstance(body, bytes):
+        return body, "text/html"
+    if isinstance(body, str):
+        return body.encode(), "text/html"
+    if body is not None:
+        return json.dumps(body).encode(), _JSON
+    if code in _GATEWAY:
+        return _GATEWAY_PAGE.format(_GATEWAY[code]).encode(), "text/html"
+    if code >= 400:
+        return json.dumps({"detail": f"Simulated fault: status {code}"}).encode(), _JSON
+    return b"", _JSON
+
+
+@attrs.define
+class Script:
+    """A fault waiting for its requests; `Simulator.fail` makes it.
+
+    Attributes:
+        operation: `"METHOD /template"`, `"METHOD /path"` with a real id, or `"*"`.
+        times: how many requests it still strikes; None is all that come.
+        skip: how many matching requests it still lets through first.
+        when: `"before"` the request takes effect, which then it does not, or `"after"`.
+        commit_after: with `"before"`: it takes effect all the same, that many simulated seconds later.
+    """
+
+    operation: str
+    fault: Fault
+    times: int | None = 1
+    skip: int = 0
+    when: Moment = "before"
+    commit_after: float | None = None
+
+    def strikes(self, names: Sequence[str]) -> bool:
+        """Whether it strikes a request of these names; counts down."""
+        if self.times == 0 or self.operation not in names:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+    def cancel(self) -> None:
+        """Strike no more."""
+        self.times = 0
+
+
+RANDOM_FAULTS: tuple[Fault, ...] = (
+    Fault.reset(),
+    Fault.refuse(),
+    Fault.cut(),
+    Fault.status(500),
+    Fault.status(502),
+    Fault.status(503),
+    Fault.status(504),
+    Fault.status(429, headers={"Retry-After": "2"}),
+)
+"""What `Simulator.random_faults` draws from: all but hanging, which costs a client its whole timeout."""
+
+
+class Faults:
+    """All faults of one simulator."""
+
+    def __init__(self) -> None:
+        self.scripts: list[Script] = []
+        self._rate = 0.0
+        self._rng = Random(0)
+        self._choices: Sequence[Fault] = RANDOM_FAULTS
+
+    def randomly(self, rate: float, seed: int, choices: Sequence[Fault]) -> None:
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate is a share from 0 to 1, not {rate}")
+        self._rate = rate
+        self._rng = Random(seed)
+        self._choices = choices
+
+    def clear(self) -> None:
+        self.scripts.clear()
+        self._rate = 0.0
+
+    def pick(self, names: Sequence[str]) -> Script | None:
+        """The fault that strikes a request, the oldest script first."""
+        for script in self.scripts:
+            if script.strikes(names):
+                return script
+        if self._rate and self._rng.random() < self._rate:
+            fault = self._rng.choice(self._choices)
+            never_arrived = fault.effect is Effect.REFUSE
+            refused_at_the_door = fault.code in (429, 503)
+            early = never_arrived or refused_at_the_door or self._rng.random() < 0.5
+            return Script("*", fault, when="before" if early else "after")
+        return None

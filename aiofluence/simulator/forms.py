@@ -1,0 +1,198 @@
+"""Reading JSON bodies field by field, and the 422 that lists all that is wrong with them.
+
+The problems look as pydantic's do, which the service's own example shows. Which fields there are,
+and their limits, is `rules`' business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeAlias
+
+from .catalog import Json
+
+_UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
+Loc: TypeAlias = tuple[str | int, ...]
+
+
+class RefusedError(Exception):
+    """The service says no: a status of 4xx and a JSON body."""
+
+    def __init__(self, status: int, detail: Any) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.body: Json = {"detail": detail}
+
+
+class Problems:
+    """The `detail` of a 422, growing."""
+
+    def __init__(self) -> None:
+        self.found: list[Json] = []
+
+    def add(self, kind: str, loc: Loc, msg: str, given: Any, ctx: Json | None = None) -> None:
+        problem = {"type": kind, "loc": list(loc), "msg": msg, "input": given}
+        self.found.append(problem if ctx is None else problem | {"ctx": ctx})
+
+    def value_error(self, loc: Loc, msg: str, given: Any) -> None:
+        """What a validator function's ValueError looks like; the empty `error` is the service's."""
+        self.add("value_error", loc, f"Value error, {msg}", given, {"error": {}})
+
+    def raise_any(self) -> None:
+        if self.found:
+            raise RefusedError(422, self.found)
+
+
+class Fields:
+    """Reads one JSON object field by field, noting every problem under its `loc`.
+
+    A field that is missing or wrong reads as empty: the refusal comes when all have been read.
+    """
+
+    def __init__(self, value: Any, loc: Loc, problems: Problems) -> None:
+        self.loc = loc
+        self.problems = problems
+        self.values: Mapping[str, Any] = value if isinstance(value, dict) else {}
+        self.usable = isinstance(value, dict)
+        if not self.usable:
+            problems.add(
+                "model_attributes_type",
+                loc,
+                "Input should be a valid dictionary or object to extract fields from",
+                value,
+            )
+
+    def _take(self, key: str) -> tuple[bool, Any]:
+        if key in self.values:
+            return True, self.values[key]
+        if self.usable:
+            self.problems.add("missing", (*self.loc, key), "Field required", dict(self.values))
+        return False, None
+
+    def text(
+        self,
+        key: str,
+        *,
+        at_least: int = 0,
+        at_most: int | None = None,
+        pattern: str | None = None,
+        check: Callable[[str], str | None] | None = None,
+    ) -> str:
+        """A required string; `check` returns what is wrong with it, as a value error."""
+        there, value = self._take(key)
+        if not there:
+            return ""
+        loc = (*self.loc, key)
+        if not isinstance(value, str):
+            self.problems.add("string_type", loc, "Input should be a valid string", value)
+            return ""
+        if len(value) < at_least:
+            self._bound("string_too_short", loc, value, "at least", "min_length", at_least)
+        elif at_most is not None and len(value) > at_most:
+            self._bound("string_too_long", loc, value, "at most", "max_length", at_most)
+        elif pattern is not None and not re.fullmatch(pattern, value):
+            self.problems.add(
+                "string_pattern_mismatch",
+                loc,
+                f"String should match pattern '{pattern}'",
+                value,
+                {"pattern": pattern},
+            )
+        elif check is not None and (wrong := check(value)) is not None:
+            self.problems.value_error(loc, wrong, value)
+        return value
+
+    def _bound(self, kind: str, loc: Loc, value: str, words: str, key: str, limit: int) -> None:
+        plural = "" if limit == 1 else "s"
+        self.problems.add(
+            kind, loc, f"String should have {words} {limit} character{plural}", value, {key: limit}
+        )
+
+    def optional_text(
+        self, key: str, *, at_most: int | None = None, pattern: str | None = None
+    ) -> str | None:
+        if self.values.get(key) is None:
+            return None
+        return self.text(key, at_most=at_most, pattern=pattern)
+
+    def one_of(self, key: str, options: tuple[str, ...], default: str) -> str:
+        value = self.values.get(key, default)
+        if value in options:
+            return str(value)
+        quoted = [f"'{option}'" for option in options]
+        expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+        self.problems.add(
+            "literal_error", (*self.loc, key), f"Input should be {expected}", value, {"expected": expected}
+        )
+        return default
+
+    def uuid(self, key: str) -> str:
+        there, value = self._take(key)
+        if there and not (isinstance(value, str) and re.fullmatch(_UUID, value)):
+            msg = "Input should be a valid UUID"
+            self.problems.add("uuid_parsing", (*self.loc, key), msg, value, {"error": "invalid format"})
+        return value.lower() if isinstance(value, str) else ""
+
+    def object(self, key: str) -> Fields:
+        there, value = self._take(key)
+        if there:
+            return Fields(value, (*self.loc, key), self.problems)
+        return Fields({}, (*self.loc, key), Problems())  # its absence is noted, its fields are not
+
+    def optional_object(self, key: str) -> Fields | None:
+        return None if self.values.get(key) is None else self.object(key)
+
+    def objects(self, key: str, *, at_least: int, at_most: int) -> list[Fields]:
+        """A list of objects; an absent or null one is fine where none are needed."""
+        if at_least == 0 and self.values.get(key) is None:
+            return []
+        there, value = self._take(key)
+        if not there:
+            return []
+        loc = (*self.loc, key)
+        if not isinstance(value, list):
+            self.problems.add("list_type", loc, "Input should be a valid list", value)
+            return []
+        if len(value) < at_least:
+            self._size("too_short", loc, value, "at least", "min_length", at_least)
+        elif len(value) > at_most:
+            self._size("too_long", loc, value, "at most", "max_length", at_most)
+        return [Fields(item, (*loc, index), self.problems) for index, item in enumerate(value)]
+
+    def _size(self, kind: str, loc: Loc, value: list[Any], words: str, key: str, limit: int) -> None:
+        plural = "" if limit == 1 else "s"
+        self.problems.add(
+            kind,
+            loc,
+            f"List should have {words} {limit} item{plural} after validation, not {len(value)}",
+            value,
+            {"field_type": "List", key: limit, "actual_length": len(value)},
+        )
+
+
+def read_body(body: bytes) -> tuple[Fields, Problems]:
+    """A request body as fields to read, and the problems to raise when they have been read.
+
+    Raises:
+        RefusedError: 422: there is no body, or it is not JSON.
+    """
+    problems = Problems()
+    if not body:
+        problems.add("missing", ("body",), "Field required", None)
+        problems.raise_any()
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "Invalid JSON"
+        problems.add("json_invalid", ("body", position), "JSON decode error", {}, {"error": reason})
+        problems.raise_any()
+        raise  # not reached: there is a problem
+    return Fields(value, ("body",), problems), problems
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,95 @@
+"""The service's paths, as data: which operation a request is, if any.
+
+An operation is named as the contract's table writes it, `"GET /gpu/instances/{id}"`; faults and the
+request log use these names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import attrs
+
+from .catalog import Kind
+
+Endpoint: TypeAlias = Literal[
+    "plans", "images", "deploy", "list", "detail", "change", "terminate", "logs", "events"
+]
+
+
+@attrs.frozen
+class Route:
+    """One operation: method, path template, and what answers it for which kind of instance."""
+
+    method: str
+    template: str
+    endpoint: Endpoint
+    kind: Kind = "container"
+
+    @property
+    def operation(self) -> str:
+        return f"{self.method} {self.template}"
+
+
+def _machine_routes(kind: Kind, folder: str) -> tuple[Route, ...]:
+    return (
+        Route("GET", f"/gpu/plans/{folder}", "plans", kind),
+        Route("POST", f"/gpu/instances/{folder}", "deploy", kind),
+        Route("GET", f"/gpu/instances/{folder}", "list", kind),
+        Route("GET", f"/gpu/instances/{folder}/{{id}}", "detail", kind),
+        Route("PUT", f"/gpu/instances/{folder}/{{id}}", "change", kind),
+        Route("DELETE", f"/gpu/instances/{folder}/{{id}}", "terminate", kind),
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/gpu/plans/", "plans"),
+    Route("POST", "/gpu/instances/", "deploy"),
+    Route("GET", "/gpu/instances/", "list"),
+    Route("GET", "/gpu/instances/{id}", "detail"),
+    Route("PUT", "/gpu/instances/{id}", "change"),
+    Route("DELETE", "/gpu/instances/{id}", "terminate"),
+    Route("GET", "/gpu/instances/{id}/logs", "logs"),
+    Route("GET", "/gpu/instances/{id}/events", "events"),
+    *_machine_routes("vm", "vms"),
+    *_machine_routes("baremetal", "baremetal"),
+    Route("GET", "/gpu/default-images/", "images"),
+)
+
+_TABLE: dict[tuple[str, ...], dict[str, Route]] = {}
+for _route in ROUTES:
+    _TABLE.setdefault(tuple(_route.template.split("/")), {})[_route.method] = _route
+
+
+@attrs.frozen
+class Match:
+    """A path the service knows: its operations by method, and the instance id in it."""
+
+    by_method: dict[str, Route]
+    instance_id: str = ""
+
+
+def match(path: str) -> Match | None:
+    """The operations of a path, slash for slash; None when there is no such path."""
+    parts = tuple(path.split("/"))
+    if found := _TABLE.get(parts):
+        return Match(found)
+    for place in (3, 4):  # /gpu/instances/{id}… and /gpu/instances/vms/{id}
+        if len(parts) > place and parts[place]:
+            template = (*parts[:place], "{id}", *parts[place + 1 :])
+            if found := _TABLE.get(template):
+                return Match(found, parts[place])
+    return None
+
+
+def other_slash(path: str) -> str | None:
+    """The same path with the trailing slash it should have, or without the one it should not."""
+    other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+    return other if match(other) else None
+
+
+def operation(method: str, path: str) -> str | None:
+    """The operation's name, or None for what the service does not offer."""
+    found = match(path)
+    route = found.by_method.get(method) if found else None
+    return route.operation if route else None

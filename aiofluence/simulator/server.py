@@ -1,0 +1,155 @@
+"""The door on a socket: an HTTP server that hands requests to a simulator and acts out its faults.
+
+The only module here that needs aiohttp. It is a test double: plain HTTP, one key, loopback only
+unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from types import TracebackType
+
+from aiohttp import web
+
+from aiofluence.protocol import Reply, Request
+
+from .faults import Effect
+from .simulator import Simulator
+
+# Far above what the contract allows in a request, so that the service itself says what is wrong.
+_MAX_REQUEST = 16 * 2**20
+
+
+class SimulatorServer:
+    """Serves a `Simulator` over HTTP; an async context manager.
+
+    ```python
+    async with SimulatorServer(Simulator()) as server:
+        print(server.url)  # http://127.0.0.1:40123
+    ```
+
+    Args:
+        simulator: the service.
+        host: the address to listen on.
+        port: the port, or 0 for any that is free.
+        time_scale: simulated seconds in one real second.
+        allow_remote: permit a host that is not loopback.
+
+    Raises:
+        ValueError: the host is not loopback and `allow_remote` is not set.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        time_scale: float = 1.0,
+        *,
+        allow_remote: bool = False,
+    ) -> None:
+        if not allow_remote and not is_loopback(host):
+            raise ValueError(f"{host} is not loopback: the simulator would be open to others")
+        self.simulator = simulator
+        self.host = host
+        self.port = port
+        self.time_scale = time_scale
+        self._runner: web.AppRunner | None = None
+        self._closing = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without `/gpu`: `http://127.0.0.1:8080`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def __aenter__(self) -> SimulatorServer:
+        """Listen.
+
+        Raises:
+            OSError: the port is in use, or the host is not ours.
+        """
+        # Without handler_cancellation a hanging handler would outlive its client.
+        app = web.Application(client_max_size=_MAX_REQUEST)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def now(self) -> float:
+        """The simulated second of this moment, such as for `simulator.advance`."""
+        loop = asyncio.get_running_loop()
+        return self.simulator.seconds_at(loop, loop.time(), self.time_scale)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        ours = Request(
+            method=request.method,
+            path=request.rel_url.raw_path,
+            query=dict(request.query),
+            headers=dict(request.headers),
+            body=await request.read(),
+        )
+        outcome = self.simulator.receive(ours, self.now())
+        if outcome.delay:
+            await self._pause(outcome.delay / self.time_scale)
+        if outcome.effect is Effect.HANG:
+            await self._pause(None)
+        reply = outcome.reply
+        if reply is None:
+            return _reset(request)
+        if outcome.effect is Effect.CUT:
+            return await _cut(request, reply)
+        return web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Sleep, for ever with None: until the client goes, which cancels us, or the server closes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reset(request: web.Request) -> web.StreamResponse:
+    """Break the connection. The response returned has nowhere to go, which aiohttp expects."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _cut(request: web.Request, reply: Reply) -> web.StreamResponse:
+    """Promise more than is sent, then break the connection."""
+    response = web.StreamResponse(status=reply.status, headers=dict(reply.headers))
+    response.content_length = len(reply.body) + 1024
+    await response.prepare(request)
+    await response.write(reply.body)
+    if request.transport is not None:
+        # `abort` throws away what is still in the buffer, and the head must arrive.
+        request.transport.close()
+    return response

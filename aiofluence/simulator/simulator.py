@@ -1,0 +1,353 @@
+"""The simulated GPU Cloud as one object: the service, its faults, and the knobs a test turns.
+
+A pure state machine: it opens no socket, starts no task and reads no clock. Its time is what the
+caller says, in seconds since the service started; the doors are `wire` and `server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from aiofluence.protocol import Reply, Request
+
+from .billing import ZERO, LedgerEntry
+from .catalog import Catalog, Kind, default_catalog
+from .cluster import ClusterOptions
+from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
+from .instances import Calendar, ContainerInstance, Instance
+from .routes import operation as operation_of
+from .service import ServerRateLimit, Service
+from .timing import Provisioning
+from .world import World
+
+DEFAULT_API_KEY = "simulator-key"
+DEFAULT_START = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
+
+
+@attrs.frozen
+class SeenRequest:
+    """One request that reached the service.
+
+    Attributes:
+        at: simulated seconds.
+        operation: `"METHOD /template"`, None for what the service does not offer.
+        status: of the answer, None when there was none.
+        effect: how the exchange ended.
+    """
+
+    at: float
+    method: str
+    path: str
+    operation: str | None
+    status: int | None
+    effect: Effect
+
+
+class Simulator:
+    """The whole service, simulated: catalogue, deploys, billing, logs, events and faults.
+
+    Args:
+        seed: everything drawn at random follows from it; equal seeds give equal runs.
+        api_key: the one key that is let in.
+        balance: the account's USDC.
+        provisioning: how long things take; can be replaced while it runs, for what comes after.
+        start: the service's date and time at 0 seconds; aware.
+        catalog: what is for sale; the default is a dozen GPU models.
+        cluster: how logs and events are written.
+        list_lag: seconds for which a new instance is missing from LIST and unknown to every other call.
+        rate_limit: the service's own pace; None is none.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        api_key: str = DEFAULT_API_KEY,
+        balance: Decimal | str | int = "1000",
+        provisioning: Provisioning | None = None,
+        start: datetime = DEFAULT_START,
+        catalog: Catalog | None = None,
+        cluster: ClusterOptions | None = None,
+        list_lag: float = 0.0,
+        rate_limit: ServerRateLimit | None = None,
+    ) -> None:
+        if start.tzinfo is None:
+            raise ValueError("start needs a time zone")
+        self.api_key = api_key
+        self.requests: list[SeenRequest] = []
+        """Every request that reached the service, in order; refused connections did not."""
+        self._seed = seed
+        self._world = World(
+            seed=seed,
+            balance=Decimal(balance),
+            catalog=catalog or default_catalog(),
+            calendar=Calendar(start.astimezone(UTC)),
+            provisioning=provisioning or Provisioning(),
+            cluster_options=cluster or ClusterOptions(),
+        )
+        self._service = Service(self._world, api_key)
+        self._faults = Faults()
+        self._zeros: WeakKeyDictionary[object, dict[float, float]] = WeakKeyDictionary()
+        self.list_lag = list_lag
+        self.rate_limit = rate_limit
+
+    # Time
+
+    @property
+    def now(self) -> float:
+        """The simulated second up to which everything has happened."""
+        return self._world.timeline.now
+
+    @property
+    def time(self) -> datetime:
+        """The service's date and time of `now`, in UTC."""
+        return self._world.calendar.at(self.now)
+
+    def advance(self, now: float) -> None:
+        """Let everything up to second `now` happen; an earlier second changes nothing."""
+        self._world.timeline.advance(now)
+
+    def seconds_at(self, clock: object, reading: float, scale: float = 1.0) -> float:
+        """The simulated second that belongs to a clock's reading.
+
+        A clock is known by its object, such as an event loop; its first reading belongs to `now`.
+        So all doors in one loop share one time, and a new loop goes on where the last one stopped.
+        """
+        zeros = self._zeros.setdefault(clock, {})
+        zero = zeros.setdefault(scale, self.now - reading * scale)
+        return zero + reading * scale
+
+    # Requests
+
+    def handle(self, request: Request, now: float) -> Reply:
+        """Answer a request at second `now`, without faults."""
+        self.advance(now)
+        reply = self._service.answer(request)
+        self._note(request, Outcome(reply))
+        return reply
+
+    def receive(self, request: Request, now: float) -> Outcome:
+        """Answer a request at second `now`, or do to it what the faults say. This is what doors call."""
+        self.advance(now)
+        names = ["*", f"{request.method} {request.path}"]
+        if operation := operation_of(request.method, request.path):
+            names.append(operation)
+        script = self._faults.pick(names)
+        outcome = Outcome(self._service.answer(request)) if script is None else self._strike(script, request)
+        if outcome.effect is not Effect.REFUSE:
+            self._note(request, outcome)
+        return outcome
+
+    def _strike(self, script: Script, request: Request) -> Outcome:
+        true_answer = script.when == "after" or script.fault.delay > 0  # a late answer is a true answer
+        reply = self._service.answer(request) if true_answer else None
+        if script.commit_after is not None:
+            self._world.timeline.at(self.now + script.commit_after, lambda at: self._commit_late(request))
+        return script.fault.outcome(reply, self._service.date)
+
+    def _commit_late(self, request: Request) -> None:
+        self._service.answer(request)
+
+    def _note(self, request: Request, outcome: Outcome) -> None:
+        status = outcome.reply.status if outcome.reply else None
+        operation = operation_of(request.method, request.path)
+        self.requests.append(
+            SeenRequest(self.now, request.method, request.path, operation, status, outcome.effect)
+        )
+
+    def count(self, operation: str = "*") -> int:
+        """How many requests reached the service: of one `"METHOD /template"`, or all."""
+        if operation == "*":
+            return len(self.requests)
+        return sum(request.operation == operation for request in self.requests)
+
+    # Instances
+
+    def live(self) -> list[Instance]:
+        """Instances that cost money or may: INITIALIZED or ACTIVE, as of `now`."""
+        return self._world.live()
+
+    def instances(self, kind: Kind | None = None) -> list[Instance]:
+        """Every instance there ever was, oldest first."""
+        return [i for i in self._world.instances.values() if kind in (None, i.kind)]
+
+    def get_instance(self, instance_id: str) -> Instance:
+        """The simulator's own record of an instance, whatever the `list_lag`.
+
+        Raises:
+            LookupError: there is none.
+        """
+        try:
+            return self._world.instances[instance_id]
+        except KeyError:
+            raise LookupError(f"no instance {instance_id}") from None
+
+    def add_ended(self, number: int, kind: Kind = "container") -> None:
+        """Give the account a past: that many ended instances of one kind, at no cost."""
+        offer = self.catalog.find(kind)
+        for index in range(number):
+            self._world.add_ended(offer, f"old-{index}")
+
+    def print(self, instance_id: str, *lines: str) -> None:
+        """Let a running container print lines, at second `now`.
+
+        Raises:
+            LookupError: there is no such instance.
+            ValueError: it is no container, or it is not running.
+        """
+        instance = self.get_instance(instance_id)
+        if not isinstance(instance, ContainerInstance) or not instance.started:
+            raise ValueError(f"{instance_id} is not a running container")
+        for line in lines:
+            instance.log.print(line, self.now)
+
+    # Money
+
+    @property
+    def balance(self) -> Decimal:
+        """The account's USDC, without what is reserved."""
+        return self._world.account.balance
+
+    @property
+    def opening_balance(self) -> Decimal:
+        """The balance at the start: this and all amounts of the ledger make up `balance`."""
+        return self._world.account.opening
+
+    @property
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """Every change of the balance, oldest first."""
+        return tuple(self._world.account.ledger)
+
+    def spent(self, instance_id: str | None = None) -> Decimal:
+        """USDC spent for good, by one instance or by all; what is reserved is not in it."""
+        return sum((i.bill.spent for i in self._billed(instance_id)), ZERO)
+
+    def reserved(self, instance_id: str | None = None) -> Decimal:
+        """USDC held back, for one instance or for all."""
+        return sum((i.bill.reserved for i in self._billed(instance_id)), ZERO)
+
+    def _billed(self, instance_id: str | None) -> Sequence[Instance]:
+        return self.instances() if instance_id is None else [self.get_instance(instance_id)]
+
+    def set_balance(self, balance: Decimal | str | int) -> None:
+        """Set the account's USDC; the ledger notes the adjustment."""
+        self._world.account.adjust(Decimal(balance), self.now)
+
+    # The world's knobs
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is for sale; `catalog.find(...)` gives an offer and its plan id."""
+        return self._world.catalog
+
+    @property
+    def provisioning(self) -> Provisioning:
+        """How long things take; assign another for what comes after."""
+        return self._world.provisioning
+
+    @provisioning.setter
+    def provisioning(self, provisioning: Provisioning) -> None:
+        self._world.provisioning = provisioning
+
+    @property
+    def cluster(self) -> ClusterOptions:
+        """How logs and events are written; assign another at any time."""
+        return self._world.cluster
+
+    @cluster.setter
+    def cluster(self, options: ClusterOptions) -> None:
+        self._world.cluster = options
+
+    @property
+    def list_lag(self) -> float:
+        """Seconds for which a new instance is missing from LIST and unknown to every other call."""
+        return self._world.list_lag
+
+    @list_lag.setter
+    def list_lag(self, seconds: float) -> None:
+        self._world.list_lag = seconds
+
+    @property
+    def rate_limit(self) -> ServerRateLimit | None:
+        """The service's own pace; a new one begins with a full bucket."""
+        return self._service.rate_limit
+
+    @rate_limit.setter
+    def rate_limit(self, limit: ServerRateLimit | None) -> None:
+        self._service.rate_limit = limit
+
+    def sell_out(self, plan_id: str) -> None:
+        """Take a plan or option off the lists; deploying it is refused.
+
+        Raises:
+            LookupError: there is no such plan.
+        """
+        if plan_id not in self.catalog.offers:
+            raise LookupError(f"no plan {plan_id}")
+        self._world.sold_out.add(plan_id)
+
+    def restock(self, plan_id: str) -> None:
+        """Undo `sell_out`."""
+        self._world.sold_out.discard(plan_id)
+
+    def fail_next_provisioning(self, times: int = 1) -> None:
+        """Let the next accepted deploys end FAILED."""
+        self._world.failing_next = times
+
+    # Faults
+
+    def fail(
+        self,
+        operation: str,
+        fault: Fault,
+        *,
+        times: int | None = 1,
+        skip: int = 0,
+        when: Moment = "before",
+        commit_after: float | None = None,
+    ) -> Script:
+        """Script a fault. Faults on one operation strike in the order in which they were scripted.
+
+        Args:
+            operation: `"POST /gpu/instances/"` as the contract's table writes it with `{id}`, the
+                same with a real id, or `"*"` for every request.
+            fault: what happens.
+            times: to how many requests; None is all that come.
+            skip: how many matching requests pass first.
+            when: `"before"` the request takes effect (it then does not) or `"after"`.
+            commit_after: with `"before"`: it takes effect after all, that many seconds later.
+
+        Raises:
+            ValueError: there is no such operation, or the combination makes no sense.
+        """
+        method, _, path = operation.partition(" ")
+        if operation != "*" and operation_of(method, path) is None:
+            raise ValueError(f"the service has no operation {operation!r}")
+        if fault.effect is Effect.REFUSE and (when == "after" or commit_after is not None):
+            raise ValueError("a connection that was never made takes no effect")
+        if commit_after is not None and (when == "after" or fault.delay):
+            raise ValueError("commit_after is for a request that takes no effect at first")
+        script = Script(operation, fault, times, skip, when, commit_after)
+        self._faults.scripts.append(script)
+        return script
+
+    def random_faults(
+        self, rate: float = 0.05, *, seed: int | None = None, choices: Sequence[Fault] = RANDOM_FAULTS
+    ) -> None:
+        """Let a share of all requests go wrong, before or after they take effect; 0 stops it.
+
+        A 429 or 503 always comes before. Scripted faults go first.
+
+        Raises:
+            ValueError: the rate is not between 0 and 1.
+        """
+        self._faults.randomly(rate, self._seed if seed is None else seed, choices)
+
+    def clear_faults(self) -> None:
+        """Forget every fault, scripted or random."""
+        self._faults.clear()

@@ -1,0 +1,69 @@
+"""When things happen: the queue of what is to come, and how long a provisioning takes.
+
+Simulated seconds only; what happens is `world`'s business.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from itertools import count
+from random import Random
+from typing import TypeAlias
+
+import attrs
+
+Action: TypeAlias = Callable[[float], None]
+
+
+def _at_least_zero(owner: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{attribute.name} must be at least 0, not {value}")
+
+
+@attrs.frozen
+class Provisioning:
+    """How long things take, in seconds, and how often provisioning fails.
+
+    Attributes:
+        median: of the lognormal time from deploy to ACTIVE or FAILED.
+        sigma: its spread; 0 makes every provisioning take exactly `median`.
+        failure_rate: share of provisionings that end FAILED, 0 to 1.
+        start_delay: from ACTIVE to the container started.
+        network_delay: from ACTIVE to the container's network.
+        domain_delay: from the network to its domain.
+        update_delay: from the PUT of a container to its new configuration.
+    """
+
+    median: float = attrs.field(default=150.0, validator=_at_least_zero)
+    sigma: float = attrs.field(default=0.25, validator=_at_least_zero)
+    failure_rate: float = attrs.field(default=0.0, validator=[_at_least_zero, attrs.validators.le(1.0)])
+    start_delay: float = attrs.field(default=4.0, validator=_at_least_zero)
+    network_delay: float = attrs.field(default=6.0, validator=_at_least_zero)
+    domain_delay: float = attrs.field(default=15.0, validator=_at_least_zero)
+    update_delay: float = attrs.field(default=20.0, validator=_at_least_zero)
+
+    def draw(self, rng: Random) -> float:
+        """One provisioning time."""
+        return self.median * math.exp(rng.gauss(0.0, self.sigma))
+
+
+class Timeline:
+    """What is to happen, ordered by time. Time never goes back."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._order = count()
+        self._due: list[tuple[float, int, Action]] = []
+
+    def at(self, when: float, action: Action) -> None:
+        heapq.heappush(self._due, (when, next(self._order), action))
+
+    def advance(self, now: float) -> None:
+        """Let everything up to `now` happen, each at its own time."""
+        while self._due and self._due[0][0] <= now:
+            when, _, action = heapq.heappop(self._due)
+            self.now = max(self.now, when)
+            action(self.now)
+        self.now = max(self.now, now)

@@ -1,0 +1,114 @@
+"""What many tests share: sessions on a simulator, specs that are fine, and an HTTP server of raw bytes.
+
+No test double of the client: a session here is a user's session, and only the service is simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiofluence import BareMetalSpec, ContainerSpec, RateLimit, Session, VMSpec
+from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer, SimulatorWire, VirtualClockLoop
+
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
+
+VIRTUAL = ("asyncio", {"loop_factory": VirtualClockLoop})
+"""For a module's `anyio_backend` fixture: its async tests run on virtual time."""
+
+FAST = RateLimit(per_second=1000, burst=1000)
+"""For tests that are not about the rate."""
+
+
+def session_on(simulator: Simulator, **options: Any) -> Session:
+    """A session whose wire is the simulator, in process."""
+    options.setdefault("rate", FAST)
+    return Session(DEFAULT_API_KEY, wire=SimulatorWire(simulator), **options)
+
+
+@asynccontextmanager
+async def session_over_http(simulator: Simulator, **options: Any) -> AsyncIterator[Session]:
+    """A session that reaches the simulator through real sockets, in the same loop."""
+    options.setdefault("rate", FAST)
+    async with (
+        SimulatorServer(simulator) as server,
+        Session(DEFAULT_API_KEY, base_url=server.url, **options) as session,
+    ):
+        yield session
+
+
+def container_spec(simulator: Simulator, name: str = "exp-1", **fields: Any) -> ContainerSpec:
+    """A container that the simulator accepts."""
+    plan_id = simulator.catalog.find("container").id
+    given: dict[str, Any] = {"image": "ubuntu:22.04", "expose": [22], "plan_id": plan_id}
+    return ContainerSpec(name=name, **(given | fields))
+
+
+def vm_spec(simulator: Simulator, name: str = "vm-1", **fields: Any) -> VMSpec:
+    """A VM that the simulator accepts."""
+    return VMSpec(**(_machine(simulator, "vm", name) | fields))
+
+
+def baremetal_spec(simulator: Simulator, name: str = "metal-1", **fields: Any) -> BareMetalSpec:
+    """A bare-metal machine that the simulator accepts."""
+    return BareMetalSpec(**(_machine(simulator, "baremetal", name) | fields))
+
+
+def _machine(simulator: Simulator, kind: Any, name: str) -> dict[str, Any]:
+    offer = simulator.catalog.find(kind)
+    return {
+        "name": name,
+        "plan_id": offer.id,
+        "ssh_key": SSH_KEY,
+        "os_image": offer.os_options[0],
+    }
+
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class RawServer:
+    """A TCP server that answers each HTTP request as told, byte for byte, and counts the requests.
+
+    For what the simulator's server cannot do, because a sane HTTP server would not.
+    """
+
+    def __init__(self, *answers: bytes | None, then: bytes | None = None) -> None:
+        self._answers = list(answers)
+        self._then = then
+        self.heads: list[bytes] = []
+        self.url = ""
+
+    async def __aenter__(self) -> RawServer:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                for line in head.split(b"\r\n"):
+                    if line.lower().startswith(b"content-length:"):
+                        await reader.readexactly(int(line.split(b":")[1]))
+                self.heads.append(head)
+                answer = self._answers.pop(0) if self._answers else self._then
+                if answer is None:  # close without a word
+                    break
+                writer.write(answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+    """An HTTP/1.1 answer with a Content-Length."""
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body

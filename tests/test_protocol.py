@@ -1,0 +1,243 @@
+"""What replies mean: `decipher` over every body shape the contract knows, and some it does not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+import aiofluence
+from aiofluence import (
+    AuthError,
+    ConfigError,
+    DecodeError,
+    FluenceError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    NotActiveError,
+    NotFoundError,
+    PlanUnavailableError,
+    RateLimitedError,
+    RefusedError,
+    Reply,
+    ReplyError,
+    ServerError,
+    UnsupportedImageError,
+    UpdateInProgressError,
+)
+from aiofluence.protocol import Call, Replay, decipher, retry_after
+from aiofluence.retry import Retry, may_repeat
+
+GET = Call("GET", "/gpu/instances/{id}", replay=Replay.ALWAYS).to("i-1")
+POST = Call("POST", "/gpu/instances/")
+DELETE = Call("DELETE", "/gpu/instances/{id}", replay=Replay.LOOK).to("i-1")
+
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+
+def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> ReplyError:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(ReplyError) as caught:
+        decipher(GET, Reply(status, headers or {}, content))
+    assert caught.value.status == status
+    assert caught.value.call == "GET /gpu/instances/i-1"
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "detail"),
+    [
+        (401, {"detail": "Not authenticated"}, AuthError, "Not authenticated"),
+        (403, {"error": "Invalid API key", "code": "forbidden"}, AuthError, "Invalid API key"),
+        (403, {"detail": "Forbidden"}, AuthError, "Forbidden"),
+        (404, {"detail": "Instance not found"}, NotFoundError, "Instance not found"),
+        (429, b"", RateLimitedError, "no explanation given"),
+        (500, {"detail": "Internal"}, ServerError, "Internal"),
+        (502, HTML, ServerError, "502 Bad Gateway"),
+        (503, b"", ServerError, "no explanation given"),
+        (504, b"\xff\xfe", ServerError, "no explanation given"),
+        (405, {"detail": "Method Not Allowed"}, ReplyError, "Method Not Allowed"),
+        (400, [1, 2], RefusedError, "no explanation given"),
+        (400, {"detail": "The moon is full"}, RefusedError, "The moon is full"),
+    ],
+)
+def test_each_status_has_its_error(status: int, body: Any, kind: type[ReplyError], detail: str) -> None:
+    error = refusal(status, body)
+    assert type(error) is kind
+    assert error.detail == detail
+    assert detail in str(error)
+    assert str(status) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Insufficient balance to deploy instance", InsufficientBalanceError),
+        ("Plan is no longer available", PlanUnavailableError),
+        ("The selected plan is not available", PlanUnavailableError),
+        ("Unsupported OS image. Valid options: ubuntu-22.04", UnsupportedImageError),
+        ("Only ACTIVE instances can be terminated", NotActiveError),
+        ("Instance is not active", NotActiveError),
+        ("A previous update is still being applied", UpdateInProgressError),
+        ("Update already in progress", UpdateInProgressError),
+        ("Malformed API key", AuthError),
+    ],
+)
+def test_a_400_is_told_apart_by_its_text(text: str, kind: type[ReplyError]) -> None:
+    assert type(refusal(400, {"detail": text})) is kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unsupported OS image 'win'. Valid options: ubuntu-22.04, debian-12",
+        "Unsupported os_image, use one of: ['ubuntu-22.04', 'debian-12']",
+        'Unsupported OS image: "ubuntu-22.04", "debian-12".',
+    ],
+)
+def test_the_valid_images_are_read_from_the_text(text: str) -> None:
+    error = refusal(400, {"detail": text})
+    assert isinstance(error, UnsupportedImageError)
+    assert error.options == ("ubuntu-22.04", "debian-12")
+
+
+def test_a_422_names_every_field_and_repeats_nothing_that_was_sent() -> None:
+    error = refusal(
+        422,
+        {
+            "detail": [
+                {
+                    "type": "value_error",
+                    "loc": ["body", "container_settings", "expose", 0, "port"],
+                    "msg": "Value error, Port must be between 1 and 65535",
+                    "input": "canary",
+                    "ctx": {"error": {}},
+                },
+                {"type": "missing", "loc": ["body", "name"], "msg": "Field required", "input": {"a": "canary"}},
+                "not an object",
+            ]
+        },
+    )
+    assert isinstance(error, InvalidRequestError)
+    assert error.problems == (
+        "container_settings.expose[0].port: Value error, Port must be between 1 and 65535",
+        "name: Field required",
+    )
+    assert "canary" not in str(error) + repr(error) + str(vars(error))
+
+
+def test_a_redirect_names_scheme_and_host_of_its_target_alone() -> None:
+    error = refusal(307, b"", {"Location": "http://evil.example:8080/steal?key=canary"})
+    assert type(error) is ReplyError
+    assert "http://evil.example" in str(error)
+    assert "canary" not in str(error)
+
+
+def test_a_success_is_decoded() -> None:
+    assert decipher(GET, Reply(200, {}, b'{"a": [1]}')) == {"a": [1]}
+    assert decipher(POST, Reply(201, {}, b'{"instance_id": "i"}')) == {"instance_id": "i"}
+    assert decipher(DELETE, Reply(204, {}, b"")) is None
+    assert decipher(DELETE, Reply(200, {}, b"whatever a proxy says")) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"", "empty"),
+        (b"  \n", "empty"),
+        (b"<html>canary</html>", "not JSON"),
+        (b'{"canary": NaN}', "not JSON"),
+        (b'{"canary": Infinity}', "not JSON"),
+        (b'{"canary": 1', "not JSON"),
+        (b'"canary \xff"', "not UTF-8"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: str) -> None:
+    with pytest.raises(DecodeError, match=problem) as caught:
+        decipher(GET, Reply(200, {}, body))
+    error = caught.value
+    assert error.__context__ is None
+    assert "canary" not in f"{error!r} {error} {vars(error)}"
+
+
+@pytest.mark.parametrize(
+    ("header", "date", "seconds"),
+    [
+        ("7", None, 7.0),
+        ("0.5", None, 0.5),
+        ("86400", None, 86400.0),
+        ("Wed, 21 Oct 2026 07:28:10 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 10.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2026 07:28:10 GMT", None, None),
+        ("", None, None),
+        ("inf", None, None),
+        ("nan", None, None),
+        ("-5", None, None),
+        ("soon", "Wed, 21 Oct 2026 07:28:00 GMT", None),
+    ],
+)
+def test_retry_after(header: str, date: str | None, seconds: float | None) -> None:
+    headers = {"Retry-After": header} | ({"Date": date} if date else {})
+    assert retry_after(Reply(429, headers)) == seconds
+    limited = refusal(429, b"", headers)
+    assert isinstance(limited, RateLimitedError)
+    assert limited.retry_after == seconds
+    busy = refusal(503, b"", headers)
+    assert isinstance(busy, ServerError)
+    assert busy.retry_after == seconds
+
+
+@pytest.mark.parametrize("id", ["", "../plans", "a?x", "..", "a/b", "a b", "a\r\nb", "x" * 65, "ä", 5])
+def test_what_is_no_id_never_reaches_a_path(id: Any) -> None:
+    call = Call("GET", "/gpu/instances/{id}")
+    with pytest.raises(ConfigError, match="not the id"):
+        call.to(id)
+
+
+def test_a_call_shows_no_body() -> None:
+    call = POST.to(body=b"canary", last=5, absent=None)
+    assert "canary" not in repr(call) + str(call)
+    assert call.query == {"last": "5"}
+    assert call.replay is Replay.NEVER
+
+
+def subclasses(kind: type[BaseException]) -> list[type[BaseException]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in subclasses(child))]
+
+
+@pytest.mark.parametrize("kind", subclasses(FluenceError), ids=lambda kind: kind.__name__)
+def test_every_error_is_public_and_survives_a_process_boundary(kind: type[FluenceError]) -> None:
+    assert getattr(aiofluence, kind.__name__) is kind
+    error = kind(("one", "two")) if kind is aiofluence.SpecError else kind("what happened")
+    error.call = "GET /gpu/plans/"
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert str(copy) == str(error)
+    assert copy.call == error.call
+
+
+def test_whether_a_call_may_be_repeated_is_data() -> None:
+    never_left = aiofluence.NotSentError("refused")
+    hopeless = aiofluence.NotSentError("bad certificate", permanent=True)
+    lost = aiofluence.NoReplyError("reset")
+    throttled = RateLimitedError("slow", status=429)
+    broken = ServerError("oops", status=502)
+    final = RefusedError("no", status=400)
+    table = [
+        (GET, [True, False, True, True, True, False]),
+        (DELETE, [True, False, False, True, False, False]),
+        (POST, [True, False, False, False, False, False]),
+    ]
+    for call, expected in table:
+        errors = [never_left, hopeless, lost, throttled, broken, final]
+        assert [may_repeat(call, error) for error in errors] == expected, call.method
+
+
+def test_waits_are_bounded() -> None:
+    waits = Retry(base=0.5, max_wait=8).waits()
+    drawn = [next(waits) for _ in range(2000)]
+    assert 0 <= min(drawn) <= max(drawn) <= 8
+    assert max(drawn[100:]) > 4
