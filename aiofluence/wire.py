@@ -194,7 +194,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"certificate of {error.host} refused: {_text(error.certificate_error)}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{name}: {error.verify_message}"
+        return f"{name}: {getattr(error, 'verify_message', 'no reason given')}"
     if isinstance(error, socket.gaierror):
         return f"DNS: {error.strerror}"
     if isinstance(error, aiohttp.ServerDisconnectedError):

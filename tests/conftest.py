@@ -6,9 +6,14 @@ hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for long
 from __future__ import annotations
 
 import os
+import ssl
+from collections.abc import AsyncIterator
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, settings
+
+from .harness import RawServer, http
 
 # On a shared machine a slow example says nothing about the code, so time is no criterion in either profile.
 # Under CI the examples are the same each time: a red run must be about the change that it tests.
@@ -27,3 +32,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def anyio_backend() -> str:
     """The library is asyncio's: aiohttp knows no other loop."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that no machine trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture
+async def tls_server(authority: trustme.CA) -> AsyncIterator[RawServer]:
+    """An HTTPS server with a certificate of `authority`; it answers `[]`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with RawServer(then=http("200 OK", b"[]"), context=context) as server:
+        yield server

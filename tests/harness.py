@@ -6,6 +6,7 @@ No test double of the client: a session here is a user's session, and only the s
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -75,21 +76,33 @@ class RawServer:
     For what the simulator's server cannot do, because a sane HTTP server would not.
     """
 
-    def __init__(self, *answers: bytes | None, then: bytes | None = None) -> None:
+    def __init__(
+        self, *answers: bytes | None, then: bytes | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
         self._answers = list(answers)
         self._then = then
+        self._context = context
+        self._connections: set[asyncio.Task[None]] = set()
         self.heads: list[bytes] = []
         self.url = ""
 
     async def __aenter__(self) -> RawServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        scheme = "https" if self._context else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -102,9 +115,10 @@ class RawServer:
                     break
                 writer.write(answer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass
         finally:
+            self._connections.discard(task)
             writer.close()
 
 
