@@ -25,7 +25,8 @@ class Custodian:
         self._home = home
         self._waiter = waiter
         self._held: dict[InstanceRef, asyncio.Future[None]] = {}
-        self._errands: set[asyncio.Future[Any]] = set()
+        self._deploys: set[asyncio.Future[Any]] = set()
+        self._watches: set[asyncio.Future[Any]] = set()
         self._lost: dict[InstanceRef, FluenceError] = {}
 
     def take(self, ref: InstanceRef) -> None:
@@ -44,10 +45,18 @@ class Custodian:
         self.take(ref)
         await asyncio.shield(self._held[ref])
 
-    def expect(self, work: asyncio.Future[Any]) -> None:
-        """Wait for `work`, too, before the session closes: a deploy whose caller is gone may end up here."""
-        self._errands.add(work)
-        work.add_done_callback(self._errands.discard)
+    def expect(self, deploy: asyncio.Future[Any]) -> None:
+        """Wait for `deploy`, too, before the session closes: its caller may be gone by then."""
+        self._deploys.add(deploy)
+        deploy.add_done_callback(self._deploys.discard)
+
+    def let_watch(self, watch: asyncio.Future[Any]) -> None:
+        """Give `watch`, which looks for what a deploy may have left, time before the session closes.
+
+        Cut short, it leaves nothing that is known of, so that is no error.
+        """
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
 
     async def drain(self, timeout: float) -> None:
         """Wait until everything is gone, at most `timeout` seconds.
@@ -56,21 +65,24 @@ class Custodian:
             CustodyError: something may still be running; `.refs` says what.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        while pending := {*self._errands, *self._held.values()}:
+        while pending := {*self._deploys, *self._watches, *self._held.values()}:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
             await asyncio.wait(pending, timeout=left)
         refs = (*self._lost, *self._held)
-        unknown = len(self._errands)
+        unknown = len(self._deploys)
+        if self._watches:
+            log.warning("closed while %d deploy(s) were still watched for late twins", len(self._watches))
         if refs or unknown:
             raise self._report(refs, unknown)
 
     def _report(self, refs: tuple[InstanceRef, ...], unknown: int) -> CustodyError:
-        names = ", ".join(str(ref) for ref in refs)
-        deploys = f" and {unknown} deploy(s) whose outcome is not known" if unknown else ""
-        why = "".join(f"; {error}" for error in set(map(str, self._lost.values())))
-        error = CustodyError(f"may still be running, and billing: {names}{deploys}{why}")
+        things = [str(ref) for ref in refs]
+        if unknown:
+            things.append(f"{unknown} deploy(s) whose outcome is not known")
+        why = "".join(f"; {error}" for error in dict.fromkeys(map(str, self._lost.values())))
+        error = CustodyError(f"may still be running, and billing: {', '.join(things)}{why}")
         error.refs = refs
         log.error("%s", error)
         return error

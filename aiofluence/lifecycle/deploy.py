@@ -138,7 +138,7 @@ class Deployer:
             return ref
         finally:
             if doubtful and self._policy.watch:
-                self._custodian.expect(self._home.spawn(self._end_twins(search, ref)))
+                self._custodian.let_watch(self._home.spawn(self._end_twins(search, ref)))
 
     async def _find(self, search: _Search, *, settle: float) -> InstanceRef | None:
         """Our instance, or None once a list asked for `settle` seconds from now or later shows none.

@@ -1,0 +1,244 @@
+"""One deploy, one instance: with faults before and after the commit, late commits, lists that lag.
+
+What counts is how many instances of the name are live, and what was billed, once the session has closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from aiofluence import (
+    AuthError,
+    ConfigError,
+    DeployPolicy,
+    FluenceError,
+    InsufficientBalanceError,
+    RateLimitedError,
+    Retry,
+    Session,
+    Timeout,
+    UncertainDeployError,
+)
+from aiofluence.simulator import Fault, Simulator
+
+from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+
+POST = "POST /gpu/instances/"
+LIST = "GET /gpu/instances/"
+
+BROKEN_BODIES = [Fault.body({}), Fault.body(b'{"instance_id": '), Fault.body({"instance_id": 5})]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> Any:
+    return VIRTUAL
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.reset(), Fault.cut(), *(Fault.status(code) for code in (408, 500, 502, 503, 504)), *BROKEN_BODIES],
+    ids=lambda fault: f"{fault.effect.value}-{fault.code}",
+)
+async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, fault, when="after")
+    async with session_on(simulator) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert [instance.id for instance in simulator.live()] == [ref.id]
+    assert simulator.count(POST) == 1
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+@pytest.mark.parametrize("fault", [Fault.reset(), Fault.cut(), Fault.status(502)], ids=lambda f: f.effect.value)
+async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certain(fault: Fault) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, fault, when="before")
+    async with session_on(simulator) as fluence:
+        began = now()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert now() - began >= DeployPolicy().settle
+    assert simulator.count(POST) == 2
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_all_three_kinds_are_found_under_their_own_lists() -> None:
+    simulator = Simulator()
+    simulator.fail("POST /gpu/instances/vms", Fault.reset(), when="after")
+    simulator.fail("POST /gpu/instances/baremetal", Fault.reset(), when="after")
+    async with session_on(simulator) as fluence:
+        vm = await fluence.vms.deploy(vm_spec(simulator, "same"))
+        metal = await fluence.baremetal.deploy(baremetal_spec(simulator, "same"))
+        assert vm.id != metal.id
+    assert {instance.id for instance in simulator.live()} == {vm.id, metal.id}
+
+
+async def test_an_older_instance_of_the_same_name_is_not_mistaken_for_ours() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        old = await fluence.deploy_and_wait(container_spec(simulator))
+    async with session_on(simulator) as fluence:
+        simulator.fail(POST, Fault.reset(), when="after")
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert ref.id != old.id
+    assert {instance.id for instance in simulator.live()} == {ref.id, old.id}
+
+
+async def test_two_deploys_of_one_name_never_take_the_same_instance() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after", times=2)
+    async with session_on(simulator) as fluence:
+        specs = [container_spec(simulator), container_spec(simulator)]
+        refs = await asyncio.gather(*(fluence.containers.deploy(spec) for spec in specs))
+        assert len({ref.id for ref in refs}) == 2
+    assert len(simulator.live()) == 2
+
+
+async def test_a_timeout_with_a_late_commit_and_a_lagging_list() -> None:
+    simulator = Simulator(list_lag=5)
+    simulator.fail(POST, Fault.hang(), when="before", commit_after=80)  # 20 s after our timeout
+    async with session_on(simulator, timeout=Timeout(total=60)) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert simulator.count(POST) == 1
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_a_commit_later_than_settle_makes_two_and_the_watch_ends_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="before", commit_after=120)
+    caplog.set_level(logging.WARNING, "aiofluence")
+    async with session_on(simulator, close_timeout=900) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert simulator.count(POST) == 2
+    assert len(simulator.instances()) == 2
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+    assert "deployed twice" in caplog.text
+
+
+async def test_settling_ends_only_on_a_list_that_came() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    simulator.fail(LIST, Fault.status(500), times=100)
+    async with session_on(simulator) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert simulator.count(POST) == 1
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_what_cannot_be_found_out_is_said() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    lists = simulator.fail(LIST, Fault.status(500), times=None)
+    policy = DeployPolicy(settle=10, watch=20)
+    async with session_on(simulator, deploy=policy) as fluence:
+        with pytest.raises(UncertainDeployError, match="exp-1") as caught:
+            await fluence.containers.deploy(container_spec(simulator))
+        assert caught.value.name == "exp-1"
+        with pytest.raises(FluenceError):
+            await caught.value.resolve()
+        lists.cancel()
+        ref = await caught.value.resolve()
+        assert ref is not None
+        assert [instance.id for instance in simulator.live()] == [ref.id]
+    assert simulator.count(POST) == 1
+
+
+async def test_posts_are_counted() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="before", times=None)
+    async with session_on(simulator, deploy=DeployPolicy(settle=5, watch=10, max_posts=2)) as fluence:
+        with pytest.raises(UncertainDeployError) as caught:
+            await fluence.containers.deploy(container_spec(simulator))
+        assert await caught.value.resolve() is None
+    assert simulator.count(POST) == 2
+    assert simulator.live() == []
+
+
+async def test_503s_are_refusals_with_one_look_between_them() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.status(503), times=3)
+    async with session_on(simulator) as fluence:
+        began = now()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert now() - began < 30
+        assert simulator.count(LIST) == 3
+    assert simulator.count(POST) == 4
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_a_503_that_lied_is_found() -> None:
+    simulator = Simulator(list_lag=4)
+    simulator.fail(POST, Fault.status(503), times=1, when="after")
+    async with session_on(simulator, close_timeout=900) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert len(simulator.live()) == 1
+    assert ref.id in {instance.id for instance in simulator.instances()}
+
+
+async def test_503s_need_not_be_trusted() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.status(503), times=1)
+    async with session_on(simulator, deploy=DeployPolicy(trust_503=False)) as fluence:
+        began = now()
+        await fluence.containers.deploy(container_spec(simulator))
+        assert now() - began >= DeployPolicy().settle
+
+
+async def test_429s_are_waited_out() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.status(429, headers={"Retry-After": "11"}), times=3)
+    async with session_on(simulator) as fluence:
+        began = now()
+        await fluence.containers.deploy(container_spec(simulator))
+        assert 33 <= now() - began < 60
+    assert simulator.count(POST) == 4
+    assert len(simulator.live()) == 1
+
+    simulator.fail(POST, Fault.status(429, headers={"Retry-After": "86400"}))
+    async with session_on(simulator) as fluence:
+        with pytest.raises(RateLimitedError):
+            await fluence.containers.deploy(container_spec(simulator, "exp-2"))
+        simulator.fail(POST, Fault.status(429), times=None)
+        with pytest.raises(RateLimitedError):
+            await fluence.containers.deploy(container_spec(simulator, "exp-2"))
+    assert len(simulator.live()) == 1
+    assert simulator.count(POST) == 4 + 1 + Retry().max_refusals
+
+
+async def test_a_refusal_is_final() -> None:
+    simulator = Simulator()
+    simulator.set_balance("0.01")
+    async with session_on(simulator) as fluence:
+        with pytest.raises(InsufficientBalanceError):
+            await fluence.containers.deploy(container_spec(simulator))
+    async with Session("wrong-key", wire=fluence._wire.__class__(simulator)) as stranger:  # type: ignore
+        with pytest.raises(AuthError):
+            await stranger.containers.deploy(container_spec(simulator))
+    assert simulator.instances() == []
+
+
+async def test_a_refusal_after_an_unclear_attempt_leaves_nothing_behind() -> None:
+    simulator = Simulator()
+    # The first commits late, and what it takes from the account is what the second then lacks.
+    simulator.fail(POST, Fault.reset(), when="before", commit_after=95)
+    simulator.fail(POST, Fault.status(400, {"detail": "Insufficient balance to deploy instance"}))
+    async with session_on(simulator, close_timeout=900) as fluence:
+        with pytest.raises(InsufficientBalanceError):
+            await fluence.containers.deploy(container_spec(simulator))
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+def test_a_policy_that_makes_no_sense() -> None:
+    for arguments in ({"settle": -1}, {"watch": -1}, {"max_posts": 0}, {"settle": float("nan")}):
+        with pytest.raises(ConfigError):
+            DeployPolicy(**arguments)  # type: ignore[arg-type]
