@@ -31,6 +31,7 @@ from aiofluence import (
     VMSpec,
 )
 from aiofluence.convert import check, payload, rename_payload, structure, with_kind
+from aiofluence.models.specs import Spec
 from aiofluence.models.values import Kind
 from aiofluence.protocol import Call
 
@@ -285,7 +286,7 @@ def test_a_read_modify_write_passes_both_traps() -> None:
 
 
 def test_every_problem_of_every_spec_is_named_at_once() -> None:
-    specs = [
+    specs: list[Spec] = [
         ContainerSpec(name="Bad_1", plan_id="p", image="A", expose=[0]),
         VMSpec(name="fine", plan_id="p", ssh_key=SSH_KEY, os_image="x"),
         VMSpec(name="Bad_2", plan_id="", ssh_key="", os_image=""),

@@ -78,7 +78,7 @@ async def _tick(loop: asyncio.AbstractEventLoop) -> None:
     """Let everything that is ready run; if nothing is, go to the next timer."""
     await asyncio.sleep(0)
     if not loop._ready and loop._scheduled:  # type: ignore[attr-defined]
-        pending = [timer.when() for timer in loop._scheduled if not timer.cancelled()]  # type: ignore
+        pending = [timer.when() for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
         if pending:
             await asyncio.sleep(max(0.0, min(pending) - loop.time()))
 

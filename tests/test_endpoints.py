@@ -127,7 +127,7 @@ async def test_containers() -> None:
         assert [port.port for port in container.network.forwarded_ports] == [22]
         assert container.network.uri
         assert container.container_info.environment == {"A": "1", "SSH_PUBKEY": SSH_KEY}
-        assert container.container_info.expose == (Port(22), Port(80, "http"))  # type: ignore[arg-type]
+        assert container.container_info.expose == (Port(22), Port(80, "http"))
         assert container.billing.reserved_amount == 2 * container.billing.hourly_usage
 
         (row,) = await fluence.containers.list()
@@ -249,4 +249,4 @@ def _owner(resource: str) -> type:
         "containers": containers.Containers,
         "vms": machines.Machines[VMSpec],
         "baremetal": machines.Machines[VMSpec],
-    }[resource]  # type: ignore[return-value]
+    }[resource]

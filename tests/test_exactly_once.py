@@ -23,7 +23,7 @@ from aiofluence import (
     Timeout,
     UncertainDeployError,
 )
-from aiofluence.simulator import Fault, Simulator
+from aiofluence.simulator import Fault, Simulator, SimulatorWire
 
 from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
 
@@ -57,7 +57,9 @@ async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault) ->
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-@pytest.mark.parametrize("fault", [Fault.reset(), Fault.cut(), Fault.status(502)], ids=lambda f: f.effect.value)
+@pytest.mark.parametrize(
+    "fault", [Fault.reset(), Fault.cut(), Fault.status(502)], ids=lambda f: f.effect.value
+)
 async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certain(fault: Fault) -> None:
     simulator = Simulator()
     simulator.fail(POST, fault, when="before")
@@ -220,7 +222,7 @@ async def test_a_refusal_is_final() -> None:
     async with session_on(simulator) as fluence:
         with pytest.raises(InsufficientBalanceError):
             await fluence.containers.deploy(container_spec(simulator))
-    async with Session("wrong-key", wire=fluence._wire.__class__(simulator)) as stranger:  # type: ignore
+    async with Session("wrong-key", wire=SimulatorWire(simulator)) as stranger:
         with pytest.raises(AuthError):
             await stranger.containers.deploy(container_spec(simulator))
     assert simulator.instances() == []
@@ -241,4 +243,4 @@ async def test_a_refusal_after_an_unclear_attempt_leaves_nothing_behind() -> Non
 def test_a_policy_that_makes_no_sense() -> None:
     for arguments in ({"settle": -1}, {"watch": -1}, {"max_posts": 0}, {"settle": float("nan")}):
         with pytest.raises(ConfigError):
-            DeployPolicy(**arguments)  # type: ignore[arg-type]
+            DeployPolicy(**arguments)

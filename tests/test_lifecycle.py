@@ -273,7 +273,9 @@ async def test_an_update_is_waited_for_until_the_detail_shows_it() -> None:
         assert updated.container_status == "STARTED"
         await asyncio.sleep(60)
         assert old_pod not in {line.pod for line in await fluence.containers.logs(container.id)}
-        again = await fluence.update_and_wait(updated.ref, ContainerUpdate.from_container(updated, name="exp-3"))
+        again = await fluence.update_and_wait(
+            updated.ref, ContainerUpdate.from_container(updated, name="exp-3")
+        )
         assert again.name == "exp-3"
         with pytest.raises(ConfigError, match="containers"):
             await fluence.update_and_wait(InstanceRef(Kind.VM, "x", "x"), update)
@@ -339,6 +341,7 @@ async def test_a_reachable_instance_is_connected_to() -> None:
         # The simulator's addresses are of documentation networks; this one can be tried.
         record = simulator.get_instance(container.id)
         assert isinstance(record, ContainerInstance)
+        assert record.forwarded_ports is not None
         record.domain = "127.0.0.1"
         record.forwarded_ports[0]["external_port"] = "1"
         with pytest.raises(WaitTimeoutError, match="reachable"):

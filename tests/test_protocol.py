@@ -115,7 +115,12 @@ def test_a_422_names_every_field_and_repeats_nothing_that_was_sent() -> None:
                     "input": "canary",
                     "ctx": {"error": {}},
                 },
-                {"type": "missing", "loc": ["body", "name"], "msg": "Field required", "input": {"a": "canary"}},
+                {
+                    "type": "missing",
+                    "loc": ["body", "name"],
+                    "msg": "Field required",
+                    "input": {"a": "canary"},
+                },
                 "not an object",
             ]
         },

@@ -58,7 +58,8 @@ def test_a_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("FLUENCE_API_KEY", KEY)
     monkeypatch.chdir(tmp_path)  # a block may write a journal
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
-    assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"
+    if "Simulator(" not in code:  # then it brought one of its own
+        assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"
 
 
 def test_the_two_commands_are_those_that_ci_runs() -> None:

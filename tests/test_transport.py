@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -195,7 +196,7 @@ async def test_a_retry_after_stops_everybody_and_the_resume_is_paced() -> None:
     times = [request.at for request in simulator.requests[1:]]
     assert len(times) == 21
     assert min(times) >= refused_at + 7 - 0.2
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert min(gaps) > 0.09  # never a burst, and at first at half the rate
     assert sum(gaps[:5]) / 5 > 0.15
 

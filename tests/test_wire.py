@@ -1,4 +1,4 @@
-"""The aiohttp border, against servers that answer byte for byte: what is sent, how often, and what errors mean.
+"""The aiohttp border, against servers that answer byte for byte: what is sent, how often, what errors mean.
 
 Real sockets and a real clock; nothing here waits longer than a timeout of its own choosing.
 """
@@ -111,7 +111,7 @@ async def test_no_redirect_is_followed(status: str) -> None:
 
 
 async def test_nobody_listens() -> None:
-    with pytest.raises(NotSentError, match="cannot connect to 127.0.0.1") as caught:
+    with pytest.raises(NotSentError, match=r"cannot connect to 127\.0\.0\.1") as caught:
         await send(f"http://127.0.0.1:{unused_port()}")
     assert not caught.value.permanent
 
