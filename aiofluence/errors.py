@@ -95,7 +95,7 @@ class SpecError(FluenceError, ValueError):
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ class UncertainDeployError(WireError):
     ) -> None:
         super().__init__(f"whether {name!r} was deployed is not known; it may be billing")
         self.name = name
-        self.candidates = tuple(candidates)
+        self.candidates: tuple[InstanceRef, ...] = tuple(candidates)
         self._resolve = resolve
 
     async def resolve(self) -> InstanceRef | None:
@@ -282,7 +282,7 @@ class LifecycleError(FluenceError):
         super().__init__(message)
         self.ref = ref
         self.last_seen = last_seen
-        self.timeline = tuple(timeline)
+        self.timeline: tuple[Sighting, ...] = tuple(timeline)
 
 
 class InstanceFailedError(LifecycleError):

@@ -29,8 +29,8 @@ class Machines(Instances[MachineSpecT, MachineSummary, Machine], Generic[Machine
 
     def __init__(self, transport: Transport, exactly_once: ExactlyOnce, kind: Kind) -> None:
         super().__init__(transport, exactly_once)
-        self.kind = kind
-        self.calls = CALLS[kind]
+        self.kind: Kind = kind
+        self.calls: InstanceCalls = CALLS[kind]
 
     async def rename(self, id: str, name: str) -> None:
         """Give the machine another name; nothing else of it can be changed.

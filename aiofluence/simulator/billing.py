@@ -52,7 +52,7 @@ class Account:
 
     def __init__(self, opening: Decimal) -> None:
         self.opening = opening
-        self.balance = opening
+        self.balance: Decimal = opening
         self.ledger: list[LedgerEntry] = []
 
     def adjust(self, balance: Decimal, at: float) -> None:

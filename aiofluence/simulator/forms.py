@@ -56,7 +56,7 @@ class Fields:
         self.loc = loc
         self.problems = problems
         self.values: Mapping[str, Any] = value if isinstance(value, dict) else {}
-        self.usable = isinstance(value, dict)
+        self.usable: bool = isinstance(value, dict)
         if not self.usable:
             problems.add(
                 "model_attributes_type",

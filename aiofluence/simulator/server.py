@@ -53,7 +53,7 @@ class SimulatorServer:
             raise ValueError(f"{host} is not loopback: the simulator would be open to others")
         self.simulator = simulator
         self.host = host
-        self.port = port
+        self.port: int = port
         self.time_scale = time_scale
         self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()

@@ -53,7 +53,7 @@ class Timeline:
     """What is to happen, ordered by time. Time never goes back."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now: float = 0.0
         self._order = count()
         self._due: list[tuple[float, int, Action]] = []
 

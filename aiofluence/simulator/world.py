@@ -42,13 +42,13 @@ class World:
     ) -> None:
         self.catalog = catalog
         self.calendar = calendar
-        self.account = Account(balance)
-        self.timeline = Timeline()
+        self.account: Account = Account(balance)
+        self.timeline: Timeline = Timeline()
         self.provisioning = provisioning
         self.cluster = cluster_options
         self.sold_out: set[str] = set()
-        self.failing_next = 0
-        self.list_lag = 0.0
+        self.failing_next: int = 0
+        self.list_lag: float = 0.0
         self.instances: dict[str, Instance] = {}
         self._seed = seed
         self._by_kind: dict[Kind, list[Instance]] = {"container": [], "vm": [], "baremetal": []}
