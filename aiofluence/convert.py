@@ -23,7 +23,7 @@ from .models.instances import Container, ContainerSummary, ForwardedPort
 from .models.specs import ContainerSpec, RegistryCredentials, Spec, name_problems
 from .models.updates import ContainerUpdate
 from .models.values import Environment, Kind, OpenEnum, Port, Size
-from .protocol import Call, Json
+from .protocol import Answer, Json
 
 T = TypeVar("T")
 
@@ -183,19 +183,24 @@ def _build() -> cattrs.Converter:
 _CONVERTER = _build()
 
 
-def structure(call: Call, value: Json, kind: type[T]) -> T:
-    """`value`, the body of an answer to `call`, as `kind`.
+def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
+    """The value of `answer` as `kind`.
+
+    Args:
+        answer: what a call came to.
+        kind: a model, or a list of one.
+        under: for machines, the kind they were asked under: the wire does not repeat it.
 
     Raises:
         DecodeError: it does not fit; the message says where and how, without the value.
     """
     try:
-        return _CONVERTER.structure(value, kind)
+        return _CONVERTER.structure(_with_kind(answer.value, under) if under else answer.value, kind)
     except Exception as error:
         first = cattrs.transform_error(error, path="$", format_exception=_said)[0]
         problem, _, path = first.rpartition(" @ ")
     # Raised out here: cattrs' errors hold the values.
-    raise DecodeError(f"{problem} at {path}", path=path, call=str(call))
+    raise DecodeError(f"{problem} at {path}", path=path, call=str(answer.call))
 
 
 def _said(error: BaseException, _: Any) -> str:
@@ -204,10 +209,9 @@ def _said(error: BaseException, _: Any) -> str:
     return "missing" if isinstance(error, KeyError) else "does not fit"
 
 
-def with_kind(value: Json, kind: Kind) -> Json:
-    """Machine rows with the kind they were asked under, which the wire does not repeat."""
+def _with_kind(value: Json, kind: Kind) -> Json:
     if isinstance(value, list):
-        return [with_kind(item, kind) for item in value]
+        return [_with_kind(item, kind) for item in value]
     return {**value, "kind": kind.value} if isinstance(value, dict) else value
 
 
@@ -261,6 +265,14 @@ def payload(spec: Spec | ContainerUpdate) -> bytes:
             "os_image": spec.os_image,
         }
     return json.dumps(_without_none(body)).encode()
+
+
+def encode(value: Json) -> bytes | None:
+    """`value` as JSON; None when it cannot be written as that (an error would hold it)."""
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def rename_payload(name: str) -> bytes:

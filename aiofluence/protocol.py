@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum, IntEnum
 from typing import Any, Final, Protocol, TypeAlias
@@ -39,6 +39,7 @@ Json: TypeAlias = Any
 
 MiB: Final = 2**20
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
 def safe_id(id: object) -> str:
@@ -50,6 +51,17 @@ def safe_id(id: object) -> str:
     if isinstance(id, str) and _ID.fullmatch(id):
         return id
     raise ConfigError(f"{id!r} is not the id of an instance")
+
+
+def safe_path(path: object) -> str:
+    """`path` if it stays below `/gpu`: no dots that climb, no query, nothing that must be escaped.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(path, str) and _PATH.fullmatch(path):
+        return path
+    raise ConfigError(f"{path!r} is not a path of the GPU Cloud; it looks like '/gpu/plans/'")
 
 
 class Replay(Enum):
@@ -86,17 +98,20 @@ class Call:
     body: bytes = attrs.field(default=b"", repr=False)
 
     def to(
-        self, id: str | None = None, *, body: bytes = b"", lane: Lane | None = None, **query: object
+        self,
+        id: str | None = None,
+        *,
+        body: bytes = b"",
+        lane: Lane | None = None,
+        query: Mapping[str, object] | None = None,
     ) -> Call:
         """This endpoint for one instance, body and query; query values that are None are left out.
 
         Raises:
             ConfigError: the id is not 1-64 characters of `A-Z a-z 0-9 _ -`, so it could change the path.
         """
-        path = self.path
-        if id is not None:
-            path = path.replace("{id}", safe_id(id))
-        asked = {name: str(value) for name, value in query.items() if value is not None}
+        path = self.path if id is None else self.path.replace("{id}", safe_id(id))
+        asked = {name: str(value) for name, value in (query or {}).items() if value is not None}
         return Call(
             self.method, path, self.replay, self.lane if lane is None else lane, self.max_body, asked, body
         )
@@ -111,6 +126,13 @@ class Timeout:
 
     connect: float = 10.0
     total: float = 60.0
+
+    @classmethod
+    def of(cls, given: Timeout | float | None) -> Timeout:
+        """`given` itself, or that many seconds in all; None is the default."""
+        if given is None:
+            return cls()
+        return given if isinstance(given, Timeout) else cls(total=given)
 
 
 @attrs.frozen
@@ -133,12 +155,29 @@ class Request:
 class Reply:
     """One HTTP answer, body read to its end.
 
-    Header names are looked up as the standards write them (`Retry-After`, `Date`).
+    Header names are looked up as the standards write them (`Retry-After`, `Date`). Neither headers nor
+    body are in the repr.
     """
 
     status: int
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     body: bytes = attrs.field(default=b"", repr=False)
+
+    def json(self) -> Json:
+        """The body as JSON.
+
+        Raises:
+            DecodeError: it is not JSON.
+        """
+        return decode(None, self)
+
+
+@attrs.frozen
+class Answer:
+    """What a call came to: its decoded body, which may hold secrets and is in no repr."""
+
+    call: Call
+    value: Json = attrs.field(default=None, repr=False)
 
 
 class Wire(Protocol):
@@ -166,28 +205,28 @@ def decipher(call: Call, reply: Reply) -> Json:
         ReplyError: any other status, as the subclass that says what it means.
         DecodeError: a 2xx whose body is not JSON.
     """
-    if 200 <= reply.status < 300:
-        # PUT and DELETE answer 204: what a proxy may have put into the body is nobody's business.
-        return decode(call, reply.body) if call.method in ("GET", "POST") else None
-    raise _refusal(call, reply)
+    if not 200 <= reply.status < 300:
+        raise refusal(call, reply)
+    # PUT and DELETE answer 204: what a proxy may have put into the body is nobody's business.
+    return decode(call, reply) if call.method in ("GET", "POST") else None
 
 
-def decode(call: Call, body: bytes) -> Json:
-    """The JSON value in `body`.
+def decode(call: Call | None, reply: Reply) -> Json:
+    """The JSON value in the body of `reply`, the answer to `call`.
 
     Raises:
         DecodeError: it is not JSON: empty, HTML, NaN, bad UTF-8, or nested beyond reason.
     """
     try:
-        return _DECODER.decode(body.decode())
+        return _DECODER.decode(reply.body.decode())
     except UnicodeDecodeError:
         problem = "not UTF-8"
     except RecursionError:
         problem = "nested too deeply"
     except ValueError:
-        problem = "empty" if not body.strip() else "not JSON"
+        problem = "not JSON" if reply.body.strip() else "empty"
     # Raised out here, because the errors above hold the whole body, and bodies hold secrets.
-    raise DecodeError(f"the body ({len(body)} bytes) is {problem}", call=str(call))
+    raise DecodeError(f"the body ({len(reply.body)} bytes) is {problem}", call=str(call) if call else None)
 
 
 def _no_constant(name: str) -> float:
@@ -219,9 +258,17 @@ _BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
 }
 
 
-def _refusal(call: Call, reply: Reply) -> ReplyError:
-    said = _parsed(reply.body)
-    detail = _detail(reply, said)
+def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyError:
+    """The error that a reply other than 2xx is.
+
+    Args:
+        call: what was asked; secrets in its body are known, and starred out of what the service says.
+        reply: what came back.
+        secrets: further texts that no error may repeat.
+    """
+    hidden = (*secrets, *_secrets_in(call.body))
+    said = _parsed(_without(reply.body.decode(errors="replace"), hidden))
+    detail = _without(_detail(reply, said), hidden)
     kind: type[ReplyError]
     if reply.status == 400:
         kind = next((error for pattern, error in _BUSINESS if pattern.search(detail)), RefusedError)
@@ -239,7 +286,36 @@ def _refusal(call: Call, reply: Reply) -> ReplyError:
     return error
 
 
-def _parsed(body: bytes) -> Json:
+_SECRET_FIELDS: Final = frozenset({"value", "password", "ssh_key", "startup_command"})
+_SHORTEST_SECRET: Final = 6
+"""Shorter ones hide nothing, and would turn every text into stars."""
+
+
+def _secrets_in(body: bytes) -> list[str]:
+    """What the request must not find again in an error: environment values, passwords, keys."""
+
+    def walk(value: Json) -> Iterator[str]:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                if name in _SECRET_FIELDS and isinstance(item, str):
+                    yield item
+                yield from walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                yield from walk(item)
+
+    return list(walk(_parsed(body.decode(errors="replace"))))
+
+
+def _without(text: str, secrets: Collection[str]) -> str:
+    """`text` with stars in the place of each secret, longest first, as written and as JSON writes it."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
+    return text
+
+
+def _parsed(body: str) -> Json:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -263,9 +339,10 @@ def _detail(reply: Reply, said: Json) -> str:
         problems = _problems(said)
         if problems:
             return "; ".join(problems)[:_DETAIL_LENGTH]
-    title = re.search(rb"<title[^>]*>\s*([^<]{1,200}?)\s*</title>", reply.body[:4096], re.IGNORECASE)
+    page = reply.body[:4096].decode(errors="replace")
+    title = re.search(r"<title[^>]*>\s*([^<]{1,200}?)\s*</title>", page, re.IGNORECASE)
     if title:
-        return title[1].decode(errors="replace")
+        return title[1]
     return "no explanation given"
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, NoReturn, Self, overload
 
+import attrs
+
+from .convert import encode
 from .errors import ConfigError
 from .gate import Gate, RateLimit
 from .lifecycle.custody import Custodian
@@ -31,15 +33,29 @@ from .models.instances import (
 from .models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
 from .models.updates import ContainerUpdate
 from .models.values import Kind
-from .protocol import Timeout, Wire
+from .protocol import Call, Replay, Reply, Timeout, Wire, safe_path
 from .resources.catalog import Images, Plans
 from .resources.containers import Containers
 from .resources.instances import Instances
 from .resources.machines import Machines
 from .retry import Retry
-from .settings import find_api_key, find_origin
-from .transport import Transport
+from .settings import find_origin, request_headers, turn_on_log
+from .transport import OnReply, Transport
 from .wire import AiohttpWire, TraceConfig
+
+
+@attrs.define
+class _House:
+    """What a session and its `with_options` copies share: pool, gate, tasks, custody, lifetime."""
+
+    origin: str
+    transport: Transport
+    home: TaskHome
+    waiter: Waiter
+    custodian: Custodian
+    deployer: Deployer
+    close_timeout: float
+    state: str = "new"
 
 
 class Session:
@@ -67,6 +83,8 @@ class Session:
         close_timeout: seconds that leaving the session may take to see abandoned instances gone.
         wire: what carries requests instead of aiohttp, such as the simulator's in-process wire.
         trace_configs: aiohttp's, passed through untouched.
+        on_reply: called with each call and its raw `Reply`, refusals too, before it is judged.
+        user_agent_suffix: put behind `aiofluence/<version>`, such as your program's name and version.
         allow_insecure: let a plain-http `base_url` have the key although it is not this machine.
         trust_env: let aiohttp read proxies from the environment.
 
@@ -88,43 +106,116 @@ class Session:
         close_timeout: float = 300.0,
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
+        on_reply: OnReply | None = None,
+        user_agent_suffix: str = "",
         allow_insecure: bool = False,
         trust_env: bool = False,
     ) -> None:
+        try:
+            headers = request_headers(api_key, user_agent_suffix)
+        finally:
+            del api_key  # from here on it exists in the headers alone, which no repr shows
         if max_in_flight < 1 or not close_timeout >= 0:
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
-        headers = _headers(api_key)
-        del api_key  # from here on it exists in the headers alone, which no repr shows
         origin = find_origin(base_url, allow_insecure=allow_insecure)
-        retry = retry or Retry()
-        self._close_timeout = close_timeout
-        self._state = "new"
-        self._origin = origin
-        self._wire: Wire = wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env)
-        self._gate = Gate(rate or RateLimit(), max_in_flight)
-        transport = Transport(self._wire, self._gate, headers, _timeout(timeout), retry)
-
+        turn_on_log()
+        transport = Transport(
+            wire=wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env),
+            gate=Gate(rate or RateLimit(), max_in_flight),
+            headers=headers,
+            timeout=Timeout.of(timeout),
+            retry=retry or Retry(),
+            on_reply=on_reply,
+        )
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
-        self._home = TaskHome()
-        self._waiter = Waiter(Watch(resources, poll or Poll()))
-        self._custodian = Custodian(self._home, self._waiter)
-        deployer = Deployer(self._home, self._custodian, transport.clock, deploy or DeployPolicy(), retry)
-        self._launcher = Launcher(resources, deployer, self._waiter, self._custodian)
+        home = TaskHome()
+        waiter = Waiter(Watch(resources, poll or Poll()))
+        custodian = Custodian(home, waiter)
+        deployer = Deployer(home, custodian, transport.clock, deploy or DeployPolicy(), transport.retry)
+        self._house = _House(origin, transport, home, waiter, custodian, deployer, close_timeout)
+        self._furnish(transport)
+        resources.update({kind: self._launcher.resources[kind] for kind in Kind})
 
+    def _furnish(self, transport: Transport) -> None:
+        """Everything whose calls go through `transport`; what it is built on stands in the house."""
+        house = self._house
         self.plans: Plans = Plans(transport)
         self.images: Images = Images(transport)
-        self.containers: Containers = Containers(transport, deployer)
-        self.vms: Machines[VMSpec] = Machines(transport, deployer, Kind.VM)
-        self.baremetal: Machines[BareMetalSpec] = Machines(transport, deployer, Kind.BAREMETAL)
-        for resource in (self.containers, self.vms, self.baremetal):
-            resources[resource.kind] = resource
+        self.containers: Containers = Containers(transport, house.deployer)
+        self.vms: Machines[VMSpec] = Machines(transport, house.deployer, Kind.VM)
+        self.baremetal: Machines[BareMetalSpec] = Machines(transport, house.deployer, Kind.BAREMETAL)
+        self._transport = transport
+        self._launcher = Launcher(
+            {resource.kind: resource for resource in (self.containers, self.vms, self.baremetal)},
+            house.deployer,
+            house.waiter,
+            house.custodian,
+        )
+
+    def with_options(
+        self,
+        *,
+        timeout: Timeout | float | None = None,
+        retry: Retry | None = None,
+        on_reply: OnReply | None = None,
+    ) -> Session:
+        """This session, with other options for the calls made through what is returned.
+
+        Pool, rate limit, custody and lifetime stay the session's own: the copy needs no `async with`. Waits
+        go on looking as the session looks.
+
+        Args:
+            timeout: for one attempt of one request: a `Timeout`, or seconds in all. None leaves it.
+            retry: how often a call is tried. None leaves it.
+            on_reply: called with each call and its raw `Reply` (status, headers, body), refusals too,
+                before it is judged. None leaves it.
+        """
+        changes: dict[str, Any] = {"retry": retry, "on_reply": on_reply}
+        if timeout is not None:
+            changes["timeout"] = Timeout.of(timeout)
+        view = type(self).__new__(type(self))
+        view._house = self._house
+        view._furnish(attrs.evolve(self._transport, **{k: v for k, v in changes.items() if v is not None}))
+        return view
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        json: Any = None,
+    ) -> Reply:
+        """Any request to the service, for what has no method here: gate, retries and errors as everywhere.
+
+        A GET is retried as every GET is; anything else is sent once, and again only if it never left.
+
+        Args:
+            method: such as `"GET"`.
+            path: such as `"/gpu/plans/"`.
+            query: values are turned into text; those that are None are left out.
+            json: the body, encoded as JSON; None for none.
+
+        Raises:
+            ConfigError: the path is not one of the service's.
+            FluenceError: as in `aiofluence.errors`.
+        """
+        replay = Replay.ALWAYS if method.upper() == "GET" else Replay.NEVER
+        body = b"" if json is None else encode(json)
+        del json  # so that no traceback with locals shows what is in it
+        if body is None:
+            raise ConfigError("this body cannot be written as JSON")
+        call = Call(method.upper(), safe_path(path), replay).to(body=body, query=query)
+        del body
+        return await self._transport.exchange(call)
 
     async def __aenter__(self) -> Self:
-        if self._state != "new":
+        house = self._house
+        if house.state != "new":
             raise ConfigError("a session is entered once; make a new one")
-        self._state = "open"
-        await self._home.open()
+        house.state = "open"
+        await house.home.open()
         return self
 
     async def __aexit__(
@@ -135,16 +226,23 @@ class Session:
         Raises:
             CustodyError: something may still be running, and billing.
         """
+        house = self._house
         try:
-            await self._custodian.drain(self._close_timeout)
+            await house.custodian.drain(house.close_timeout)
         finally:
-            self._state = "closed"
-            self._gate.close()
-            await self._home.close()
-            await self._wire.aclose()
+            house.state = "closed"
+            house.transport.gate.close()
+            try:
+                await house.home.close()
+            finally:  # a second Ctrl-C must not leave sockets open
+                await house.transport.wire.aclose()
 
     def __repr__(self) -> str:
-        return f"<Session {self._origin} {self._state}>"
+        house = getattr(self, "_house", None)  # a debugger may ask while it is still being built
+        return f"<Session {house.origin} {house.state}>" if house else "<Session>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session holds a key and sockets; make one where you need it")
 
     @overload
     async def deploy_and_wait(
@@ -220,7 +318,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._waiter.wait(instance.ref, until, deadline_in(timeout))
+        return await self._house.waiter.wait(instance.ref, until, deadline_in(timeout))
 
     async def update_and_wait(
         self,
@@ -247,7 +345,7 @@ class Session:
         """
         if container.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {container.kind}")
-        return await self._waiter.update(container.ref, update, deadline_in(timeout))
+        return await self._house.waiter.update(container.ref, update, deadline_in(timeout))
 
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 900
@@ -264,7 +362,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._waiter.end(instance.ref, deadline_in(timeout))
+        return await self._house.waiter.end(instance.ref, deadline_in(timeout))
 
     @overload
     def running(
@@ -294,18 +392,3 @@ class Session:
             FluenceError: as `deploy_and_wait`, when the block is entered; `AuthError` when it is left.
         """
         return self._launcher.running(spec, until, timeout)
-
-
-def _timeout(given: Timeout | float | None) -> Timeout:
-    if isinstance(given, Timeout):
-        return given
-    return Timeout() if given is None else Timeout(total=given)
-
-
-def _headers(api_key: str | None) -> Mapping[str, str]:
-    return {
-        "X-API-KEY": find_api_key(api_key),
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-        "User-Agent": f"aiofluence/{version('aiofluence')}",
-    }

@@ -6,12 +6,15 @@ Reads and checks; keeps nothing. No `.env` file is ever read.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 
+_HANDLER: Final = "aiofluence-environment"
 DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
 
 
@@ -32,10 +35,37 @@ def find_api_key(given: str | None) -> str:
     elif not all("!" <= letter <= "~" for letter in key.strip()):
         problem = f"{source} holds blanks, line breaks or letters that no HTTP header can carry"
     if problem:
-        del given, key  # so that no traceback with locals shows it
+        del given, key  # as above
         raise ConfigError(problem)
     assert key is not None
     return key.strip()
+
+
+def request_headers(api_key: str | None, user_agent_suffix: str) -> dict[str, str]:
+    """What every request of a session carries: the key, and who is asking.
+
+    Raises:
+        ConfigError: there is no key, or one of the two cannot be a header.
+    """
+    agent = f"aiofluence/{_version()} {user_agent_suffix}".strip()
+    if not agent.isascii() or not agent.isprintable():
+        raise ConfigError("user_agent_suffix holds what no HTTP header can carry")
+    try:
+        return {
+            "X-API-KEY": find_api_key(api_key),
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": agent,
+        }
+    finally:
+        del api_key  # so that no traceback with locals shows it
+
+
+def _version() -> str:
+    try:
+        return version("aiofluence")
+    except PackageNotFoundError:  # a checkout on PYTHONPATH
+        return "0"
 
 
 def _read(path: str) -> str:
@@ -84,3 +114,26 @@ def _is_loopback(parts: SplitResult) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def turn_on_log() -> None:
+    """Let the library's own logger write to stderr when `FLUENCE_LOG` names a level, such as `debug`.
+
+    For a look at what goes over the wire without touching the program. What it writes is redacted.
+
+    Raises:
+        ConfigError: it names no level.
+    """
+    name = os.environ.get("FLUENCE_LOG", "").strip().upper()
+    if not name:
+        return
+    level = logging.getLevelNamesMapping().get(name)
+    if level is None:
+        raise ConfigError(f"FLUENCE_LOG is a level such as debug or info, not {name.lower()!r}")
+    log = logging.getLogger("aiofluence")
+    log.setLevel(level)
+    if not any(handler.get_name() == _HANDLER for handler in log.handlers):
+        handler = logging.StreamHandler()
+        handler.set_name(_HANDLER)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        log.addHandler(handler)

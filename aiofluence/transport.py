@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
 from .errors import Attempt, FluenceError, NotSentError, RateLimitedError, ServerError
 from .gate import Gate
-from .protocol import Call, Json, Lane, Reply, Request, Timeout, Wire, decipher, retry_after
+from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
+
+OnReply: TypeAlias = Callable[[Call, Reply], object]
+"""Called with each call and its raw reply, before it is judged."""
 
 log: Final = logging.getLogger("aiofluence")
 
@@ -48,7 +51,7 @@ class ServerClock:
 
 @attrs.frozen
 class Transport:
-    """Carries calls of one session. `evolve` gives a copy with other timeouts on the same gate and pool."""
+    """Carries the calls of one session; a copy with other timeouts shares gate, pool, budget and clock."""
 
     wire: Wire
     gate: Gate
@@ -56,10 +59,11 @@ class Transport:
     timeout: Timeout = attrs.field(factory=Timeout)
     retry: Retry = attrs.field(factory=Retry)
     budget: RetryBudget = attrs.field(factory=RetryBudget, repr=False)
+    on_reply: OnReply | None = None
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
 
-    async def call(self, call: Call, *, deadline: float | None = None) -> Json:
-        """Make `call`; its decoded answer, None for a call that has none.
+    async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
+        """Make `call`; its decoded answer.
 
         Args:
             call: what to send.
@@ -71,6 +75,14 @@ class Transport:
             ReplyError: the service refused, or stayed in trouble through all attempts.
             DecodeError: a 2xx answer that is not JSON, or too large.
         """
+        return Answer(call, decipher(call, await self.exchange(call, deadline=deadline)))
+
+    async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
+        """Make `call`; the 2xx answer as it came.
+
+        Raises:
+            FluenceError: as `call`, but for a body that is not JSON.
+        """
         self.budget.earn()
         loop = asyncio.get_running_loop()
         waits = self.retry.waits()
@@ -78,7 +90,10 @@ class Transport:
         while True:
             began = loop.time()
             try:
-                return decipher(call, await self._once(call, deadline))
+                reply = await self._once(call, deadline)
+                if 200 <= reply.status < 300:
+                    return reply
+                error: FluenceError = refusal(call, reply, (self.headers["X-API-KEY"],))
             except FluenceError as caught:
                 error = caught
             now = loop.time()
@@ -109,6 +124,8 @@ class Transport:
             self.gate.release()
         log.debug("%s: %s", call, reply.status)
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
+        if self.on_reply is not None:
+            self.on_reply(call, reply)
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
             self.gate.refused(granted, min(retry_after(reply) or 0.0, self.retry.max_retry_after))

@@ -30,10 +30,10 @@ from aiofluence import (
     Status,
     VMSpec,
 )
-from aiofluence.convert import check, payload, rename_payload, structure, with_kind
+from aiofluence.convert import check, payload, rename_payload, structure
 from aiofluence.models.specs import Spec
 from aiofluence.models.values import Kind
-from aiofluence.protocol import Call
+from aiofluence.protocol import Answer, Call
 
 from .harness import SSH_KEY
 
@@ -82,7 +82,7 @@ DETAIL = SUMMARY | {
 
 
 def test_a_container_in_full() -> None:
-    container = structure(CALL, DETAIL, Container)
+    container = structure(Answer(CALL, DETAIL), Container)
     assert container.status is Status.ACTIVE
     assert container.container_status is ContainerStatus.STARTED
     assert container.created_at == datetime(2026, 1, 1, 9, 30, 0, 123456, tzinfo=UTC)
@@ -102,7 +102,7 @@ def test_a_container_in_full() -> None:
 def test_a_machine_knows_its_kind() -> None:
     row = {key: value for key, value in SUMMARY.items() if key != "instance_status"}
     row |= {"status": "Initiated", "billing": BILLING, "ssh_key": "ssh-ed25519 canary"}
-    machine = structure(CALL, with_kind(row, Kind.BAREMETAL), Machine)
+    machine = structure(Answer(CALL, row), Machine, under=Kind.BAREMETAL)
     assert machine.kind is Kind.BAREMETAL
     assert machine.status is Status.INITIALIZED
     assert machine.ssh_key == "ssh-ed25519 canary"
@@ -113,7 +113,7 @@ def test_a_machine_knows_its_kind() -> None:
 def test_a_service_that_grows_breaks_nothing() -> None:
     grown = DETAIL | {"instance_status": "HIBERNATED", "network": None, "carbon": {"grams": 1}}
     del grown["updated_at"]
-    container = structure(CALL, grown, Container)
+    container = structure(Answer(CALL, grown), Container)
     assert container.status == "HIBERNATED"
     assert container.network is None
     assert container.updated_at is None
@@ -123,7 +123,7 @@ def test_null_arrays_and_naive_or_shifted_times_are_understood() -> None:
     info = {"image": "a", "expose": None, "environment": None}
     row = DETAIL | {"container_info": info, "created_at": "2026-01-01T09:30:00"}
     row["updated_at"] = "2026-01-01T11:30:00+02:00"
-    container = structure(CALL, row, Container)
+    container = structure(Answer(CALL, row), Container)
     assert container.container_info.expose == ()
     assert container.container_info.environment == {}
     assert container.created_at.tzinfo is UTC
@@ -168,7 +168,7 @@ def altered(path: str, value: Any) -> dict[str, Any]:
 )
 def test_what_does_not_fit_is_named_by_its_path_and_not_quoted(path: str, value: Any, where: str) -> None:
     with pytest.raises(DecodeError) as caught:
-        structure(CALL, altered(path, value), Container)
+        structure(Answer(CALL, altered(path, value)), Container)
     assert caught.value.path.startswith(where)
     assert caught.value.call == "GET /gpu/instances/"
     assert caught.value.__context__ is None
@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_named_by_its_path_and_not_quoted(path: str, value:
 
 def test_the_path_counts_rows() -> None:
     with pytest.raises(DecodeError) as caught:
-        structure(CALL, [SUMMARY, SUMMARY, SUMMARY | {"name": 7}], list[ContainerSummary])
+        structure(Answer(CALL, [SUMMARY, SUMMARY, SUMMARY | {"name": 7}]), list[ContainerSummary])
     assert caught.value.path == "$[2].name"
     assert "expected str, got int" in str(caught.value)
 
@@ -187,27 +187,29 @@ def test_an_answer_of_another_shape_is_a_decode_error(body: Any) -> None:
     if body == [] or body is None:
         pass
     with pytest.raises(DecodeError):
-        structure(CALL, body, list[ContainerSummary])
+        structure(Answer(CALL, body), list[ContainerSummary])
 
 
 def test_a_container_plan_is_flattened() -> None:
     plan = structure(
-        CALL,
-        {
-            "plan": {
-                "id": "p-1",
-                "name": "l4-24gi",
-                **RESOURCES,
-                "pricing": {"hour": 0.44, "upfront_hours": 3, "currency": "USDC"},
+        Answer(
+            CALL,
+            {
+                "plan": {
+                    "id": "p-1",
+                    "name": "l4-24gi",
+                    **RESOURCES,
+                    "pricing": {"hour": 0.44, "upfront_hours": 3, "currency": "USDC"},
+                },
+                "attributes": {"location": ["PL", "US"]},
             },
-            "attributes": {"location": ["PL", "US"]},
-        },
+        ),
         ContainerPlan,
     )
     assert plan.locations == ("PL", "US")
     assert plan.pricing.upfront == Decimal("1.32")
     with pytest.raises(DecodeError):
-        structure(CALL, {"plan": {}}, ContainerPlan)
+        structure(Answer(CALL, {"plan": {}}), ContainerPlan)
 
 
 def test_a_container_s_body_is_the_contract_s() -> None:
@@ -271,7 +273,7 @@ def test_a_read_modify_write_passes_both_traps() -> None:
     info = DETAIL["container_info"] | {  # type: ignore[operator]
         "environment": [{"name": "A", "value": "1"}, {"name": "SSH_PUBKEY", "value": SSH_KEY}]
     }
-    container = structure(CALL, DETAIL | {"container_info": info}, Container)
+    container = structure(Answer(CALL, DETAIL | {"container_info": info}), Container)
     credentials = RegistryCredentials("ghcr.io", "me", "pw")
     update = ContainerUpdate.from_container(container, credentials=credentials, image="ubuntu:24.04")
     assert update.problems() == []

@@ -164,12 +164,11 @@ async def test_a_key_that_is_revoked_meanwhile_leaves_a_report() -> None:
     assert {ref.name for ref in caught.value.refs} == {"exp-0", "exp-1", "exp-2"}
 
 
-async def test_cancelled_again_while_closing_the_clean_up_goes_on() -> None:
+async def test_the_close_of_a_cancelled_program_finishes_the_clean_up() -> None:
     simulator = Simulator(provisioning=SLOW)
-    session = session_on(simulator)
 
     async def use() -> None:
-        async with session as fluence:
+        async with session_on(simulator) as fluence:
             await fluence.deploy_and_wait(container_spec(simulator))
 
     task = asyncio.ensure_future(use())
@@ -177,9 +176,26 @@ async def test_cancelled_again_while_closing_the_clean_up_goes_on() -> None:
     task.cancel()
     await asyncio.sleep(10)
     assert not task.done()
-    (result,) = await asyncio.gather(task, return_exceptions=True)
-    assert isinstance(result, asyncio.CancelledError)
+    await asyncio.wait([task])
+    assert task.cancelled()
     assert simulator.live() == []
+
+
+async def test_leaving_at_once_is_not_leaving_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator(provisioning=SLOW)
+
+    async def use() -> None:
+        async with session_on(simulator) as fluence:
+            await fluence.deploy_and_wait(container_spec(simulator))
+
+    task = asyncio.ensure_future(use())
+    for _ in range(2):  # Ctrl-C, twice
+        await asyncio.sleep(10)
+        task.cancel()
+    await asyncio.wait([task])
+    (live,) = simulator.live()
+    assert live.id in caplog.text
+    assert "may still be running" in caplog.text
 
 
 def test_close_timeout_is_a_number_of_seconds() -> None:

@@ -203,7 +203,7 @@ def test_what_is_no_id_never_reaches_a_path(id: Any) -> None:
 
 
 def test_a_call_shows_no_body() -> None:
-    call = POST.to(body=b"canary", last=5, absent=None)
+    call = POST.to(body=b"canary", query={"last": 5, "absent": None})
     assert "canary" not in repr(call) + str(call)
     assert call.query == {"last": "5"}
     assert call.replay is Replay.NEVER

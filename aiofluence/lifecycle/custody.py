@@ -65,22 +65,30 @@ class Custodian:
             CustodyError: something may still be running; `.refs` says what.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        while pending := {*self._deploys, *self._watches, *self._held.values()}:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                break
-            await asyncio.wait(pending, timeout=left)
-        refs = (*self._lost, *self._held)
-        unknown = len(self._deploys)
+        try:
+            while pending := {*self._deploys, *self._watches, *self._held.values()}:
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    break
+                await asyncio.wait(pending, timeout=left)
+        except asyncio.CancelledError:
+            # A second Ctrl-C: the caller leaves at once, but not without a word.
+            self._report()
+            raise
         if self._watches:
             log.warning("closed while %d deploy(s) were still watched for late twins", len(self._watches))
-        if refs or unknown:
-            raise self._report(refs, unknown)
+        error = self._report()
+        if error is not None:
+            raise error
 
-    def _report(self, refs: tuple[InstanceRef, ...], unknown: int) -> CustodyError:
+    def _report(self) -> CustodyError | None:
+        """What may still be running, logged; None when nothing is."""
+        refs = (*self._lost, *self._held)
         things = [str(ref) for ref in refs]
-        if unknown:
-            things.append(f"{unknown} deploy(s) whose outcome is not known")
+        if self._deploys:
+            things.append(f"{len(self._deploys)} deploy(s) whose outcome is not known")
+        if not things:
+            return None
         why = "".join(f"; {error}" for error in dict.fromkeys(map(str, self._lost.values())))
         error = CustodyError(f"may still be running, and billing: {', '.join(things)}{why}")
         error.refs = refs

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ..errors import ConfigError, InstanceFailedError, WaitTimeoutError
 from ..models.instances import Instance, InstanceRef
@@ -32,7 +32,7 @@ class Launcher:
         waiter: Waiter,
         custodian: Custodian,
     ) -> None:
-        self._resources = resources
+        self.resources: Final = resources
         self._deployer = deployer
         self._waiter = waiter
         self._custodian = custodian
@@ -75,7 +75,7 @@ class Launcher:
     async def _deploy(self, spec: Spec, deadline: float | None, on_failure: OnFailure) -> InstanceRef:
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._deployer(self._resources[spec.kind], spec, orphan=on_failure)
+                return await self._deployer(self.resources[spec.kind], spec, orphan=on_failure)
         except TimeoutError as error:
             if not _is_deadline(error):
                 raise

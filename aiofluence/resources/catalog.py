@@ -49,7 +49,7 @@ class Plans:
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return structure(CONTAINER_PLANS, await self._transport.call(CONTAINER_PLANS), list[ContainerPlan])
+        return structure(await self._transport.call(CONTAINER_PLANS), list[ContainerPlan])
 
     async def vms(self) -> list[MachinePlanGroup]:
         """The VM options, grouped by GPU model and by number of GPUs, as the wire groups them.
@@ -109,7 +109,7 @@ class Plans:
         return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
 
     async def _groups(self, call: Call) -> list[MachinePlanGroup]:
-        return list(structure(call, await self._transport.call(call), _Groups).data)
+        return list(structure(await self._transport.call(call), _Groups).data)
 
 
 class Images:
@@ -125,7 +125,7 @@ class Images:
             FluenceError: as in `aiofluence.errors`.
         """
         reply = await self._transport.call(DEFAULT_IMAGES)
-        return structure(DEFAULT_IMAGES, reply, builtins.list[DefaultImage])
+        return structure(reply, builtins.list[DefaultImage])
 
 
 def _kinds(kind: Kind | str | None) -> tuple[Kind, ...]:

@@ -15,7 +15,7 @@ from ..models.output import Event, LogLine
 from ..models.specs import ContainerSpec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
-from ..protocol import Call, Json, Lane, MiB, Replay
+from ..protocol import Answer, Call, Lane, MiB, Replay
 from .instances import InstanceCalls, Instances
 
 CALLS: Final = InstanceCalls.under("/gpu/instances/")
@@ -56,7 +56,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
             ConfigError: `last` is below 1, or `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return [LogLine.parse(raw) for raw in await self._lines(LOGS.to(id, lane=lane, last=_checked(last)))]
+        return [LogLine.parse(raw) for raw in await self._lines(LOGS.to(id, lane=lane, query=_newest(last)))]
 
     async def events(
         self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
@@ -67,19 +67,19 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
             ConfigError: `last` is below 1, or `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return [Event.parse(raw) for raw in await self._lines(EVENTS.to(id, lane=lane, last=_checked(last)))]
+        return [Event.parse(raw) for raw in await self._lines(EVENTS.to(id, lane=lane, query=_newest(last)))]
 
     async def _lines(self, call: Call) -> builtins.list[str]:
-        return structure(call, await self._transport.call(call), builtins.list[str])
+        return structure(await self._transport.call(call), builtins.list[str])
 
-    def _detail(self, call: Call, value: Json) -> Container:
-        return structure(call, value, Container)
+    def _detail(self, answer: Answer) -> Container:
+        return structure(answer, Container)
 
-    def _summaries(self, call: Call, value: Json) -> builtins.list[ContainerSummary]:
-        return structure(call, value, builtins.list[ContainerSummary])
+    def _summaries(self, answer: Answer) -> builtins.list[ContainerSummary]:
+        return structure(answer, builtins.list[ContainerSummary])
 
 
-def _checked(last: int | None) -> int | None:
+def _newest(last: int | None) -> dict[str, object]:
     if last is not None and last < 1:
         raise ConfigError(f"last must be at least 1, not {last}")
-    return last
+    return {"last": last}

@@ -26,7 +26,7 @@ from ..errors import (
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
-from ..protocol import Call, Json, Lane, Replay, safe_id
+from ..protocol import Answer, Call, Lane, Replay, safe_id
 from ..transport import Transport
 
 _PATIENCE: Final = 300.0
@@ -106,7 +106,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         """
         self._check_kind(spec)
         call = self.calls.deploy.to(body=payload(spec))
-        reply = structure(call, await self._transport.call(call), _Deployed)
+        reply = structure(await self._transport.call(call), _Deployed)
         return InstanceRef(self.kind, safe_id(reply.instance_id), spec.name)
 
     async def list(self) -> builtins.list[SummaryT]:
@@ -151,7 +151,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             FluenceError: as `get`.
         """
         call = self.calls.get.to(id, lane=lane)
-        return self._detail(call, await self._transport.call(call, deadline=deadline))
+        return self._detail(await self._transport.call(call, deadline=deadline))
 
     async def look_at_all(
         self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
@@ -162,13 +162,13 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             FluenceError: as `list`.
         """
         call = self.calls.list.to(lane=lane)
-        return self._summaries(call, await self._transport.call(call, deadline=deadline))
+        return self._summaries(await self._transport.call(call, deadline=deadline))
 
     @abstractmethod
-    def _detail(self, call: Call, value: Json) -> DetailT: ...
+    def _detail(self, answer: Answer) -> DetailT: ...
 
     @abstractmethod
-    def _summaries(self, call: Call, value: Json) -> builtins.list[SummaryT]: ...
+    def _summaries(self, answer: Answer) -> builtins.list[SummaryT]: ...
 
     def _check_kind(self, spec: SpecT) -> None:
         if spec.kind is not self.kind:

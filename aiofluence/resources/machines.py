@@ -8,11 +8,11 @@ from __future__ import annotations
 import builtins
 from typing import Final, Generic, TypeVar
 
-from ..convert import rename_payload, structure, with_kind
+from ..convert import rename_payload, structure
 from ..models.instances import Machine, MachineSummary
 from ..models.specs import VMSpec
 from ..models.values import Kind
-from ..protocol import Call, Json
+from ..protocol import Answer
 from ..transport import Transport
 from .instances import ExactlyOnce, InstanceCalls, Instances
 
@@ -46,8 +46,8 @@ class Machines(Instances[MachineSpecT, MachineSummary, Machine], Generic[Machine
 
         await self._settle(self.calls.put.to(id, body=rename_payload(name)), shown)
 
-    def _detail(self, call: Call, value: Json) -> Machine:
-        return structure(call, with_kind(value, self.kind), Machine)
+    def _detail(self, answer: Answer) -> Machine:
+        return structure(answer, Machine, under=self.kind)
 
-    def _summaries(self, call: Call, value: Json) -> builtins.list[MachineSummary]:
-        return structure(call, with_kind(value, self.kind), builtins.list[MachineSummary])
+    def _summaries(self, answer: Answer) -> builtins.list[MachineSummary]:
+        return structure(answer, builtins.list[MachineSummary], under=self.kind)

@@ -1,0 +1,94 @@
+"""`aiofluence demo`: starts the simulated cloud and a session, and answers for how the story ends.
+
+Exit codes, Ctrl-C and errors are its business; what happens in between is `story`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+
+from .. import FluenceError, Poll, RateLimit, Session
+from ..simulator import ClusterOptions, Simulator, SimulatorServer
+from .display import choose_display
+from .printable import printable
+from .story import LOOK_EVERY, Story, count_live
+
+
+def demo(speed: float, seed: int) -> int:
+    """Run the demo; returns the exit code: 0, 1 when something failed, 130 on Ctrl-C."""
+    try:
+        return asyncio.run(_run(speed, seed))
+    except KeyboardInterrupt:
+        # Before anything was launched, or a second Ctrl-C: the simulated cloud ends with this process.
+        print("Interrupted; the simulated cloud is gone, and everything in it.", file=sys.stderr)
+        return 130
+    except (FluenceError, OSError, ExceptionGroup) as error:
+        return explain(error)
+
+
+async def _run(speed: float, seed: int) -> int:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    display = choose_display(lambda: (loop.time() - began) * speed)
+    # Fewer log lines than usual: in time-lapse they would rush past.
+    simulator = Simulator(seed, cluster=ClusterOptions(log_interval=6.0))
+    async with SimulatorServer(simulator, time_scale=speed) as server:
+        try:
+            async with _session(server) as session:
+                story = Story(session, server, display)
+                try:
+                    await story.play()
+                except asyncio.CancelledError:
+                    display.act("Ctrl-C: terminating what was launched")
+                    display.say("What is not ACTIVE yet cannot be terminated, so this waits until it is.")
+                    raise
+                finally:
+                    await story.give_back()
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            # The session has closed, so everything is gone; unless a second Ctrl-C cut that short. Ask anew.
+            async with _session(server) as session:
+                left = await count_live(session)
+            gone = "everything is terminated" if left == 0 else "not everything is terminated"
+            display.say(f"Interrupted: {gone}, {left} left running.")
+            return 130
+    return 0
+
+
+def _session(server: SimulatorServer) -> Session:
+    return Session(
+        server.simulator.api_key,
+        base_url=server.url,
+        # In time-lapse the usual 5 seconds would be minutes, and 10 requests a second a trickle.
+        poll=Poll(interval=LOOK_EVERY),
+        rate=RateLimit(per_second=200, burst=100),
+    )
+
+
+def explain(error: BaseException) -> int:
+    """Say what went wrong, each thing on one line; a bug of ours keeps its traceback."""
+    causes = list(_leaves(error))
+    if any(isinstance(cause, BrokenPipeError) for cause in causes):
+        # Nobody reads any more, as behind `| head`. Python flushes stdout once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if not all(isinstance(cause, FluenceError | OSError) for cause in causes):
+        raise error
+    for cause in causes:
+        print(
+            f"aiofluence demo: {type(cause).__name__}: {printable(', '.join(str(cause).splitlines()))}",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

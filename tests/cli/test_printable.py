@@ -1,0 +1,88 @@
+"""What may reach a terminal: the pure function, and both displays, which show nothing without it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from aiofluence.cli.display import LiveDisplay, PlainDisplay, Row, minutes
+from aiofluence.cli.printable import printable
+
+NASTY = "\x1b[2J\rdemo\u202etxt\x9b31m\n[bold]:smile:\x07"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("step 10 loss 9.1", "step 10 loss 9.1"),
+        ("Größe 模型 ✓", "Größe 模型 ✓"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("50%\r100%\n", r"50%\r100%\n"),
+        ("\x7f\x9b31m", r"\x7f\x9b31m"),
+        ("abc\u202egpj.exe\u2066\u200f", r"abc\u202egpj.exe\u2066\u200f"),
+        ("zero\u200bwidth\ufeff", r"zero\u200bwidth\ufeff"),
+        ("one\u2028two", r"one\u2028two"),
+        ("a\tb\u00a0c", "a b c"),
+        ("\udc80", r"\udc80"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_the_result_is_one_printable_line_and_stays_as_it_is(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert printable(shown) == shown
+    assert len(shown.splitlines()) <= 1
+
+
+def test_the_plain_display_escapes_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PlainDisplay(lambda: 187.0)
+    display.act(NASTY)
+    display.say(NASTY, aside=True)
+    display.table((NASTY, "n"), [(NASTY, "1")], right=(1,))
+    with display.progress() as update:
+        update([Row(NASTY, NASTY, NASTY, 1.0, NASTY, NASTY)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6  # an empty one before the act
+    assert all(line.isprintable() and line.startswith("  3:07  ") for line in lines[1:])
+    assert all("[bold]:smile:" in line for line in lines[1:])
+
+
+def test_the_live_display_escapes_everything() -> None:
+    screen = io.StringIO()
+    # Dressed as a terminal without colours or cursor: whatever escape is left is not rich's own.
+    console = Console(file=screen, width=200, force_terminal=True, color_system=None, highlight=False)
+    display = LiveDisplay(console, lambda: 187.0)
+    display.act(NASTY)
+    display.say(NASTY)
+    display.say(NASTY, aside=True)
+    display.table((NASTY, "n"), [(NASTY, "1")], right=(1,))
+    display._console.print(display._instances([Row(NASTY, NASTY, NASTY, 1.0, "0.1", NASTY)], {}))
+    for line in screen.getvalue().split("\n"):
+        assert line.isprintable(), line
+    assert screen.getvalue().count("[bold]:smile:") >= 8
+
+
+def test_the_progress_prints_a_line_only_when_something_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainDisplay(lambda: 0.0).progress() as update:
+        for age in range(5):
+            update([Row("demo-1", "1x t4", "ACTIVE" if age > 3 else "INITIALIZED", age, "0.14")])
+    told = capsys.readouterr().out.split()
+    assert told == ["0:00", "demo-1", "INITIALIZED", "0:00", "demo-1", "ACTIVE"]
+
+
+def test_minutes() -> None:
+    assert [minutes(seconds) for seconds in (0, 59.9, 187, 3600, -1)] == [
+        "0:00",
+        "0:59",
+        "3:07",
+        "60:00",
+        "0:00",
+    ]

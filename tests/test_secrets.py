@@ -1,0 +1,217 @@
+"""A canary key, registry password, environment value and SSH key, through everything that can go wrong.
+
+They may be in the requests. They must be in no repr, text, log record, exception, traceback with locals
+or pickle of an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import aiofluence
+from aiofluence import (
+    ConfigError,
+    Container,
+    ContainerSpec,
+    ContainerUpdate,
+    DeployPolicy,
+    FluenceError,
+    Poll,
+    RegistryCredentials,
+    Retry,
+    Session,
+    SpecError,
+    Timeout,
+    VMSpec,
+)
+from aiofluence.convert import check
+from aiofluence.protocol import safe_id
+from aiofluence.simulator import Fault, Simulator, SimulatorServer
+
+from .harness import FAST
+
+PACKAGE = Path(aiofluence.__file__).parent
+CANARY = "canary"
+KEY = "canary-key-31415926"
+PASSWORD = "canary-password-27182818"
+VALUE = "canary-value-\u00fc-16180339"
+SSH = "ssh-ed25519 canary-ssh-14142135"
+COMMAND = "run --token canary-command-17320508"
+
+
+def canary_spec(simulator: Simulator, **fields: Any) -> ContainerSpec:
+    given: dict[str, Any] = {
+        "name": "exp-1",
+        "plan_id": simulator.catalog.find("container").id,
+        "image": "ghcr.io/me/train:1",
+        "expose": [22],
+        "environment": {"HF_TOKEN": VALUE},
+        "startup_command": COMMAND,
+        "credentials": RegistryCredentials("ghcr.io", "me", PASSWORD),
+        "ssh_key": SSH,
+    }
+    return ContainerSpec(**(given | fields))
+
+
+def canary_update() -> ContainerUpdate:
+    credentials = RegistryCredentials("ghcr.io", "me", PASSWORD)
+    return ContainerUpdate(
+        name="exp-2", image="b", environment={"A": VALUE}, ssh_key=SSH, credentials=credentials
+    )
+
+
+@asynccontextmanager
+async def canary_session(simulator: Simulator, **options: Any) -> AsyncIterator[Session]:
+    hasty: dict[str, Any] = {
+        "retry": Retry(base=0.001, max_wait=0.002, attempts=3, max_refusals=4),
+        "timeout": Timeout(total=0.2),
+        "poll": Poll(interval=0.02),
+        "deploy": DeployPolicy(settle=0, watch=0, max_posts=1),
+        "rate": FAST,
+    }
+    async with (
+        SimulatorServer(simulator, time_scale=1000) as server,
+        Session(KEY, base_url=server.url, **(hasty | options)) as session,
+    ):
+        yield session
+
+
+def shown(error: BaseException) -> str:
+    """All that could be printed of an exception, locals of every frame of ours included."""
+    ours = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if _is_library(frame)]
+    texts = [repr(frame.f_locals) for frame in ours]
+    texts += [repr(error), str(error), repr(error.args), repr(vars(error)), repr(pickle.dumps(error))]
+    assert error.__context__ is None or _is_ours(error.__context__), repr(error.__context__)
+    assert error.__cause__ is None
+    return "\n".join(texts)
+
+
+def _is_library(frame: FrameType) -> bool:
+    """The frames of a user's own code show what the user wrote: that is not the library's to hide."""
+    path = Path(frame.f_code.co_filename)
+    return PACKAGE in path.parents and PACKAGE / "simulator" not in path.parents
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, FluenceError) and CANARY not in shown(error)
+
+
+def test_the_check_itself_can_fail() -> None:
+    with pytest.raises(ConfigError) as caught:
+        unique_name_of_a_key = safe_id(f"{KEY} is no id")
+        assert unique_name_of_a_key
+    assert CANARY in shown(caught.value)
+
+
+Use = Callable[[Session, Simulator], Awaitable[Any]]
+
+USES: dict[str, Use] = {
+    "deploy": lambda session, simulator: session.containers.deploy(canary_spec(simulator)),
+    "post": lambda session, simulator: session.containers.post(canary_spec(simulator)),
+    "deploy_and_wait": lambda session, simulator: session.deploy_and_wait(canary_spec(simulator), timeout=2),
+    "vm": lambda session, simulator: session.vms.deploy(
+        VMSpec(name="vm-1", plan_id="unknown", ssh_key=SSH, os_image="x")
+    ),
+    "update": lambda session, _: session.containers.update("unknown", canary_update()),
+    "bad_spec": lambda session, simulator: session.containers.deploy(
+        canary_spec(
+            simulator,
+            name="Bad Name",
+            environment={"lower": VALUE},
+            credentials=RegistryCredentials("quay.io", "", PASSWORD),
+            ssh_key=f"PRIVATE KEY {SSH}",
+        )
+    ),
+    "list": lambda session, _: session.containers.list(),
+    "get": lambda session, _: session.containers.get("unknown"),
+    "request": lambda session, _: session.request("POST", "/gpu/instances/", json={"value": VALUE}),
+    "not_json": lambda session, _: session.request("POST", "/gpu/instances/", json={"value": {VALUE}}),
+}
+
+# The service repeats what it was sent, and nothing else.
+SENT: dict[str, list[str]] = {
+    **{use: [KEY, VALUE, PASSWORD, SSH, COMMAND] for use in ("deploy", "post", "deploy_and_wait")},
+    "vm": [KEY, SSH],
+    "update": [KEY, VALUE, PASSWORD, SSH],
+    "request": [KEY, VALUE],
+}
+
+
+def faults(sent: list[str]) -> dict[str, Fault | None]:
+    echo = {"detail": f"cannot use {' nor '.join(sent)}"}
+    fields = [
+        {"type": "v", "loc": ["body", "a", index], "msg": f"not {secret}", "input": {"a": secret}}
+        for index, secret in enumerate(sent)
+    ]
+    return {
+        "none": None,
+        "refuse": Fault.refuse(),
+        "reset": Fault.reset(),
+        "cut": Fault.cut(),
+        "hang": Fault.hang(),
+        "broken-json": Fault.body(f'{{"instance_id": "{sent[0]}'.encode()),
+        "wrong-shape": Fault.body({"instance_id": {"password": sent[-1]}, "detail": KEY}),
+        "html": Fault.body(f"<html>{sent}</html>"),
+        **{f"echo-{code}": Fault.status(code, echo) for code in (400, 401, 403, 404, 409, 429, 500, 503)},
+        "fields-422": Fault.status(422, {"detail": fields}),
+        "redirect": Fault.status(307, b"", {"Location": f"https://evil.example/?key={KEY}"}),
+        "page-502": Fault.status(502, f"<html><title>{' '.join(sent)}</title></html>"),
+    }
+
+
+@pytest.mark.parametrize("fault", faults([KEY]))
+@pytest.mark.parametrize("use", USES)
+async def test_nothing_shows_a_secret(use: str, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator(api_key=KEY)
+    struck = faults(SENT.get(use, [KEY]))[fault]
+    if struck is not None:
+        simulator.fail("PUT /gpu/instances/{id}" if use == "update" else "*", struck, times=None)
+    caplog.set_level(logging.DEBUG)
+    found: list[str] = []
+    async with canary_session(simulator) as session:
+        try:
+            result = await USES[use](session, simulator)
+        except FluenceError as error:
+            found.append(shown(error))
+            found.extend(shown(attempt.error) for attempt in error.attempts)
+        else:
+            found.append(repr(result))
+        simulator.clear_faults()
+        found.append(repr(session) + repr(session._transport) + repr(session._house))
+    found += [record.getMessage() + repr(record.args) + repr(record.exc_info) for record in caplog.records]
+    for text in found:
+        at = text.find(CANARY)
+        assert at < 0, text[max(0, at - 300) : at + 60]
+
+
+async def test_details_show_no_secret() -> None:
+    simulator = Simulator(api_key=KEY)
+    async with canary_session(simulator, deploy=None) as session:
+        container = await session.deploy_and_wait(canary_spec(simulator))
+        update = ContainerUpdate.from_container(container)
+        assert isinstance(container, Container)
+        assert update.ssh_key == SSH
+        assert container.container_info.environment["HF_TOKEN"] == VALUE
+        assert CANARY not in f"{container!r} {container} {update!r} {canary_spec(simulator)!r}"
+
+
+def test_a_bad_key_is_not_in_the_traceback() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Session(KEY + "\r\n" + KEY)
+    assert KEY not in shown(caught.value)
+
+
+def test_spec_problems_never_quote_secrets() -> None:
+    spec = canary_spec(Simulator(), environment={"A": 5, "b": VALUE}, ssh_key=5, startup_command=["x", VALUE])
+    with pytest.raises(SpecError) as caught:
+        check([spec])
+    assert CANARY not in str(caught.value)

@@ -1,0 +1,280 @@
+"""The session itself: where key and origin come from, what is refused, and the doors it leaves open."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiofluence import (
+    ConfigError,
+    DecodeError,
+    NotFoundError,
+    RateLimit,
+    Reply,
+    Retry,
+    ServerError,
+    Session,
+    Timeout,
+)
+from aiofluence.settings import find_origin
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
+
+from .harness import VIRTUAL, container_spec, session_on
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> Any:
+    return VIRTUAL
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE", "FLUENCE_BASE_URL", "FLUENCE_LOG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def key_of(session: Session) -> str:
+    return session._transport.headers["X-API-KEY"]
+
+
+def test_the_key_comes_from_the_argument_the_variable_or_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("from-file\n")
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
+    assert key_of(Session()) == "from-file"
+    monkeypatch.setenv("FLUENCE_API_KEY", "from-variable")
+    assert key_of(Session()) == "from-variable"
+    assert key_of(Session("from-argument")) == "from-argument"
+
+
+@pytest.mark.parametrize("key", ["", "  ", "a\r\nX-Evil: 1", "two words", "schlüssel", "tab\t", "nul\0"])
+def test_a_key_that_cannot_be_a_header_is_refused_and_not_repeated(key: str) -> None:
+    if key == "tab\t":
+        assert key_of(Session(key)) == "tab"  # blanks around it are a slip of the copying hand
+        return
+    with pytest.raises(ConfigError) as caught:
+        Session(key)
+    assert key.strip() == "" or key not in str(caught.value)
+
+
+def test_no_key_says_where_to_put_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="FLUENCE_API_KEY"):
+        Session()
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path / "absent"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Session()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path / "binary"))
+    with pytest.raises(ConfigError, match="not a text"):
+        Session()
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        (None, "https://api.fluence.dev"),
+        ("https://api.fluence.dev", "https://api.fluence.dev"),
+        ("https://api.fluence.dev/gpu", "https://api.fluence.dev"),
+        ("https://api.fluence.dev/gpu/", "https://api.fluence.dev"),
+        ("https://Gateway.Example:8443/", "https://gateway.example:8443"),
+        ("http://localhost:8080/gpu", "http://localhost:8080"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_origins(given: str | None, origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_origin(given, allow_insecure=False) == origin
+    if given is not None:
+        monkeypatch.setenv("FLUENCE_BASE_URL", given)
+        assert find_origin(None, allow_insecure=False) == origin
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "api.fluence.dev",
+        "ftp://api.fluence.dev",
+        "https://",
+        "https://host:port",
+        "https://me:canary@host",
+        "https://host/v2",
+        "https://host/?key=canary",
+        "https://host/#canary",
+        "http://api.fluence.dev",
+        "http://192.0.2.1",
+        "http://127.0.0.1.evil.example",
+    ],
+)
+def test_an_origin_that_makes_no_sense_or_would_show_the_key(given: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Session("key", base_url=given)
+    assert "canary" not in str(caught.value)
+
+
+def test_plain_http_is_a_decision() -> None:
+    assert "http://192.0.2.1" in repr(Session("key", base_url="http://192.0.2.1", allow_insecure=True))
+
+
+@pytest.mark.parametrize("rate", [(0, 1), (-1, 1), (1, 0), (float("inf"), 1), (float("nan"), 1)])
+def test_a_rate_that_makes_no_sense(rate: Any) -> None:
+    with pytest.raises(ConfigError):
+        RateLimit(*rate)
+
+
+async def test_who_is_asking() -> None:
+    simulator = Simulator()
+    async with session_on(simulator, user_agent_suffix="sweep/1.2") as fluence:
+        agent = fluence._transport.headers["User-Agent"]
+    assert agent.startswith("aiofluence/")
+    assert agent.endswith(" sweep/1.2")
+    with pytest.raises(ConfigError, match="user_agent_suffix"):
+        Session("key", user_agent_suffix="a\r\nX-Evil: 1")
+
+
+async def test_any_request_goes_through_gate_retries_and_errors() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        simulator.fail("GET /gpu/plans/", Fault.status(500), times=2)
+        reply = await fluence.request("get", "/gpu/plans/")
+        assert reply.status == 200
+        assert reply.headers["Content-Type"].startswith("application/json")
+        assert len(reply.json()) == len(await fluence.plans.containers())
+
+        spec = {"name": "by-hand", "plan_id": simulator.catalog.find("container").id}
+        spec |= {"container_settings": {"image": "a", "expose": [{"port": "22"}]}}  # type: ignore[dict-item]
+        deployed = await fluence.request("POST", "/gpu/instances/", json=spec)
+        id = deployed.json()["instance_id"]
+        logs = await fluence.request("GET", f"/gpu/instances/{id}/logs", query={"last": 1, "absent": None})
+        assert logs.json() == []
+        with pytest.raises(NotFoundError):
+            await fluence.request("GET", "/gpu/instances/unknown")
+        simulator.fail("POST /gpu/instances/", Fault.status(502), times=None)
+        with pytest.raises(ServerError):
+            await fluence.request("POST", "/gpu/instances/", json=spec)
+        with pytest.raises(ConfigError, match="JSON"):
+            await fluence.request("POST", "/gpu/instances/", json={"a": float("nan")})
+    assert simulator.count("POST /gpu/instances/") == 2
+    with pytest.raises(DecodeError):
+        Reply(200, {}, b"<html>").json()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/", "/admin", "gpu/plans/", "/gpu/../admin", "/gpu/plans/?a=1", "/gpu/a b", "/gpuplans"),
+        *("//evil.example/gpu/", "https://evil.example/gpu/", "/gpu/a\r\nb", "/gpu/%2e%2e/x", "/gpu//plans"),
+    ],
+)
+async def test_a_path_that_leaves_the_service_is_refused(path: str) -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        with pytest.raises(ConfigError, match="not a path"):
+            await fluence.request("GET", path)
+    assert simulator.requests == []
+
+
+async def test_other_options_on_the_same_pool_gate_and_custody() -> None:
+    simulator = Simulator()
+    simulator.fail("GET /gpu/instances/", Fault.status(500), times=None)
+    simulator.fail("GET /gpu/instances/vms", Fault.hang(), times=None)
+    async with session_on(simulator) as fluence:
+        hasty = fluence.with_options(timeout=3, retry=Retry(attempts=1))
+        with pytest.raises(ServerError) as caught:
+            await hasty.containers.list()
+        assert len(caught.value.attempts) == 1
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await hasty.vms.list()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(3, abs=0.1)
+        assert hasty._transport.gate is fluence._transport.gate
+        assert hasty._transport.wire is fluence._transport.wire
+        assert fluence._transport.retry == Retry()
+        assert hasty.with_options(timeout=Timeout(total=9))._transport.retry == Retry(attempts=1)
+        with pytest.raises(TimeoutError):
+            await hasty.deploy_and_wait(container_spec(simulator), timeout=5)
+        assert repr(hasty) == repr(fluence)
+    assert simulator.live() == []  # the copy's custodian is the session's
+    assert repr(hasty) == repr(fluence)
+
+
+async def test_the_raw_reply_of_each_call_can_be_had() -> None:
+    simulator = Simulator()
+    simulator.fail("GET /gpu/plans/", Fault.status(429, headers={"Retry-After": "1"}))
+    seen: list[tuple[str, int, str]] = []
+    async with session_on(simulator) as fluence:
+        watched = fluence.with_options(
+            on_reply=lambda call, reply: seen.append((str(call), reply.status, reply.headers["Date"]))
+        )
+        await watched.plans.containers()
+        await fluence.plans.containers()
+        with pytest.raises(NotFoundError):
+            await watched.containers.get("unknown")
+    assert [(call, status) for call, status, _ in seen] == [
+        ("GET /gpu/plans/", 429),
+        ("GET /gpu/plans/", 200),
+        ("GET /gpu/instances/unknown", 404),
+    ]
+    assert all(date.endswith("GMT") for _, _, date in seen)
+
+
+async def test_a_session_does_not_travel() -> None:
+    with pytest.raises(TypeError, match="key"):
+        pickle.dumps(Session("key"))
+
+
+async def test_entering_and_leaving_may_be_in_different_tasks() -> None:
+    """As the fixtures of some test frameworks do."""
+    simulator = Simulator()
+    session = session_on(simulator)
+    await asyncio.create_task(session.__aenter__())
+    ref = await session.containers.deploy(container_spec(simulator))
+    await asyncio.create_task(session.__aexit__(None, None, None))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+@pytest.fixture
+def own_log() -> Iterator[logging.Logger]:
+    log = logging.getLogger("aiofluence")
+    handlers, level = log.handlers[:], log.level
+    yield log
+    log.handlers[:] = handlers
+    log.setLevel(level)
+
+
+async def test_the_log_can_be_turned_on_from_outside(
+    monkeypatch: pytest.MonkeyPatch, own_log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLUENCE_LOG", "debug")
+    simulator = Simulator()
+    session_on(simulator)
+    session = session_on(simulator)  # twice, and yet each line once
+    stream = io.StringIO()
+    (handler,) = [h for h in own_log.handlers if h.get_name() == "aiofluence-environment"]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream)
+    async with session as fluence:
+        await fluence.containers.list()
+    (line,) = stream.getvalue().splitlines()
+    assert "GET /gpu/instances/: 200" in line
+    assert DEFAULT_API_KEY not in line
+    monkeypatch.setenv("FLUENCE_LOG", "loud")
+    with pytest.raises(ConfigError, match="FLUENCE_LOG"):
+        session_on(simulator)
+
+
+async def test_a_real_server_and_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator()
+    async with SimulatorServer(simulator) as server:
+        monkeypatch.setenv("FLUENCE_API_KEY", DEFAULT_API_KEY)
+        monkeypatch.setenv("FLUENCE_BASE_URL", f"{server.url}/gpu")
+        async with Session() as fluence:
+            assert await fluence.plans.containers()
