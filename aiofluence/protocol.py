@@ -135,6 +135,13 @@ class Timeout:
         return given if isinstance(given, Timeout) else cls(total=given)
 
 
+class Headers(dict[str, str]):
+    """Request headers; their repr shows names, never values, for one is the key."""
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
 @attrs.frozen
 class Request:
     """One HTTP request to one origin; `path` starts with `/gpu` and is safe to send as it is.

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
+from .protocol import Headers
 
 _HANDLER: Final = "aiofluence-environment"
 DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
@@ -41,7 +42,7 @@ def find_api_key(given: str | None) -> str:
     return key.strip()
 
 
-def request_headers(api_key: str | None, user_agent_suffix: str) -> dict[str, str]:
+def request_headers(api_key: str | None, user_agent_suffix: str) -> Headers:
     """What every request of a session carries: the key, and who is asking.
 
     Raises:
@@ -51,12 +52,14 @@ def request_headers(api_key: str | None, user_agent_suffix: str) -> dict[str, st
     if not agent.isascii() or not agent.isprintable():
         raise ConfigError("user_agent_suffix holds what no HTTP header can carry")
     try:
-        return {
-            "X-API-KEY": find_api_key(api_key),
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "User-Agent": agent,
-        }
+        return Headers(
+            {
+                "X-API-KEY": find_api_key(api_key),
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                "User-Agent": agent,
+            }
+        )
     finally:
         del api_key  # so that no traceback with locals shows it
 

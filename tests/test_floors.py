@@ -46,6 +46,7 @@ TOP = 7
 # stands for all of its modules.
 IN_FLOOR = (
     ("protocol", "convert"),
+    ("protocol", "settings"),
     ("protocol", "retry"),
     ("wire", "transport"),
     ("gate", "transport"),

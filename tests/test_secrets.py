@@ -204,9 +204,31 @@ async def test_details_show_no_secret() -> None:
         assert CANARY not in f"{container!r} {container} {update!r} {canary_spec(simulator)!r}"
 
 
-def test_a_bad_key_is_not_in_the_traceback() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_key": KEY + "\r\n" + KEY},
+        {"base_url": "http://evil.example"},
+        {"user_agent_suffix": "a\r\nb"},
+        {"max_in_flight": 0},
+        {"close_timeout": -1},
+    ],
+    ids=str,
+)
+def test_a_session_that_cannot_be_built_shows_no_key(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        Session(KEY + "\r\n" + KEY)
+        Session(**({"api_key": KEY} | options))
+    assert KEY not in shown(caught.value)
+
+
+def test_a_key_from_a_file_or_a_variable_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(f"{KEY} {KEY}")
+    monkeypatch.delenv("FLUENCE_API_KEY", raising=False)
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(ConfigError) as caught:
+        Session()
     assert KEY not in shown(caught.value)
 
 
