@@ -39,7 +39,7 @@ from .resources.containers import Containers
 from .resources.instances import Instances
 from .resources.machines import Machines
 from .retry import Retry
-from .settings import find_origin, request_headers, turn_on_log
+from .settings import find_origin, request_headers, turn_on_log, user_agent
 from .transport import OnReply, Transport
 from .wire import AiohttpWire, TraceConfig
 
@@ -112,9 +112,10 @@ class Session:
         trust_env: bool = False,
     ) -> None:
         try:
-            headers = request_headers(api_key, user_agent_suffix)
+            headers = request_headers(api_key)
         finally:
             del api_key  # from here on it exists in the headers alone, which no repr shows
+        headers["User-Agent"] = user_agent(user_agent_suffix)
         if max_in_flight < 1 or not close_timeout >= 0:
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from .errors import ConfigError
 from .protocol import Headers
 
+_ALWAYS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
 _HANDLER: Final = "aiofluence-environment"
 DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
 
@@ -42,26 +43,28 @@ def find_api_key(given: str | None) -> str:
     return key.strip()
 
 
-def request_headers(api_key: str | None, user_agent_suffix: str) -> Headers:
-    """What every request of a session carries: the key, and who is asking.
+def request_headers(api_key: str | None) -> Headers:
+    """What every request of a session carries, the key among it; see `find_api_key`.
 
     Raises:
-        ConfigError: there is no key, or one of the two cannot be a header.
+        ConfigError: there is no key, or it cannot be a header.
     """
-    agent = f"aiofluence/{_version()} {user_agent_suffix}".strip()
-    if not agent.isascii() or not agent.isprintable():
-        raise ConfigError("user_agent_suffix holds what no HTTP header can carry")
     try:
-        return Headers(
-            {
-                "X-API-KEY": find_api_key(api_key),
-                "Accept": "application/json",
-                "Content-Type": "application/json",
-                "User-Agent": agent,
-            }
-        )
+        return Headers({"X-API-KEY": find_api_key(api_key), **_ALWAYS})
     finally:
         del api_key  # so that no traceback with locals shows it
+
+
+def user_agent(suffix: str) -> str:
+    """Who is asking: this library, and behind it what the program calls itself.
+
+    Raises:
+        ConfigError: the suffix cannot be in a header.
+    """
+    agent = f"aiofluence/{_version()} {suffix}".strip()
+    if not agent.isascii() or not agent.isprintable():
+        raise ConfigError("user_agent_suffix holds what no HTTP header can carry")
+    return agent
 
 
 def _version() -> str:
