@@ -44,7 +44,7 @@ def now() -> float:
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault.reset(), Fault.cut(), *(Fault.status(code) for code in (408, 500, 502, 503, 504)), *BROKEN_BODIES],
+    [Fault.reset(), Fault.cut(), Fault.hang(), *map(Fault.status, (408, 500, 502, 503, 504)), *BROKEN_BODIES],
     ids=lambda fault: f"{fault.effect.value}-{fault.code}",
 )
 async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault) -> None:

@@ -40,7 +40,15 @@ from aiofluence import (
 from aiofluence.lifecycle.wait import address, is_ready
 from aiofluence.simulator import ContainerInstance, Fault, Provisioning, Simulator, run_virtual
 
-from .harness import SSH_KEY, VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+from .harness import (
+    SSH_KEY,
+    VIRTUAL,
+    baremetal_spec,
+    container_spec,
+    session_on,
+    session_over_http,
+    vm_spec,
+)
 
 SLOW = Provisioning(median=150, sigma=0.0)
 
@@ -393,3 +401,28 @@ async def test_move_on_after_gives_up_and_leaves_nothing() -> None:
         assert task is not None
         assert task.cancelling() == 0
     assert simulator.live() == []
+
+
+async def test_a_wall_clock_that_jumps_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_over_http(simulator) as fluence:
+        began = now()
+        waiting = asyncio.ensure_future(fluence.deploy_and_wait(container_spec(simulator), timeout=200))
+        await asyncio.sleep(10)
+        real = time.time
+        monkeypatch.setattr("time.time", lambda: real() + 3600)
+        await asyncio.sleep(10)
+        monkeypatch.setattr("time.time", lambda: real() - 3600)
+        await waiting
+        assert 150 <= now() - began < 160
+
+
+async def test_a_loop_that_was_blocked_looks_once_more_before_it_gives_up() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        waiting = asyncio.ensure_future(fluence.wait(ref, timeout=148))
+        await asyncio.sleep(146)
+        # The loop is blocked for 5 s: when it runs again, the deadline is past and the instance ACTIVE.
+        asyncio.get_running_loop()._clock.passed += 5  # type: ignore[attr-defined]
+        assert (await waiting).status is Status.ACTIVE

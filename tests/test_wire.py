@@ -6,6 +6,8 @@ Real sockets and a real clock; nothing here waits longer than a timeout of its o
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import socket
 import ssl
 import traceback
@@ -19,7 +21,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from aiofluence import (
+    ContainerSpec,
     DecodeError,
+    DeployPolicy,
     FluenceError,
     NoReplyError,
     NotSentError,
@@ -33,6 +37,7 @@ from aiofluence import (
 from aiofluence.wire import AiohttpWire
 
 from .harness import FAST, RawServer, http
+from .test_convert import SUMMARY
 
 LIST = Request("GET", "/gpu/instances/", headers={"X-API-KEY": "canary-key"})
 EMPTY = http("200 OK", b"[]", "Content-Type: application/json")
@@ -193,6 +198,73 @@ async def test_a_gzip_bomb_is_stopped_at_the_cap() -> None:
     async with RawServer(then=http("200 OK", bomb, "Content-Encoding: gzip")) as server:
         with pytest.raises(DecodeError, match="larger"):
             await send(server.url, Request("GET", "/gpu/instances/", max_body=2**20))
+
+
+async def test_an_endless_body_is_dropped_at_the_cap() -> None:
+    sent = 0
+    dropped = asyncio.Event()
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+                sent += 0x10000
+                await writer.drain()
+        writer.close()
+        dropped.set()
+
+    async with await asyncio.start_server(endless, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(DecodeError, match="larger"):
+            await send(url, Request("GET", "/gpu/instances/", max_body=2**20))
+        await dropped.wait()
+    assert sent < 2**25
+
+
+async def test_one_byte_at_a_time_is_not_waited_for_for_ever() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.transport.is_closing():
+                writer.write(b" ")
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(NoReplyError, match="timed out") as caught:
+            await send(url, Request("GET", "/gpu/instances/", timeout=Timeout(total=0.3)))
+        assert caught.value.phase == "head"
+
+
+async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: Any, **__: Any) -> Any:  # the operating system's resolver, not HTTP
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NotSentError):
+        request = Request("POST", "/gpu/instances/", timeout=Timeout(connect=0.2, total=5))
+        await send("https://slow.example", request)
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_post_on_an_idle_connection_that_was_closed_ends_with_one_instance() -> None:
+    date = "Date: Thu, 01 Jan 2026 09:30:00 GMT"
+    row = json.dumps([SUMMARY | {"created_at": "2026-01-01T09:30:00Z", "name": "exp-1"}]).encode()
+    spec = ContainerSpec(name="exp-1", plan_id="p", image="a", expose=[22])
+    async with RawServer(http("200 OK", b"[]", date), None, http("200 OK", row, date)) as server:
+        policy = DeployPolicy(watch=0)
+        async with Session("key", base_url=server.url, rate=FAST, deploy=policy) as fluence:
+            await fluence.containers.list()  # so that there is a connection to reuse
+            ref = await fluence.containers.deploy(spec)
+    assert ref.id == SUMMARY["id"]
+    methods = [head.partition(b" ")[0] for head in server.heads]
+    assert methods == [b"GET", b"POST", b"GET"]
 
 
 async def test_of_a_refusal_only_the_beginning_is_read() -> None:
