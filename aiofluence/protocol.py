@@ -7,32 +7,15 @@ a `Wire` carries it, and `decipher` says what the Reply means.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Collection, Iterator, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Collection, Mapping
 from enum import Enum, IntEnum
 from typing import Any, Final, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 import attrs
 
-from .errors import (
-    AuthError,
-    ConfigError,
-    DecodeError,
-    InsufficientBalanceError,
-    InvalidRequestError,
-    NotActiveError,
-    NotFoundError,
-    PlanUnavailableError,
-    RateLimitedError,
-    RefusedError,
-    ReplyError,
-    ServerError,
-    UnsupportedImageError,
-    UpdateInProgressError,
-)
+from . import refusals
+from .errors import ConfigError, DecodeError, ReplyError
 
 Json: TypeAlias = Any
 """A decoded JSON value; `convert.structure` checks its shape."""
@@ -218,6 +201,18 @@ def decipher(call: Call, reply: Reply) -> Json:
     return decode(call, reply) if call.method in ("GET", "POST") else None
 
 
+def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyError:
+    """The error that a reply other than 2xx is; see `refusals`.
+
+    Args:
+        call: what was asked; secrets in its body are known, and starred out of what the service says.
+        reply: what came back.
+        secrets: further texts that no error may repeat.
+    """
+    hidden = (*secrets, *refusals.secrets_in(call.body))
+    return refusals.refusal(reply.status, reply.headers, reply.body, call=str(call), hidden=hidden)
+
+
 def decode(call: Call | None, reply: Reply) -> Json:
     """The JSON value in the body of `reply`, the answer to `call`.
 
@@ -241,158 +236,3 @@ def _no_constant(name: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
-
-
-_BUSINESS: Final[tuple[tuple[re.Pattern[str], type[ReplyError]], ...]] = tuple(
-    (re.compile(pattern, re.IGNORECASE), error)
-    for pattern, error in (
-        (r"insufficient (balance|funds)|not enough (balance|funds)", InsufficientBalanceError),
-        (r"\b(os[ _-]?image|operating system)\b|\bunsupported image", UnsupportedImageError),
-        (r"update .*(in progress|being applied|pending)|already (being )?updat", UpdateInProgressError),
-        (r"\b(not|only|isn't|must be) (an? )?active\b|only \W?active", NotActiveError),
-        (r"\bplan\b.*(unavailable|no longer|not (available|found)|sold out|not exist)", PlanUnavailableError),
-        (r"\bapi[ _-]?key\b", AuthError),
-    )
-)
-"""A 400 says only in prose what it is about. First match wins; no match stays RefusedError."""
-
-_BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
-    401: AuthError,
-    403: AuthError,
-    404: NotFoundError,
-    422: InvalidRequestError,
-    429: RateLimitedError,
-}
-
-
-def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyError:
-    """The error that a reply other than 2xx is.
-
-    Args:
-        call: what was asked; secrets in its body are known, and starred out of what the service says.
-        reply: what came back.
-        secrets: further texts that no error may repeat.
-    """
-    hidden = (*secrets, *_secrets_in(call.body))
-    said = _parsed(_without(reply.body.decode(errors="replace"), hidden))
-    detail = _without(_detail(reply, said), hidden)
-    kind: type[ReplyError]
-    if reply.status == 400:
-        kind = next((error for pattern, error in _BUSINESS if pattern.search(detail)), RefusedError)
-    elif reply.status >= 500:
-        kind = ServerError
-    else:
-        kind = _BY_STATUS.get(reply.status, ReplyError)
-    error = kind(detail, status=reply.status, call=str(call))
-    if isinstance(error, RateLimitedError | ServerError):
-        error.retry_after = retry_after(reply)
-    elif isinstance(error, InvalidRequestError):
-        error.problems = tuple(_problems(said))
-    elif isinstance(error, UnsupportedImageError):
-        error.options = _options(detail)
-    return error
-
-
-_SECRET_FIELDS: Final = frozenset({"value", "password", "ssh_key", "startup_command"})
-_SHORTEST_SECRET: Final = 6
-"""Shorter ones hide nothing, and would turn every text into stars."""
-
-
-def _secrets_in(body: bytes) -> list[str]:
-    """What the request must not find again in an error: environment values, passwords, keys."""
-
-    def walk(value: Json) -> Iterator[str]:
-        if isinstance(value, dict):
-            for name, item in value.items():
-                if name in _SECRET_FIELDS and isinstance(item, str):
-                    yield item
-                yield from walk(item)
-        elif isinstance(value, list):
-            for item in value:
-                yield from walk(item)
-
-    return list(walk(_parsed(body.decode(errors="replace"))))
-
-
-def _without(text: str, secrets: Collection[str]) -> str:
-    """`text` with stars in the place of each secret, longest first, as written and as JSON writes it."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
-    return text
-
-
-def _parsed(body: str) -> Json:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-_DETAIL_LENGTH: Final = 2000
-
-
-def _detail(reply: Reply, said: Json) -> str:
-    """The service's own words, else the title of an HTML page, else nothing but the status."""
-    if 300 <= reply.status < 400:
-        # Scheme and host only: the rest of a redirect's target is no part of a message.
-        target = urlsplit(reply.headers.get("Location", ""))
-        host = f" to {target.scheme or 'the same'}://{target.hostname}" if target.hostname else ""
-        return f"redirected{host}, which is never followed; check base_url"
-    if isinstance(said, dict):
-        for field in ("detail", "error", "message"):
-            if isinstance(said.get(field), str) and said[field]:
-                return str(said[field])[:_DETAIL_LENGTH]
-        problems = _problems(said)
-        if problems:
-            return "; ".join(problems)[:_DETAIL_LENGTH]
-    page = reply.body[:4096].decode(errors="replace")
-    title = re.search(r"<title[^>]*>\s*([^<]{1,200}?)\s*</title>", page, re.IGNORECASE)
-    if title:
-        return title[1]
-    return "no explanation given"
-
-
-def _problems(said: Json) -> list[str]:
-    """One sentence per field of a 422. Its `input` is left out: it echoes what was sent, secrets too."""
-    items = said.get("detail") if isinstance(said, dict) else None
-    if not isinstance(items, list):
-        return []
-    fields = (item for item in items if isinstance(item, dict))
-    return [f"{_where(field.get('loc'))}{field.get('msg', 'invalid')}" for field in fields]
-
-
-def _where(loc: Json) -> str:
-    if not isinstance(loc, list):
-        return ""
-    parts = loc[1:] if loc[:1] == ["body"] else loc
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-    return f"{path}: " if path else ""
-
-
-def _options(detail: str) -> tuple[str, ...]:
-    """The valid images that the text lists behind its last colon, quoted or bare."""
-    listed = detail.rpartition(": ")[2]
-    quoted = re.findall(r"['\"]([^'\"]+)['\"]", listed)
-    bare = [part.strip(" []().'\"") for part in listed.split(",")]
-    return tuple(quoted or [part for part in bare if part and part != detail])
-
-
-def retry_after(reply: Reply) -> float | None:
-    """Seconds that `Retry-After` asks for, None when it is absent or makes no sense.
-
-    An HTTP date is taken relative to the reply's own `Date`, so that no clock here has to be right.
-    """
-    text = reply.headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            date, now = parsedate_to_datetime(text), parsedate_to_datetime(reply.headers.get("Date", ""))
-            seconds = (date - now).total_seconds()
-        except (ValueError, TypeError):
-            return None
-        return max(0.0, seconds)
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

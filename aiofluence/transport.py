@@ -17,7 +17,8 @@ import attrs
 
 from .errors import Attempt, FluenceError, NotSentError, RateLimitedError, ServerError
 from .gate import Gate
-from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, retry_after
+from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
+from .refusals import retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
 OnReply: TypeAlias = Callable[[Call, Reply], object]
@@ -128,7 +129,7 @@ class Transport:
             self.on_reply(call, reply)
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
-            self.gate.refused(granted, min(retry_after(reply) or 0.0, self.retry.max_retry_after))
+            self.gate.refused(granted, min(retry_after(reply.headers) or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
             self.gate.succeeded()
         return reply

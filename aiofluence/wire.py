@@ -94,7 +94,7 @@ class AiohttpWire:
             data=request.body or None,
             headers=request.headers,
             allow_redirects=False,  # a redirect would carry key and body to another host
-            timeout=aiohttp.ClientTimeout(total=request.timeout.total, sock_connect=request.timeout.connect),
+            timeout=aiohttp.ClientTimeout(total=request.timeout.total, connect=request.timeout.connect),
             trace_request_ctx=progress,
         ) as response:
             progress.phase = "head"

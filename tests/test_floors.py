@@ -25,6 +25,7 @@ FLOORS = {
     "models": 0,
     "errors": 1,
     "protocol": 2,
+    "refusals": 2,
     "convert": 2,
     "retry": 2,
     "settings": 2,
@@ -45,7 +46,7 @@ TOP = 7
 # Inside a floor, a module may import only what stands to the left of it in the same line. A folder's name
 # stands for all of its modules.
 IN_FLOOR = (
-    ("protocol", "convert"),
+    ("refusals", "protocol", "convert"),
     ("protocol", "settings"),
     ("protocol", "retry"),
     ("wire", "transport"),

@@ -27,7 +27,8 @@ from aiofluence import (
     UnsupportedImageError,
     UpdateInProgressError,
 )
-from aiofluence.protocol import Call, Replay, decipher, retry_after
+from aiofluence.protocol import Call, Replay, decipher
+from aiofluence.refusals import retry_after
 from aiofluence.retry import Retry, may_repeat
 
 GET = Call("GET", "/gpu/instances/{id}", replay=Replay.ALWAYS).to("i-1")
@@ -186,7 +187,7 @@ def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: s
 )
 def test_retry_after(header: str, date: str | None, seconds: float | None) -> None:
     headers = {"Retry-After": header} | ({"Date": date} if date else {})
-    assert retry_after(Reply(429, headers)) == seconds
+    assert retry_after(headers) == seconds
     limited = refusal(429, b"", headers)
     assert isinstance(limited, RateLimitedError)
     assert limited.retry_after == seconds

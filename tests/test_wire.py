@@ -49,6 +49,12 @@ def unused_port() -> int:
         return int(taken.getsockname()[1])
 
 
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 async def send(url: str, request: Request = LIST, **options: Any) -> Any:
     wire = AiohttpWire(url, **options)
     try:
@@ -213,7 +219,7 @@ async def test_an_endless_body_is_dropped_at_the_cap() -> None:
                 writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
                 sent += 0x10000
                 await writer.drain()
-        writer.close()
+        await close(writer)
         dropped.set()
 
     async with await asyncio.start_server(endless, "127.0.0.1", 0) as server:
@@ -225,20 +231,25 @@ async def test_an_endless_body_is_dropped_at_the_cap() -> None:
 
 
 async def test_one_byte_at_a_time_is_not_waited_for_for_ever() -> None:
+    dropped = asyncio.Event()
+
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         with contextlib.suppress(ConnectionError):
-            while not writer.transport.is_closing():
+            while True:
                 writer.write(b" ")
+                await writer.drain()
                 await asyncio.sleep(0.02)
-        writer.close()
+        await close(writer)
+        dropped.set()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(NoReplyError, match="timed out") as caught:
             await send(url, Request("GET", "/gpu/instances/", timeout=Timeout(total=0.3)))
         assert caught.value.phase == "head"
+        await dropped.wait()
 
 
 async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
