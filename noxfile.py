@@ -20,6 +20,8 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The interpreters our classifiers promise, and the one that runs nox: so one at least is always there.
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
+# The tests behind nginx have a session of their own.
+WITHOUT_NGINX = "--ignore=tests/nginx"
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
@@ -38,7 +40,19 @@ def group(name: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
     session.install("-e", ".[cli]", *group("test"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", WITHOUT_NGINX, *session.posargs)
+
+
+@nox.session
+def nginx(session: nox.Session) -> None:
+    """The session behind a real nginx. Half a minute, so on one interpreter; without nginx it is skipped."""
+    if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") is None:
+        missing = "nginx is not installed; on Debian: apt-get install nginx-light"
+        if "CI" in os.environ:
+            session.error(missing)
+        session.skip(missing)
+    session.install("-e", ".[cli]", *group("test"))
+    session.run("pytest", "tests/nginx", *session.posargs)
 
 
 @nox.session
@@ -119,7 +133,7 @@ def package(session: nox.Session) -> None:
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
             session.run(python, "-m", "pip", "install", "-q", f"{wheel}[cli]", *group("test"), external=True)
-            session.run(python, "-m", "pytest", *session.posargs, external=True)
+            session.run(python, "-m", "pytest", WITHOUT_NGINX, *session.posargs, external=True)
 
 
 IMPORT_ALONE = """
