@@ -173,6 +173,21 @@ async def test_an_update_whose_answer_is_lost_succeeds_by_comparison() -> None:
         assert updated.container_info.image == "ubuntu:24.04"
 
 
+async def test_a_delete_refused_at_the_door_is_patient() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        container = await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail(DELETE, Fault.status(503), times=12)
+        await fluence.containers.terminate(container.id)
+        assert simulator.count(DELETE) == 13
+        other = await fluence.deploy_and_wait(container_spec(simulator, "exp-2"))
+        simulator.fail(DELETE, Fault.status(503), times=None)
+        with pytest.raises(ServerError):
+            await fluence.containers.terminate(other.id)
+        assert simulator.count(DELETE) == 13 + Retry().max_refusals
+        simulator.clear_faults()
+
+
 async def test_a_call_that_stays_unclear_says_so() -> None:
     simulator = Simulator()
     async with session_on(simulator, retry=Retry(attempts=2)) as fluence:

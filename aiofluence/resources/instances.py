@@ -27,6 +27,7 @@ from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
 from ..protocol import Answer, Call, Lane, Replay, safe_id
+from ..retry import is_refusal
 from ..transport import Transport
 
 _PATIENCE: Final = 300.0
@@ -182,7 +183,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         unclear: FluenceError | None = None
         retry = self._transport.retry
         waits = retry.waits()
-        attempts = 0
+        attempts = refusals = 0
         patience = asyncio.get_running_loop().time() + _PATIENCE
         while unclear is None or asyncio.get_running_loop().time() < patience:
             attempts += 1
@@ -191,6 +192,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
                 return
             except (NoReplyError, ServerError) as error:
                 unclear = error
+                if is_refusal(error):  # probably refused at the door, so it costs patience, not an attempt
+                    attempts -= 1
+                    refusals += 1
             except UpdateInProgressError:
                 # Probably our own, unanswered attempt: it will show whether it is. Otherwise, an answer.
                 if unclear is None:
@@ -202,7 +206,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
                     raise
             if await done():
                 return
-            if attempts >= retry.attempts:
+            if attempts >= retry.attempts or refusals >= retry.max_refusals:
                 break
             await asyncio.sleep(next(waits))
         assert unclear is not None
