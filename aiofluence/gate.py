@@ -37,6 +37,8 @@ _SHARE_OF_THE_OLDEST: Final = 4
 at once, and no backlog of urgent calls can starve the rest."""
 _EARLY: Final = 1e-9
 """The loop may fire a timer early by its clock's resolution."""
+_PATIENCE: Final = 60.0
+_LONGEST_PAUSE: Final = 2.0
 _CUT: Final = 0.5
 _FLOOR: Final = 0.02
 _RECOVERY: Final = 0.01
@@ -56,6 +58,7 @@ class Gate:
         """GCRA's theoretical arrival time: one number that is both bucket and refill."""
         self._not_before = 0.0
         self._last_cut = float("-inf")
+        self._outage: _Outage | None = None
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -107,6 +110,7 @@ class Gate:
 
     def succeeded(self) -> None:
         """The service answered without complaint: the rate recovers a little."""
+        self._outage = None
         if self._rate < self._limit.per_second:
             self._set_rate(min(self._limit.per_second, self._rate + self._limit.per_second * _RECOVERY))
 
@@ -122,6 +126,21 @@ class Gate:
             self._set_rate(max(self._limit.per_second * _FLOOR, self._rate * _CUT))
         self._not_before = max(self._not_before, now + (pause or 0.0))
         # No burst after a pause: the first goes when it ends, the others one interval apart.
+        self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
+
+    def unreachable(self, sent_at: float) -> None:
+        """The request granted at `sent_at` could not even be sent: nobody listens at the other end.
+
+        While that lasts, everybody waits, longer each time, and few try: a queue of calls must not run into
+        a closed door one after the other and fail. After a minute of it they may: it is no hiccup any more.
+        """
+        now = asyncio.get_running_loop().time()
+        outage = self._outage = self._outage or _Outage(now)
+        if now - outage.began > _PATIENCE or sent_at <= outage.last:
+            return
+        outage.last = now
+        self._not_before = max(self._not_before, now + outage.pause)
+        outage.pause = min(_LONGEST_PAUSE, 2 * outage.pause)
         self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
 
     def close(self) -> None:
@@ -197,6 +216,15 @@ class Gate:
             alive = [waiter for waiter in queue if not waiter.turn.done()]
             queue.clear()
             queue.extend(alive)
+
+
+@attrs.define(eq=False)
+class _Outage:
+    """Nobody listens, since loop time `began`; the next one who finds out makes all wait `pause` seconds."""
+
+    began: float
+    last: float = float("-inf")
+    pause: float = 0.1
 
 
 @attrs.define(eq=False)

@@ -120,6 +120,8 @@ class Transport:
             reply = await self.wire.send(request)
         except FluenceError as error:
             log.debug("%s: %s", call, error)
+            if isinstance(error, NotSentError) and not error.permanent:
+                self.gate.unreachable(granted)
             raise
         finally:
             self.gate.release()
@@ -158,6 +160,8 @@ class Transport:
             # Costs the service next to nothing, and the gate slows after each: patience, and no budget.
             if refusals + 1 >= self.retry.max_refusals:
                 return None
-        elif len(before) - refusals + 1 >= self.retry.attempts or not self.budget.spend():
+        elif len(before) - refusals + 1 >= self.retry.attempts:
             return None
+        elif not isinstance(error, NotSentError) and not self.budget.spend():
+            return None  # what never arrived burdens nobody, so it is not in the budget
         return max(drawn, asked or 0.0)

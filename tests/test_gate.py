@@ -311,3 +311,35 @@ async def test_sessions_of_work_in_waves() -> None:
     after = [lane for at, lane in grants if at > 2.5]
     last_delete = max(index for index, lane in enumerate(after) if lane is Lane.TERMINATE)
     assert last_delete <= after.count(Lane.TERMINATE) * 4 / 3 + 2
+
+
+async def test_nobody_runs_into_a_closed_door_one_after_the_other() -> None:
+    gate = Gate(RateLimit(100, 50), 100)
+    tries: list[float] = []
+
+    async def one(opens: float) -> None:
+        while True:
+            granted = await gate.acquire(Lane.AWAITED)
+            gate.release()
+            if granted >= opens:
+                gate.succeeded()
+                return
+            tries.append(granted)
+            gate.unreachable(granted)
+
+    await asyncio.gather(*(one(3.0) for _ in range(500)))
+    assert len(tries) < 100  # the burst finds out together; after that, few at a time
+    assert 8 < now() < 10  # three seconds without anybody, then 500 at 100 a second
+
+    began = now()
+    while now() - began < 60.5:  # a minute without anybody
+        granted = await gate.acquire(Lane.AWAITED)
+        gate.release()
+        gate.unreachable(granted)
+    began = now()
+    await gate.acquire(Lane.AWAITED)
+    assert now() - began < 2.1
+    before = now()
+    gate.unreachable(before)
+    gate.release()
+    assert await pass_through(gate) == pytest.approx(before, abs=0.05)  # they may fail now, at full pace

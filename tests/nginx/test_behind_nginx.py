@@ -179,6 +179,7 @@ async def test_nginx_restarted_in_the_middle_of_everything(
             ]
             await until(lambda: all(simulator.count(name) >= 3 for name in (DEPLOY, UPDATE, TERMINATE)))
             await nginx.stop()
+            await asyncio.sleep(1)  # a restart takes its time, and nobody listens meanwhile
             await nginx.start()
 
     for method in ("POST", "PUT", "DELETE"):  # or the test would prove nothing
