@@ -55,6 +55,14 @@ def nginx(session: nox.Session) -> None:
     session.run("pytest", "tests/nginx", *session.posargs)
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """What a call and a turn at the gate cost, beside what a user would otherwise use. Not a test."""
+    session.install("-e", ".[speed]", *group("bench"))
+    session.run("python", "benchmarks/call.py")
+    session.run("python", "benchmarks/gate.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff, and the small things that make diffs noisy. What can be mended by itself is, with `-- --fix`."""

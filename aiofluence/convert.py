@@ -6,26 +6,32 @@ its own: the specs know theirs.
 
 from __future__ import annotations
 
+import functools
 import json
+import marshal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from types import GenericAlias
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar, get_args, get_origin
 
+import attrs
 import cattrs
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from .errors import DecodeError, SpecError
 from .models.catalog import ContainerPlan, MachineOption, Supply
-from .models.instances import Container, ContainerSummary, ForwardedPort
+from .models.instances import Container, ContainerSummary, ForwardedPort, Network, Resources
 from .models.specs import ContainerSpec, RegistryCredentials, Spec, name_problems
 from .models.updates import ContainerUpdate
 from .models.values import Environment, Kind, OpenEnum, Port, Size
 from .protocol import Answer, Json
 
 T = TypeVar("T")
+
+_REMEMBERED: Final = 512
+"""Sizes, prices, GPUs come again and again, and are slow to make: this many of each are kept."""
 
 
 class _MisfitError(Exception):
@@ -37,9 +43,9 @@ def _exactly(*types: type) -> Callable[[Any, Any], Any]:
     names = " or ".join(kind.__name__ for kind in types)
 
     def hook(value: Any, _: Any) -> Any:
-        if type(value) not in types:
-            raise _MisfitError(f"expected {names}, got {_name(value)}")
-        return value
+        if type(value) in types:
+            return value
+        raise _MisfitError(f"expected {names}, got {_name(value)}")
 
     return hook
 
@@ -51,14 +57,24 @@ def _name(value: Any) -> str:
 def _enum(value: Any, kind: type[OpenEnum]) -> OpenEnum:
     if type(value) is not str:
         raise _MisfitError(f"expected str, got {_name(value)}")
+    return _member(kind, value)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _member(kind: type[OpenEnum], value: str) -> OpenEnum:
     return kind(value)
 
 
-def _decimal(value: Any, _: Any) -> Decimal:
+@functools.lru_cache(_REMEMBERED)
+def _decimal_of(value: float) -> Decimal:
     # repr() of a float is the shortest text that means it: 0.1 becomes Decimal("0.1").
-    if type(value) in (int, float, str):
+    return Decimal(repr(value))
+
+
+def _decimal(value: Any, _: Any) -> Decimal:
+    if type(value) in (float, int, str):
         try:
-            amount = Decimal(repr(value) if type(value) is float else value)
+            amount = _decimal_of(value) if type(value) is float else Decimal(value)
         except InvalidOperation:
             raise _MisfitError("expected a number, got another text") from None
         if amount.is_finite():
@@ -76,22 +92,27 @@ def _datetime(value: Any, _: Any) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+_parsed_size = functools.lru_cache(_REMEMBERED)(Size.parse)
+_size_of = functools.lru_cache(_REMEMBERED)(Size.of)
+
+
 def _size(value: Any, _: Any) -> Size:
     try:
         if type(value) is str:
-            return Size.parse(value)
+            return _parsed_size(value)
         if type(value) is dict:
             count, units = value.get("count"), value.get("units")
-            if isinstance(count, int | float) and isinstance(units, str):
-                return Size.of(count, units)
+            if type(count) in (int, float) and type(units) is str:
+                return _size_of(count, units)
     except ValueError:
         raise _MisfitError("expected a size with a known unit") from None
     raise _MisfitError(f"expected a size, got {_name(value)}")
 
 
 def _count(value: Any, _: Any) -> int:
-    if type(value) is dict and type(value.get("count")) is int:
-        return int(value["count"])
+    count = value.get("count") if type(value) is dict else None
+    if type(count) is int:
+        return count
     raise _MisfitError(f"expected {{count}}, got {_name(value)}")
 
 
@@ -115,25 +136,46 @@ def _environment(value: Any, _: Any) -> Environment:
 def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
     """Arrays only: cattrs itself would iterate over an object or a text."""
     sequence = get_origin(kind)
-    items: Any = GenericAlias(list, get_args(kind)[:1])
-    plain = list_structure_factory(items, converter)  # keeps the index in the error's path
+    item = get_args(kind)[0]
+    items: Any = GenericAlias(list, item)
+    one = converter.get_structure_hook(item)
+    keep_index = list_structure_factory(items, converter) if converter.detailed_validation else None
 
     def hook(value: Any, _: Any) -> Any:
+        if type(value) is list:
+            found = keep_index(value, items) if keep_index else [one(each, item) for each in value]
+            return found if sequence is list else tuple(found)
         if value is None and sequence is tuple:  # a field's absent array: some servers write null
             return ()
-        if type(value) is not list:
-            raise _MisfitError(f"expected an array, got {_name(value)}")
-        return sequence(plain(value, items))
+        raise _MisfitError(f"expected an array, got {_name(value)}")
 
     return hook
+
+
+def _remembering(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Gives the same object for the same JSON; only for what is public, for it is kept."""
+    known: dict[bytes, Any] = {}
+
+    def recall(value: Any, kind: Any) -> Any:
+        key = marshal.dumps(value, 2)  # the fastest exact key there is: it tells 1 from true and 1.0
+        found = known.get(key)
+        if found is None:
+            found = hook(value, kind)
+            if len(known) < _REMEMBERED and len(key) < _REMEMBERED:
+                known[key] = found
+        return found
+
+    return recall
 
 
 def _is_array(kind: Any) -> bool:
     return get_origin(kind) in (list, tuple)
 
 
-def _build() -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=True)
+@functools.cache
+def _converter(*, detailed: bool) -> cattrs.Converter:
+    """Two alike: a quick one, and one that takes its time to say where a value did not fit."""
+    converter = cattrs.Converter(detailed_validation=detailed, prefer_attrib_converters=False)
     converter.register_structure_hook(str, _exactly(str))
     converter.register_structure_hook(bool, _exactly(bool))
     converter.register_structure_hook(int, _exactly(int))
@@ -143,6 +185,8 @@ def _build() -> cattrs.Converter:
     converter.register_structure_hook(Size, _size)
     converter.register_structure_hook(Environment, _environment)
     converter.register_structure_hook_factory(_is_array, _array_hook)
+    if not detailed:
+        converter.register_structure_hook_func(lambda kind: kind == str | None, _exactly(str, type(None)))
 
     # By class: cattrs would otherwise take a StrEnum for the str that it also is.
     converter.register_structure_hook(OpenEnum, _enum)
@@ -150,6 +194,10 @@ def _build() -> cattrs.Converter:
 
     def register(model: type, **overrides: Any) -> Callable[[Any, Any], Any]:
         plain: Callable[[Any, Any], Any] = make_dict_structure_fn(model, converter, **overrides)
+        required = any(field.default is attrs.NOTHING for field in attrs.fields(model))
+        if required and not detailed:  # what is no object has none of the fields that it must have
+            converter.register_structure_hook(model, plain)
+            return plain
 
         def hook(value: Any, kind: Any) -> Any:
             if type(value) is not dict:
@@ -162,7 +210,11 @@ def _build() -> cattrs.Converter:
     number = override(struct_hook=_port_number)
     register(Port, number=override(rename="port", struct_hook=_port_number))
     register(ForwardedPort, port=number, external_port=number)
+    register(Network)
     register(Supply, vcpu=override(struct_hook=_count))
+    if not detailed:
+        for model in (Port, Resources):
+            converter.register_structure_hook(model, _remembering(converter.get_structure_hook(model)))
     register(MachineOption, vcpu=override(struct_hook=_count))
     register(ContainerSummary, status=override(rename="instance_status"))
     register(Container, status=override(rename="instance_status"))
@@ -180,7 +232,7 @@ def _build() -> cattrs.Converter:
     return converter
 
 
-_CONVERTER = _build()
+_QUICK: Final = _converter(detailed=False)
 
 
 def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
@@ -195,7 +247,11 @@ def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
         DecodeError: it does not fit; the message says where and how, without the value.
     """
     try:
-        return _CONVERTER.structure(_with_kind(answer.value, under) if under else answer.value, kind)
+        return _QUICK.structure(_under(answer.value, under), kind)
+    except Exception:
+        pass  # now that it is known not to fit, the time to find out where is well spent
+    try:
+        return _converter(detailed=True).structure(_under(answer.value, under), kind)
     except Exception as error:
         first = cattrs.transform_error(error, path="$", format_exception=_said)[0]
         problem, _, path = first.rpartition(" @ ")
@@ -209,9 +265,11 @@ def _said(error: BaseException, _: Any) -> str:
     return "missing" if isinstance(error, KeyError) else "does not fit"
 
 
-def _with_kind(value: Json, kind: Kind) -> Json:
+def _under(value: Json, kind: Kind | None) -> Json:
+    if kind is None:
+        return value
     if isinstance(value, list):
-        return [_with_kind(item, kind) for item in value]
+        return [_under(item, kind) for item in value]
     return {**value, "kind": kind.value} if isinstance(value, dict) else value
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import aiohttp
 import attrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from .errors import DecodeError, NoReplyError, NotSentError, WireError
-from .protocol import Reply, Request
+from .protocol import Reply, Request, Timeout
 
 TraceConfig: TypeAlias = aiohttp.TraceConfig
 """aiohttp's own, for `Session(trace_configs=...)`."""
@@ -50,6 +51,10 @@ class AiohttpWire:
         self._ssl = ssl_context
         self._trust_env = trust_env
         self._session: aiohttp.ClientSession | None = None
+        self._connect_timeout = _only_connecting(Timeout().connect)
+        self._given: dict[str, str] = {}
+        self._headers = CIMultiDict({"Accept-Encoding": "gzip, deflate"})
+        self._clock = _Clock()
         self._closed = False
 
     async def send(self, request: Request) -> Reply:
@@ -60,46 +65,65 @@ class AiohttpWire:
             NoReplyError: it may have arrived; no usable answer came back in time.
             DecodeError: a 2xx answer is larger than `request.max_body` bytes.
         """
+        task = asyncio.current_task()
+        assert task is not None  # aiohttp, too, works in tasks alone
+        attempt = _Attempt(self._headers_for(request), task)
         if self._closed:
-            raise _closed(_Progress())
-        progress = _Progress()
-        cancelling = _cancelling()
+            raise _closed(attempt)
+        cancelling = task.cancelling()
+        self._clock.start(attempt, request.timeout.total)
         try:
-            return await self._exchange(request, progress)
+            return await self._exchange(request, attempt)
         except (aiohttp.ClientError, OSError, _LostError, ValueError) as error:
-            failure = _translate(error, progress)
+            failure = _translate(error, attempt)
         except asyncio.CancelledError:
-            # aiohttp gives requests it drops while closing a bare CancelledError; a real one is counted.
-            if _cancelling() > cancelling or not self._is_closed():
+            if task.cancelling() > cancelling + attempt.late:
                 raise
-            failure = _closed(progress)
+            # aiohttp gives requests it drops while closing a bare CancelledError; a real one is counted.
+            if not attempt.late and not self._is_closed():
+                raise
+            failure = _translate(TimeoutError(), attempt) if attempt.late else _closed(attempt)
+        finally:
+            self._clock.stop(attempt)
         # Raised out here: aiohttp's errors, and the frames they hold, print every header, the key too.
         raise failure
 
     async def aclose(self) -> None:
         """Close the pool; requests still waiting fail with NotSentError or NoReplyError."""
         self._closed = True
+        self._clock.close()
         if self._session is not None:
             await self._session.close()
 
     def _is_closed(self) -> bool:
         return self._closed
 
-    async def _exchange(self, request: Request, progress: _Progress) -> Reply:
+    def _headers_for(self, request: Request) -> CIMultiDict[str]:
+        """The request's headers as aiohttp wants them; a session's requests all have the same."""
+        if self._given != request.headers:
+            self._given = dict(request.headers)
+            self._headers = CIMultiDict({"Accept-Encoding": "gzip, deflate"} | self._given)
+        return self._headers
+
+    async def _exchange(self, request: Request, attempt: _Attempt) -> Reply:
         session = self._session or self._open()
         url = URL(self._origin + request.path, encoded=True)
-        async with session.request(
+        if self._connect_timeout.connect != request.timeout.connect:
+            self._connect_timeout = _only_connecting(request.timeout.connect)
+        response = await session.request(
             request.method,
             url.with_query(request.query) if request.query else url,
             data=request.body or None,
-            headers=request.headers,
             allow_redirects=False,  # a redirect would carry key and body to another host
-            timeout=aiohttp.ClientTimeout(total=request.timeout.total, connect=request.timeout.connect),
-            trace_request_ctx=progress,
-        ) as response:
-            progress.phase = "head"
-            body = await _read(response, request.max_body)
-            return Reply(response.status, response.headers, body)
+            timeout=self._connect_timeout,
+            trace_request_ctx=attempt,
+            middlewares=(attempt.carry,),
+        )
+        try:
+            return Reply(response.status, response.headers, await _read(response, request.max_body))
+        except BaseException:
+            response.close()
+            raise
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -111,77 +135,159 @@ class AiohttpWire:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=self._trust_env,
-            middlewares=(_never_twice,),
-            trace_configs=[_phases(), *self._trace_configs],
+            request_class=_ClientRequest,
+            trace_configs=[_note_connections(), *self._trace_configs] if self._trace_configs else [],
         )
         return self._session
 
 
-@attrs.define
-class _Progress:
-    """How far one attempt got: `new`, `connected`, `sent`, `head`."""
+def _only_connecting(seconds: float) -> aiohttp.ClientTimeout:
+    # The time in all is the wire's own: see `_Clock`.
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
 
-    phase: str = "new"
+
+class _ClientRequest(aiohttp.ClientRequest):
+    """Knows how far it got, at no cost to those that arrive."""
+
+    connected = False
+    """It had a connection to be sent over."""
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:
+        """None: what `_Attempt.carry` adds is all there is. (Were this not called, nothing would break.)"""
+
+    def has_been_sent(self) -> bool:
+        """All of it was handed to the connection: that is when aiohttp makes the response object."""
+        return vars(self).get("response") is not None
+
+    def send(self, conn: aiohttp.connector.Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+        self.connected = True
+        return super().send(conn)
 
 
 class _LostError(Exception):
     """The connection was lost; unlike aiohttp's own two errors it makes aiohttp send nothing again."""
 
 
-async def _never_twice(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """aiohttp repeats GET, PUT and DELETE on its own when the connection is lost: not here."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        lost = _LostError(_text(error))
-    raise lost
+@attrs.define(eq=False)
+class _Attempt:
+    """One request on its way, as a middleware of aiohttp: gives it its headers, and sees how far it gets.
+
+    Headers given to `session.request` would be merged one by one, in Python; these are added at once.
+    """
+
+    headers: CIMultiDict[str] = attrs.field(repr=False)
+    task: asyncio.Task[Any] = attrs.field(repr=False)
+    deadline: float = 0.0
+    late: bool = False
+    phase: str = "new"
+    """`new`, `connected`, `sent` or `head`."""
+
+    async def carry(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """aiohttp repeats GET, PUT and DELETE on its own when the connection is lost: not here."""
+        request.headers.update(self.headers)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            if isinstance(request, _ClientRequest) and request.connected:
+                self.phase = "sent" if request.has_been_sent() else "connected"
+            if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(
+                error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError
+            ):
+                raise
+            lost = _LostError(_text(error))
+        else:
+            self.phase = "head"
+            return response
+        raise lost
 
 
-def _phases() -> aiohttp.TraceConfig:
+class _Clock:
+    """Cancels attempts that take too long, as `asyncio.timeout` would, but with one timer for all of them.
+
+    A timer each, set and hardly ever needed, would be a tenth of what a call costs.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[_Attempt] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, attempt: _Attempt, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        attempt.deadline = loop.time() + seconds
+        self._running.add(attempt)
+        if self._timer is None or attempt.deadline < self._timer.when():
+            self._set(loop, attempt.deadline)
+
+    def stop(self, attempt: _Attempt) -> None:
+        self._running.discard(attempt)
+        if attempt.late:
+            attempt.task.uncancel()
+
+    def close(self) -> None:
+        """Leave nothing behind in the loop; what still runs is timed to its end."""
+        if self._timer is not None and not self._running:
+            self._timer.cancel()
+
+    def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time() + 1e-3  # a timer may fire early by its clock's resolution
+        for attempt in self._running:
+            if attempt.deadline <= now and not attempt.late:
+                attempt.late = True
+                attempt.task.cancel()
+        if waiting := [attempt.deadline for attempt in self._running if not attempt.late]:
+            self._set(loop, min(waiting))
+
+
+def _note_connections() -> aiohttp.TraceConfig:
+    """For users' traces, which may fail between connecting and sending: nobody else awaits there."""
+
+    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.phase = "connected"
+
     trace = aiohttp.TraceConfig()
-
-    def mark(phase: str) -> Any:
-        async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-            context.trace_request_ctx.phase = phase
-
-        return note
-
-    trace.on_connection_create_end.append(mark("connected"))
-    trace.on_connection_reuseconn.append(mark("connected"))
-    trace.on_request_headers_sent.append(mark("sent"))
+    trace.on_connection_create_end.append(note)
+    trace.on_connection_reuseconn.append(note)
     return trace
 
 
 async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes:
     """The body, as it streams in, never more of it than the cap; over it, the connection is dropped."""
+    content = response.content
+    body = await content.readany()
+    if content.at_eof() and len(body) <= min(cap, _ERROR_BODY):
+        return body  # it came in one piece, as most do
     good = 200 <= response.status < 300
     limit = cap if good else _ERROR_BODY
     chunks: list[bytes] = []
     size = 0
-    while chunk := await response.content.readany():
-        size += len(chunk)
+    while body or not content.at_eof():
+        size += len(body)
+        chunks.append(body)
         if size > limit:
             response.close()
             if good:
                 raise DecodeError(f"the body is larger than {cap} bytes", call=None)
-            chunks.append(chunk[: limit - size])
-            break
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return b"".join(chunks)[:limit]
+        body = await content.readany()
+    return b"".join(chunks)
 
 
-def _translate(error: Exception, progress: _Progress) -> WireError:
+def _translate(error: Exception, attempt: _Attempt) -> WireError:
     """What a foreign error means to us: how far the attempt had come decides, not the error's type."""
-    if progress.phase == "new":
+    if attempt.phase == "new":
         certificate = isinstance(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch
         )
         return NotSentError(_text(error), permanent=certificate)
-    return NoReplyError(f"{_text(error)} ({progress.phase})", phase=progress.phase)
+    return NoReplyError(f"{_text(error)} ({attempt.phase})", phase=attempt.phase)
 
 
 def _text(error: BaseException) -> str:
@@ -206,12 +312,7 @@ def _text(error: BaseException) -> str:
     return name
 
 
-def _closed(progress: _Progress) -> WireError:
-    if progress.phase == "new":
+def _closed(attempt: _Attempt) -> WireError:
+    if attempt.phase == "new":
         return NotSentError("the session is closed", permanent=True)
-    return NoReplyError("the session was closed before the answer came", phase=progress.phase)
-
-
-def _cancelling() -> int:
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
+    return NoReplyError("the session was closed before the answer came", phase=attempt.phase)

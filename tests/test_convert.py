@@ -163,6 +163,8 @@ def altered(path: str, value: Any) -> dict[str, Any]:
         ("container_info.environment", [{"name": "A", "value": 5}], "$.container_info.environment"),
         ("container_info.expose", {"port": "22"}, "$.container_info.expose"),
         ("container_info.expose", [{"port": "ssh"}], "$.container_info.expose[0].number"),
+        ("network", "down", "$.network"),
+        ("network", [], "$.network"),
         ("network.forwarded_ports", [{"port": "1", "external_port": None}], "$.network.forwarded_ports"),
     ],
 )

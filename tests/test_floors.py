@@ -73,6 +73,7 @@ HOMES = {
     "cattrs": {"convert"},
     "cattr": set[str](),  # the old name
     "backoff": {"retry"},
+    "orjson": {"protocol"},
     "rich": {"cli"},
 }
 

@@ -252,6 +252,53 @@ async def test_one_byte_at_a_time_is_not_waited_for_for_ever() -> None:
         await dropped.wait()
 
 
+async def test_each_request_has_its_own_timeout() -> None:
+    async with RawServer(*[b"HTTP/1.1 200 OK\r\n"] * 3) as server:
+        wire = AiohttpWire(server.url)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def one(seconds: float) -> float:
+            with pytest.raises(NoReplyError, match="timed out"):
+                await wire.send(Request("GET", "/gpu/instances/", timeout=Timeout(total=seconds)))
+            return loop.time() - began
+
+        taken = await asyncio.gather(*map(one, (0.3, 0.1, 0.2)))
+        await wire.aclose()
+    for seconds, asked in zip(taken, (0.3, 0.1, 0.2), strict=True):
+        assert asked <= seconds + 0.01 < asked + 0.1
+
+
+async def test_a_timeout_and_a_cancellation_at_once_leave_no_trace() -> None:
+    async with RawServer(*[b"HTTP/1.1 200 OK\r\n"] * 60) as server:
+        wire = AiohttpWire(server.url)
+        loop = asyncio.get_running_loop()
+        ends: set[str] = set()
+
+        async def one() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            try:
+                await wire.send(Request("GET", "/gpu/instances/", timeout=Timeout(total=0.05)))
+            except NoReplyError:
+                ends.add("late")
+                assert task.cancelling() == 0
+                await asyncio.sleep(0)  # where a cancellation left behind would strike
+            except asyncio.CancelledError:
+                ends.add("cancelled")
+                assert task.cancelling() == 1
+                raise
+
+        for offset in range(20):
+            tasks = [asyncio.ensure_future(one()) for _ in range(3)]
+            loop.call_later(0.045 + offset * 0.0005, tasks[0].cancel)
+            await asyncio.wait(tasks)
+            assert [task.exception() for task in tasks[1:]] == [None, None]
+            assert tasks[0].cancelled() or tasks[0].exception() is None
+        await wire.aclose()
+    assert ends == {"late", "cancelled"}
+
+
 async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(*_: Any, **__: Any) -> Any:  # the operating system's resolver, not HTTP
         await asyncio.sleep(60)

@@ -1,0 +1,111 @@
+"""What the gate costs: one grant, and queues of up to a hundred thousand: `python benchmarks/gate.py`.
+
+Time per waiter should hardly grow with the queue: a cost that is quadratic would show as a tenfold per row.
+The waiting is on a virtual clock, so the figures are CPU alone. Not a test: nothing here fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from aiofluence import RateLimit
+from aiofluence.gate import Gate
+from aiofluence.protocol import Lane
+from aiofluence.simulator import VirtualClockLoop
+
+OPEN = RateLimit(per_second=1e9, burst=1_000_000)
+BUSY = RateLimit(per_second=10, burst=20)
+ROUNDS = 9
+LANES = list(Lane)
+
+
+async def uncontended(grants: int) -> float:
+    """Seconds for one grant and its release when nobody else wants any; an empty coroutine call taken off."""
+    gate = Gate(OPEN, max_in_flight=32)
+
+    async def nothing(_: Lane) -> float:
+        return 0.0
+
+    began = time.process_time()
+    for _ in range(grants):
+        await nothing(Lane.AWAITED)
+    empty = time.process_time() - began
+    began = time.process_time()
+    for _ in range(grants):
+        await gate.acquire(Lane.AWAITED)
+        gate.release()
+    return (time.process_time() - began - empty) / grants
+
+
+async def bare_wait(waiters: int) -> float:
+    """What as many tasks cost that each wait for a future of their own, without a gate."""
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(waiters)]
+
+    async def wait(future: asyncio.Future[None]) -> None:
+        await future
+
+    began = time.process_time()
+    tasks = [asyncio.create_task(wait(future)) for future in futures]
+    await asyncio.sleep(0)
+    for future in futures:
+        future.set_result(None)
+    await asyncio.wait(tasks)
+    return (time.process_time() - began) / waiters
+
+
+async def queue(waiters: int, *, cancel: bool) -> float:
+    """CPU seconds per waiter until a queue on all lanes is empty; with `cancel`, every second one leaves."""
+    gate = Gate(BUSY, max_in_flight=32)
+
+    async def one(lane: Lane) -> None:
+        await gate.acquire(lane)
+        gate.release()
+
+    began = time.process_time()
+    tasks = [asyncio.create_task(one(LANES[number % len(LANES)])) for number in range(waiters)]
+    await asyncio.sleep(0)
+    if cancel:
+        for task in tasks[::2]:
+            task.cancel()
+    await asyncio.wait(tasks)
+    spent = time.process_time() - began
+    assert gate.waiting == 0
+    return spent / waiters
+
+
+def run(work: Coroutine[Any, Any, float]) -> float:
+    """On a clock of its own."""
+    gc.collect()
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        return runner.run(work)
+
+
+def main() -> None:
+    """Measure and print."""
+    print(f"Python {platform.python_version()}, {platform.platform()}; CPU, median of {ROUNDS} rounds\n")
+    grants = [run(uncontended(20_000)) for _ in range(ROUNDS)]
+    print(f"one grant, uncontended: {statistics.median(grants) * 1e6:.2f} µs\n")
+    print("| waiters | drained, µs each | half cancelled, µs each | bare futures, µs each | drained ÷ bare |")
+    print("|---|---|---|---|---|")
+    for waiters in (1_000, 10_000, 100_000):
+        rounds = ROUNDS if waiters < 100_000 else 3
+        bare, drained, halved = [], [], []
+        for _ in range(rounds):
+            bare.append(run(bare_wait(waiters)))
+            drained.append(run(queue(waiters, cancel=False)))
+            halved.append(run(queue(waiters, cancel=True)))
+        ratio = statistics.median(mine / base for mine, base in zip(drained, bare, strict=True))
+        figures = (statistics.median(costs) * 1e6 for costs in (drained, halved, bare))
+        cells = " | ".join(f"{figure:.1f}" for figure in figures)
+        print(f"| {waiters:,} | {cells} | {ratio:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
