@@ -152,6 +152,7 @@ class Session:
             house.deployer,
             house.waiter,
             house.custodian,
+            transport.clock,
         )
 
     def with_options(
@@ -319,7 +320,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._house.waiter.wait(instance.ref, until, deadline_in(timeout))
+        return await self._launcher.wait(instance.ref, until, timeout)
 
     async def update_and_wait(
         self,
@@ -346,7 +347,7 @@ class Session:
         """
         if container.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {container.kind}")
-        return await self._house.waiter.update(container.ref, update, deadline_in(timeout))
+        return await self._launcher.update(container.ref, update, timeout)
 
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 900
@@ -363,7 +364,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._house.waiter.end(instance.ref, deadline_in(timeout))
+        return await self._launcher.end(instance.ref, timeout)
 
     @overload
     def running(
