@@ -18,6 +18,7 @@ from .gate import Gate, RateLimit
 from .lifecycle.custody import Custodian
 from .lifecycle.deploy import Deployer, DeployPolicy
 from .lifecycle.launch import Launcher, OnFailure
+from .lifecycle.many import LaunchesMany
 from .lifecycle.tasks import TaskHome
 from .lifecycle.wait import Until, Waiter, deadline_in
 from .lifecycle.watch import Poll, Watch
@@ -58,7 +59,7 @@ class _House:
     state: str = "new"
 
 
-class Session:
+class Session(LaunchesMany):
     """An account at the Fluence GPU Cloud. Use it as `async with Session() as fluence:`.
 
     One session per program and key: its calls share one connection pool and one rate limit, and it is the
@@ -152,6 +153,7 @@ class Session:
             house.deployer,
             house.waiter,
             house.custodian,
+            house.home,
             transport.clock,
         )
 

@@ -21,6 +21,7 @@ from ..transport import ServerClock
 from .custody import Custodian
 from .deploy import Deployer
 from .recovery import Recovery, Resume, being_ended
+from .tasks import TaskHome
 from .wait import Until, Waiter, deadline_in
 
 OnFailure: TypeAlias = Literal["terminate", "keep"]
@@ -35,12 +36,14 @@ class Launcher:
         deployer: Deployer,
         waiter: Waiter,
         custodian: Custodian,
+        home: TaskHome,
         clock: ServerClock,
     ) -> None:
         self.resources: Final = resources
+        self.custodian: Final = custodian
+        self.home: Final = home
         self._deployer = deployer
         self._waiter = waiter
-        self._custodian = custodian
         self._recovery = Recovery(clock, custodian)
 
     async def deploy_and_wait(
@@ -87,7 +90,7 @@ class Launcher:
             except BaseException:
                 # Whatever it was, a cancellation too: nobody holds the instance now.
                 if not keep:
-                    self._custodian.take(ref)
+                    self.custodian.take(ref)
                 raise
 
     @asynccontextmanager
@@ -102,7 +105,7 @@ class Launcher:
         try:
             yield instance
         finally:
-            await self._custodian.see_gone(instance.ref)
+            await self.custodian.see_gone(instance.ref)
 
     async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
         """Wait until `ref` is as far as `until`; see `Session.wait`.

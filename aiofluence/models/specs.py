@@ -265,3 +265,11 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
         yield "ssh_key: this is a private key; send the public one (the file that ends in .pub)"
     if isinstance(environment, Environment) and SSH_VARIABLE in environment:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
+
+
+def spec_without_secrets(spec: Spec) -> Spec:
+    """A copy for where secrets must not go: variable names without values, no command, key or log-in."""
+    if isinstance(spec, ContainerSpec):
+        names = Environment(dict.fromkeys(spec.environment, ""))
+        return attrs.evolve(spec, environment=names, startup_command=None, credentials=None, ssh_key=None)
+    return attrs.evolve(spec, ssh_key="")
