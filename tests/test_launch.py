@@ -21,6 +21,7 @@ from aiofluence import (
     ConfigError,
     Container,
     ContainerSpec,
+    CustodyError,
     InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
@@ -241,6 +242,20 @@ async def test_a_key_that_is_revoked_in_the_middle() -> None:
         assert len(simulator.instances()) == 40
         assert live(simulator) == ids(report.unknown)
         assert len(report.failed) + len(report.unknown) == 100
+
+
+async def test_a_key_that_is_revoked_while_fifty_wait_leaves_each_of_them_named() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    with pytest.raises(CustodyError, match="revoked") as left:
+        async with session_on(simulator) as fluence:
+            launching = asyncio.ensure_future(fluence.deploy_all_and_wait(many(simulator, 50)))
+            await asyncio.sleep(60)
+            simulator.fail("*", Fault.status(401, {"detail": "revoked"}), times=None)
+            with pytest.raises(LaunchError, match="revoked") as caught:
+                await launching
+            assert len(caught.value.report.unknown) == 50
+            assert ids(caught.value.report.unknown) == live(simulator)
+    assert {ref.id for ref in left.value.refs} == live(simulator)
 
 
 async def test_what_the_service_finds_wrong_with_a_spec_is_wrong_with_the_next() -> None:
@@ -613,6 +628,27 @@ def test_cancelled_at_every_tick_only_what_was_handed_over_is_left(
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
         ticks += 1
     assert ticks > 10
+
+
+async def test_cancelled_again_while_it_leaves() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail(POST, Fault.hang(), when="after", skip=2)
+    async with session_on(simulator) as fluence:
+
+        async def use() -> None:
+            async with fluence.launch(many(simulator, 8), on_failure="keep") as launch:
+                async for _ in launch:
+                    pass
+
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(5)
+        task.cancel()
+        await asyncio.sleep(1)
+        assert not task.done()  # one answer is under way, and what is kept must be known
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    assert len(simulator.live()) == 8
 
 
 # Many, and trouble

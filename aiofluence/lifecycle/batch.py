@@ -279,7 +279,8 @@ class Launch:
         if job.ref is None and isinstance(error, _CERTAINLY_NOT):
             return LaunchState.FAILED
         given_up = error is None or isinstance(error, WaitTimeoutError)
-        if given_up and self._terms.on_failure == "terminate":
+        can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
+        if given_up and can_end:
             return LaunchState.TERMINATED
         return LaunchState.UNKNOWN
 

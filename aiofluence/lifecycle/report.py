@@ -129,7 +129,7 @@ class LaunchProgress:
     state: LaunchState
     ref: InstanceRef | None
     error: FluenceError | None
-    counts: Mapping[LaunchState, int]
+    counts: Mapping[str, int]
     eta: float
 
 
@@ -140,7 +140,8 @@ class Tally:
     """Counts the specs of a launch by state, and tells of each step."""
 
     def __init__(self, total: int, hear: OnProgress | None) -> None:
-        self.counts = dict.fromkeys(LaunchState, 0) | {LaunchState.QUEUED: total}
+        self.counts: dict[str, int] = {state: 0 for state in LaunchState}
+        self.counts[LaunchState.QUEUED] = total
         self._total = total
         self._hear = hear
         self._began = self._last_posted = _now()
