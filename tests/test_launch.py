@@ -36,6 +36,7 @@ from aiofluence import (
     Session,
     SpecError,
     Status,
+    UnsupportedImageError,
     Until,
     VMSpec,
     WaitTimeoutError,
@@ -169,7 +170,7 @@ async def test_a_quorum_that_cannot_be_met_takes_everything_back() -> None:
 
 async def test_with_a_quorum_nothing_is_handed_over_before_it_stands() -> None:
     simulator = Simulator(provisioning=Provisioning(median=150, sigma=0.5))
-    states: Counter[LaunchState] = Counter()
+    states: Counter[str] = Counter()
 
     def hear(event: LaunchProgress) -> None:
         states.clear()
@@ -242,6 +243,18 @@ async def test_a_key_that_is_revoked_in_the_middle() -> None:
         assert len(simulator.instances()) == 40
         assert live(simulator) == ids(report.unknown)
         assert len(report.failed) + len(report.unknown) == 100
+
+
+async def test_what_a_dead_key_cannot_end_is_not_said_to_be_ended() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail("*", Fault.status(401, {"detail": "revoked"}), skip=40, times=None)
+    with pytest.raises(CustodyError) as left:
+        async with session_on(simulator) as fluence:
+            with pytest.raises(LaunchError) as caught:
+                await fluence.deploy_all_and_wait(many(simulator, 100))
+            assert caught.value.report.terminated == ()
+            assert ids(caught.value.report.unknown) <= live(simulator)
+    assert {ref.id for ref in left.value.refs} == live(simulator)
 
 
 async def test_a_key_that_is_revoked_while_fifty_wait_leaves_each_of_them_named() -> None:
@@ -326,6 +339,18 @@ async def test_a_fallback_may_be_an_offer_or_a_function() -> None:
         assert [instance.name for instance in report.instances] == ["anywhere-b"]
 
 
+async def test_a_fallback_that_the_service_finds_wrong_dooms_nobody_else() -> None:
+    simulator = Simulator()
+    other = next(o for o in simulator.catalog.offers.values() if o.provider == "Hyperstack")
+    vm = vm_spec(simulator)  # of another provider, so with another system
+    simulator.sell_out(vm.plan_id)
+    async with session_on(simulator) as fluence:
+        report = await fluence.deploy_all_and_wait([vm, *many(simulator, 2)], fallback=other.id)
+    assert isinstance(report.outcomes[0].error, UnsupportedImageError)
+    assert live(simulator) == ids(report.ready)
+    assert len(report.ready) == 2
+
+
 async def test_a_fallback_that_raises_calls_it_off_with_its_own_error() -> None:
     simulator = Simulator()
     other = container_spec(simulator, "sold-out", plan_id=simulator.catalog.find("container", "v100").id)
@@ -382,6 +407,17 @@ async def test_no_fallback_goes_over_the_price() -> None:
         late = await fluence.deploy_all_and_wait(specs, max_hourly="2.10", fallback=[dear])
         assert late.hourly_cost == Decimal("1.84")  # one dear, one cheap; two dear would be too much
         assert [type(outcome.error) for outcome in late.failed] == [PlanUnavailableError]
+
+        # To the cent; and what has failed does not count any more.
+        specs = container_spec(simulator, "last-{i}", plan_id=cheap).many(3)
+        simulator.fail(POST, Fault.status(400, {"detail": "Plan is no longer available"}), times=2)
+        last = await fluence.deploy_all_and_wait(specs, max_hourly="3.46", fallback=[dear])
+        assert last.hourly_cost == Decimal("3.46")
+        specs = container_spec(simulator, "end-{i}", plan_id=cheap).many(2)
+        simulator.fail(POST, Fault.status(400, {"detail": "No"}))
+        simulator.fail(POST, Fault.status(400, {"detail": "Plan is no longer available"}))
+        end = await fluence.deploy_all_and_wait(specs, max_hourly="1.62", fallback=[dear])
+        assert end.hourly_cost == Decimal("1.62")
 
 
 # Time

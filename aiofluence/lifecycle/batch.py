@@ -311,7 +311,7 @@ class Launch:
 
     def _check_quorum(self, job: _Job) -> None:
         wanted = self._terms.min_ready
-        if wanted is None or self._failure is not None or self._stopped:
+        if wanted is None:
             return
         final = (LaunchState.FAILED, LaunchState.TERMINATED, LaunchState.UNKNOWN)
         possible = len(self._jobs) - sum(self._tally.counts[state] for state in final)
@@ -333,7 +333,6 @@ class Launch:
             return
         self._stopped = True
         self._close(cause or LifecycleError("the launch was given up before this was sent"))
-        self._slots.release()  # for whoever waits to send
         keep = self._terms.on_failure == "keep"
         for job in self._jobs:
             if job.state is LaunchState.ACTIVE and not (job.handed_over or keep):

@@ -140,7 +140,7 @@ class Tally:
     """Counts the specs of a launch by state, and tells of each step."""
 
     def __init__(self, total: int, hear: OnProgress | None) -> None:
-        self.counts: dict[str, int] = {state: 0 for state in LaunchState}
+        self.counts: dict[str, int] = dict.fromkeys(LaunchState, 0)
         self.counts[LaunchState.QUEUED] = total
         self._total = total
         self._hear = hear
