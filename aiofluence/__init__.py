@@ -34,7 +34,9 @@ from .errors import (
     WireError,
 )
 from .gate import RateLimit
+from .lifecycle.batch import Launch
 from .lifecycle.deploy import DeployPolicy
+from .lifecycle.report import LaunchError, LaunchProgress, LaunchState, Outcome, Report
 from .lifecycle.wait import Until
 from .lifecycle.watch import Poll
 from .models.catalog import (
@@ -110,6 +112,10 @@ __all__ = [
     "Interface",
     "InvalidRequestError",
     "Kind",
+    "Launch",
+    "LaunchError",
+    "LaunchProgress",
+    "LaunchState",
     "LifecycleError",
     "LogLine",
     "Machine",
@@ -123,6 +129,7 @@ __all__ = [
     "NotFoundError",
     "NotSentError",
     "Offer",
+    "Outcome",
     "PlanUnavailableError",
     "Poll",
     "Port",
@@ -134,6 +141,7 @@ __all__ = [
     "RegistryCredentials",
     "Reply",
     "ReplyError",
+    "Report",
     "Request",
     "Resources",
     "Retry",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import marshal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -277,12 +278,19 @@ def check(specs: Sequence[Spec | ContainerUpdate]) -> None:
     """Refuse what the service would refuse, before the first of it is sent.
 
     Raises:
-        SpecError: naming every problem of every spec.
+        SpecError: naming every problem of every spec, and every name that is given twice.
     """
     problems = [
         f"{spec.name if len(specs) > 1 else ''}{': ' if len(specs) > 1 else ''}{problem}"
         for spec in specs
         for problem in spec.problems()
+    ]
+    # The name is the key by which a lost deploy is found again: two of one name could not be told apart.
+    names = Counter((type(spec), str(spec.name)) for spec in specs)
+    problems += [
+        f"name: {name!r} is given to {count} specs of one kind"
+        for (_, name), count in names.items()
+        if count > 1
     ]
     if problems:
         raise SpecError(problems)

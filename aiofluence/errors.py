@@ -19,10 +19,12 @@ FluenceError
 │  ├─ RateLimitedError               429; .retry_after
 │  └─ ServerError                    5xx; .retry_after
 ├─ DecodeError                       a 2xx body that does not fit; .path
-└─ LifecycleError                    .ref .last_seen .timeline
+└─ LifecycleError                    .ref .last_seen .timeline .last_error .estimated_spend
+   │                                 .resume() .terminate()
    ├─ InstanceFailedError            .events .logs
    ├─ InstanceEndedError
-   ├─ WaitTimeoutError(TimeoutError) .last_error
+   ├─ WaitTimeoutError(TimeoutError)
+   ├─ LaunchError                    a launch of many was called off; .report (lives in lifecycle.report)
    └─ CustodyError                   something may still be running; .refs
 ```
 """
@@ -30,10 +32,13 @@ FluenceError
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import attrs
 
-from .models.instances import Instance, InstanceRef, Summary
+from .models.instances import Instance, InstanceRef, Summary, without_secrets
 from .models.output import Event, LogLine
 from .models.values import Status
 
@@ -60,10 +65,12 @@ class Sighting:
     Attributes:
         after: seconds since the wait began (the event loop's clock).
         status: the status seen.
+        at: the same moment by the service's clock, to about a second; None when it never told its time.
     """
 
     after: float
     status: Status
+    at: datetime | None = None
 
 
 class FluenceError(Exception):
@@ -269,7 +276,16 @@ class LifecycleError(FluenceError):
         ref: the instance, None when there is not one alone.
         last_seen: the last thing known of it, a detail or a row of a list.
         timeline: each status it was seen in, in order.
+        last_error: the last look that failed, if the last looks did.
+        estimated_spend: what it has cost by now, in USDC: what the last detail said was spent, plus the
+            price of each hour charged since, by the service's own clock; zero for a failed provisioning,
+            which is refunded. None when no detail was seen. What is reserved is not in it.
     """
+
+    last_error: FluenceError | None = None
+    estimated_spend: Decimal | None = None
+    _resume: Callable[[float | None], Awaitable[Instance | None]] | None = None
+    _terminate: Callable[[], Awaitable[object]] | None = None
 
     def __init__(
         self,
@@ -283,6 +299,41 @@ class LifecycleError(FluenceError):
         self.ref = ref
         self.last_seen = last_seen
         self.timeline: tuple[Sighting, ...] = tuple(timeline)
+
+    async def resume(self, timeout: float | None = 900) -> Instance | None:
+        """Go on waiting for what was awaited; what it then gives or raises is as it was.
+
+        Args:
+            timeout: seconds from now; None waits for ever.
+
+        Returns:
+            The instance; None only where `terminate_and_wait` would.
+
+        Raises:
+            ConfigError: there is nothing to go on with: no instance is known, the session is ending it
+                (`on_failure="terminate"`), or the error has crossed a process boundary.
+            FluenceError: as the call that raised this error.
+        """
+        if self._resume is None:
+            raise ConfigError("there is no wait to go on with; start from the error's ref")
+        return await self._resume(timeout)
+
+    async def terminate(self) -> None:
+        """See the instance gone, whatever its status; the session finishes if the caller is cancelled.
+
+        Raises:
+            ConfigError: no instance is known, or the error has crossed a process boundary.
+            NotSentError: the session is closed.
+            AuthError: the key is not, or no longer, good.
+        """
+        if self._terminate is None:
+            raise ConfigError("this error has no session to end anything with; start from the error's ref")
+        await self._terminate()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The session stays behind, and so does what the instance's configuration may hold.
+        state = {name: value for name, value in vars(self).items() if name not in ("_resume", "_terminate")}
+        return type(self), self.args, state | {"last_seen": without_secrets(self.last_seen)}
 
 
 class InstanceFailedError(LifecycleError):
@@ -306,13 +357,7 @@ class InstanceEndedError(LifecycleError):
 
 
 class WaitTimeoutError(LifecycleError, TimeoutError):
-    """The wait's timeout ran out; `on_failure` says what became of the instance.
-
-    Attributes:
-        last_error: the last look that failed, if the looks did.
-    """
-
-    last_error: FluenceError | None = None
+    """The wait's timeout ran out; `on_failure` says what became of the instance."""
 
 
 class CustodyError(LifecycleError):

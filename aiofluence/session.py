@@ -18,6 +18,7 @@ from .gate import Gate, RateLimit
 from .lifecycle.custody import Custodian
 from .lifecycle.deploy import Deployer, DeployPolicy
 from .lifecycle.launch import Launcher, OnFailure
+from .lifecycle.many import LaunchesMany
 from .lifecycle.tasks import TaskHome
 from .lifecycle.wait import Until, Waiter, deadline_in
 from .lifecycle.watch import Poll, Watch
@@ -58,7 +59,7 @@ class _House:
     state: str = "new"
 
 
-class Session:
+class Session(LaunchesMany):
     """An account at the Fluence GPU Cloud. Use it as `async with Session() as fluence:`.
 
     One session per program and key: its calls share one connection pool and one rate limit, and it is the
@@ -152,6 +153,8 @@ class Session:
             house.deployer,
             house.waiter,
             house.custodian,
+            house.home,
+            transport.clock,
         )
 
     def with_options(
@@ -319,7 +322,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._house.waiter.wait(instance.ref, until, deadline_in(timeout))
+        return await self._launcher.wait(instance.ref, until, timeout)
 
     async def update_and_wait(
         self,
@@ -346,7 +349,7 @@ class Session:
         """
         if container.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {container.kind}")
-        return await self._house.waiter.update(container.ref, update, deadline_in(timeout))
+        return await self._launcher.update(container.ref, update, timeout)
 
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 900
@@ -363,7 +366,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._house.waiter.end(instance.ref, deadline_in(timeout))
+        return await self._launcher.end(instance.ref, timeout)
 
     @overload
     def running(

@@ -25,11 +25,14 @@ from aiofluence import (
     Pricing,
     RegistryCredentials,
     Size,
+    SpecError,
     Status,
     VMSpec,
     unique_name,
 )
+from aiofluence.convert import check
 from aiofluence.models.catalog import GpuModel
+from aiofluence.models.specs import Spec
 
 from .harness import SSH_KEY
 
@@ -289,3 +292,33 @@ def test_an_offer_becomes_the_spec_of_its_kind() -> None:
 
 def test_what_a_deploy_takes_at_once() -> None:
     assert Pricing(hour=Decimal("1.10"), upfront_hours=3).upfront == Decimal("3.30")
+
+
+def test_many_of_one_spec_have_names_of_their_own() -> None:
+    template = ContainerSpec(**GOOD | {"name": "exp-{i:03}"})
+    specs = template.many(1001)
+    assert [specs[0].name, specs[9].name, specs[-1].name] == ["exp-000", "exp-009", "exp-1000"]
+    assert {attrs.evolve(spec, name="") for spec in specs} == {attrs.evolve(template, name="")}
+    assert [spec.name for spec in VMSpec(**MACHINE | {"name": "vm{i}"}).many(2)] == ["vm0", "vm1"]
+    check(specs)
+    with pytest.raises(SpecError, match=r"exp-\{i:03\}"):  # a template is no name
+        check([template])
+
+
+@pytest.mark.parametrize("name", ["exp", "exp-{j}", "exp-{}", "exp-{i", "exp-{i.x}", 5, None])
+def test_a_name_that_cannot_be_made_many_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match=r"exp-\{i:03\}"):
+        ContainerSpec(**GOOD | {"name": name}).many(2)
+
+
+def test_two_of_one_name_are_a_problem_beside_all_others() -> None:
+    specs: list[Spec] = [
+        ContainerSpec(**GOOD),
+        ContainerSpec(**GOOD | {"image": ""}),
+        VMSpec(**MACHINE | {"name": "exp-1"}),  # another kind is another key
+        ContainerSpec(**GOOD | {"name": "Bad"}),
+    ]
+    with pytest.raises(SpecError) as caught:
+        check(specs)
+    assert len(caught.value.problems) == 3
+    assert caught.value.problems[-1] == "name: 'exp-1' is given to 2 specs of one kind"

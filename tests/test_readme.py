@@ -1,4 +1,4 @@
-"""The README is run: its Python blocks against the simulator, its two commands against what CI runs.
+"""README and how-tos are run: their Python blocks against the simulator, the two commands against CI's.
 
 The blocks are executed as they stand there. What they need comes as a user would give it: two variables.
 """
@@ -14,16 +14,17 @@ from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
 
 ROOT = Path(__file__).parent.parent
 KEY = "key-for-the-readme"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "docs/launching.md")
 
 
-def blocks(*languages: str) -> list[tuple[int, str]]:
+def blocks(page: str, *languages: str) -> list[tuple[int, str]]:
     """The fenced blocks in one of these languages, each with the line that it starts on."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     fence = re.compile(rf"^```(?:{'|'.join(languages)})[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    return [(README.count("\n", 0, found.start(1)) + 1, found[1]) for found in fence.finditer(README)]
+    return [(text.count("\n", 0, found.start(1)) + 1, found[1]) for found in fence.finditer(text)]
 
 
-PYTHON = blocks("python")
+PYTHON = [(page, line, code) for page in PAGES for line, code in blocks(page, "python")]
 
 
 class LoopWithSimulator(VirtualClockLoop):
@@ -40,11 +41,11 @@ class LoopWithSimulator(VirtualClockLoop):
         super().close()
 
 
-def test_the_readme_shows_python() -> None:
-    assert PYTHON
+def test_every_page_shows_python() -> None:
+    assert {page for page, _, _ in PYTHON} == set(PAGES)
 
 
-@pytest.mark.parametrize("code", [pytest.param(code, id=f"line-{line}") for line, code in PYTHON])
+@pytest.mark.parametrize("code", [pytest.param(code, id=f"{page}:{line}") for page, line, code in PYTHON])
 def test_a_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loops: list[LoopWithSimulator] = []
 
@@ -63,7 +64,7 @@ def test_a_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_two_commands_are_those_that_ci_runs() -> None:
-    _, first = blocks("bash", "sh", "console", "shell")[0]
+    _, first = blocks("README.md", "bash", "sh", "console", "shell")[0]
     commands = [
         line.removeprefix("$ ").partition("  #")[0].strip()
         for line in first.replace("\\\n", " ").splitlines()

@@ -1,6 +1,7 @@
-"""From a spec to an instance in the caller's hands, and away again: deploy_and_wait, running.
+"""From a spec to an instance in the caller's hands, and away again: deploy_and_wait, running, and the waits.
 
-Puts deploy, wait and custody together, so that whatever goes wrong in between, somebody ends the instance.
+Puts deploy, wait and custody together, so that whatever goes wrong in between, somebody ends the instance,
+and the error that tells of it has a way on. Many at once are `batch`'s.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
 from ..errors import ConfigError, InstanceFailedError, WaitTimeoutError
-from ..models.instances import Instance, InstanceRef
+from ..models.instances import Container, Instance, InstanceRef
 from ..models.specs import Spec
+from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..resources.instances import Instances
+from ..transport import ServerClock
 from .custody import Custodian
 from .deploy import Deployer
+from .recovery import Recovery, Resume, being_ended
+from .tasks import TaskHome
 from .wait import Until, Waiter, deadline_in
 
 OnFailure: TypeAlias = Literal["terminate", "keep"]
@@ -31,11 +36,15 @@ class Launcher:
         deployer: Deployer,
         waiter: Waiter,
         custodian: Custodian,
+        home: TaskHome,
+        clock: ServerClock,
     ) -> None:
         self.resources: Final = resources
+        self.custodian: Final = custodian
+        self.home: Final = home
         self._deployer = deployer
         self._waiter = waiter
-        self._custodian = custodian
+        self._recovery = Recovery(clock, custodian)
 
     async def deploy_and_wait(
         self, spec: Spec, until: Until, deadline: float | None, on_failure: OnFailure
@@ -45,18 +54,44 @@ class Launcher:
         Raises:
             FluenceError: as `Session.deploy_and_wait`.
         """
-        if on_failure not in ("terminate", "keep"):
-            raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")
-        ref = await self._deploy(spec, deadline, on_failure)
+        check_on_failure(on_failure)
+        ref = await self.deploy(spec, deadline, on_failure)
+        return await self.see_through(ref, until, deadline, on_failure)
+
+    async def deploy(self, spec: Spec, deadline: float | None, on_failure: OnFailure) -> InstanceRef:
+        """Deploy `spec`; `on_failure` says what becomes of it when the caller does not wait for that.
+
+        Raises:
+            WaitTimeoutError: `deadline` came first.
+            FluenceError: as `Instances.deploy`.
+        """
         try:
-            return await self._waiter.wait(ref, until, deadline)
-        except InstanceFailedError:
-            raise  # there is nothing left to end
-        except BaseException:
-            # Whatever it was, a cancellation too: nobody holds the instance now.
-            if on_failure == "terminate":
-                self._custodian.take(ref)
-            raise
+            async with asyncio.timeout_at(deadline):
+                return await self._deployer(self.resources[spec.kind], spec, orphan=on_failure)
+        except TimeoutError as error:
+            if not _is_deadline(error):
+                raise
+        raise WaitTimeoutError(f"{spec.kind} {spec.name} was not deployed in time")
+
+    async def see_through(
+        self, ref: InstanceRef, until: Until, deadline: float | None, on_failure: OnFailure
+    ) -> Instance:
+        """Wait as `wait` does; if that ends badly, `on_failure` says what becomes of the instance.
+
+        Raises:
+            LifecycleError: as `wait`.
+        """
+        keep = on_failure == "keep"
+        with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
+            try:
+                return await self._waiter.wait(ref, until, deadline)
+            except InstanceFailedError:
+                raise  # there is nothing left to end
+            except BaseException:
+                # Whatever it was, a cancellation too: nobody holds the instance now.
+                if not keep:
+                    self.custodian.take(ref)
+                raise
 
     @asynccontextmanager
     async def running(self, spec: Spec, until: Until, timeout: float | None) -> AsyncIterator[Instance]:
@@ -70,16 +105,49 @@ class Launcher:
         try:
             yield instance
         finally:
-            await self._custodian.see_gone(instance.ref)
+            await self.custodian.see_gone(instance.ref)
 
-    async def _deploy(self, spec: Spec, deadline: float | None, on_failure: OnFailure) -> InstanceRef:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._deployer(self.resources[spec.kind], spec, orphan=on_failure)
-        except TimeoutError as error:
-            if not _is_deadline(error):
-                raise
-        raise WaitTimeoutError(f"{spec.kind} {spec.name} was not deployed in time")
+    async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
+        """Wait until `ref` is as far as `until`; see `Session.wait`.
+
+        Raises:
+            LifecycleError: as `Session.wait`.
+        """
+        with self._recovery.offered(self._resume_wait(ref, until)):
+            return await self._waiter.wait(ref, until, deadline_in(timeout))
+
+    def _resume_wait(self, ref: InstanceRef, until: Until) -> Resume:
+        return lambda timeout: self.wait(ref, until, timeout)
+
+    async def update(
+        self, ref: InstanceRef, update: ContainerUpdate, timeout: float | None, *, sent: bool = False
+    ) -> Container:
+        """Send `update`, unless it was `sent`, and wait until it shows; see `Session.update_and_wait`.
+
+        Raises:
+            FluenceError: as `Session.update_and_wait`.
+        """
+        with self._recovery.offered(lambda timeout: self.update(ref, update, timeout, sent=True)):
+            return await self._waiter.update(ref, update, deadline_in(timeout), sent=sent)
+
+    async def end(self, ref: InstanceRef, timeout: float | None) -> Instance | None:
+        """See `ref` gone; see `Session.terminate_and_wait`.
+
+        Raises:
+            FluenceError: as `Session.terminate_and_wait`.
+        """
+        with self._recovery.offered(lambda timeout: self.end(ref, timeout)):
+            return await self._waiter.end(ref, deadline_in(timeout))
+
+
+def check_on_failure(on_failure: str) -> None:
+    """Refuse what `on_failure` cannot be.
+
+    Raises:
+        ConfigError: it is neither `"terminate"` nor `"keep"`.
+    """
+    if on_failure not in ("terminate", "keep"):
+        raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")
 
 
 def _is_deadline(error: TimeoutError) -> bool:

@@ -81,8 +81,10 @@ class Waiter:
 
         return await self._explained(look())
 
-    async def update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> Container:
-        """Send `update` and wait until the detail shows it and the container runs.
+    async def update(
+        self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None, *, sent: bool = False
+    ) -> Container:
+        """Send `update`, unless it was `sent`, and wait until the detail shows it and the container runs.
 
         Raises:
             InstanceFailedError: it failed.
@@ -101,7 +103,8 @@ class Waiter:
                 and instance.container_status is ContainerStatus.STARTED
             )
 
-        await self._containers.update(ref.id, update)
+        if not sent:
+            await self._containers.update(ref.id, update)
         looking = self._watch.until(seen, reached, deadline, "updated")
         return cast(Container, await self._explained(looking))
 

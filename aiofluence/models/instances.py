@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, TypeVar
 
 import attrs
 
@@ -171,3 +171,15 @@ Summary: TypeAlias = ContainerSummary | MachineSummary
 Instance: TypeAlias = Container | Machine
 Referable: TypeAlias = InstanceRef | Summary
 """Whatever a lifecycle call takes: a ref, or any instance object (details are summaries, too)."""
+
+_SeenT = TypeVar("_SeenT", bound=Summary | None)
+
+
+def without_secrets(seen: _SeenT) -> _SeenT:
+    """A copy for where secrets must not go: environment names without values, no command, no SSH key."""
+    if isinstance(seen, Container):
+        info = seen.container_info
+        names = Environment(dict.fromkeys(info.environment, ""))
+        info = attrs.evolve(info, environment=names, startup_command=None)
+        return attrs.evolve(seen, container_info=info)
+    return attrs.evolve(seen, ssh_key=None) if isinstance(seen, Machine) else seen

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, TypeAlias, cast
+from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -26,6 +26,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _REGISTRIES: Final = ("docker.io", "ghcr.io")
 
+_SpecT = TypeVar("_SpecT", bound="ContainerSpec | VMSpec")
+
 
 def unique_name(prefix: str) -> str:
     """`prefix` with a random suffix of 40 bits, within the 25 characters that a name may have.
@@ -41,6 +43,16 @@ def unique_name(prefix: str) -> str:
     if prefix and not _NAME.fullmatch(stem):
         raise ValueError(f"a name is made of a-z, 0-9 and inner '-': {prefix!r}")
     return f"{stem}-{suffix}" if stem else suffix
+
+
+def _many(spec: _SpecT, count: int) -> list[_SpecT]:
+    try:
+        names = [spec.name.format(i=index) for index in range(count)]
+    except (ValueError, LookupError, AttributeError):
+        names = []
+    if len(set(names)) != count:
+        raise ValueError(f"a name for many is written with {{i}}, such as 'exp-{{i:03}}', not {spec.name!r}")
+    return [attrs.evolve(spec, name=name) for name in names]
 
 
 @attrs.frozen
@@ -123,6 +135,14 @@ class ContainerSpec:
             *ssh_problems(self.ssh_key, self.environment),
         ]
 
+    def many(self, count: int) -> list[Self]:
+        """`count` copies whose names are made of this one: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
+
+        Raises:
+            ValueError: the name has no `{i}` that can be filled in.
+        """
+        return _many(self, count)
+
 
 @attrs.frozen(kw_only=True)
 class VMSpec:
@@ -150,6 +170,14 @@ class VMSpec:
             *(ssh_problems(self.ssh_key) if self.ssh_key else ["ssh_key: required for a machine"]),
             *([] if _is_text(self.os_image) else ["os_image: required; one of the option's os_options"]),
         ]
+
+    def many(self, count: int) -> list[Self]:
+        """`count` copies whose names are made of this one: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
+
+        Raises:
+            ValueError: the name has no `{i}` that can be filled in.
+        """
+        return _many(self, count)
 
 
 @attrs.frozen(kw_only=True)
@@ -237,3 +265,11 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
         yield "ssh_key: this is a private key; send the public one (the file that ends in .pub)"
     if isinstance(environment, Environment) and SSH_VARIABLE in environment:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
+
+
+def spec_without_secrets(spec: Spec) -> Spec:
+    """A copy for where secrets must not go: variable names without values, no command, key or log-in."""
+    if isinstance(spec, ContainerSpec):
+        names = Environment(dict.fromkeys(spec.environment, ""))
+        return attrs.evolve(spec, environment=names, startup_command=None, credentials=None, ssh_key=None)
+    return attrs.evolve(spec, ssh_key="")

@@ -90,7 +90,7 @@ class Plans:
             FluenceError: a call failed, as in `aiofluence.errors`.
         """
         wanted = _kinds(kind)
-        ceiling = _money(max_hourly)
+        ceiling = read_money(max_hourly)
         offers: list[Offer] = []
         if Kind.CONTAINER in wanted:
             offers += offers_from_containers(await self.containers())
@@ -137,7 +137,12 @@ def _kinds(kind: Kind | str | None) -> tuple[Kind, ...]:
         raise ConfigError(f"kind is {', '.join(Kind)} or None, not {kind!r}") from None
 
 
-def _money(amount: Decimal | float | str | None) -> Decimal | None:
+def read_money(amount: Decimal | float | str | None) -> Decimal | None:
+    """`max_hourly` as it may be written, as Decimal.
+
+    Raises:
+        ConfigError: it is no amount.
+    """
     if amount is None:
         return None
     try:

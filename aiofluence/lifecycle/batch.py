@@ -1,0 +1,348 @@
+"""Launching many: what is sent when, what becomes of each, and when all of it is called off.
+
+One launch is one task of the session's with a task below it for each instance under way; no scope or group
+is open while the caller's code runs. Deploying, waiting and handing to custody are `launch`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from ..convert import check
+from ..errors import (
+    AuthError,
+    ConfigError,
+    FluenceError,
+    InstanceEndedError,
+    InstanceFailedError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    LifecycleError,
+    NotSentError,
+    PlanUnavailableError,
+    ReplyError,
+    SpecError,
+    UnsupportedImageError,
+    WaitTimeoutError,
+)
+from ..models.catalog import Offer
+from ..models.instances import Instance, InstanceRef
+from ..models.specs import Spec
+from ..resources.catalog import Plans, read_money
+from .launch import Launcher
+from .report import LaunchError, LaunchState, Outcome, Report, Tally
+from .terms import Budget, Terms
+from .wait import deadline_in
+
+log: Final = logging.getLogger("aiofluence")
+
+_AT_ONCE: Final = 32
+"""Deploys of one launch that are under way at once. When something dooms all, no more than these are sent."""
+_DOOM: Final = (AuthError, InsufficientBalanceError)
+"""What is wrong with the key or the account is wrong for the next as well."""
+_BAD_SPEC: Final = (InvalidRequestError, UnsupportedImageError)
+"""So is, as a rule, what is wrong with a spec; but not with what a fallback made of it."""
+_CERTAINLY_NOT: Final = (ReplyError, NotSentError, SpecError, ConfigError)
+"""Errors of a deploy that made nothing."""
+
+
+@attrs.define
+class _Job:
+    """One spec on its way."""
+
+    index: int
+    spec: Spec
+    wanted: Spec
+    state: LaunchState = LaunchState.QUEUED
+    ref: InstanceRef | None = None
+    instance: Instance | None = None
+    error: FluenceError | None = None
+    others: Iterator[Spec] | None = None
+    since: float = 0.0
+    task: asyncio.Task[None] | None = None
+    settled: bool = False
+    handed_over: bool = False
+
+    def snapshot(self) -> Outcome:
+        """How it stands now; its outcome, once it has settled."""
+        return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error)
+
+
+class Launch:
+    """A launch of many, as `async with fluence.launch(specs) as launch:`; its outcomes as they settle.
+
+    `async for outcome in launch:` hands each outcome over, and with it the instance. What was not handed
+    over when the block is left is given up: ended, or kept, as `on_failure` says.
+    """
+
+    def __init__(self, launcher: Launcher, plans: Plans, specs: Iterable[Spec], terms: Terms) -> None:
+        self._launcher = launcher
+        self._plans = plans
+        self._terms = terms
+        self._jobs = [_Job(index, spec, spec) for index, spec in enumerate(specs)]
+        self._budget = Budget()
+        self._deadline: float | None = None
+        self._work: asyncio.Future[None] | None = None
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._settled: deque[_Job] = deque()
+        self._news = asyncio.Event()
+        self._tally: Tally
+        self._closed_by: FluenceError | None = None
+        self._stopped = False
+        self._failure: Exception | None = None
+        self._cause: FluenceError | None = None
+
+    @property
+    def report(self) -> Report:
+        """What has come of the specs by now: an outcome for each that has settled."""
+        return Report(tuple(job.snapshot() for job in self._jobs if job.settled))
+
+    # The caller's side
+
+    async def __aenter__(self) -> Self:
+        if self._work is not None:
+            raise ConfigError("a launch is entered once; make a new one")
+        self._terms.check(len(self._jobs))
+        self._deadline = deadline_in(self._terms.timeout)
+        check([job.spec for job in self._jobs])
+        self._budget = await self._make_budget()
+        self._tally = Tally(len(self._jobs), self._terms.on_progress)
+        for job in self._jobs:
+            self._tally.tell(job.snapshot())
+        self._work = self._launcher.home.spawn(self._launch_all())
+        self._work.add_done_callback(lambda _: self._news.set())
+        self._launcher.custodian.expect(self._work)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give up what was not handed over.
+
+        A caller that is cancelled here leaves nothing behind: the session waits for the rest.
+        """
+        assert self._work is not None
+        self._stop()
+        # When all is over this does not suspend, so that no cancellation comes between the caller and what
+        # was handed over to him.
+        if not self._work.done():
+            await asyncio.wait([self._work])
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        """The next outcome.
+
+        Raises:
+            LaunchError: the launch was called off.
+        """
+        work = self._running()
+        while True:
+            if self._failure is None and self._settled and self._quorum_stands():
+                job = self._settled.popleft()
+                job.handed_over = True
+                return job.snapshot()
+            if work.done():
+                self._raise_failure()
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+
+    async def complete(self) -> Report:
+        """Wait for every outcome, and hand all of them over at once.
+
+        Raises:
+            LaunchError: the launch was called off.
+        """
+        await asyncio.shield(self._running())
+        self._raise_failure()
+        for job in self._jobs:
+            job.handed_over = True
+        self._settled.clear()
+        return self.report
+
+    def _running(self) -> asyncio.Future[None]:
+        if self._work is None:
+            raise ConfigError("use it as `async with fluence.launch(specs) as launch:`")
+        return self._work
+
+    def _raise_failure(self) -> None:
+        if self._work is not None:
+            self._work.result()
+        if isinstance(self._failure, LaunchError):
+            self._failure.report = self.report
+            raise self._failure from self._cause
+        if self._failure is not None:
+            raise self._failure
+
+    def _quorum_stands(self) -> bool:
+        """Nothing is handed over that a launch called off for want of a quorum would have to take back."""
+        wanted = self._terms.min_ready
+        return wanted is None or self._tally.counts[LaunchState.ACTIVE] >= wanted
+
+    # The session's side
+
+    async def _launch_all(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job in self._jobs:
+                    if not await self._may_send():
+                        break
+                    # Said before the task runs: from here on it may have been sent.
+                    self._move(job, LaunchState.POSTING)
+                    job.task = group.create_task(self._bring_up(job))
+        finally:
+            for job in self._jobs:
+                if not job.settled:  # its task was cancelled
+                    self._settle(job, self._fate(job, None), None)
+
+    async def _may_send(self) -> bool:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await asyncio.sleep(0)  # a deadline that has come is seen here, though a slot is free
+                await self._slots.acquire()
+        except TimeoutError:
+            self._close(WaitTimeoutError("the launch's timeout ran out before this was sent"))
+        return self._closed_by is None and not self._stopped
+
+    async def _bring_up(self, job: _Job) -> None:
+        terms = self._terms
+        try:
+            try:
+                job.ref = await self._deploy(job)
+            finally:
+                self._slots.release()
+            job.since = asyncio.get_running_loop().time()
+            self._move(job, LaunchState.PROVISIONING)
+            if self._stopped:  # and this one was let through to have its ref
+                self._settle(job, LaunchState.UNKNOWN, None)
+                return
+            job.instance = await self._launcher.see_through(
+                job.ref, terms.until, self._deadline, terms.on_failure
+            )
+            self._settle(job, LaunchState.ACTIVE, None)
+        except FluenceError as error:
+            self._settle(job, self._fate(job, error), error)
+            if isinstance(error, _DOOM) or (isinstance(error, _BAD_SPEC) and job.spec is job.wanted):
+                self._doom(job, error)
+        except Exception as error:  # a fallback function's own
+            self._settle(job, LaunchState.FAILED if job.ref is None else self._fate(job, None), None)
+            self._call_off(error)
+
+    async def _deploy(self, job: _Job) -> InstanceRef:
+        """Deploy the job's spec, or if its plan is gone the next that there is to try."""
+        while True:
+            try:
+                return await self._launcher.deploy(job.spec, self._deadline, self._terms.on_failure)
+            except PlanUnavailableError as error:
+                gone = error
+            if job.others is None:
+                job.others = self._terms.alternatives(job.wanted)
+            other = next((spec for spec in job.others if self._budget.book(job.index, spec)), None)
+            if other is None:
+                raise gone
+            log.info("%s %s: %s; trying plan %s", job.spec.kind, job.spec.name, gone, other.plan_id)
+            job.spec = other
+
+    async def _make_budget(self) -> Budget:
+        """Price every spec; one whose plan is gone by its first fallback that is not."""
+        ceiling = read_money(self._terms.max_hourly)
+        if ceiling is None:
+            return Budget()
+        offers: list[Offer] = []
+        for kind in {job.spec.kind for job in self._jobs}:
+            offers += await self._plans.find(kind=kind)
+        budget = Budget(offers, ceiling)
+        for job in self._jobs:
+            if not budget.knows(job.spec):
+                job.others = self._terms.alternatives(job.wanted)
+                job.spec = next((spec for spec in job.others if budget.knows(spec)), job.wanted)
+        budget.check([job.spec for job in self._jobs])
+        return budget
+
+    # What becomes of it
+
+    def _fate(self, job: _Job, error: FluenceError | None) -> LaunchState:
+        """The final state of a job that ends with `error`, or that is given up."""
+        if job.state is LaunchState.QUEUED:
+            return LaunchState.FAILED
+        if isinstance(error, InstanceFailedError | InstanceEndedError):
+            return LaunchState.FAILED
+        if job.ref is None and isinstance(error, _CERTAINLY_NOT):
+            return LaunchState.FAILED
+        given_up = error is None or isinstance(error, WaitTimeoutError)
+        can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
+        if given_up and can_end:
+            return LaunchState.TERMINATED
+        return LaunchState.UNKNOWN
+
+    def _settle(self, job: _Job, state: LaunchState, error: FluenceError | None) -> None:
+        job.settled, job.error = True, error
+        self._move(job, state)
+        self._settled.append(job)
+        if state is not LaunchState.ACTIVE:
+            if state is not LaunchState.UNKNOWN:
+                self._budget.free(job.index)
+            self._check_quorum(job)
+        self._news.set()
+
+    def _doom(self, job: _Job, error: FluenceError) -> None:
+        """What has struck one would strike all that are not sent yet. With a quorum, that alone decides."""
+        if self._terms.min_ready is None:
+            self._call_off(LaunchError(f"called off at {job.spec.name}: {error}"), error)
+        else:
+            self._close(error)
+
+    def _close(self, error: FluenceError) -> None:
+        """Send nothing more: what is still queued fails with `error`."""
+        if self._closed_by is None:
+            self._closed_by = error
+            for job in self._jobs:
+                if job.state is LaunchState.QUEUED:
+                    self._settle(job, LaunchState.FAILED, error)
+
+    def _check_quorum(self, job: _Job) -> None:
+        wanted = self._terms.min_ready
+        if wanted is None:
+            return
+        final = (LaunchState.FAILED, LaunchState.TERMINATED, LaunchState.UNKNOWN)
+        possible = len(self._jobs) - sum(self._tally.counts[state] for state in final)
+        if possible < wanted:
+            why = f"; {job.spec.name}: {job.error}" if job.error is not None else ""
+            self._call_off(
+                LaunchError(f"called off: {possible} of at least {wanted} could become ready{why}"),
+                self._closed_by,
+            )
+
+    def _call_off(self, failure: Exception, cause: FluenceError | None = None) -> None:
+        if self._failure is None and not self._stopped:
+            self._failure, self._cause = failure, cause
+            self._stop(cause)
+
+    def _stop(self, cause: FluenceError | None = None) -> None:
+        """Give up what was not handed over, and send nothing more."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._close(cause or LifecycleError("the launch was given up before this was sent"))
+        keep = self._terms.on_failure == "keep"
+        for job in self._jobs:
+            if job.state is LaunchState.ACTIVE and not (job.handed_over or keep):
+                assert job.ref is not None
+                self._launcher.custodian.take(job.ref)
+                self._move(job, LaunchState.TERMINATED)
+            # What is kept must be known: a deploy whose answer is under way is let go on until it has come.
+            elif job.task is not None and not (keep and job.state is LaunchState.POSTING):
+                job.task.cancel()
+
+    def _move(self, job: _Job, state: LaunchState) -> None:
+        was, job.state = job.state, state
+        self._tally.move(was, job.snapshot(), job.since)

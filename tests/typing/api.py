@@ -1,0 +1,80 @@
+"""The public surface as a type checker sees it: this file is checked, and never run."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import assert_type
+
+import attrs
+
+from aiofluence import (
+    BareMetalSpec,
+    Container,
+    ContainerSpec,
+    FluenceError,
+    InstanceRef,
+    Launch,
+    LaunchError,
+    LaunchProgress,
+    LaunchState,
+    LifecycleError,
+    Machine,
+    Outcome,
+    Report,
+    Session,
+    Until,
+    VMSpec,
+    WaitTimeoutError,
+)
+
+
+def show(event: LaunchProgress) -> None:
+    assert_type(event.state, LaunchState)
+    assert_type(event.counts["active"], int)
+    assert_type(event.eta, float)
+
+
+async def one_of_each(
+    fluence: Session, container: ContainerSpec, vm: VMSpec, baremetal: BareMetalSpec, ref: InstanceRef
+) -> None:
+    assert_type(await fluence.deploy_and_wait(container), Container)
+    assert_type(await fluence.deploy_and_wait(vm), Machine)
+    assert_type(await fluence.deploy_and_wait(baremetal, until=Until.READY), Machine)
+    assert_type(await fluence.wait(ref), Container | Machine)
+    async with fluence.running(container) as inside:
+        assert_type(inside, Container)
+
+
+async def many(fluence: Session, container: ContainerSpec, vm: VMSpec, baremetal: BareMetalSpec) -> None:
+    assert_type(container.many(3), list[ContainerSpec])
+    assert_type(vm.many(3), list[VMSpec])
+    assert_type(baremetal.many(3), list[BareMetalSpec])
+    report = await fluence.deploy_all_and_wait(
+        container.many(3), min_ready=2, max_hourly="1.50", fallback="plan-2"
+    )
+    assert_type(report, Report)
+    assert_type(report.ready, tuple[Outcome, ...])
+    assert_type(report.instances, tuple[Container | Machine, ...])
+    assert_type(report.hourly_cost, Decimal)
+    offers = await fluence.plans.find()
+    async with fluence.launch(
+        [container, vm, baremetal],
+        max_hourly=Decimal(2),
+        fallback=[*offers, "plan-2", lambda spec: attrs.evolve(spec, plan_id="plan-3")],
+        on_progress=show,
+    ) as launch:
+        assert_type(launch, Launch)
+        async for outcome in launch:
+            assert_type(outcome, Outcome)
+            assert_type(outcome.ref, InstanceRef | None)
+            assert_type(outcome.instance, Container | Machine | None)
+            assert_type(outcome.error, FluenceError | None)
+    assert_type(launch.report, Report)
+
+
+async def errors(error: LifecycleError, timed_out: WaitTimeoutError, off: LaunchError) -> None:
+    assert_type(await error.resume(timeout=60), Container | Machine | None)
+    await timed_out.terminate()
+    assert_type(timed_out.last_error, FluenceError | None)
+    assert_type(timed_out.estimated_spend, Decimal | None)
+    assert_type(off.report, Report)
