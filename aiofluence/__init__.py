@@ -34,7 +34,9 @@ from .errors import (
     WireError,
 )
 from .gate import RateLimit
-from .lifecycle.deploy import DeployPolicy
+from .lifecycle.custody import Custody
+from .lifecycle.policy import DeployPolicy
+from .lifecycle.sweep import SweepReport
 from .lifecycle.wait import Until
 from .lifecycle.watch import Poll
 from .models.catalog import (
@@ -92,6 +94,7 @@ __all__ = [
     "ContainerStatus",
     "ContainerSummary",
     "ContainerUpdate",
+    "Custody",
     "CustodyError",
     "DecodeError",
     "DefaultImage",
@@ -144,6 +147,7 @@ __all__ = [
     "SpecError",
     "Status",
     "Supply",
+    "SweepReport",
     "Timeout",
     "UncertainDeployError",
     "UnsupportedImageError",

@@ -23,7 +23,7 @@ FluenceError
    ├─ InstanceFailedError            .events .logs
    ├─ InstanceEndedError
    ├─ WaitTimeoutError(TimeoutError) .last_error
-   └─ CustodyError                   something may still be running; .refs
+   └─ CustodyError                   something may still be running; .refs .names
 ```
 """
 
@@ -320,6 +320,8 @@ class CustodyError(LifecycleError):
 
     Attributes:
         refs: the instances that may still run.
+        names: what was deployed under these names is not known; it may run, too.
     """
 
     refs: tuple[InstanceRef, ...] = ()
+    names: tuple[str, ...] = ()

@@ -38,7 +38,14 @@ class Launcher:
         self._custodian = custodian
 
     async def deploy_and_wait(
-        self, spec: Spec, until: Until, deadline: float | None, on_failure: OnFailure
+        self,
+        spec: Spec,
+        until: Until,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        adopt: bool = False,
+        hand_over: bool = True,
     ) -> Instance:
         """Deploy `spec` and wait; see `Session.deploy_and_wait`.
 
@@ -47,35 +54,62 @@ class Launcher:
         """
         if on_failure not in ("terminate", "keep"):
             raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")
-        ref = await self._deploy(spec, deadline, on_failure)
+        ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
         try:
-            return await self._waiter.wait(ref, until, deadline)
+            instance = await self._waiter.wait(ref, until, deadline)
         except InstanceFailedError:
-            raise  # there is nothing left to end
+            self._custodian.note_gone(ref)  # there is nothing left to end
+            raise
         except BaseException:
             # Whatever it was, a cancellation too: nobody holds the instance now.
             if on_failure == "terminate":
                 self._custodian.take(ref)
+            else:
+                self._custodian.hand_over(ref)
             raise
+        if hand_over:
+            self._custodian.hand_over(ref)
+        return instance
 
     @asynccontextmanager
-    async def running(self, spec: Spec, until: Until, timeout: float | None) -> AsyncIterator[Instance]:
+    async def running(
+        self, spec: Spec, until: Until, timeout: float | None, *, adopt: bool = False
+    ) -> AsyncIterator[Instance]:
         """The instance inside the block, gone behind it; see `Session.running`.
 
         Raises:
             FluenceError: as `Session.running`.
         """
         deadline = deadline_in(timeout)
-        instance = await self.deploy_and_wait(spec, until, deadline, "terminate")
+        instance = await self.deploy_and_wait(
+            spec, until, deadline, "terminate", adopt=adopt, hand_over=False
+        )
         try:
             yield instance
         finally:
             await self._custodian.see_gone(instance.ref)
 
-    async def _deploy(self, spec: Spec, deadline: float | None, on_failure: OnFailure) -> InstanceRef:
+    async def deploy(
+        self,
+        spec: Spec,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        adopt: bool = False,
+        hand_over: bool = True,
+    ) -> InstanceRef:
+        """Deploy `spec`, without waiting for more than its id.
+
+        Raises:
+            WaitTimeoutError: `deadline` came first.
+            FluenceError: as `Deployer`.
+        """
+        resource = self.resources[spec.kind]
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._deployer(self.resources[spec.kind], spec, orphan=on_failure)
+                return await self._deployer(
+                    resource, spec, orphan=on_failure, adopt=adopt, hand_over=hand_over
+                )
         except TimeoutError as error:
             if not _is_deadline(error):
                 raise

@@ -39,6 +39,15 @@ class TaskHome:
                 task.cancel()
         self._group = None
 
+    @property
+    def is_torn_down(self) -> bool:
+        """Whether somebody is cancelling the session's own task, too.
+
+        That is what `asyncio.run` does to every task after a second Ctrl-C; nobody else knows of this one.
+        """
+        keeper = self._keeper
+        return keeper is not None and not self._leave.is_set() and (keeper.done() or keeper.cancelling() > 0)
+
     async def close(self) -> None:
         """Cancel what still runs, and wait until it is gone."""
         self._leave.set()
@@ -53,7 +62,7 @@ class TaskHome:
         Raises:
             NotSentError: the session is closed.
         """
-        if self._group is None or self._leave.is_set():
+        if self._group is None or self._leave.is_set() or self.is_torn_down:
             work.close()
             raise NotSentError("the session is not open", permanent=True)
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -61,6 +70,7 @@ class TaskHome:
         task = self._group.create_task(_contain(work, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: _give_up(work, outcome))
         return outcome
 
 
@@ -81,6 +91,13 @@ async def _contain(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> 
     else:
         if not outcome.done():
             outcome.set_result(result)
+
+
+def _give_up(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    """A task that is cancelled before its first step never begins: somebody must still be told."""
+    if not outcome.done():
+        work.close()
+        outcome.set_exception(NoReplyError("the session was closed meanwhile", phase="closed"))
 
 
 def _retrieve(outcome: asyncio.Future[Any]) -> None:
