@@ -79,6 +79,7 @@ from .models.values import (
 )
 from .protocol import Reply, Request, Timeout, Wire
 from .retry import Retry
+from .run import run
 from .session import Session
 
 __all__ = [
@@ -157,5 +158,6 @@ __all__ = [
     "WaitTimeoutError",
     "Wire",
     "WireError",
+    "run",
     "unique_name",
 ]

@@ -305,6 +305,25 @@ def test_a_loop_that_is_torn_down_is_left_at_once_but_not_without_a_word(
     assert "sweep(prefix='exp-1') with dry_run=False" in told.replace(",", "")
 
 
+def test_a_ctrl_c_that_strikes_inside_a_task_of_the_session(capsys: pytest.CaptureFixture[str]) -> None:
+    """KeyboardInterrupt is raised wherever the program happens to be, and stops the loop."""
+    simulator = Simulator(provisioning=SLOW)
+
+    def strike(call: Any, reply: Any) -> None:
+        if simulator.now > 30:
+            raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with session_on(simulator, on_reply=strike) as fluence:
+            with anyio.move_on_after(10):  # so that it is the custodian's task that looks
+                await fluence.deploy_and_wait(container_spec(simulator))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_virtual(main)
+    (live,) = simulator.live()
+    assert live.id in capsys.readouterr().err
+
+
 async def test_an_abandoned_deploy_whose_outcome_is_not_known_is_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
