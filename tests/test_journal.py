@@ -23,6 +23,7 @@ import pytest
 from aiofluence import (
     ConfigError,
     CustodyError,
+    DecodeError,
     DeployPolicy,
     InstanceFailedError,
     InsufficientBalanceError,
@@ -236,6 +237,25 @@ async def test_after_a_death_between_post_and_list_the_journal_makes_it_wait(pat
         await committing
     assert len(simulator.instances()) == 1
     assert len(simulator.live()) == 1
+
+
+async def test_a_second_try_in_one_session_has_not_forgotten_the_first(path: Path) -> None:
+    """The first try ends at its first list; what the dead run asked for comes before the second is sent."""
+    simulator = Simulator(provisioning=QUICK)
+    line = {"run": "abc", "n": 1, "event": "intent", "origin": "https://api.fluence.dev"}
+    write(path, line | {"kind": "container", "name": "exp-1"})
+    simulator.fail("GET /gpu/instances/", Fault.body({}))
+    policy = DeployPolicy(settle=30, watch=60)
+    async with session_on(simulator, journal=path, deploy=policy, close_timeout=900) as fluence:
+        with pytest.raises(DecodeError):
+            await fluence.ensure(container_spec(simulator))
+        trying = asyncio.ensure_future(fluence.ensure(container_spec(simulator)))
+        await asyncio.sleep(15)
+        assert simulator.count(POST) == 0
+        async with session_on(simulator) as ghost:
+            late = await ghost.containers.post(container_spec(simulator))
+        assert (await trying).id == late.id
+    assert len(simulator.instances()) == 1
 
 
 # --- adopting -----------------------------------------------------------------------------------------------

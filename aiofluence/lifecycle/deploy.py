@@ -53,6 +53,7 @@ class Deployer:
         self._clock = clock
         self._retry = retry
         self._owned: set[str] = set()
+        self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(
@@ -117,20 +118,22 @@ class Deployer:
                 self._owned.add(ref.id)
                 return ref
             finally:
-                # With `adopt` and no instance of our own, whatever shows up may be somebody else's.
-                if search.doubtful and self.policy.watch and not (adopt and search.ref is None):
+                if adopt and search.ref is None:
+                    # What shows up may be somebody else's: no watch, but the name's next deploy looks on.
+                    self._unresolved[resource.kind, spec.name] = search.unclear
+                elif search.doubtful and self.policy.watch:
                     self._custodian.let_watch(self._home.spawn(self._end_twins(search)), search.name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
 
     def _search(self, resource: Instances[Any, Any, Any], name: str, adopt: bool) -> Search:
-        """Begin a search; what an earlier run of this journal left open is an unclear attempt of ours."""
+        """Begin a search. What an earlier run of this journal left open is an unclear attempt of ours."""
         search = Search(resource, name, asyncio.get_running_loop().time(), adopt)
-        left = self._journal.inherited(resource.kind, name)
-        if left:
-            search.unclear = [self._journal.inherit(intent) for intent in left]
-            search.since = min(intent.since or LONG_AGO for intent in left)
+        search.unclear = self._unresolved.pop((resource.kind, name), [])
+        search.unclear += map(self._journal.inherit, self._journal.inherited(resource.kind, name))
+        if search.unclear:
+            search.since = min(intent.since or LONG_AGO for intent in search.unclear)
             search.doubtful = True
         return search
 
