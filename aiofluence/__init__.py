@@ -35,8 +35,10 @@ from .errors import (
 )
 from .gate import RateLimit
 from .lifecycle.batch import Launch
-from .lifecycle.deploy import DeployPolicy
+from .lifecycle.custody import Custody
+from .lifecycle.policy import DeployPolicy
 from .lifecycle.report import LaunchError, LaunchProgress, LaunchState, Outcome, Report
+from .lifecycle.sweep import SweepReport
 from .lifecycle.wait import Until
 from .lifecycle.watch import Poll
 from .models.catalog import (
@@ -79,6 +81,7 @@ from .models.values import (
 )
 from .protocol import Reply, Request, Timeout, Wire
 from .retry import Retry
+from .run import run
 from .session import Session
 
 __all__ = [
@@ -94,6 +97,7 @@ __all__ = [
     "ContainerStatus",
     "ContainerSummary",
     "ContainerUpdate",
+    "Custody",
     "CustodyError",
     "DecodeError",
     "DefaultImage",
@@ -152,6 +156,7 @@ __all__ = [
     "SpecError",
     "Status",
     "Supply",
+    "SweepReport",
     "Timeout",
     "UncertainDeployError",
     "UnsupportedImageError",
@@ -161,5 +166,6 @@ __all__ = [
     "WaitTimeoutError",
     "Wire",
     "WireError",
+    "run",
     "unique_name",
 ]

@@ -25,7 +25,7 @@ FluenceError
    ├─ InstanceEndedError
    ├─ WaitTimeoutError(TimeoutError)
    ├─ LaunchError                    a launch of many was called off; .report (lives in lifecycle.report)
-   └─ CustodyError                   something may still be running; .refs
+   └─ CustodyError                   something may still be running; .refs .names
 ```
 """
 
@@ -365,6 +365,8 @@ class CustodyError(LifecycleError):
 
     Attributes:
         refs: the instances that may still run.
+        names: what was deployed under these names is not known; it may run, too.
     """
 
     refs: tuple[InstanceRef, ...] = ()
+    names: tuple[str, ...] = ()

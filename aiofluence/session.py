@@ -5,6 +5,7 @@ Composes the floors below and owns their tasks and lifetimes; the work itself is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -15,13 +16,13 @@ import attrs
 from .convert import encode
 from .errors import ConfigError
 from .gate import Gate, RateLimit
-from .lifecycle.custody import Custodian
-from .lifecycle.deploy import Deployer, DeployPolicy
+from .house import House
+from .lifecycle.journal import Journal
 from .lifecycle.launch import Launcher, OnFailure
 from .lifecycle.many import LaunchesMany
-from .lifecycle.tasks import TaskHome
-from .lifecycle.wait import Until, Waiter, deadline_in
-from .lifecycle.watch import Poll, Watch
+from .lifecycle.policy import DeployPolicy
+from .lifecycle.wait import Until, deadline_in
+from .lifecycle.watch import Poll
 from .models.instances import (
     Container,
     ContainerSummary,
@@ -35,6 +36,7 @@ from .models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
 from .models.updates import ContainerUpdate
 from .models.values import Kind
 from .protocol import Call, Replay, Reply, Timeout, Wire, safe_path
+from .recovery import SurvivesCrashes
 from .resources.catalog import Images, Plans
 from .resources.containers import Containers
 from .resources.instances import Instances
@@ -45,21 +47,7 @@ from .transport import OnReply, Transport
 from .wire import AiohttpWire, TraceConfig
 
 
-@attrs.define
-class _House:
-    """What a session and its `with_options` copies share: pool, gate, tasks, custody, lifetime."""
-
-    origin: str
-    transport: Transport
-    home: TaskHome
-    waiter: Waiter
-    custodian: Custodian
-    deployer: Deployer
-    close_timeout: float
-    state: str = "new"
-
-
-class Session(LaunchesMany):
+class Session(LaunchesMany, SurvivesCrashes):
     """An account at the Fluence GPU Cloud. Use it as `async with Session() as fluence:`.
 
     One session per program and key: its calls share one connection pool and one rate limit, and it is the
@@ -81,6 +69,7 @@ class Session(LaunchesMany):
         retry: how often a call is tried.
         poll: how often a wait looks.
         deploy: how a deploy whose outcome is unclear is cleared up.
+        journal: a file in which every deploy is noted before it is sent; made with mode 0600.
         close_timeout: seconds that leaving the session may take to see abandoned instances gone.
         wire: what carries requests instead of aiohttp, such as the simulator's in-process wire.
         trace_configs: aiohttp's, passed through untouched.
@@ -104,6 +93,7 @@ class Session(LaunchesMany):
         retry: Retry | None = None,
         poll: Poll | None = None,
         deploy: DeployPolicy | None = None,
+        journal: str | os.PathLike[str] | None = None,
         close_timeout: float = 300.0,
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
@@ -131,11 +121,10 @@ class Session(LaunchesMany):
         )
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
-        home = TaskHome()
-        waiter = Waiter(Watch(resources, poll or Poll()))
-        custodian = Custodian(home, waiter)
-        deployer = Deployer(home, custodian, transport.clock, deploy or DeployPolicy(), transport.retry)
-        self._house = _House(origin, transport, home, waiter, custodian, deployer, close_timeout)
+        book = Journal(journal, origin)
+        self._house = House.build(
+            origin, transport, resources, poll or Poll(), deploy or DeployPolicy(), book, close_timeout
+        )
         self._furnish(transport)
         resources.update({kind: self._launcher.resources[kind] for kind in Kind})
 
@@ -215,11 +204,7 @@ class Session(LaunchesMany):
         return await self._transport.exchange(call)
 
     async def __aenter__(self) -> Self:
-        house = self._house
-        if house.state != "new":
-            raise ConfigError("a session is entered once; make a new one")
-        house.state = "open"
-        await house.home.open()
+        await self._house.open()
         return self
 
     async def __aexit__(
@@ -227,19 +212,12 @@ class Session(LaunchesMany):
     ) -> None:
         """Wait until what was abandoned is gone, at most `close_timeout` seconds, then close.
 
+        Being cancelled, again even, does not cut it short; a second Ctrl-C does.
+
         Raises:
             CustodyError: something may still be running, and billing.
         """
-        house = self._house
-        try:
-            await house.custodian.drain(house.close_timeout)
-        finally:
-            house.state = "closed"
-            house.transport.gate.close()
-            try:
-                await house.home.close()
-            finally:  # a second Ctrl-C must not leave sockets open
-                await house.transport.wire.aclose()
+        await self._house.close()
 
     def __repr__(self) -> str:
         house = getattr(self, "_house", None)  # a debugger may ask while it is still being built
@@ -256,14 +234,27 @@ class Session(LaunchesMany):
         until: Until = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
+        adopt: bool = ...,
     ) -> Container: ...
     @overload
     async def deploy_and_wait(
-        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ..., on_failure: OnFailure = ...
+        self,
+        spec: VMSpec,
+        *,
+        until: Until = ...,
+        timeout: float | None = ...,
+        on_failure: OnFailure = ...,
+        adopt: bool = ...,
     ) -> Machine: ...
     @overload
     async def deploy_and_wait(
-        self, spec: Spec, *, until: Until = ..., timeout: float | None = ..., on_failure: OnFailure = ...
+        self,
+        spec: Spec,
+        *,
+        until: Until = ...,
+        timeout: float | None = ...,
+        on_failure: OnFailure = ...,
+        adopt: bool = ...,
     ) -> Instance: ...
     async def deploy_and_wait(
         self,
@@ -272,6 +263,7 @@ class Session(LaunchesMany):
         until: Until = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
+        adopt: bool = False,
     ) -> Instance:
         """Deploy `spec` once and wait until the instance is as far as `until`; 2-3 minutes are usual.
 
@@ -282,6 +274,7 @@ class Session(LaunchesMany):
             on_failure: what becomes of the instance when the wait ends badly, by cancellation too.
                 `"terminate"`: the session ends it as soon as the service allows, if need be after this
                 call has raised. `"keep"`: it runs on, and costs; the error's `ref` names it.
+            adopt: first look for a live instance of that name, and take it instead of paying twice.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -292,7 +285,8 @@ class Session(LaunchesMany):
             UncertainDeployError: whether it was deployed could not be found out.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return await self._launcher.deploy_and_wait(spec, until, deadline_in(timeout), on_failure)
+        deadline = deadline_in(timeout)
+        return await self._launcher.deploy_and_wait(spec, until, deadline, on_failure, adopt=adopt)
 
     @overload
     async def wait(
@@ -370,18 +364,23 @@ class Session(LaunchesMany):
 
     @overload
     def running(
-        self, spec: ContainerSpec, *, until: Until = ..., timeout: float | None = ...
+        self, spec: ContainerSpec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
     ) -> AbstractAsyncContextManager[Container]: ...
     @overload
     def running(
-        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ...
+        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
     ) -> AbstractAsyncContextManager[Machine]: ...
     @overload
     def running(
-        self, spec: Spec, *, until: Until = ..., timeout: float | None = ...
+        self, spec: Spec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
     ) -> AbstractAsyncContextManager[Instance]: ...
     def running(
-        self, spec: Spec, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+        self,
+        spec: Spec,
+        *,
+        until: Until = Until.ACTIVE,
+        timeout: float | None = 900,
+        adopt: bool = False,
     ) -> AbstractAsyncContextManager[Any]:
         """The instance inside the block, gone behind it, however the block ends.
 
@@ -391,8 +390,9 @@ class Session(LaunchesMany):
             spec: what to deploy.
             until: how far it must have come before the block begins.
             timeout: seconds until then; None waits for ever.
+            adopt: first look for a live instance of that name, and take it instead of paying twice.
 
         Raises:
             FluenceError: as `deploy_and_wait`, when the block is entered; `AuthError` when it is left.
         """
-        return self._launcher.running(spec, until, timeout)
+        return self._launcher.running(spec, until, timeout, adopt=adopt)

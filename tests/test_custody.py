@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
 
-from aiofluence import ConfigError, CustodyError, Session
+from aiofluence import ConfigError, CustodyError, DeployPolicy, Session
 from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
 
 from .harness import VIRTUAL, container_spec, session_on
@@ -27,6 +28,13 @@ async def in_running(fluence: Session, simulator: Simulator) -> None:
         await asyncio.sleep(5)
 
 
+async def in_a_block_that_fails(fluence: Session, simulator: Simulator) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with fluence.running(container_spec(simulator)):
+            await asyncio.sleep(5)
+            raise ZeroDivisionError
+
+
 async def in_deploy_and_wait(fluence: Session, simulator: Simulator) -> None:
     await fluence.deploy_and_wait(container_spec(simulator))
     # The caller has it now: what it does with it is its own business.
@@ -37,30 +45,87 @@ class _HandedOverError(Exception):
     pass
 
 
-@pytest.mark.parametrize("use", [in_deploy_and_wait, in_running])
+async def by_cancellation(use: Awaitable[None], ticks: int) -> BaseException | None:
+    task = asyncio.ensure_future(use)
+    for _ in range(ticks):
+        if task.done():
+            break
+        await _tick()
+    task.cancel()
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    return result
+
+
+async def by_timeout(use: Awaitable[None], ticks: int) -> BaseException | None:
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+
+    async def clock(deadline: asyncio.Timeout) -> None:
+        for _ in range(ticks):
+            await _tick()
+        if not over:
+            deadline.reschedule(asyncio.get_running_loop().time())
+
+    over = False
+    result: BaseException | None = None
+    try:
+        async with asyncio.timeout(None) as deadline:
+            counting = asyncio.ensure_future(clock(deadline))
+            try:
+                await use
+            finally:
+                over = True
+                counting.cancel()
+    except (_HandedOverError, TimeoutError) as error:
+        result = error
+    assert task.cancelling() == before
+    return result
+
+
+async def by_a_second_task(use: Awaitable[None], ticks: int) -> BaseException | None:
+    """A sibling fails, and the group cancels the caller."""
+
+    async def fail() -> None:
+        for _ in range(ticks):
+            await _tick()
+        raise ZeroDivisionError
+
+    result: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            failing = group.create_task(fail())
+            await group.create_task(_run(use))
+            failing.cancel()
+    except ExceptionGroup as errors:
+        handed_over, _ = errors.split(_HandedOverError)
+        result = (handed_over or errors).exceptions[0]
+    return result
+
+
+async def _run(use: Awaitable[None]) -> None:
+    await use
+
+
+@pytest.mark.parametrize("leave", [by_cancellation, by_timeout, by_a_second_task])
+@pytest.mark.parametrize("use", [in_deploy_and_wait, in_running, in_a_block_that_fails])
 @pytest.mark.parametrize("fault", [None, "after", "before"])
-def test_cancelled_at_every_tick_nothing_is_left(
-    use: Callable[[Session, Simulator], Awaitable[None]], fault: Any
+def test_left_at_every_tick_nothing_is_left(
+    leave: Callable[[Awaitable[None], int], Awaitable[BaseException | None]],
+    use: Callable[[Session, Simulator], Awaitable[None]],
+    fault: Any,
 ) -> None:
-    """Cancels the caller at its n-th step, for every n until it gets through."""
+    """Makes the caller leave at its n-th step, for every n until it gets through."""
 
     async def run(ticks: int) -> bool:
         simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
         if fault is not None:
             simulator.fail("POST /gpu/instances/", Fault.reset(), when=fault)
-        through = False
         async with session_on(simulator, close_timeout=900) as fluence:
-            task = asyncio.ensure_future(use(fluence, simulator))
-            loop = asyncio.get_running_loop()
-            # A tick is a turn of the loop in which something happened; time jumps in between.
-            for _ in range(ticks):
-                if task.done():
-                    break
-                await _tick(loop)
-            task.cancel()
-            (result,) = await asyncio.gather(task, return_exceptions=True)
-            through = result is None or isinstance(result, _HandedOverError)
-            assert through or isinstance(result, asyncio.CancelledError), result
+            result = await leave(use(fluence, simulator), ticks)
+        through = result is None or isinstance(result, _HandedOverError)
+        left = isinstance(result, asyncio.CancelledError | TimeoutError | ZeroDivisionError)
+        assert through or left, result
         if isinstance(result, _HandedOverError):
             assert len(simulator.live()) == 1
         else:
@@ -74,8 +139,9 @@ def test_cancelled_at_every_tick_nothing_is_left(
     assert ticks > 10
 
 
-async def _tick(loop: asyncio.AbstractEventLoop) -> None:
-    """Let everything that is ready run; if nothing is, go to the next timer."""
+async def _tick() -> None:
+    """Let everything that is ready run; if nothing is, go to the next timer: time jumps in between."""
+    loop = asyncio.get_running_loop()
     await asyncio.sleep(0)
     if not loop._ready and loop._scheduled:  # type: ignore[attr-defined]
         pending = [timer.when() for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
@@ -181,7 +247,7 @@ async def test_the_close_of_a_cancelled_program_finishes_the_clean_up() -> None:
     assert simulator.live() == []
 
 
-async def test_leaving_at_once_is_not_leaving_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_again_and_again_the_clean_up_goes_on() -> None:
     simulator = Simulator(provisioning=SLOW)
 
     async def use() -> None:
@@ -189,13 +255,113 @@ async def test_leaving_at_once_is_not_leaving_without_a_word(caplog: pytest.LogC
             await fluence.deploy_and_wait(container_spec(simulator))
 
     task = asyncio.ensure_future(use())
-    for _ in range(2):  # Ctrl-C, twice
+    for _ in range(5):
         await asyncio.sleep(10)
         task.cancel()
     await asyncio.wait([task])
+    assert task.cancelled()
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+async def test_scopes_around_the_session_wait_for_its_clean_up() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    with anyio.move_on_after(10) as scope:
+        async with session_on(simulator) as fluence:
+            await fluence.deploy_and_wait(container_spec(simulator))
+    assert scope.cancelled_caught
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(10), session_on(simulator) as fluence:
+            await fluence.deploy_and_wait(container_spec(simulator))
+    assert len(simulator.instances()) == 2
+    assert simulator.live() == []
+
+
+def test_a_loop_that_is_torn_down_is_left_at_once_but_not_without_a_word(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a second Ctrl-C does: every task is cancelled, the session's own among them."""
+    simulator = Simulator(provisioning=SLOW)
+    fluence = session_on(simulator)
+
+    async def use() -> None:
+        async with fluence:
+            await fluence.deploy_and_wait(container_spec(simulator))
+
+    async def main() -> None:
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(10)
+        task.cancel()  # the first Ctrl-C
+        await asyncio.sleep(10)
+        assert not task.done()
+        assert [ref.name for ref in fluence.custody.ending] == ["exp-1"]
+
+    run_virtual(main)
     (live,) = simulator.live()
-    assert live.id in caplog.text
-    assert "may still be running" in caplog.text
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [live.id in record.getMessage() for record in errors] == [True]
+    told = capsys.readouterr().err
+    assert live.id in told
+    assert "sweep(prefix='exp-1') with dry_run=False" in told.replace(",", "")
+
+
+def test_a_ctrl_c_that_strikes_inside_a_task_of_the_session(capsys: pytest.CaptureFixture[str]) -> None:
+    """KeyboardInterrupt is raised wherever the program happens to be, and stops the loop."""
+    simulator = Simulator(provisioning=SLOW)
+
+    def strike(call: Any, reply: Any) -> None:
+        if simulator.now > 30:
+            raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with session_on(simulator, on_reply=strike) as fluence:
+            with anyio.move_on_after(10):  # so that it is the custodian's task that looks
+                await fluence.deploy_and_wait(container_spec(simulator))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_virtual(main)
+    (live,) = simulator.live()
+    assert live.id in capsys.readouterr().err
+
+
+async def test_an_abandoned_deploy_whose_outcome_is_not_known_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    simulator = Simulator()
+    simulator.fail("POST /gpu/instances/", Fault.reset(), when="after", times=None)
+    simulator.fail("GET /gpu/instances/", Fault.status(500), times=None)
+    policy = DeployPolicy(settle=10, watch=20)
+    with pytest.raises(CustodyError, match="exp-1") as caught:
+        async with session_on(simulator, deploy=policy) as fluence:
+            with anyio.move_on_after(5):
+                await fluence.containers.deploy(container_spec(simulator))
+            assert fluence.custody.deploying == ("exp-1",)
+    assert caught.value.names == ("exp-1",)
+    assert caught.value.refs == ()
+    assert sum(record.levelno >= logging.ERROR for record in caplog.records) == 1
+    assert len(simulator.live()) == 1  # it was right to worry
+
+
+async def test_what_an_abandoned_deploy_left_is_found_while_it_is_watched_for() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+    simulator.fail("POST /gpu/instances/", Fault.reset(), when="before", commit_after=60)
+    policy = DeployPolicy(settle=10, watch=300, max_posts=1)
+    async with session_on(simulator, deploy=policy, close_timeout=900) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.containers.deploy(container_spec(simulator))
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+async def test_a_session_closed_too_early_says_what_it_still_watched(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    simulator = Simulator()
+    simulator.fail("POST /gpu/instances/", Fault.reset(), when="after")
+    async with session_on(simulator, close_timeout=30) as fluence:
+        await fluence.containers.deploy(container_spec(simulator, "watched-1"))
+        assert fluence.custody.watching == ("watched-1",)
+    assert "watched-1" in caplog.text
 
 
 def test_close_timeout_is_a_number_of_seconds() -> None:

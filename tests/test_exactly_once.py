@@ -18,6 +18,8 @@ from aiofluence import (
     FluenceError,
     InsufficientBalanceError,
     RateLimitedError,
+    Reply,
+    Request,
     Retry,
     Session,
     Timeout,
@@ -103,6 +105,42 @@ async def test_two_deploys_of_one_name_never_take_the_same_instance() -> None:
     assert len(simulator.live()) == 2
 
 
+async def test_an_answer_under_way_is_nobody_else_s_instance() -> None:
+    """The first answer is lost, the second is slow: the first must not take what the second made."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="before")
+    simulator.fail(POST, Fault.slow(20))
+    async with session_on(simulator) as fluence:
+        specs = [container_spec(simulator), container_spec(simulator)]
+        refs = await asyncio.gather(*(fluence.containers.deploy(spec) for spec in specs))
+        assert len({ref.id for ref in refs}) == 2
+    assert {instance.id for instance in simulator.live()} == {ref.id for ref in refs}
+
+
+async def test_a_watch_leaves_a_later_deploy_of_that_name_alone() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    async with session_on(simulator) as fluence:
+        first = await fluence.containers.deploy(container_spec(simulator))
+        assert fluence.custody.watching == ("exp-1",)
+        simulator.fail(POST, Fault.slow(40))
+        second = await fluence.containers.deploy(container_spec(simulator))
+    assert {instance.id for instance in simulator.live()} == {first.id, second.id}
+
+
+async def test_of_twins_the_one_that_was_handed_over_stays() -> None:
+    """The first commits just before the second is sent, and the list shows it later: it is the older one."""
+    simulator = Simulator(list_lag=10)
+    simulator.fail(POST, Fault.reset(), when="before", commit_after=85)
+    async with session_on(simulator, close_timeout=900) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        await asyncio.sleep(60)
+        (twin,) = fluence.custody.twins
+    first, second = simulator.instances()
+    assert (first.id, second.id) == (twin.id, ref.id)
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
 async def test_a_timeout_with_a_late_commit_and_a_lagging_list() -> None:
     simulator = Simulator(list_lag=5)
     simulator.fail(POST, Fault.hang(), when="before", commit_after=80)  # 20 s after our timeout
@@ -150,8 +188,27 @@ async def test_what_cannot_be_found_out_is_said() -> None:
         lists.cancel()
         ref = await caught.value.resolve()
         assert ref is not None
-        assert [instance.id for instance in simulator.live()] == [ref.id]
     assert simulator.count(POST) == 1
+    assert [instance.id for instance in simulator.live()] == [ref.id]  # resolved, so it is the caller's
+
+
+async def test_what_it_may_be_is_named() -> None:
+    """A service whose clocks disagree: the row looks older than the deploy, so it is not surely ours."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+
+    class Ahead(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            reply = await super().send(request)
+            date = "Thu, 01 Jan 2026 10:30:00 GMT"
+            return Reply(reply.status, {**reply.headers, "Date": date}, reply.body)
+
+    policy = DeployPolicy(settle=5, watch=10, max_posts=1)
+    async with Session("simulator-key", wire=Ahead(simulator), deploy=policy) as fluence:
+        with pytest.raises(UncertainDeployError) as caught:
+            await fluence.containers.deploy(container_spec(simulator))
+        (candidate,) = caught.value.candidates
+    assert [instance.id for instance in simulator.live()] == [candidate.id]
 
 
 async def test_posts_are_counted() -> None:
@@ -182,8 +239,7 @@ async def test_a_503_that_lied_is_found() -> None:
     simulator.fail(POST, Fault.status(503), times=1, when="after")
     async with session_on(simulator, close_timeout=900) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))
-    assert len(simulator.live()) == 1
-    assert ref.id in {instance.id for instance in simulator.instances()}
+    assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
 async def test_503s_need_not_be_trusted() -> None:

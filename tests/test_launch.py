@@ -659,11 +659,10 @@ def test_cancelled_at_every_tick_only_what_was_handed_over_is_left(
         held: set[str] = set()
         async with session_on(simulator, close_timeout=900) as fluence:
             task = asyncio.ensure_future(use(fluence, simulator, held))
-            loop = asyncio.get_running_loop()
             for _ in range(ticks):
                 if task.done():
                     break
-                await _tick(loop)
+                await _tick()
             task.cancel()
             (result,) = await asyncio.gather(task, return_exceptions=True)
             assert result is None or isinstance(result, asyncio.CancelledError), result

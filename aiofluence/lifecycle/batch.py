@@ -118,7 +118,7 @@ class Launch:
             self._tally.tell(job.snapshot())
         self._work = self._launcher.home.spawn(self._launch_all())
         self._work.add_done_callback(lambda _: self._news.set())
-        self._launcher.custodian.expect(self._work)
+        self._launcher.custodian.expect(self._work, f"a launch of {len(self._jobs)}")
         return self
 
     async def __aexit__(
@@ -148,7 +148,7 @@ class Launch:
         while True:
             if self._failure is None and self._settled and self._quorum_stands():
                 job = self._settled.popleft()
-                job.handed_over = True
+                self._hand_over(job)
                 return job.snapshot()
             if work.done():
                 self._raise_failure()
@@ -165,9 +165,14 @@ class Launch:
         await asyncio.shield(self._running())
         self._raise_failure()
         for job in self._jobs:
-            job.handed_over = True
+            self._hand_over(job)
         self._settled.clear()
         return self.report
+
+    def _hand_over(self, job: _Job) -> None:
+        job.handed_over = True
+        if job.ref is not None and job.state is LaunchState.ACTIVE:
+            self._launcher.custodian.hand_over(job.ref)
 
     def _running(self) -> asyncio.Future[None]:
         if self._work is None:
@@ -223,6 +228,7 @@ class Launch:
             job.since = asyncio.get_running_loop().time()
             self._move(job, LaunchState.PROVISIONING)
             if self._stopped:  # and this one was let through to have its ref
+                self._launcher.custodian.hand_over(job.ref)
                 self._settle(job, LaunchState.UNKNOWN, None)
                 return
             job.instance = await self._launcher.see_through(
@@ -241,7 +247,9 @@ class Launch:
         """Deploy the job's spec, or if its plan is gone the next that there is to try."""
         while True:
             try:
-                return await self._launcher.deploy(job.spec, self._deadline, self._terms.on_failure)
+                return await self._launcher.deploy(
+                    job.spec, self._deadline, self._terms.on_failure, hand_over=False
+                )
             except PlanUnavailableError as error:
                 gone = error
             if job.others is None:
@@ -335,7 +343,9 @@ class Launch:
         self._close(cause or LifecycleError("the launch was given up before this was sent"))
         keep = self._terms.on_failure == "keep"
         for job in self._jobs:
-            if job.state is LaunchState.ACTIVE and not (job.handed_over or keep):
+            if job.state is LaunchState.ACTIVE and keep:
+                self._hand_over(job)
+            elif job.state is LaunchState.ACTIVE and not job.handed_over:
                 assert job.ref is not None
                 self._launcher.custodian.take(job.ref)
                 self._move(job, LaunchState.TERMINATED)

@@ -8,96 +8,216 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
-from ..errors import CustodyError, FluenceError
-from ..models.instances import InstanceRef
+import anyio
+import attrs
+
+from ..errors import CustodyError, FluenceError, NoReplyError, NotSentError
+from ..models.instances import Instance, InstanceRef
+from .journal import Journal
 from .tasks import TaskHome
 from .wait import Waiter
 
 log: Final = logging.getLogger("aiofluence")
 
 
+@attrs.frozen
+class Custody:
+    """What a session answers for at one moment.
+
+    Attributes:
+        ending: being ended; still billing.
+        lost: could not be ended; may still be billing.
+        twins: deployed a second time by a service that was slow to show the first; ended, or being ended.
+        deploying: names of deploys under way.
+        uncertain: names of deploys that nobody waited for any more and that may have left an instance.
+        watching: names that are still watched for twins that come late.
+    """
+
+    ending: tuple[InstanceRef, ...] = ()
+    lost: tuple[InstanceRef, ...] = ()
+    twins: tuple[InstanceRef, ...] = ()
+    deploying: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
+    watching: tuple[str, ...] = ()
+
+
 class Custodian:
     """Ends what it is given, in tasks of the session, until the session has waited for the last."""
 
-    def __init__(self, home: TaskHome, waiter: Waiter) -> None:
+    def __init__(self, home: TaskHome, waiter: Waiter, journal: Journal) -> None:
         self._home = home
         self._waiter = waiter
-        self._held: dict[InstanceRef, asyncio.Future[None]] = {}
-        self._deploys: set[asyncio.Future[Any]] = set()
-        self._watches: set[asyncio.Future[Any]] = set()
-        self._lost: dict[InstanceRef, FluenceError] = {}
+        self._journal = journal
+        self._held: dict[InstanceRef, asyncio.Future[Instance | None]] = {}
+        self._lost: dict[InstanceRef, BaseException] = {}
+        self._twins: list[InstanceRef] = []
+        self._deploys: dict[asyncio.Future[Any], str] = {}
+        self._watches: dict[asyncio.Future[Any], str] = {}
+        self._uncertain: list[str] = []
+
+    @property
+    def now(self) -> Custody:
+        """What it answers for at this moment."""
+        return Custody(
+            ending=tuple(self._held),
+            lost=tuple(self._lost),
+            twins=tuple(self._twins),
+            deploying=tuple(self._deploys.values()),
+            uncertain=tuple(self._uncertain),
+            watching=tuple(self._watches.values()),
+        )
 
     def take(self, ref: InstanceRef) -> None:
         """See `ref` gone, in the background. Taking it twice is taking it once."""
-        if ref not in self._held:
-            self._lost.pop(ref, None)
-            ending = self._held[ref] = self._home.spawn(self._end(ref))
-            ending.add_done_callback(lambda _: self._held.pop(ref, None))
+        if ref in self._held:
+            return
+        self._lost.pop(ref, None)
+        self._journal.take_back(ref)
+        try:
+            ending = self._home.spawn(self._waiter.end(ref, None))
+        except NotSentError as error:
+            self._lost[ref] = error
+            return
+        self._held[ref] = ending
+        ending.add_done_callback(partial(self._note_end, ref))
+
+    def take_twin(self, ref: InstanceRef) -> None:
+        """`ref` was deployed twice: see it gone, and say so."""
+        if ref not in self._held and ref not in self._lost:
+            log.warning("%s was deployed twice; the service was slow to show it. Ending it.", ref)
+            self._twins.append(ref)
+            self.take(ref)
+
+    def holds(self, ref: InstanceRef) -> bool:
+        """Whether `ref` is being ended."""
+        return ref in self._held or ref in self._lost
 
     async def see_gone(self, ref: InstanceRef) -> None:
         """Take `ref`, and wait until it is gone. A cancelled caller leaves; the custodian goes on.
 
         Raises:
             AuthError: the key is not, or no longer, good.
+            WireError: the session is closed, or was meanwhile.
         """
         self.take(ref)
+        if ref in self._lost:
+            raise self._lost[ref]
         await asyncio.shield(self._held[ref])
 
-    def expect(self, deploy: asyncio.Future[Any]) -> None:
-        """Wait for `deploy`, too, before the session closes: its caller may be gone by then."""
-        self._deploys.add(deploy)
-        deploy.add_done_callback(self._deploys.discard)
+    def hand_over(self, ref: InstanceRef) -> None:
+        """The caller holds `ref` now; what becomes of it is no longer the session's business."""
+        self._journal.hand_over(ref)
 
-    def let_watch(self, watch: asyncio.Future[Any]) -> None:
+    def note_gone(self, ref: InstanceRef) -> None:
+        """`ref` was seen gone, without our doing."""
+        self._journal.ended(ref)
+
+    def expect(self, deploy: asyncio.Future[Any], name: str) -> None:
+        """Wait for `deploy`, too, before the session closes: its caller may be gone by then."""
+        self._deploys[deploy] = name
+        deploy.add_done_callback(self._note_deploy)
+
+    def doubt(self, name: str) -> None:
+        """A deploy of that name may have left an instance, and nobody was there to be told."""
+        if name not in self._uncertain:
+            self._uncertain.append(name)
+
+    def found(self, name: str) -> None:
+        """What a deploy of that name may have left is found."""
+        if name in self._uncertain:
+            self._uncertain.remove(name)
+
+    def let_watch(self, watch: asyncio.Future[Any], name: str) -> None:
         """Give `watch`, which looks for what a deploy may have left, time before the session closes.
 
         Cut short, it leaves nothing that is known of, so that is no error.
         """
-        self._watches.add(watch)
-        watch.add_done_callback(self._watches.discard)
+        self._watches[watch] = name
+        watch.add_done_callback(lambda _: self._watches.pop(watch, None))
 
     async def drain(self, timeout: float) -> None:
         """Wait until everything is gone, at most `timeout` seconds.
 
-        Raises:
-            CustodyError: something may still be running; `.refs` says what.
-        """
-        deadline = asyncio.get_running_loop().time() + timeout
-        try:
-            while pending := {*self._deploys, *self._watches, *self._held.values()}:
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    break
-                await asyncio.wait(pending, timeout=left)
-        except asyncio.CancelledError:
-            # A second Ctrl-C: the caller leaves at once, but not without a word.
-            self._report()
-            raise
-        if self._watches:
-            log.warning("closed while %d deploy(s) were still watched for late twins", len(self._watches))
-        error = self._report()
-        if error is not None:
-            raise error
+        A cancellation does not cut this short: it comes again when all is done. Only when the whole loop
+        is being torn down, which is what a second Ctrl-C does, it leaves at once.
 
-    def _report(self) -> CustodyError | None:
+        Raises:
+            CustodyError: something may still be running; `.refs` and `.names` say what.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            with anyio.CancelScope(
+                shield=True
+            ):  # a cancelled scope would cancel again in every turn of the loop
+                while pending := {*self._deploys, *self._watches, *self._held.values()}:
+                    seconds = deadline - loop.time()
+                    if seconds <= 0 or self._home.is_torn_down:
+                        break
+                    try:
+                        await asyncio.wait(pending, timeout=seconds)
+                    except asyncio.CancelledError as error:
+                        cancelled = error
+        except BaseException:  # KeyboardInterrupt comes wherever it finds us
+            self._report(at_once=True)
+            raise
+        if self._home.is_torn_down:
+            self._report(at_once=True)
+        else:
+            if self._watches:
+                names = ", ".join(sorted(set(self._watches.values())))
+                log.warning("closed while still watching for late twins of: %s", names)
+            left = self._report(at_once=False)
+            if left is not None:
+                raise left
+        if cancelled is not None:
+            raise cancelled
+
+    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[Instance | None]) -> None:
+        self._held.pop(ref, None)
+        error = ending.exception()
+        if error is None:
+            self._journal.ended(ref)
+        else:
+            self._lost[ref] = error
+
+    def _note_deploy(self, deploy: asyncio.Future[Any]) -> None:
+        name = self._deploys.pop(deploy)
+        error = deploy.exception()
+        if isinstance(error, NoReplyError) and error.phase == "closed":
+            self.doubt(name)
+
+    def _report(self, *, at_once: bool) -> CustodyError | None:
         """What may still be running, logged; None when nothing is."""
         refs = (*self._lost, *self._held)
-        things = [str(ref) for ref in refs]
-        if self._deploys:
-            things.append(f"{len(self._deploys)} deploy(s) whose outcome is not known")
-        if not things:
+        names = tuple(dict.fromkeys((*self._uncertain, *self._deploys.values())))
+        if not refs and not names:
             return None
-        why = "".join(f"; {error}" for error in dict.fromkeys(map(str, self._lost.values())))
-        error = CustodyError(f"may still be running, and billing: {', '.join(things)}{why}")
-        error.refs = refs
+        things = [str(ref) for ref in refs]
+        if names:
+            things.append(f"what came of deploying {', '.join(names)} is not known")
+        why = "".join(f"; {text}" for text in dict.fromkeys(_why(self._lost.values())))
+        ways = " or ".join(f"sweep(prefix={name!r})" for name in _some([ref.name for ref in refs], names))
+        error = CustodyError(
+            f"may still be running, and billing: {', '.join(things)}{why}. "
+            f"To end it: {'sweep()' if self._journal.path else ways}, with dry_run=False, in a new session"
+        )
+        error.refs, error.names = refs, names
         log.error("%s", error)
+        if at_once and log.hasHandlers():  # without one, logging itself has just written it to stderr
+            sys.stderr.write(f"aiofluence: {error}\n")
         return error
 
-    async def _end(self, ref: InstanceRef) -> None:
-        try:
-            await self._waiter.end(ref, None)
-        except FluenceError as error:
-            self._lost[ref] = error
-            raise
+
+def _why(errors: Iterable[BaseException]) -> Iterable[str]:
+    return (str(error) for error in errors if isinstance(error, FluenceError))
+
+
+def _some(*names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name for group in names for name in group))[:5]

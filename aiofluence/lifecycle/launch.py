@@ -47,7 +47,14 @@ class Launcher:
         self._recovery = Recovery(clock, custodian)
 
     async def deploy_and_wait(
-        self, spec: Spec, until: Until, deadline: float | None, on_failure: OnFailure
+        self,
+        spec: Spec,
+        until: Until,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        adopt: bool = False,
+        hand_over: bool = True,
     ) -> Instance:
         """Deploy `spec` and wait; see `Session.deploy_and_wait`.
 
@@ -55,19 +62,33 @@ class Launcher:
             FluenceError: as `Session.deploy_and_wait`.
         """
         check_on_failure(on_failure)
-        ref = await self.deploy(spec, deadline, on_failure)
-        return await self.see_through(ref, until, deadline, on_failure)
+        ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
+        instance = await self.see_through(ref, until, deadline, on_failure)
+        if hand_over:
+            self.custodian.hand_over(ref)
+        return instance
 
-    async def deploy(self, spec: Spec, deadline: float | None, on_failure: OnFailure) -> InstanceRef:
+    async def deploy(
+        self,
+        spec: Spec,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        adopt: bool = False,
+        hand_over: bool = True,
+    ) -> InstanceRef:
         """Deploy `spec`; `on_failure` says what becomes of it when the caller does not wait for that.
 
         Raises:
             WaitTimeoutError: `deadline` came first.
-            FluenceError: as `Instances.deploy`.
+            FluenceError: as `Deployer`.
         """
+        resource = self.resources[spec.kind]
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._deployer(self.resources[spec.kind], spec, orphan=on_failure)
+                return await self._deployer(
+                    resource, spec, orphan=on_failure, adopt=adopt, hand_over=hand_over
+                )
         except TimeoutError as error:
             if not _is_deadline(error):
                 raise
@@ -86,22 +107,29 @@ class Launcher:
             try:
                 return await self._waiter.wait(ref, until, deadline)
             except InstanceFailedError:
-                raise  # there is nothing left to end
+                self.custodian.note_gone(ref)  # there is nothing left to end
+                raise
             except BaseException:
                 # Whatever it was, a cancellation too: nobody holds the instance now.
-                if not keep:
+                if keep:
+                    self.custodian.hand_over(ref)
+                else:
                     self.custodian.take(ref)
                 raise
 
     @asynccontextmanager
-    async def running(self, spec: Spec, until: Until, timeout: float | None) -> AsyncIterator[Instance]:
+    async def running(
+        self, spec: Spec, until: Until, timeout: float | None, *, adopt: bool = False
+    ) -> AsyncIterator[Instance]:
         """The instance inside the block, gone behind it; see `Session.running`.
 
         Raises:
             FluenceError: as `Session.running`.
         """
         deadline = deadline_in(timeout)
-        instance = await self.deploy_and_wait(spec, until, deadline, "terminate")
+        instance = await self.deploy_and_wait(
+            spec, until, deadline, "terminate", adopt=adopt, hand_over=False
+        )
         try:
             yield instance
         finally:

@@ -7,6 +7,7 @@ siblings nor the user's block with it: what it came to is in the future that `sp
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -31,12 +32,15 @@ class TaskHome:
         await ready.wait()
 
     async def _keep(self, ready: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            ready.set()
-            await self._leave.wait()
-            for task in tuple(self._tasks):
-                task.cancel()
+        # A Ctrl-C that struck in the middle of a task has stopped the loop already; raised here, it would
+        # stop the clearing up as well.
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                ready.set()
+                await self._leave.wait()
+                for task in tuple(self._tasks):
+                    task.cancel()
         self._group = None
 
     async def close(self) -> None:
@@ -44,6 +48,15 @@ class TaskHome:
         self._leave.set()
         if self._keeper is not None:
             await asyncio.wait([self._keeper])
+
+    @property
+    def is_torn_down(self) -> bool:
+        """Whether somebody is cancelling the session's own task, too.
+
+        That is what `asyncio.run` does to every task after a second Ctrl-C; nobody else knows of this one.
+        """
+        keeper = self._keeper
+        return keeper is not None and not self._leave.is_set() and (keeper.done() or keeper.cancelling() > 0)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
@@ -53,7 +66,7 @@ class TaskHome:
         Raises:
             NotSentError: the session is closed.
         """
-        if self._group is None or self._leave.is_set():
+        if self._group is None or self._leave.is_set() or self.is_torn_down:
             work.close()
             raise NotSentError("the session is not open", permanent=True)
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -61,6 +74,7 @@ class TaskHome:
         task = self._group.create_task(_contain(work, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: _give_up(work, outcome))
         return outcome
 
 
@@ -68,19 +82,28 @@ async def _contain(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> 
     """Run `work` and put what comes of it into `outcome`: an error in the group would end all of it."""
     try:
         result = await work
-    except asyncio.CancelledError:
-        # Only closing cancels it. Whoever still waits was not cancelled himself, so he gets a typed error.
-        if not outcome.done():
-            outcome.set_exception(NoReplyError("the session was closed meanwhile", phase="closed"))
-        raise
-    except BaseException as error:
+    except Exception as error:
         if not outcome.done():
             outcome.set_exception(error)
-        if not isinstance(error, Exception):
-            raise
+    except BaseException:
+        # Cancelled, which only closing does, or struck by Ctrl-C. Whoever still waits gets a typed error.
+        if not outcome.done():
+            outcome.set_exception(_closed())
+        raise
     else:
         if not outcome.done():
             outcome.set_result(result)
+
+
+def _give_up(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    """A task that is cancelled before its first step never begins: somebody must still be told."""
+    if not outcome.done():
+        work.close()
+        outcome.set_exception(_closed())
+
+
+def _closed() -> NoReplyError:
+    return NoReplyError("the session was closed meanwhile", phase="closed")
 
 
 def _retrieve(outcome: asyncio.Future[Any]) -> None:

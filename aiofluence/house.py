@@ -1,0 +1,85 @@
+"""What a session and its `with_options` copies share: pool, gate, tasks, custody, journal, lifetime.
+
+Puts them together, opens and closes them; the work is done in each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .errors import ConfigError
+from .lifecycle.custody import Custodian
+from .lifecycle.deploy import Deployer
+from .lifecycle.journal import Journal
+from .lifecycle.policy import DeployPolicy
+from .lifecycle.tasks import TaskHome
+from .lifecycle.wait import Waiter
+from .lifecycle.watch import Poll, Watch
+from .models.values import Kind
+from .resources.instances import Instances
+from .transport import Transport
+
+
+@attrs.define
+class House:
+    """One per session."""
+
+    origin: str
+    transport: Transport
+    home: TaskHome
+    journal: Journal
+    waiter: Waiter
+    custodian: Custodian
+    deployer: Deployer
+    close_timeout: float
+    state: str = "new"
+
+    @classmethod
+    def build(
+        cls,
+        origin: str,
+        transport: Transport,
+        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        poll: Poll,
+        policy: DeployPolicy,
+        journal: Journal,
+        close_timeout: float,
+    ) -> House:
+        """Put the rooms together; `resources` may still be empty."""
+        home = TaskHome()
+        waiter = Waiter(Watch(resources, poll))
+        custodian = Custodian(home, waiter, journal)
+        deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry)
+        return cls(origin, transport, home, journal, waiter, custodian, deployer, close_timeout)
+
+    async def open(self) -> None:
+        """Open the journal, and start the task that holds all others.
+
+        Raises:
+            ConfigError: the session was entered before, or the journal cannot be opened.
+        """
+        if self.state != "new":
+            raise ConfigError("a session is entered once; make a new one")
+        self.journal.open()
+        self.state = "open"
+        await self.home.open()
+
+    async def close(self) -> None:
+        """Wait for what is in custody, then stop everything.
+
+        Raises:
+            CustodyError: something may still be running, and billing.
+        """
+        try:
+            await self.custodian.drain(self.close_timeout)
+        finally:
+            self.state = "closed"
+            self.transport.gate.close()
+            try:
+                await self.home.close()
+            finally:  # a second Ctrl-C must not leave sockets open
+                self.journal.close()
+                await self.transport.wire.aclose()

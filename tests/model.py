@@ -1,0 +1,207 @@
+"""Random lives of programs that deploy, while a service loses answers, is slow, and lies: who pays twice?
+
+Seeded: a run is its number. Used by `tests/test_model.py` with a few hundred runs and by
+`benchmarks/exactly_once.py` with thousands; nothing here asserts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+
+from aiofluence import DeployPolicy, FluenceError, InstanceRef, Session, UncertainDeployError
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire, run_virtual
+
+from .harness import FAST, baremetal_spec, container_spec, vm_spec
+
+SETTLE = 30.0
+POSTS = {
+    "container": "POST /gpu/instances/",
+    "vm": "POST /gpu/instances/vms",
+    "baremetal": "POST /gpu/instances/baremetal",
+}
+LOST = (Fault.reset(), Fault.cut(), Fault.hang(), Fault.status(500), Fault.status(502), Fault.status(503))
+NAMES = ("exp-1", "exp-2")
+
+
+@attrs.frozen
+class Setting:
+    """What all runs of one line of the table share.
+
+    Attributes:
+        title: the line's.
+        lag: at most so many seconds between a POST and the moment when it is committed and listed.
+        settle: seconds for which the client trusts no empty list.
+        watch: seconds for which it looks for twins.
+        crash: whether the first run is killed at a random moment, and a second one started.
+        adopt: whether deploys adopt.
+        journal: whether there is one.
+    """
+
+    title: str
+    lag: float = 25.0
+    settle: float = SETTLE
+    watch: float = 200.0
+    crash: bool = False
+    adopt: bool = False
+    journal: bool = False
+
+
+@attrs.frozen
+class Result:
+    """How one run ended, when everything had come to rest.
+
+    Attributes:
+        twice: names with more than one live instance.
+        lost: live instances that no caller was given and no error named.
+        harmed: names that a caller was given and whose instance was ended under him.
+        posts: how many were sent.
+        twins: how many twins were ended.
+        uncertain: deploys that ended in `UncertainDeployError`.
+    """
+
+    twice: int
+    lost: int
+    harmed: int
+    posts: int
+    twins: int
+    uncertain: int
+
+
+@attrs.define
+class _Books:
+    """What the callers know."""
+
+    held: dict[str, InstanceRef] = attrs.field(factory=dict)
+    doubtful: set[str] = attrs.field(factory=set)
+    twins: int = 0
+
+
+def run(setting: Setting, seed: int) -> Result:
+    """One life, or two."""
+    rng = Random(f"{setting.title}/{seed}")
+    kind = rng.choice(tuple(POSTS))
+    simulator = Simulator(
+        seed, balance=100_000, provisioning=Provisioning(median=60, sigma=0.5), list_lag=rng.choice((0, 2, 5))
+    )
+    _script_faults(simulator, POSTS[kind], rng, setting)
+    books = _Books()
+    with tempfile.TemporaryDirectory() as folder, _quietly():
+        journal = Path(folder) / "journal" if setting.journal else None
+        death = rng.uniform(0.0, 100.0) if setting.crash else None
+        run_virtual(_life(simulator, setting, kind, journal, books, death))
+        if death is not None:
+            books = _Books(twins=books.twins)  # the dead know nothing
+            run_virtual(_life(simulator, setting, kind, journal, books, None))
+    simulator.advance(simulator.now + 3 * setting.lag)
+    live = simulator.live()
+    ids = {instance.id for instance in live}
+    count = {name: sum(instance.name == name for instance in live) for name in NAMES}
+    known = {ref.id for ref in books.held.values()}
+    return Result(
+        twice=sum(number > 1 for number in count.values()),
+        lost=sum(instance.id not in known and instance.name not in books.doubtful for instance in live),
+        harmed=sum(ref.id not in ids for ref in books.held.values()),
+        posts=simulator.count(POSTS[kind]),
+        twins=books.twins,
+        uncertain=len(books.doubtful),
+    )
+
+
+def _script_faults(simulator: Simulator, post: str, rng: Random, setting: Setting) -> None:
+    for _ in range(rng.randint(1, 4)):
+        skip = rng.randint(0, 1)
+        match rng.choice(("before", "after", "late", "none")):
+            case "before":
+                simulator.fail(post, rng.choice(LOST), skip=skip)
+            case "after":
+                simulator.fail(post, rng.choice(LOST), skip=skip, when="after")
+            case "late":
+                # From the POST to the commit; the list's own lag comes on top.
+                late = rng.uniform(0.0, setting.lag - simulator.list_lag)
+                simulator.fail(post, rng.choice(LOST), skip=skip, commit_after=max(0.0, late))
+            case _:
+                pass
+    listing = post.replace("POST", "GET")
+    for _ in range(rng.randint(0, 3)):
+        simulator.fail(listing, rng.choice((*LOST, Fault.body({}))), skip=rng.randint(0, 10), times=2)
+
+
+async def _life(
+    simulator: Simulator,
+    setting: Setting,
+    kind: str,
+    journal: Path | None,
+    books: _Books,
+    death: float | None,
+) -> None:
+    """One process: deploy every name, and stay until the session has closed, or until it is killed."""
+    wire = SimulatorWire(simulator)
+    session = Session(
+        DEFAULT_API_KEY,
+        wire=wire,
+        rate=FAST,
+        timeout=10,
+        journal=journal,
+        close_timeout=5000,
+        deploy=DeployPolicy(settle=setting.settle, watch=setting.watch),
+    )
+
+    async def deploy(fluence: Session, name: str) -> None:
+        make: Any = {"container": container_spec, "vm": vm_spec, "baremetal": baremetal_spec}[kind]
+        spec = make(simulator, name)
+        for _ in range(5):  # as whoever starts a program again would
+            try:
+                books.held[name] = (await fluence.deploy_and_wait(spec, adopt=setting.adopt)).ref
+                return
+            except UncertainDeployError:
+                books.doubtful.add(name)
+                return
+            except FluenceError:
+                pass  # told, and nothing may be left of it
+
+    async def live() -> None:
+        async with session as fluence, asyncio.TaskGroup() as group:
+            for name in NAMES:
+                group.create_task(deploy(fluence, name))
+
+    living = asyncio.ensure_future(live())
+    await asyncio.wait([living], timeout=death)
+    books.twins += len(session.custody.twins)
+    if not living.done():
+        # From here on nothing reaches the service or the disk: what still runs is a ghost.
+        written = _read(journal)
+        await wire.aclose()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait([living])
+        _write(journal, written)
+
+
+def _read(journal: Path | None) -> bytes:
+    return journal.read_bytes() if journal is not None and journal.exists() else b""
+
+
+def _write(journal: Path | None, data: bytes) -> None:
+    if journal is not None:
+        journal.write_bytes(data)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Dying sessions complain, rightly."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
