@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from aiofluence import (
@@ -25,7 +28,7 @@ from aiofluence import (
     Timeout,
     UncertainDeployError,
 )
-from aiofluence.simulator import Fault, Simulator, SimulatorWire
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorWire
 
 from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
 
@@ -300,3 +303,31 @@ def test_a_policy_that_makes_no_sense() -> None:
     for arguments in ({"settle": -1}, {"watch": -1}, {"max_posts": 0}, {"settle": float("nan")}):
         with pytest.raises(ConfigError):
             DeployPolicy(**arguments)
+
+
+@attrs.frozen
+class Gateway:
+    """What nginx does in front of a service: it writes its own `Date`, by its own clock."""
+
+    service: SimulatorWire
+    ahead: timedelta
+
+    async def send(self, request: Request) -> Reply:
+        reply = await self.service.send(request)
+        date = format_datetime(self.service.simulator.time + self.ahead, usegmt=True)
+        return attrs.evolve(reply, headers={**reply.headers, "Date": date})
+
+    async def aclose(self) -> None:
+        await self.service.aclose()
+
+
+@pytest.mark.parametrize("seconds", [-45, -5, 5, 45])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_gateway_whose_clock_is_off_costs_no_second_instance(seconds: int, when: Any) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when=when)
+    wire = Gateway(SimulatorWire(simulator), timedelta(seconds=seconds))
+    async with Session(DEFAULT_API_KEY, wire=wire) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+    assert simulator.count(POST) == (1 if when == "after" else 2)

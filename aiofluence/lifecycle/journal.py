@@ -35,8 +35,9 @@ ENDED: Final = "ended"
 NOTHING: Final = "nothing"
 """What a line says. An intent is open until it was handed over, has ended, or came to nothing."""
 
-DATE_SLACK: Final = timedelta(seconds=2)
-"""The service's `Date` has whole seconds, and takes a moment to travel."""
+DATE_SLACK: Final = timedelta(seconds=60)
+"""`Date` is the gateway's clock and `created_at` the service's: they may differ by this much. Too little, and
+a session would not know its own instance again, and pay for a second one."""
 
 
 @attrs.define(eq=False)
