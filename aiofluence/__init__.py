@@ -35,8 +35,8 @@ from .errors import (
 )
 from .gate import RateLimit
 from .lifecycle.deploy import DeployPolicy
+from .lifecycle.schedule import Poll
 from .lifecycle.wait import Until
-from .lifecycle.watch import Poll
 from .models.catalog import (
     ContainerPlan,
     DefaultImage,

@@ -18,9 +18,10 @@ from .gate import Gate, RateLimit
 from .lifecycle.custody import Custodian
 from .lifecycle.deploy import Deployer, DeployPolicy
 from .lifecycle.launch import Launcher, OnFailure
+from .lifecycle.schedule import Poll
 from .lifecycle.tasks import TaskHome
 from .lifecycle.wait import Until, Waiter, deadline_in
-from .lifecycle.watch import Poll, Watch
+from .lifecycle.watch import Watch
 from .models.instances import (
     Container,
     ContainerSummary,
@@ -131,7 +132,7 @@ class Session:
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
         home = TaskHome()
-        waiter = Waiter(Watch(resources, poll or Poll()))
+        waiter = Waiter(Watch(resources, poll or Poll(), home, transport.gate, transport.clock))
         custodian = Custodian(home, waiter)
         deployer = Deployer(home, custodian, transport.clock, deploy or DeployPolicy(), transport.retry)
         self._house = _House(origin, transport, home, waiter, custodian, deployer, close_timeout)
@@ -232,6 +233,7 @@ class Session:
             await house.custodian.drain(house.close_timeout)
         finally:
             house.state = "closed"
+            house.waiter.close()
             house.transport.gate.close()
             try:
                 await house.home.close()
@@ -363,7 +365,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._house.waiter.end(instance.ref, deadline_in(timeout))
+        return await self._house.waiter.terminate(instance.ref, deadline_in(timeout))
 
     @overload
     def running(

@@ -71,7 +71,7 @@ def test_cancelled_at_every_tick_nothing_is_left(
     ticks = 0
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
         ticks += 1
-    assert ticks > 10
+    assert ticks > 6
 
 
 async def _tick(loop: asyncio.AbstractEventLoop) -> None:

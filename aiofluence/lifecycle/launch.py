@@ -49,7 +49,7 @@ class Launcher:
             raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")
         ref = await self._deploy(spec, deadline, on_failure)
         try:
-            return await self._waiter.wait(ref, until, deadline)
+            return await self._waiter.wait(ref, until, deadline, fresh=True)
         except InstanceFailedError:
             raise  # there is nothing left to end
         except BaseException:
