@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import gc
 import math
+import re
 import statistics
+import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -26,7 +28,6 @@ from aiofluence.simulator import (
     Provisioning,
     ServerRateLimit,
     Simulator,
-    SimulatorServer,
     SimulatorWire,
     run_virtual,
 )
@@ -133,8 +134,8 @@ def gets(first: float, last: float, factor: float = 1.0) -> Policy:
     return policy
 
 
-def lists(every: float) -> Policy:
-    """One LIST every so often, for all, and a GET for each that is ACTIVE."""
+def lists(every: float, phase: float = 1.0) -> Policy:
+    """One LIST every so often, for all, and a GET for each that is ACTIVE; `phase` of a gap to the first."""
 
     async def policy(session: Session, specs: list[ContainerSpec], handed: Callable[[str], None]) -> None:
         missing = {ref.id for ref in await asyncio.gather(*map(session.containers.deploy, specs))}
@@ -144,6 +145,7 @@ def lists(every: float) -> Policy:
             handed(id)
 
         async with asyncio.TaskGroup() as group:
+            await asyncio.sleep(every * (phase - 1) % every)
             while missing:
                 await asyncio.sleep(every)
                 rows = await session.containers.list()
@@ -293,8 +295,9 @@ def part_shapes(numbers: list[int]) -> None:
             for seed in range(RUNS[number]):
                 got = measure(ours, number, pick=make(seed), seed=seed)
                 mine.append(got)
-                fixed = measure(lists(got.ready / got.polls), number, pick=make(seed), seed=seed)
-                theirs.append(fixed)
+                for phase in (0.2, 0.6):  # by itself a fixed gap may hit, or miss, a fixed time
+                    fixed = lists(got.ready / got.polls, phase + 0.08 * seed)
+                    theirs.append(measure(fixed, number, pick=make(seed), seed=seed))
             ours_, fixed_ = mean(mine), mean(theirs)
             ratios.append(ours_.mean / fixed_.mean)
             row(name, f"{ours_.requests:.2f}", f"{ours_.mean:.2f}", f"{fixed_.mean:.2f}", f"{ratios[-1]:.2f}")
@@ -403,59 +406,95 @@ def simulator_list(simulator: Simulator) -> bytes:
 def part_memory(numbers: list[int]) -> None:
     """Memory of 10,000 waits, with the task that each of them is."""
     number = 10_000
-    simulator = Simulator(balance=10**9)
-    refs = [InstanceRef(Kind.CONTAINER, f"id-{n}", f"exp-{n}") for n in range(number)]
-    used: list[int] = []
+    simulator = Simulator(balance=10**9, provisioning=Provisioning(median=LATER))
+    used: list[float] = []
 
-    async def nothing() -> None:
+    async def nothing(ref: InstanceRef) -> None:
         await asyncio.get_running_loop().create_future()
 
-    async def hold(make: Callable[[InstanceRef], Any]) -> None:
+    async def hold(refs: list[InstanceRef], make: Callable[[InstanceRef], Any]) -> None:
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         tasks = [asyncio.ensure_future(make(ref)) for ref in refs]
-        await asyncio.sleep(5)
+        await asyncio.sleep(50)
         gc.collect()
-        used.append(tracemalloc.get_traced_memory()[0] - before)
+        used.append((tracemalloc.get_traced_memory()[0] - before) / number / 1024)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
     async def main() -> None:
-        async with Session(DEFAULT_API_KEY, wire=SimulatorWire(simulator), rate=NO_LIMIT) as session:
-            await hold(lambda ref: session.wait(ref, timeout=900))
-            await hold(lambda ref: nothing())
+        wire = SimulatorWire(simulator)
+        async with Session(DEFAULT_API_KEY, wire=wire, rate=NO_LIMIT, max_in_flight=number) as session:
+            refs = list(await asyncio.gather(*map(session.containers.deploy, specs(simulator, number))))
+            await session.containers.list()  # the simulator keeps its rows
+            tracemalloc.start()
+            await hold(refs, nothing)
+            await hold(refs, lambda ref: session.wait(ref, timeout=900))
+            tracemalloc.stop()
 
-    tracemalloc.start()
     run_virtual(main)
-    tracemalloc.stop()
     heading(f"Memory of {number} waits", "KiB each")
-    row("session.wait, with its task", f"{used[0] / number / 1024:.2f}")
-    row("a task that waits for nothing", f"{used[1] / number / 1024:.2f}")
+    row("session.wait, with its task", f"{used[1]:.2f}")
+    row("of that, a task that does nothing", f"{used[0]:.2f}")
 
 
 def part_http(numbers: list[int]) -> None:
-    """Over real sockets, in time-lapse."""
-    number, scale = 200, 30.0
-    simulator = Meter(0, balance=10**9, provisioning=shape(lognormal(0.25)))
-    handed: dict[str, float] = {}
+    """Over real sockets to a server in a process of its own, in time-lapse. CPU is all the client uses."""
+    scale = 8.0  # faster, and the pollers would be slowed by their own CPU
+    policies: dict[str, Policy] = {
+        "aiofluence": ours,
+        "GET each, every 5 s": gets(5 / scale, 5 / scale),
+        "LIST every 5 s": lists(5 / scale),
+    }
+    for number in numbers:
+        if number != 200:
+            continue
+        heading(f"{number} instances over HTTP, {scale:g} times as fast", "requests", "CPU ms", "span")
+        for name, policy in policies.items():
+            sent, cpu, span = asyncio.run(over_http(policy, number, scale))
+            row(name, f"{sent / number:.2f}", f"{cpu / number * 1000:.2f}", f"{span:.0f} s")
 
-    async def main() -> None:
-        async with SimulatorServer(simulator, time_scale=scale) as server:
-            rate = RateLimit(per_second=1000, burst=1000)
-            poll = Poll(interval=10 / scale)
-            async with Session(DEFAULT_API_KEY, base_url=server.url, rate=rate, poll=poll) as session:
-                server.now()
-                await ours(session, specs(simulator, number), lambda id: handed.__setitem__(id, server.now()))
 
-    began = time.process_time()
-    asyncio.run(main())
-    got = figures(simulator, handed, number, time.process_time() - began - simulator.cpu)
-    heading(
-        f"{number} instances over HTTP, {scale:g} times as fast; CPU with POST and the server's HTTP",
-        *("requests", "mean lag", "p95 lag", "kB", "CPU ms"),
+async def over_http(policy: Policy, number: int, scale: float) -> tuple[int, float, float]:
+    """Requests after the POSTs, CPU seconds of the client after them, simulated seconds in all."""
+    arguments = [
+        "-m",
+        "aiofluence.simulator",
+        "--port",
+        "0",
+        "--time-scale",
+        f"{scale}",
+        "--balance",
+        "1000000",
+    ]
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
-    show("aiofluence, in simulated seconds", got)
+    assert server.stdout is not None
+    url = ""
+    while not url:
+        found = re.search(rb"http://[0-9.:]+", await server.stdout.readline())
+        url = found[0].decode() if found else ""
+    sent: list[str] = []
+    options: dict[str, Any] = {
+        "rate": NO_LIMIT,
+        "poll": Poll(interval=10 / scale),
+        "on_reply": lambda call, reply: sent.append(call.method),
+    }
+    loop = asyncio.get_running_loop()
+    async with Session(DEFAULT_API_KEY, base_url=url, **options) as session:
+        launching = asyncio.ensure_future(policy(session, specs(Simulator(), number), lambda id: None))
+        began = loop.time()
+        await asyncio.sleep(40 / scale)  # every POST is through
+        sent.clear()
+        cpu = time.process_time()
+        await launching
+        cpu = time.process_time() - cpu
+        span = (loop.time() - began) * scale
+    server.terminate()
+    await server.wait()
+    return len(sent), cpu, span
 
 
 PARTS: dict[str, Callable[[list[int]], None]] = {

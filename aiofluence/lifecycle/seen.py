@@ -46,7 +46,7 @@ class Wait:
         seen: what it is about, and what was seen.
         worth: whether a status ends the wait or, with `reached`, makes the detail worth a look.
         reached: whether a detail ends the wait; may raise to end it badly. None: the status is enough.
-        deadline: loop time of the last look.
+        deadline: loop time of the last look; infinite without one.
         what: what is awaited, for the error.
         brisk: whether it should be there soon, so that the looks begin at once.
         outcome: the status, or with `reached` the detail.
@@ -55,12 +55,15 @@ class Wait:
     seen: Seen
     worth: Callable[[Status], bool]
     reached: Callable[[Instance], bool] | None
-    deadline: float | None
+    deadline: float
     what: str
     brisk: bool
     outcome: asyncio.Future[Any] = attrs.field(
         factory=lambda: asyncio.get_running_loop().create_future(), init=False
     )
+
+    def __lt__(self, other: Wait) -> bool:
+        return self.deadline < other.deadline
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
         """Take note of a look; gives whether what decides is in a detail that was not looked at."""

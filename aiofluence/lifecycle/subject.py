@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -111,8 +112,22 @@ class Subject:
     def expire(self, asked: float) -> None:
         """End the waits whose last look was asked for at `asked`."""
         for wait in self.waits:
-            if wait.deadline is not None and asked >= wait.deadline:
+            if asked >= wait.deadline:
                 wait.fail(timed_out(wait.seen, wait.what))
+
+
+def birth(created_at: object, server: datetime | None, now: float) -> float | None:
+    """When an instance was created, as a loop time; `server` is the service's time now."""
+    if isinstance(created_at, str):
+        try:
+            created_at = datetime.fromisoformat(created_at)
+        except ValueError:
+            return None
+    if server is None or not isinstance(created_at, datetime):
+        return None
+    if created_at.tzinfo is None:
+        created_at = created_at.replace(tzinfo=UTC)
+    return now - max((server - created_at).total_seconds(), 0.0)
 
 
 def _overdue(wait: Wait) -> bool:

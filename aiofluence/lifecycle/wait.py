@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import re
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -79,7 +80,7 @@ class Waiter:
             return instance.status is Status.ACTIVE and (until is Until.ACTIVE or is_ready(instance))
 
         failure: InstanceFailedError
-        pauses = backing_off(self._watch.poll.interval)
+        pauses: Iterator[float] | None = None
         try:
             while True:
                 instance = await self._watch.detail(
@@ -87,6 +88,7 @@ class Waiter:
                 )
                 if until is not Until.REACHABLE or await self._connect(instance):
                     return instance
+                pauses = pauses or backing_off(self._watch.poll.interval)
                 await _again(seen, deadline, until.value, next(pauses))
         except InstanceFailedError as error:
             failure = error

@@ -11,8 +11,7 @@ import copy
 import heapq
 import math
 from collections import deque
-from collections.abc import Collection, Coroutine, Mapping
-from datetime import UTC, datetime
+from collections.abc import Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -33,7 +32,7 @@ from ..transport import ServerClock
 from .agenda import Agenda
 from .schedule import Poll, backing_off
 from .seen import Wait
-from .subject import Subject
+from .subject import Subject, birth
 from .tasks import TaskHome
 
 LAST_LOOK: Final = 2.0
@@ -66,7 +65,7 @@ class Watcher:
         self._subjects: dict[str, Subject] = {}
         self._crowd: dict[str, Subject] = {}
         self._dues: list[tuple[float, int, Subject]] = []
-        self._deadlines: list[tuple[float, int, Wait]] = []
+        self._deadlines: list[Wait] = []
         self._order = count()
         self._queue: deque[Subject] = deque()
         self._fetching = 0
@@ -90,8 +89,8 @@ class Watcher:
             if fresh:
                 subject.born, subject.fresh = now, True
         subject.add(wait)
-        if wait.deadline is not None:
-            heapq.heappush(self._deadlines, (wait.deadline, next(self._order), wait))
+        if wait.deadline < math.inf:
+            heapq.heappush(self._deadlines, wait)
         self._place(subject)
         if not subject.crowd:
             subject.fence = now
@@ -173,9 +172,12 @@ class Watcher:
             when = self._agenda.next_list(self._rate())
         while self._dues and self._dues[0][0] != self._dues[0][2].due:
             heapq.heappop(self._dues)
-        while self._deadlines and self._deadlines[0][2].outcome.done():
+        while self._deadlines and self._deadlines[0].outcome.done():
             heapq.heappop(self._deadlines)
-        when = min(when, *(heap[0][0] for heap in (self._dues, self._deadlines) if heap), math.inf)
+        if self._dues:
+            when = min(when, self._dues[0][0])
+        if self._deadlines:
+            when = min(when, self._deadlines[0].deadline)
         if when < math.inf:
             self._timer = asyncio.get_running_loop().call_at(when, self._tick)
 
@@ -187,8 +189,8 @@ class Watcher:
         self._timer = None
         now = _now()
         last: set[Subject] = set()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            wait = heapq.heappop(self._deadlines)[2]
+        while self._deadlines and self._deadlines[0].deadline <= now:
+            wait = heapq.heappop(self._deadlines)
             if not wait.outcome.done():
                 last.add(self._subjects[wait.seen.ref.id])
         due: set[Subject] = set()
@@ -229,12 +231,9 @@ class Watcher:
         if error is not None and not isinstance(error, FluenceError):
             self._fail_all(error)
 
-    def _limit(self, waits: Collection[Wait] | None = None) -> float | None:
+    def _limit(self, waits: Sequence[Wait]) -> float | None:
         """Until when a look may take: the first deadline it serves, or a moment longer if that is now."""
-        if waits is None:
-            first = self._deadlines[0][0] if self._deadlines else math.inf
-        else:
-            first = min((math.inf if wait.deadline is None else wait.deadline for wait in waits), default=0.0)
+        first = min((wait.deadline for wait in waits), default=math.inf)
         return None if first == math.inf else max(first, _now() + LAST_LOOK)
 
     async def _list(self, last: set[Subject], own: set[Subject]) -> None:
@@ -244,7 +243,7 @@ class Watcher:
         lane = Lane.POLL if self._poll.prefer == "deploys" else Lane.HANDOVER
         self._listing += 1
         try:
-            limit = asked + LAST_LOOK if last else self._limit()
+            limit = asked + LAST_LOOK if last else self._limit(self._deadlines[:1])
             rows = await resource.look_at_rows(lane=lane, deadline=limit)
             now = _now()
             for number, (id, text, row) in enumerate(rows, 1):
@@ -261,8 +260,8 @@ class Watcher:
                 if subject in last:
                     subject.remember(resource, row)
             for subject in (*self._crowd.values(), *own):
-                if subject.looked is None or subject.looked < asked:
-                    self._missing(subject)
+                if asked >= subject.fence and not (subject.detailed or subject.unlisted):
+                    self._missing(subject)  # or its fence would be newer
             self._agenda.list_came(asked, _now(), rows.size)
         except AuthError as error:
             self._fail_all(error)
@@ -344,7 +343,7 @@ class Watcher:
         """A look came through: `status`, with the `instance` in full if it was a GET."""
         was = subject.status
         if subject.born is None:
-            subject.born = _birth(created_at, self._clock.at(asked), asked) or asked - self._poll.expected
+            subject.born = birth(created_at, self._clock.at(asked), asked) or asked - self._poll.expected
         elif subject.fresh and subject.provisioning and status is not Status.INITIALIZED:
             looked = subject.born if subject.looked is None else subject.looked
             self._agenda.saw(subject.born, looked, now)
@@ -362,8 +361,6 @@ class Watcher:
 
     def _missing(self, subject: Subject) -> None:
         """A list did not show it. That proves nothing: a GET decides, once it should have been there."""
-        if subject.detailed or subject.unlisted or not subject.waits:
-            return
         if subject.status is not None or subject.overdue:
             subject.unlisted = True
             self._place(subject)
@@ -374,20 +371,6 @@ class Watcher:
         for subject in self._subjects.values():
             for wait in subject.waits:
                 wait.fail(copy.copy(error))
-
-
-def _birth(created_at: object, server: datetime | None, now: float) -> float | None:
-    """When an instance was created, as a loop time; `server` is the service's time now."""
-    if isinstance(created_at, str):
-        try:
-            created_at = datetime.fromisoformat(created_at)
-        except ValueError:
-            return None
-    if server is None or not isinstance(created_at, datetime):
-        return None
-    if created_at.tzinfo is None:
-        created_at = created_at.replace(tzinfo=UTC)
-    return now - max((server - created_at).total_seconds(), 0.0)
 
 
 def _now() -> float:
