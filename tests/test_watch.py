@@ -137,6 +137,30 @@ async def test_ready_is_looked_for_at_once_and_then_less_and_less() -> None:
         assert simulator.count(GET) - before <= 10
 
 
+async def test_a_second_launch_begins_without_a_look() -> None:
+    simulator = Simulator(balance=10**6, provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        await launch(fluence, simulator, 5)
+        await asyncio.sleep(1000)
+        before = simulator.count(LIST)
+        launching = asyncio.ensure_future(launch(fluence, simulator, 5))
+        await asyncio.sleep(50)
+        assert simulator.count(LIST) == before
+        await launching
+
+
+async def test_what_goes_first_when_the_rate_is_short() -> None:
+    lags = {}
+    for prefer in ("details", "deploys"):
+        simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, median=30, sigma=0.1))
+        poll = Poll(interval=2, prefer=prefer)
+        slow = RateLimit(per_second=2, burst=1)
+        async with session_on(simulator, poll=poll, rate=slow) as fluence:
+            lags[prefer] = sum(await launch(fluence, simulator, 200)) / 200
+    assert lags["details"] < 10
+    assert lags["deploys"] > 2 * lags["details"]  # they come when all is deployed
+
+
 # When it looks: two mistakes that a schedule like this invites
 
 

@@ -47,7 +47,7 @@ class Agenda:
         """Somebody joins whose provisioning began at `born`, and who was looked at last at `looked`."""
         self._births[int(born // self._width)] += 1
         self._size += 1
-        if self._table is None or looked is not None or self._next == math.inf:
+        if self._table is None or looked is not None or self._size == 1:
             self._spare = 0.0
         else:
             # Hundreds may join in a second, and most of them change nothing: they cannot be ready by then.

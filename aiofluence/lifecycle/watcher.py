@@ -67,6 +67,7 @@ class Watcher:
         self._dues: list[tuple[float, int, Subject]] = []
         self._deadlines: list[Wait] = []
         self._order = count()
+        self._waits = 0
         self._queue: deque[Subject] = deque()
         self._fetching = 0
         self._listing = 0
@@ -89,6 +90,7 @@ class Watcher:
             if fresh:
                 subject.born, subject.fresh = now, True
         subject.add(wait)
+        self._waits += 1
         if wait.deadline < math.inf:
             heapq.heappush(self._deadlines, wait)
         self._place(subject)
@@ -104,6 +106,10 @@ class Watcher:
         if subject is None or wait not in subject.waits:
             return
         subject.waits.remove(wait)
+        self._waits -= 1
+        if len(self._deadlines) > 64 + 2 * self._waits:  # of waits long told, which hold what they were told
+            self._deadlines = [other for other in self._deadlines if not other.outcome.done()]
+            heapq.heapify(self._deadlines)
         if not subject.waits:
             self._leave_crowd(subject)
             del self._subjects[subject.id]
@@ -187,7 +193,7 @@ class Watcher:
     def _tick(self) -> None:
         """Look at what is due."""
         self._timer = None
-        now = _now()
+        now, agenda = _now(), self._agenda
         last: set[Subject] = set()
         while self._deadlines and self._deadlines[0].deadline <= now:
             wait = heapq.heappop(self._deadlines)
@@ -198,13 +204,14 @@ class Watcher:
             when, _, subject = heapq.heappop(self._dues)
             if when == subject.due:
                 subject.due = math.inf
-                due.add(subject)
-        agenda = self._agenda
+                if not (subject.crowd and agenda.by_list):
+                    due.add(subject)
         soonest = agenda.soonest(self._rate())
         listed = {subject for subject in due | last if not (subject.detailed or subject.unlisted)}
         crowded = agenda.by_list and not self._listing and agenda.next_list(self._rate()) <= now
         if crowded or agenda.as_list(len(listed)):
             if crowded or listed & last or (now >= soonest and not self._listing):
+                self._listing += 1
                 self._start(self._list(listed & last, listed))
             else:  # a list is on its way, or was there just now: they can wait for the next
                 for subject in listed:
@@ -241,7 +248,6 @@ class Watcher:
         asked = _now()
         resource = self._resources[self._kind]
         lane = Lane.POLL if self._poll.prefer == "deploys" else Lane.HANDOVER
-        self._listing += 1
         try:
             limit = asked + LAST_LOOK if last else self._limit(self._deadlines[:1])
             rows = await resource.look_at_rows(lane=lane, deadline=limit)
