@@ -38,9 +38,9 @@ from .lifecycle.batch import Launch
 from .lifecycle.custody import Custody
 from .lifecycle.policy import DeployPolicy
 from .lifecycle.report import LaunchError, LaunchProgress, LaunchState, Outcome, Report
+from .lifecycle.schedule import Poll
 from .lifecycle.sweep import SweepReport
 from .lifecycle.wait import Until
-from .lifecycle.watch import Poll
 from .models.catalog import (
     ContainerPlan,
     DefaultImage,

@@ -15,9 +15,10 @@ from .lifecycle.custody import Custodian
 from .lifecycle.deploy import Deployer
 from .lifecycle.journal import Journal
 from .lifecycle.policy import DeployPolicy
+from .lifecycle.schedule import Poll
 from .lifecycle.tasks import TaskHome
 from .lifecycle.wait import Waiter
-from .lifecycle.watch import Poll, Watch
+from .lifecycle.watch import Watch
 from .models.values import Kind
 from .resources.instances import Instances
 from .transport import Transport
@@ -50,7 +51,7 @@ class House:
     ) -> House:
         """Put the rooms together; `resources` may still be empty."""
         home = TaskHome()
-        waiter = Waiter(Watch(resources, poll))
+        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock))
         custodian = Custodian(home, waiter, journal)
         deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry)
         return cls(origin, transport, home, journal, waiter, custodian, deployer, close_timeout)
@@ -77,6 +78,7 @@ class House:
             await self.custodian.drain(self.close_timeout)
         finally:
             self.state = "closed"
+            self.waiter.close()
             self.transport.gate.close()
             try:
                 await self.home.close()

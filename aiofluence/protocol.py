@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum, IntEnum
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -62,10 +62,12 @@ class Lane(IntEnum):
     """Who goes first when calls queue; the gate sees to it that none starves."""
 
     TERMINATE = 0
-    DEPLOY = 1
-    AWAITED = 2
-    POLL = 3
-    TAIL = 4
+    HANDOVER = 1
+    """What is ACTIVE and paid for is handed over before more is deployed; see `Poll.prefer`."""
+    DEPLOY = 2
+    AWAITED = 3
+    POLL = 4
+    TAIL = 5
 
 
 @attrs.frozen
@@ -234,6 +236,37 @@ def decode(call: Call | None, reply: Reply) -> Json:
         problem = "not JSON" if reply.body.strip() else "empty"
     # Raised out here, because the errors above hold the whole body, and bodies hold secrets.
     raise DecodeError(f"the body ({len(reply.body)} bytes) is {problem}", call=str(call) if call else None)
+
+
+def decode_rows(call: Call, reply: Reply) -> Iterator[Json]:
+    """The elements of the JSON array in the body of `reply`, each decoded when it is asked for.
+
+    A list of 10,000 instances takes longer to decode than an event loop should be held up.
+
+    Raises:
+        DecodeError: it is no array, or not JSON; what came before the fault has been given.
+    """
+    try:
+        text = reply.body.decode()
+    except UnicodeDecodeError:
+        text = ""
+    match = _OPENING.match(text)
+    while match is not None and match[1] != "]":
+        row: Json = None
+        try:
+            row, position = _DECODER.raw_decode(text, match.end())
+        except (ValueError, RecursionError):
+            match = None
+            break
+        yield row
+        match = _BETWEEN.match(text, position)
+    if match is None or match.end() < len(text):
+        del text  # the error below is raised here, and its traceback should not show all of it
+        raise DecodeError(f"the body ({len(reply.body)} bytes) is no JSON array", call=str(call))
+
+
+_OPENING: Final = re.compile(r"\s*\[\s*(\]?)\s*")
+_BETWEEN: Final = re.compile(r"\s*(,(?!\s*\])|\])\s*")
 
 
 def _no_constant(name: str) -> float:

@@ -21,8 +21,8 @@ from .lifecycle.journal import Journal
 from .lifecycle.launch import Launcher, OnFailure
 from .lifecycle.many import LaunchesMany
 from .lifecycle.policy import DeployPolicy
+from .lifecycle.schedule import Poll
 from .lifecycle.wait import Until, deadline_in
-from .lifecycle.watch import Poll
 from .models.instances import (
     Container,
     ContainerSummary,

@@ -136,7 +136,7 @@ def test_left_at_every_tick_nothing_is_left(
     ticks = 0
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
         ticks += 1
-    assert ticks > 10
+    assert ticks > 6
 
 
 async def _tick() -> None:

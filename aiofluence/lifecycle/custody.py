@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 from ..errors import CustodyError, FluenceError, NoReplyError, NotSentError
-from ..models.instances import Instance, InstanceRef
+from ..models.instances import InstanceRef
 from .journal import Journal
 from .tasks import TaskHome
 from .wait import Waiter
@@ -53,7 +53,7 @@ class Custodian:
         self._home = home
         self._waiter = waiter
         self._journal = journal
-        self._held: dict[InstanceRef, asyncio.Future[Instance | None]] = {}
+        self._held: dict[InstanceRef, asyncio.Future[bool]] = {}
         self._lost: dict[InstanceRef, BaseException] = {}
         self._twins: list[InstanceRef] = []
         self._deploys: dict[asyncio.Future[Any], str] = {}
@@ -179,7 +179,7 @@ class Custodian:
         if cancelled is not None:
             raise cancelled
 
-    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[Instance | None]) -> None:
+    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[bool]) -> None:
         self._held.pop(ref, None)
         error = ending.exception()
         if error is None:

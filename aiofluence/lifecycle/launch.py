@@ -63,7 +63,7 @@ class Launcher:
         """
         check_on_failure(on_failure)
         ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
-        instance = await self.see_through(ref, until, deadline, on_failure)
+        instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
         if hand_over:
             self.custodian.hand_over(ref)
         return instance
@@ -95,9 +95,17 @@ class Launcher:
         raise WaitTimeoutError(f"{spec.kind} {spec.name} was not deployed in time")
 
     async def see_through(
-        self, ref: InstanceRef, until: Until, deadline: float | None, on_failure: OnFailure
+        self,
+        ref: InstanceRef,
+        until: Until,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        fresh: bool = True,
     ) -> Instance:
         """Wait as `wait` does; if that ends badly, `on_failure` says what becomes of the instance.
+
+        `fresh` says that it was deployed just now, so that nobody need look at once.
 
         Raises:
             LifecycleError: as `wait`.
@@ -105,7 +113,7 @@ class Launcher:
         keep = on_failure == "keep"
         with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
             try:
-                return await self._waiter.wait(ref, until, deadline)
+                return await self._waiter.wait(ref, until, deadline, fresh=fresh)
             except InstanceFailedError:
                 self.custodian.note_gone(ref)  # there is nothing left to end
                 raise
@@ -165,7 +173,7 @@ class Launcher:
             FluenceError: as `Session.terminate_and_wait`.
         """
         with self._recovery.offered(lambda timeout: self.end(ref, timeout)):
-            return await self._waiter.end(ref, deadline_in(timeout))
+            return await self._waiter.terminate(ref, deadline_in(timeout))
 
 
 def check_on_failure(on_failure: str) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
-from collections.abc import Coroutine
+from collections.abc import Iterator
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from ..errors import AuthError, ConfigError, FluenceError, InstanceEndedError, InstanceFailedError
@@ -18,7 +19,9 @@ from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
 from ..resources.containers import Containers
-from .watch import Seen, Watch, timed_out
+from .schedule import backing_off
+from .seen import Seen, timed_out
+from .watch import Watch
 
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
@@ -57,8 +60,12 @@ class Waiter:
         self._watch = watch
         self._connecting = asyncio.Semaphore(16)
 
-    async def wait(self, ref: InstanceRef, until: Until, deadline: float | None) -> Instance:
+    async def wait(
+        self, ref: InstanceRef, until: Until, deadline: float | None, *, fresh: bool = False
+    ) -> Instance:
         """Wait until `ref` is as far as `until`; see `Session.wait` for what it raises.
+
+        `fresh` says that it was deployed this moment: then the first look can wait a while.
 
         Raises:
             InstanceFailedError: its provisioning failed.
@@ -72,14 +79,20 @@ class Waiter:
             _raise_if_final(instance, seen)
             return instance.status is Status.ACTIVE and (until is Until.ACTIVE or is_ready(instance))
 
-        async def look() -> Instance:
+        failure: InstanceFailedError
+        pauses: Iterator[float] | None = None
+        try:
             while True:
-                instance = await self._watch.until(seen, reached, deadline, until.value)
+                instance = await self._watch.detail(
+                    seen, reached, deadline, until.value, worth=_is_settled, fresh=fresh
+                )
                 if until is not Until.REACHABLE or await self._connect(instance):
                     return instance
-                await self._again(seen, deadline, until.value)
-
-        return await self._explained(look())
+                pauses = pauses or backing_off(self._watch.poll.interval)
+                await _again(seen, deadline, until.value, next(pauses))
+        except InstanceFailedError as error:
+            failure = error
+        raise await self._explained(failure)
 
     async def update(
         self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None, *, sent: bool = False
@@ -105,28 +118,44 @@ class Waiter:
 
         if not sent:
             await self._containers.update(ref.id, update)
-        looking = self._watch.until(seen, reached, deadline, "updated")
-        return cast(Container, await self._explained(looking))
+        failure: InstanceFailedError
+        try:
+            return cast(Container, await self._watch.detail(seen, reached, deadline, "updated"))
+        except InstanceFailedError as error:
+            failure = error
+        raise await self._explained(failure)
 
-    async def end(self, ref: InstanceRef, deadline: float | None) -> Instance | None:
+    async def terminate(self, ref: InstanceRef, deadline: float | None) -> Instance | None:
+        """`end`, and one more look: the instance as it ended, None when the service does not know it.
+
+        Raises:
+            FluenceError: as `end`.
+        """
+        if await self.end(ref, deadline):
+            with contextlib.suppress(InstanceEndedError):
+                return await self._watch.detail(Seen(ref), _is_over, deadline, "ended")
+        return None
+
+    async def end(self, ref: InstanceRef, deadline: float | None) -> bool:
         """See `ref` gone: wait until it may be deleted, delete it, wait until it has ended.
 
         DELETE is refused while an instance is not ACTIVE, so it is sent when a look says ACTIVE, and after
-        a refusal the status is read again. Gives the last look, None when the service does not know it.
+        a refusal the status is read again. Gives whether the service knows it.
 
         Raises:
             WaitTimeoutError: `deadline` came first; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
         resource = self._watch.resources[ref.kind]
-
         seen = Seen(ref)
-
+        pauses = backing_off(self._watch.poll.interval)
         try:
             while True:
-                instance = await self._watch.until(seen, _may_be_ended, deadline, "ready to be terminated")
-                if instance.status.final:
-                    return instance
+                status = await self._watch.status(
+                    seen, _is_settled, deadline, "ready to be terminated", brisk=False
+                )
+                if status.final:
+                    return True
                 try:
                     await resource.terminate(ref.id)
                 except AuthError:
@@ -134,21 +163,20 @@ class Waiter:
                 except FluenceError as error:
                     refusal = error
                 else:
-                    return await self._watch.until(seen, _is_final, deadline, "ended")
+                    await self._watch.status(seen, _is_final, deadline, "ended", brisk=True)
+                    return True
                 seen.last_error = refusal
-                await self._again(seen, deadline, "ended")
+                await _again(seen, deadline, "ended", next(pauses))
         except InstanceEndedError:
-            return seen.last
+            return False
+
+    def close(self) -> None:
+        """End every wait, since the session closes."""
+        self._watch.close()
 
     @property
     def _containers(self) -> Containers:
         return cast(Containers, self._watch.resources[Kind.CONTAINER])
-
-    async def _again(self, seen: Seen, deadline: float | None, what: str) -> None:
-        """Pause before another round, or give up when the deadline has come."""
-        if deadline is not None and asyncio.get_running_loop().time() >= deadline:
-            raise timed_out(seen, what)
-        await self._watch.pause(deadline)
 
     async def _connect(self, instance: Instance) -> bool:
         """Whether a TCP connection to the instance succeeds within five seconds."""
@@ -167,18 +195,22 @@ class Waiter:
             await writer.wait_closed()
         return True
 
-    async def _explained(self, looking: Coroutine[Any, Any, Instance]) -> Instance:
-        """Await `looking`; a failed container's error gets its events and last lines, if they can be had."""
-        try:
-            return await looking
-        except InstanceFailedError as error:
-            failure = error
+    async def _explained(self, failure: InstanceFailedError) -> InstanceFailedError:
+        """`failure`, with a container's events and last lines, if they can be had."""
         if failure.ref is not None and failure.ref.kind is Kind.CONTAINER:
             with contextlib.suppress(FluenceError):
                 failure.events = tuple(await self._containers.events(failure.ref.id, last=_EVIDENCE))
             with contextlib.suppress(FluenceError):
                 failure.logs = tuple(await self._containers.logs(failure.ref.id, last=_EVIDENCE))
-        raise failure
+        return failure
+
+
+async def _again(seen: Seen, deadline: float | None, what: str, pause: float) -> None:
+    """Pause before another round, or give up when the deadline has come."""
+    left = math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise timed_out(seen, what)
+    await asyncio.sleep(min(pause, left))
 
 
 def is_ready(instance: Instance) -> bool:
@@ -215,11 +247,16 @@ def _ssh_address(line: str | None) -> tuple[str, int] | None:
     return (match[1].strip("[]"), int(port[1]) if port else _SSH) if match else None
 
 
-def _may_be_ended(instance: Instance) -> bool:
-    return instance.status.final or instance.status is Status.ACTIVE
+def _is_settled(status: Status) -> bool:
+    """Provisioning is over, well or not: from here on it can be used, or ended, or has ended."""
+    return status.final or status is Status.ACTIVE
 
 
-def _is_final(instance: Instance) -> bool:
+def _is_final(status: Status) -> bool:
+    return status.final
+
+
+def _is_over(instance: Instance) -> bool:
     return instance.status.final
 
 

@@ -1,135 +1,108 @@
-"""Watching instances until something is true of them. The one place that polls.
+"""Watching instances until something is true of them, for everybody who waits in a session.
 
-Each waiter has its own deadline; a look that fails is not a wait that failed. What is awaited, and
-what a bad end means, is `wait`'s business.
+The looking is done by one `Watcher` per kind, whoever waits. What is awaited, and what a bad end means, is
+`wait`'s business.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-import attrs
-
-from ..errors import (
-    AuthError,
-    ConfigError,
-    FluenceError,
-    InstanceEndedError,
-    NotFoundError,
-    Sighting,
-    WaitTimeoutError,
-)
-from ..models.instances import Instance, InstanceRef
-from ..models.values import Kind
-from ..protocol import Lane
+from ..gate import Gate
+from ..models.instances import Instance
+from ..models.values import Kind, Status
 from ..resources.instances import Instances
-
-MISSING_GRACE: Final = 60.0
-"""Seconds for which a created id may still be unknown to the service's lists and details."""
-LAST_LOOK: Final = 2.0
-"""Seconds that a look may take beyond the deadline, so that one look always falls on it."""
-
-
-@attrs.frozen
-class Poll:
-    """How often a waiting session looks.
-
-    Attributes:
-        interval: seconds between two looks at the same instance.
-    """
-
-    interval: float = 5.0
-
-    def __attrs_post_init__(self) -> None:
-        if not 0 < self.interval < float("inf"):
-            raise ConfigError("Poll needs interval > 0")
-
-
-@attrs.define
-class Seen:
-    """What one wait has seen so far; a wait in several stages keeps one through all of them."""
-
-    ref: InstanceRef
-    began: float = attrs.field(factory=lambda: asyncio.get_running_loop().time())
-    last: Instance | None = None
-    timeline: list[Sighting] = attrs.field(factory=list)
-    last_error: FluenceError | None = None
-
-    def note(self, instance: Instance, now: float) -> None:
-        """Remember a look, and the status if it is a new one."""
-        if not self.timeline or self.timeline[-1].status != instance.status:
-            self.timeline.append(Sighting(now - self.began, instance.status))
-        self.last = instance
-        self.last_error = None
+from ..transport import ServerClock
+from .schedule import Poll
+from .seen import Seen, Wait
+from .tasks import TaskHome
+from .watcher import Watcher
 
 
 class Watch:
-    """Looks at instances for everybody who waits."""
+    """The watchers of one session, one per kind."""
 
-    def __init__(self, resources: Mapping[Kind, Instances[Any, Any, Any]], poll: Poll) -> None:
+    def __init__(
+        self,
+        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        poll: Poll,
+        home: TaskHome,
+        gate: Gate,
+        clock: ServerClock,
+    ) -> None:
         self.resources: Final = resources
-        self._poll = poll
+        self.poll: Final = poll
+        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock) for kind in Kind}
 
-    async def until(
-        self, seen: Seen, reached: Callable[[Instance], bool], deadline: float | None, what: str
-    ) -> Instance:
-        """Look at `seen.ref` until `reached`, and give the instance as it then was.
+    def status(
+        self, seen: Seen, worth: Callable[[Status], bool], deadline: float | None, what: str, *, brisk: bool
+    ) -> Coroutine[Any, Any, Status]:
+        """Wait until the status of `seen.ref` is `worth` it, and give it.
 
-        `reached` may raise to end the wait; it is given every look in order. An id that the service does
-        not know yet is waited for during `MISSING_GRACE`.
+        Args:
+            seen: which instance; is told what is seen of it.
+            worth: whether that status was waited for.
+            deadline: loop time to give up at, after one last look.
+            what: what is awaited, for the error's text.
+            brisk: it should be so soon: look at once, and then less and less often.
 
         Raises:
-            WaitTimeoutError: `deadline` (loop time) came first; there was one last look at it.
-            InstanceEndedError: the service no longer knows the instance.
+            WaitTimeoutError: the deadline came first.
+            InstanceEndedError: the service does not, or no longer, know the instance.
             AuthError: the key is not, or no longer, good.
+            NotSentError: the session was closed.
         """
-        loop = asyncio.get_running_loop()
-        ref = seen.ref
-        while True:
-            now = loop.time()
-            limit = None if deadline is None else max(deadline, now + LAST_LOOK)
-            try:
-                instance: Instance = await self.resources[ref.kind].look_at(
-                    ref.id, lane=Lane.POLL, deadline=limit
-                )
-            except AuthError:
-                raise
-            except NotFoundError as error:
-                seen.last_error = error
-                if seen.last is not None or loop.time() - seen.began >= MISSING_GRACE:
-                    raise InstanceEndedError(
-                        f"{ref}: the service does not know it",
-                        ref=ref,
-                        last_seen=seen.last,
-                        timeline=seen.timeline,
-                    ) from None
-            except FluenceError as error:
-                seen.last_error = error
-            else:
-                seen.note(instance, loop.time())
-                if reached(instance):
-                    return instance
-            if deadline is not None and now >= deadline:  # so one look fell on the deadline, or after it
-                raise timed_out(seen, what)
-            await self.pause(deadline)
+        return self._await(Wait(seen, worth, None, _or_never(deadline), what, brisk), fresh=False)
 
-    async def pause(self, deadline: float | None = None) -> None:
-        """Sleep until the next look is due, or the deadline comes."""
-        left = float("inf") if deadline is None else deadline - asyncio.get_running_loop().time()
-        await asyncio.sleep(max(0.0, min(self._poll.interval, left)))
+    def detail(
+        self,
+        seen: Seen,
+        reached: Callable[[Instance], bool],
+        deadline: float | None,
+        what: str,
+        *,
+        worth: Callable[[Status], bool] | None = None,
+        fresh: bool = False,
+    ) -> Coroutine[Any, Any, Instance]:
+        """Wait until the detail of `seen.ref` has `reached` it, and give it.
+
+        Args:
+            seen: which instance; is told what is seen of it.
+            reached: whether the detail shows what was waited for; may raise, which ends the wait.
+            deadline: loop time to give up at, after one last look.
+            what: what is awaited, for the error's text.
+            worth: the detail is not worth a look before the status is; None: it always is.
+            fresh: the instance has only just been deployed, so that the first look can wait.
+
+        Raises:
+            WaitTimeoutError: the deadline came first.
+            InstanceEndedError: the service does not, or no longer, know the instance.
+            AuthError: the key is not, or no longer, good.
+            NotSentError: the session was closed.
+        """
+        # No coroutine of its own: of 10,000 waits each frame counts.
+        wait = Wait(seen, worth or _always, reached, _or_never(deadline), what, worth is None)
+        return self._await(wait, fresh=fresh)
+
+    async def _await(self, wait: Wait, *, fresh: bool) -> Any:
+        watcher = self._watchers[wait.seen.ref.kind]
+        watcher.join(wait, fresh=fresh)
+        try:
+            return await wait.outcome
+        finally:
+            watcher.leave(wait)
+
+    def close(self) -> None:
+        """End every wait: its NotSentError says that the session is closed."""
+        for watcher in self._watchers.values():
+            watcher.close()
 
 
-def timed_out(seen: Seen, what: str) -> WaitTimeoutError:
-    """The error of a wait whose deadline came."""
-    status = seen.last.status if seen.last is not None else "never seen"
-    why = f"; the last look failed: {seen.last_error}" if seen.last_error is not None else ""
-    error = WaitTimeoutError(
-        f"{seen.ref} did not become {what} in time: {status}{why}",
-        ref=seen.ref,
-        last_seen=seen.last,
-        timeline=seen.timeline,
-    )
-    error.last_error = seen.last_error
-    return error
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline
+
+
+def _always(status: Status) -> bool:
+    return True

@@ -28,6 +28,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
 
     kind = Kind.CONTAINER
     calls = CALLS
+    _status_field = "instance_status"
 
     async def update(self, id: str, update: ContainerUpdate) -> None:
         """Replace the container's whole configuration; accepted now, applied a little later.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -26,7 +26,7 @@ from ..errors import (
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
-from ..protocol import Answer, Call, Lane, Replay, safe_id
+from ..protocol import Answer, Call, Json, Lane, Replay, Reply, decode_rows, safe_id
 from ..retry import is_refusal
 from ..transport import Transport
 
@@ -61,6 +61,32 @@ class InstanceCalls:
         )
 
 
+@attrs.frozen
+class Rows:
+    """A list as it came: iterate for (id, status, row). What is no row of an instance is left out.
+
+    Attributes:
+        size: bytes of the answer.
+    """
+
+    size: int
+    _call: Call
+    _reply: Reply
+    _status_field: str
+
+    def __iter__(self) -> Iterator[tuple[str, str, Json]]:
+        """Decodes as it goes.
+
+        Raises:
+            DecodeError: the body is not an array of JSON.
+        """
+        for row in decode_rows(self._call, self._reply):
+            if type(row) is dict:
+                id, status = row.get("id"), row.get(self._status_field)
+                if type(id) is str and type(status) is str:
+                    yield id, status, row
+
+
 class ExactlyOnce(Protocol):
     """Deploys through a resource so that no fault makes two instances: `lifecycle.deploy`."""
 
@@ -77,6 +103,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
 
     kind: Kind
     calls: InstanceCalls
+    _status_field = "status"
 
     def __init__(self, transport: Transport, exactly_once: ExactlyOnce) -> None:
         self._transport = transport
@@ -164,6 +191,24 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         """
         call = self.calls.list.to(lane=lane)
         return self._summaries(await self._transport.call(call, deadline=deadline))
+
+    async def look_at_rows(self, *, lane: Lane = Lane.POLL, deadline: float | None = None) -> Rows:
+        """`list`, as raw rows that are decoded one by one: for whoever looks often and wants little of it.
+
+        Raises:
+            FluenceError: as `list`; a body that does not fit, only when its rows are read.
+        """
+        call = self.calls.list.to(lane=lane)
+        reply = await self._transport.exchange(call, deadline=deadline)
+        return Rows(len(reply.body), call, reply, self._status_field)
+
+    def summary_of(self, row: Json) -> SummaryT:
+        """A raw row of `look_at_rows` as `list` would give it.
+
+        Raises:
+            DecodeError: it does not fit.
+        """
+        return self._summaries(Answer(self.calls.list, [row]))[0]
 
     @abstractmethod
     def _detail(self, answer: Answer) -> DetailT: ...

@@ -1,0 +1,387 @@
+"""The one poller of a kind: looks at all instances that anybody waits for, and tells whoever waits.
+
+Status by a LIST for all or by GETs, whichever is cheaper, at the moment that `schedule` finds; details by
+GET. A timer and no task: tasks run only while a request is on its way. What a look means is `seen`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import heapq
+import math
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
+from itertools import count
+from typing import Any, Final
+
+from ..errors import (
+    AuthError,
+    ConfigError,
+    DecodeError,
+    FluenceError,
+    NotFoundError,
+    NotSentError,
+)
+from ..gate import Gate
+from ..models.instances import Instance
+from ..models.values import Kind, Status
+from ..protocol import Lane
+from ..resources.instances import Instances
+from ..transport import ServerClock
+from .agenda import Agenda
+from .schedule import Poll, backing_off
+from .seen import Wait
+from .subject import Subject, birth
+from .tasks import TaskHome
+
+LAST_LOOK: Final = 2.0
+"""Seconds that a look may take beyond the deadline, so that one look always falls on it."""
+_AT_ONCE: Final = 32
+"""GETs of one watcher under way or before the gate; the others are kept here, where they cost less."""
+_BREATH: Final = 200
+"""Rows of a list between two turns of the loop."""
+
+
+class Watcher:
+    """Looks at the instances of one kind for everybody who waits."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        poll: Poll,
+        home: TaskHome,
+        gate: Gate,
+        clock: ServerClock,
+    ) -> None:
+        self._kind = kind
+        self._resources = resources
+        self._poll = poll
+        self._home = home
+        self._gate = gate
+        self._clock = clock
+        self._agenda = Agenda(poll)
+        self._subjects: dict[str, Subject] = {}
+        self._crowd: dict[str, Subject] = {}
+        self._dues: list[tuple[float, int, Subject]] = []
+        self._deadlines: list[Wait] = []
+        self._order = count()
+        self._waits = 0
+        self._queue: deque[Subject] = deque()
+        self._fetching = 0
+        self._listing = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._planned = False
+        self._closed = False
+
+    # Who waits
+
+    def join(self, wait: Wait, *, fresh: bool) -> None:
+        """Look for `wait` until its outcome is there or it leaves; `fresh`: it was deployed this moment."""
+        if self._closed:
+            wait.fail(_closed())
+            return
+        now = _now()
+        id = wait.seen.ref.id
+        subject = self._subjects.get(id)
+        if subject is None:
+            subject = self._subjects[id] = Subject(id, now)
+            if fresh:
+                subject.born, subject.fresh = now, True
+        subject.add(wait)
+        self._waits += 1
+        if wait.deadline < math.inf:
+            heapq.heappush(self._deadlines, wait)
+        self._place(subject)
+        if not subject.crowd:
+            subject.fence = now
+            subject.gaps = None
+            self._set_due(subject, now)
+        self._replan()
+
+    def leave(self, wait: Wait) -> None:
+        """Forget `wait`; without another for it, its instance, too."""
+        subject = self._subjects.get(wait.seen.ref.id)
+        if subject is None or wait not in subject.waits:
+            return
+        subject.waits.remove(wait)
+        self._waits -= 1
+        if len(self._deadlines) > 64 + 2 * self._waits:  # of waits long told, which hold what they were told
+            self._deadlines = [other for other in self._deadlines if not other.outcome.done()]
+            heapq.heapify(self._deadlines)
+        if not subject.waits:
+            self._leave_crowd(subject)
+            del self._subjects[subject.id]
+            subject.due = math.inf
+        if not self._subjects:
+            self._dues.clear()
+            self._deadlines.clear()
+            self._queue.clear()
+            self._replan()
+
+    def close(self) -> None:
+        """End every wait: the session closes."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fail_all(_closed())
+
+    def _place(self, subject: Subject) -> None:
+        """Into the crowd, or out of it, as its status and its waits have it."""
+        if not subject.provisioning or subject.born is None:
+            self._leave_crowd(subject)
+        elif not subject.crowd:
+            subject.crowd = True
+            subject.due = math.inf
+            self._crowd[subject.id] = subject
+            self._agenda.add(subject.born, subject.looked)
+
+    def _leave_crowd(self, subject: Subject) -> None:
+        if subject.crowd and subject.born is not None:
+            subject.crowd = False
+            del self._crowd[subject.id]
+            self._agenda.remove(subject.born)
+
+    # When to look
+
+    def _set_due(self, subject: Subject, due: float) -> None:
+        subject.due = due
+        heapq.heappush(self._dues, (due, next(self._order), subject))
+
+    def _set_due_later(self, subject: Subject) -> None:
+        """Soon, and then less and less often."""
+        if subject.gaps is None:
+            subject.gaps = backing_off(self._poll.interval)
+        self._set_due(subject, _now() + next(subject.gaps))
+
+    def _replan(self) -> None:
+        """Plan once in this turn of the loop, however many join in it."""
+        if not self._planned and not self._closed:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._plan)
+
+    def _plan(self) -> None:
+        """Set the one timer to whatever is due first."""
+        self._planned = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._subjects or self._closed:
+            return
+        when = math.inf
+        if not self._agenda.by_list:
+            for subject in self._crowd.values():
+                if subject.due == math.inf and not subject.asking and subject.born is not None:
+                    self._set_due(subject, self._agenda.next_get(subject.born, subject.looked))
+        elif not self._listing:
+            when = self._agenda.next_list(self._rate())
+        while self._dues and self._dues[0][0] != self._dues[0][2].due:
+            heapq.heappop(self._dues)
+        while self._deadlines and self._deadlines[0].outcome.done():
+            heapq.heappop(self._deadlines)
+        if self._dues:
+            when = min(when, self._dues[0][0])
+        if self._deadlines:
+            when = min(when, self._deadlines[0].deadline)
+        if when < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(when, self._tick)
+
+    def _rate(self) -> float | None:
+        return self._gate.rate if self._gate.waiting else None
+
+    def _tick(self) -> None:
+        """Look at what is due."""
+        self._timer = None
+        now, agenda = _now(), self._agenda
+        last: set[Subject] = set()
+        while self._deadlines and self._deadlines[0].deadline <= now:
+            wait = heapq.heappop(self._deadlines)
+            if not wait.outcome.done():
+                last.add(self._subjects[wait.seen.ref.id])
+        due: set[Subject] = set()
+        while self._dues and self._dues[0][0] <= now:
+            when, _, subject = heapq.heappop(self._dues)
+            if when == subject.due:
+                subject.due = math.inf
+                if not (subject.crowd and agenda.by_list):
+                    due.add(subject)
+        soonest = agenda.soonest(self._rate())
+        listed = {subject for subject in due | last if not (subject.detailed or subject.unlisted)}
+        crowded = agenda.by_list and not self._listing and agenda.next_list(self._rate()) <= now
+        if crowded or agenda.as_list(len(listed)):
+            if crowded or listed & last or (now >= soonest and not self._listing):
+                self._listing += 1
+                self._start(self._list(listed & last, listed))
+            else:  # a list is on its way, or was there just now: they can wait for the next
+                for subject in listed:
+                    self._set_due(subject, max(soonest, now + self._poll.interval / 40))
+        else:
+            listed = set()
+        for subject in last - listed:
+            self._start(self._get(subject))
+        for subject in due - listed - last:
+            self._enqueue(subject)
+        self._replan()
+
+    # Looking
+
+    def _start(self, look: Coroutine[Any, Any, None]) -> None:
+        try:
+            self._home.spawn(look).add_done_callback(self._check)
+        except NotSentError as error:
+            self._fail_all(error)
+
+    def _check(self, look: asyncio.Future[None]) -> None:
+        """A look deals with what the service does; anything else must not leave people waiting for ever."""
+        error = None if look.cancelled() else look.exception()
+        if error is not None and not isinstance(error, FluenceError):
+            self._fail_all(error)
+
+    def _limit(self, waits: Sequence[Wait]) -> float | None:
+        """Until when a look may take: the first deadline it serves, or a moment longer if that is now."""
+        first = min((wait.deadline for wait in waits), default=math.inf)
+        return None if first == math.inf else max(first, _now() + LAST_LOOK)
+
+    async def _list(self, last: set[Subject], own: set[Subject]) -> None:
+        """One LIST for everybody. For `last` a deadline has come; `own` are those it was due for besides."""
+        asked = _now()
+        resource = self._resources[self._kind]
+        lane = Lane.POLL if self._poll.prefer == "deploys" else Lane.HANDOVER
+        try:
+            limit = asked + LAST_LOOK if last else self._limit(self._deadlines[:1])
+            rows = await resource.look_at_rows(lane=lane, deadline=limit)
+            now = _now()
+            for number, (id, text, row) in enumerate(rows, 1):
+                if number % _BREATH == 0:
+                    await asyncio.sleep(0)
+                subject = self._subjects.get(id)
+                if subject is None or subject.detailed or asked < subject.fence:
+                    continue
+                if text == subject.text:
+                    subject.looked, subject.fence = asked, now
+                else:
+                    self._take(subject, Status(text), row.get("created_at"), asked, now)
+                    subject.text = text
+                if subject in last:
+                    subject.remember(resource, row)
+            for subject in (*self._crowd.values(), *own):
+                if asked >= subject.fence and not (subject.detailed or subject.unlisted):
+                    self._missing(subject)  # or its fence would be newer
+            self._agenda.list_came(asked, _now(), rows.size)
+        except AuthError as error:
+            self._fail_all(error)
+        except FluenceError as error:
+            self._agenda.list_failed(_now(), unreadable=isinstance(error, DecodeError))
+            for subject in self._subjects.values():
+                if not subject.detailed:
+                    subject.failed(error)
+        finally:
+            self._listing -= 1
+            for subject in own:
+                if not subject.asking:  # else it was found ready just now, and its detail concludes
+                    self._conclude(subject, asked)
+            self._replan()
+
+    def _enqueue(self, subject: Subject) -> None:
+        if not subject.asking:
+            subject.asking = True
+            self._queue.append(subject)
+            self._pump()
+
+    def _pump(self) -> None:
+        while self._queue and self._fetching < _AT_ONCE:
+            self._fetching += 1
+            self._start(self._fetch(self._queue.popleft()))
+
+    async def _fetch(self, subject: Subject) -> None:
+        try:
+            if subject.waits:
+                await self._get(subject)
+        finally:
+            subject.asking = False
+            self._fetching -= 1
+            self._pump()
+            self._replan()
+
+    async def _get(self, subject: Subject) -> None:
+        """One GET, for everybody who waits for this one."""
+        asked = _now()
+        lane = Lane.HANDOVER
+        if self._poll.prefer == "deploys":
+            lane = Lane.AWAITED if subject.detailed else Lane.POLL
+        try:
+            resource = self._resources[self._kind]
+            limit = self._limit(subject.waits)
+            instance: Instance = await resource.look_at(subject.id, lane=lane, deadline=limit)
+            if asked >= subject.fence:
+                self._take(subject, instance.status, instance.created_at, asked, _now(), instance)
+        except AuthError as error:
+            self._fail_all(error)
+        except ConfigError as error:  # this is no id at all
+            for wait in subject.waits:
+                wait.fail(copy.copy(error))
+        except FluenceError as error:
+            subject.failed(error)
+            if isinstance(error, NotFoundError):
+                subject.not_found()
+        finally:
+            self._conclude(subject, asked)
+
+    def _conclude(self, subject: Subject, asked: float) -> None:
+        """After a look, of whatever outcome: end the waits whose deadline it was, and see to the next."""
+        subject.expire(asked)
+        told = subject.looked is not None and subject.looked >= asked
+        if subject.waits and subject.due == math.inf and not (subject.crowd and told):
+            self._set_due_later(subject)
+
+    # What a look tells
+
+    def _take(
+        self,
+        subject: Subject,
+        status: Status,
+        created_at: object,
+        asked: float,
+        now: float,
+        instance: Instance | None = None,
+    ) -> None:
+        """A look came through: `status`, with the `instance` in full if it was a GET."""
+        was = subject.status
+        if subject.born is None:
+            subject.born = birth(created_at, self._clock.at(asked), asked) or asked - self._poll.expected
+        elif subject.fresh and subject.provisioning and status is not Status.INITIALIZED:
+            looked = subject.born if subject.looked is None else subject.looked
+            self._agenda.saw(subject.born, looked, now)
+        if status is not was:
+            subject.gaps = None
+        detailed = subject.detailed
+        subject.looked, subject.fence = asked, now
+        if subject.judge(status, instance, now):
+            self._place(subject)
+            if subject.detailed and not detailed:
+                self._enqueue(subject)  # ready, and paid for: its detail is fetched at once
+        else:
+            self._leave_crowd(subject)
+            subject.due = math.inf
+
+    def _missing(self, subject: Subject) -> None:
+        """A list did not show it. That proves nothing: a GET decides, once it should have been there."""
+        if subject.status is not None or subject.overdue:
+            subject.unlisted = True
+            self._place(subject)
+            self._set_due(subject, _now())
+
+    def _fail_all(self, error: BaseException) -> None:
+        """End every wait, each with an error of its own: a shared one would collect all tracebacks."""
+        for subject in self._subjects.values():
+            for wait in subject.waits:
+                wait.fail(copy.copy(error))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _closed() -> NotSentError:
+    return NotSentError("the session is closed", permanent=True)
