@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from os.path import commonprefix
 from types import TracebackType
 from typing import Final, Self
 
@@ -118,7 +119,10 @@ class Launch:
             self._tally.tell(job.snapshot())
         self._work = self._launcher.home.spawn(self._launch_all())
         self._work.add_done_callback(lambda _: self._news.set())
-        self._launcher.custodian.expect(self._work, f"a launch of {len(self._jobs)}")
+        if names := [job.spec.name for job in self._jobs]:
+            # What they have in common is what a sweep would look for.
+            common = commonprefix(names)  # noqa: RUF071  (of letters, not of folders)
+            self._launcher.custodian.expect(self._work, common or names[0])
         return self
 
     async def __aexit__(
@@ -343,12 +347,13 @@ class Launch:
         self._close(cause or LifecycleError("the launch was given up before this was sent"))
         keep = self._terms.on_failure == "keep"
         for job in self._jobs:
-            if job.state is LaunchState.ACTIVE and keep:
-                self._hand_over(job)
-            elif job.state is LaunchState.ACTIVE and not job.handed_over:
+            if job.state is LaunchState.ACTIVE and not job.handed_over:
                 assert job.ref is not None
-                self._launcher.custodian.take(job.ref)
-                self._move(job, LaunchState.TERMINATED)
+                if keep:
+                    self._hand_over(job)
+                else:
+                    self._launcher.custodian.take(job.ref)
+                    self._move(job, LaunchState.TERMINATED)
             # What is kept must be known: a deploy whose answer is under way is let go on until it has come.
             elif job.task is not None and not (keep and job.state is LaunchState.POSTING):
                 job.task.cancel()
