@@ -28,6 +28,7 @@ from .models.specs import ContainerSpec, RegistryCredentials, Spec, name_problem
 from .models.updates import ContainerUpdate
 from .models.values import Environment, Kind, OpenEnum, Port, Size
 from .protocol import Answer, Json
+from .readers import reader
 
 T = TypeVar("T")
 
@@ -58,12 +59,10 @@ def _name(value: Any) -> str:
 def _enum(value: Any, kind: type[OpenEnum]) -> OpenEnum:
     if type(value) is not str:
         raise _MisfitError(f"expected str, got {_name(value)}")
-    return _member(kind, value)
-
-
-@functools.lru_cache(_REMEMBERED)
-def _member(kind: type[OpenEnum], value: str) -> OpenEnum:
     return kind(value)
+
+
+_member = functools.lru_cache(_REMEMBERED)(_enum)
 
 
 @functools.lru_cache(_REMEMBERED)
@@ -90,6 +89,8 @@ def _datetime(value: Any, _: Any) -> datetime:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise _MisfitError("expected an ISO 8601 time, got another text") from None
+    if moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -186,24 +187,25 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
     converter.register_structure_hook(Size, _size)
     converter.register_structure_hook(Environment, _environment)
     converter.register_structure_hook_factory(_is_array, _array_hook)
-    if not detailed:
-        converter.register_structure_hook_func(lambda kind: kind == str | None, _exactly(str, type(None)))
 
     # By class: cattrs would otherwise take a StrEnum for the str that it also is.
-    converter.register_structure_hook(OpenEnum, _enum)
-    converter.register_structure_hook(Kind, _enum)
+    converter.register_structure_hook(OpenEnum, _enum if detailed else _member)
+    converter.register_structure_hook(Kind, _enum if detailed else _member)
+    if not detailed:
+        converter.register_structure_hook_factory(
+            attrs.has, lambda model: reader(model, converter.get_structure_hook)
+        )
 
     def register(model: type, **overrides: Any) -> Callable[[Any, Any], Any]:
-        plain: Callable[[Any, Any], Any] = make_dict_structure_fn(model, converter, **overrides)
-        required = any(field.default is attrs.NOTHING for field in attrs.fields(model))
-        if required and not detailed:  # what is no object has none of the fields that it must have
-            converter.register_structure_hook(model, plain)
-            return plain
+        if not detailed:
+            hook = reader(model, converter.get_structure_hook, **overrides)
+        else:
+            plain: Callable[[Any, Any], Any] = make_dict_structure_fn(model, converter, **overrides)
 
-        def hook(value: Any, kind: Any) -> Any:
-            if type(value) is not dict:
-                raise _MisfitError(f"expected an object, got {_name(value)}")
-            return plain(value, kind)
+            def hook(value: Any, kind: Any) -> Any:
+                if type(value) is not dict:
+                    raise _MisfitError(f"expected an object, got {_name(value)}")
+                return plain(value, kind)
 
         converter.register_structure_hook(model, hook)
         return hook
@@ -214,8 +216,10 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
     register(Network)
     register(Supply, vcpu=override(struct_hook=_count))
     if not detailed:
-        for model in (Port, Resources):
-            converter.register_structure_hook(model, _remembering(converter.get_structure_hook(model)))
+        converter.register_structure_hook(Resources, _remembering(converter.get_structure_hook(Resources)))
+        ports: Any = tuple[Port, ...]
+        remembered = _remembering(converter.get_structure_hook(ports))
+        converter.register_structure_hook_func(lambda kind: kind == ports, remembered)
     register(MachineOption, vcpu=override(struct_hook=_count))
     register(ContainerSummary, status=override(rename="instance_status"))
     register(Container, status=override(rename="instance_status"))

@@ -73,20 +73,29 @@ class Gate:
         """How many callers stand before the gate."""
         return self._waiting
 
+    def acquire_at_once(self) -> float | None:
+        """What `acquire` gives, if nobody has to wait; None otherwise. Most calls need no more."""
+        if self._waiting or self._closed:
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._opens_at() > now + _EARLY:
+            return None
+        self._take(now)
+        return now
+
     async def acquire(self, lane: Lane) -> float:
         """Wait for a turn; gives the loop time at which it came.
 
         Raises:
             NotSentError: the session is closed.
         """
+        granted = self.acquire_at_once()
+        if granted is not None:
+            return granted
         if self._closed:
             raise _closed()
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not self._waiting and self._opens_at() <= now + _EARLY:
-            self._take(now)
-            return now
-        waiter = _Waiter(loop.create_future(), now)
+        waiter = _Waiter(loop.create_future(), loop.time())
         self._lanes[lane].append(waiter)
         self._waiting += 1
         self._serve(loop)

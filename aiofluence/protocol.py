@@ -96,7 +96,7 @@ class Call:
             ConfigError: the id is not 1-64 characters of `A-Z a-z 0-9 _ -`, so it could change the path.
         """
         path = self.path if id is None else self.path.replace("{id}", safe_id(id))
-        asked = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        asked = {name: str(value) for name, value in query.items() if value is not None} if query else {}
         return Call(
             self.method, path, self.replay, self.lane if lane is None else lane, self.max_body, asked, body
         )
@@ -127,10 +127,11 @@ class Headers(dict[str, str]):
         return f"Headers({', '.join(self)})"
 
 
-@attrs.frozen
+@attrs.define
 class Request:
     """One HTTP request to one origin; `path` starts with `/gpu` and is safe to send as it is.
 
+    Not frozen, for one is made per call: frozen, its fields would take six times as long to set.
     Headers carry the API key and bodies carry secrets, so neither is in the repr.
     """
 
@@ -164,7 +165,7 @@ class Reply:
         return decode(None, self)
 
 
-@attrs.frozen
+@attrs.define
 class Answer:
     """What a call came to: its decoded body, which may hold secrets and is in no repr."""
 

@@ -76,7 +76,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """A call begins."""
-        self._left = min(self._reserve, self._left + self._share)
+        if self._left < self._reserve:
+            self._left = min(self._reserve, self._left + self._share)
 
     def spend(self) -> bool:
         """Take one retry; False when none is left."""

@@ -86,7 +86,7 @@ class Transport:
         """
         self.budget.earn()
         loop = asyncio.get_running_loop()
-        waits = self.retry.waits()
+        waits = None
         attempts: list[Attempt] = []
         while True:
             began = loop.time()
@@ -98,6 +98,7 @@ class Transport:
             except FluenceError as caught:
                 error = caught
             now = loop.time()
+            waits = waits or self.retry.waits()
             wait = self._wait_before_next(call, error, attempts, next(waits))
             if wait is not None and deadline is not None and now + wait >= deadline:
                 wait = None
@@ -111,7 +112,9 @@ class Transport:
 
     async def _once(self, call: Call, deadline: float | None) -> Reply:
         """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
-        granted = await self._turn(call.lane, deadline)
+        granted = self.gate.acquire_at_once()
+        if granted is None:
+            granted = await self._turn(call.lane, deadline)
         timeout = self.timeout
         if deadline is not None and deadline - granted < timeout.total:
             timeout = attrs.evolve(timeout, total=max(0.001, deadline - granted))

@@ -120,7 +120,11 @@ class AiohttpWire:
             middlewares=(attempt.carry,),
         )
         try:
-            return Reply(response.status, response.headers, await _read(response, request.max_body))
+            content = response.content
+            body = await content.readany()
+            if not content.at_eof() or len(body) > min(request.max_body, _ERROR_BODY):
+                body = await _read_on(response, body, request.max_body)  # few do not come in one piece
+            return Reply(response.status, response.headers, body)
         except BaseException:
             response.close()
             raise
@@ -258,12 +262,9 @@ def _note_connections() -> aiohttp.TraceConfig:
     return trace
 
 
-async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes:
-    """The body, as it streams in, never more of it than the cap; over it, the connection is dropped."""
+async def _read_on(response: aiohttp.ClientResponse, body: bytes, cap: int) -> bytes:
+    """`body` and the rest, as it streams in, never more than the cap; over it, the connection is dropped."""
     content = response.content
-    body = await content.readany()
-    if content.at_eof() and len(body) <= min(cap, _ERROR_BODY):
-        return body  # it came in one piece, as most do
     good = 200 <= response.status < 300
     limit = cap if good else _ERROR_BODY
     chunks: list[bytes] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -30,7 +31,7 @@ from aiofluence import (
     Status,
     VMSpec,
 )
-from aiofluence.convert import check, payload, rename_payload, structure
+from aiofluence.convert import _converter, check, payload, rename_payload, structure
 from aiofluence.models.specs import Spec
 from aiofluence.models.values import Kind
 from aiofluence.protocol import Answer, Call
@@ -133,12 +134,15 @@ def test_null_arrays_and_naive_or_shifted_times_are_understood() -> None:
 
 def altered(path: str, value: Any) -> dict[str, Any]:
     row: dict[str, Any] = json.loads(json.dumps(DETAIL))
-    target: Any = row
-    *parents, last = path.split(".")
-    for name in parents:
-        target = target[int(name)] if isinstance(target, list) else target[name]
-    target[last] = value
+    target, key = place(row, path)
+    target[key] = value
     return row
+
+
+def place(row: Any, path: str) -> tuple[Any, Any]:
+    name, _, rest = path.partition(".")
+    key = int(name) if isinstance(row, list) else name
+    return place(row[key], rest) if rest else (row, key)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +179,30 @@ def test_what_does_not_fit_is_named_by_its_path_and_not_quoted(path: str, value:
     assert caught.value.call == "GET /gpu/instances/"
     assert caught.value.__context__ is None
     assert "canary" not in f"{caught.value!r} {caught.value}"
+
+
+def paths(value: Any) -> Iterator[str]:
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield str(key)
+        if isinstance(inner, dict | list):
+            yield from (f"{key}.{rest}" for rest in paths(inner))
+
+
+@pytest.mark.parametrize("path", [*paths(DETAIL)])
+def test_the_quick_converter_takes_what_the_other_takes_and_makes_the_same_of_it(path: str) -> None:
+    rows = [altered(path, value) for value in (None, True, 0, 1.5, "x", "22", [], {}, [5], ["x"], {"x": 5})]
+    without = altered(path, None)
+    target, key = place(without, path)
+    del target[key]
+    for row in [*rows, without]:
+        results: list[Container | None] = []
+        for detailed in (False, True):
+            try:
+                results.append(_converter(detailed=detailed).structure(row, Container))
+            except Exception:
+                results.append(None)
+        assert results[0] == results[1], row
+        assert repr(results[0]) == repr(results[1])  # tells 1 from True
 
 
 def test_the_path_counts_rows() -> None:

@@ -27,6 +27,7 @@ FLOORS = {
     "protocol": 2,
     "refusals": 2,
     "convert": 2,
+    "readers": 2,
     "retry": 2,
     "settings": 2,
     "wire": 3,
@@ -50,6 +51,7 @@ TOP = 7
 # stands for all of its modules.
 IN_FLOOR = (
     ("refusals", "protocol", "convert"),
+    ("readers", "convert"),
     ("protocol", "settings"),
     ("protocol", "retry"),
     ("wire", "transport"),
