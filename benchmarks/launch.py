@@ -379,9 +379,9 @@ def part_list(numbers: list[int]) -> None:
         poll = Poll(interval=2.0)
         async with Session(DEFAULT_API_KEY, wire=wire, rate=NO_LIMIT, poll=poll) as session:
             waits = [asyncio.ensure_future(session.wait(ref, timeout=None)) for ref in refs]
-            await asyncio.sleep(0.5)  # 10,000 tasks begin: that is the caller's
-            asked = wire.asked
-            while wire.asked < asked + 3:
+            for _ in range(4):  # 10,000 tasks begin, in one turn of the loop: that is the caller's
+                await asyncio.sleep(0)
+            while wire.asked < 3:
                 began = loop.time()
                 await asyncio.sleep(0)
                 worst[0] = max(worst[0], loop.time() - began)
@@ -390,7 +390,9 @@ def part_list(numbers: list[int]) -> None:
             await asyncio.wait(waits)
 
     gc.collect()
+    gc.disable()  # a full collection of 10,000 tasks is the caller's, too
     asyncio.run(main())
+    gc.enable()
     heading("A LIST of 10,000 rows, 10,000 waiting", "held up")
     row("the loop, at most", f"{worst[0] * 1000:.1f} ms")
     began = time.perf_counter()

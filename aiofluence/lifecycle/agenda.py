@@ -117,7 +117,8 @@ class Agenda:
     def next_get(self, born: float, looked: float | None) -> float:
         """When one of the crowd is to be looked at by a GET of its own."""
         since = born if looked is None else max(looked, born)
-        latest = max(since + self._poll.interval, born + self._belief.earliest)
+        # Somewhat under the interval: one alone profits from nobody else's looks.
+        latest = max(since + 0.9 * self._poll.interval, born + self._belief.earliest)
         return next_look(self._belief.table(), [(born, 1)], since, self._poll.cost, latest)
 
     def _waiting(self) -> Crowd:

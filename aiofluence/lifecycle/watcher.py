@@ -39,7 +39,7 @@ LAST_LOOK: Final = 2.0
 """Seconds that a look may take beyond the deadline, so that one look always falls on it."""
 _AT_ONCE: Final = 32
 """GETs of one watcher under way or before the gate; the others are kept here, where they cost less."""
-_BREATH: Final = 200
+_BREATH: Final = 100
 """Rows of a list between two turns of the loop."""
 
 
@@ -265,6 +265,7 @@ class Watcher:
                     subject.text = text
                 if subject in last:
                     subject.remember(resource, row)
+            await asyncio.sleep(0)
             for subject in (*self._crowd.values(), *own):
                 if asked >= subject.fence and not (subject.detailed or subject.unlisted):
                     self._missing(subject)  # or its fence would be newer
@@ -279,7 +280,8 @@ class Watcher:
         finally:
             self._listing -= 1
             for subject in own:
-                if not subject.asking:  # else it was found ready just now, and its detail concludes
+                # One in the queue was found ready just now, and its detail concludes.
+                if not subject.asking and (not subject.crowd or subject in last):
                     self._conclude(subject, asked)
             self._replan()
 
