@@ -122,7 +122,7 @@ class PlainDisplay(Display):
 
 
 _WIDE: Final = 80
-_STYLES: Final = {"READY": "bold green", "ACTIVE": "green", "FAILED": "bold red", "INITIALIZED": "yellow"}
+_STYLES: Final = {"READY": "bold green", "ACTIVE": "green", "FAILED": "bold red", "provisioning": "yellow"}
 
 
 class LiveDisplay(Display):

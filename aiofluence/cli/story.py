@@ -20,10 +20,11 @@ from .. import (
     InstanceFailedError,
     InstanceRef,
     Kind,
+    LaunchProgress,
+    LaunchState,
     Machine,
     Offer,
     Session,
-    Status,
     Until,
 )
 from ..models.instances import Instance, Summary
@@ -35,6 +36,15 @@ _SSH_KEY: Final = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hZGVVcEZvclRoZURlbW9Pbmx5Tm9ib2R5SGFzSXQ demo@example"
 )
 _DOOMED: Final = "demo-4"
+_SHOWN: Final = {
+    LaunchState.QUEUED: "queued",
+    LaunchState.POSTING: "deploying",
+    LaunchState.PROVISIONING: "provisioning",
+    LaunchState.ACTIVE: "READY",
+    LaunchState.FAILED: "FAILED",
+    LaunchState.TERMINATED: "terminated",
+    LaunchState.UNKNOWN: "unknown",
+}
 LOOK_EVERY: Final = 0.25
 """Real seconds between two looks, of the display and of the waits."""
 _TAIL: Final = 100.0
@@ -49,11 +59,13 @@ class Story:
         self._server = server
         self._display = display
         self._held: dict[str, InstanceRef] = {}
-        """What we must end ourselves; until `deploy_and_wait` returns, the session is the custodian."""
+        """What we must end ourselves; until the launch hands it over, the session is the custodian."""
         self._ready: dict[str, Instance] = {}
         self._failed: dict[str, InstanceFailedError] = {}
         self._took: dict[str, float] = {}
         """Simulated seconds from the order to ready or failed."""
+        self._shown: dict[str, str] = {}
+        """How far each has come, in the display's words."""
 
     async def play(self) -> None:
         """Everything from the catalogue to the summary.
@@ -135,49 +147,67 @@ class Story:
         doomed = next(spec for spec, _ in ordered if spec.name == _DOOMED)
         assert isinstance(doomed, ContainerSpec)
         self._held[_DOOMED] = await self._session.containers.deploy(doomed)
+        self._shown[_DOOMED] = _SHOWN[LaunchState.PROVISIONING]
         began = self._server.now()
+        others = [spec for spec, _ in ordered if spec.name != _DOOMED]
         async with asyncio.TaskGroup() as group:
-            launches = [group.create_task(self._bring_up(spec, began)) for spec, _ in ordered]
+            work = [
+                group.create_task(self._bring_up(others, began)),
+                group.create_task(self._see_it_fail(self._held[_DOOMED], began)),
+            ]
             with self._display.progress() as update:
                 while True:
                     # Looked at first: what is done by now is shown as done.
-                    settled = all(launch.done() for launch in launches)
-                    update(await self._rows(ordered, began))
+                    settled = all(task.done() for task in work)
+                    update(self._rows(ordered, began))
                     if settled:
                         break
-                    await asyncio.wait(launches, timeout=LOOK_EVERY)
+                    await asyncio.wait(work, timeout=LOOK_EVERY)
 
-    async def _bring_up(self, spec: Spec, began: float) -> None:
-        """Deploy one and wait until it can be used; a failure is part of the story."""
+    async def _bring_up(self, specs: Sequence[Spec], began: float) -> None:
+        """Deploy all of them, and hold each as soon as it can be used."""
+        async with self._session.launch(specs, until=Until.READY, on_progress=self._note) as launch:
+            async for outcome in launch:
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.instance is not None:
+                    self._held[outcome.spec.name] = outcome.instance.ref
+                    self._ready[outcome.spec.name] = outcome.instance
+                self._took[outcome.spec.name] = self._server.now() - began
+
+    def _note(self, progress: LaunchProgress) -> None:
+        self._shown[progress.spec.name] = _SHOWN[progress.state]
+
+    async def _see_it_fail(self, ref: InstanceRef, began: float) -> None:
+        """Wait for the one that was made to fail: its failure is part of the story."""
         try:
-            if spec.name in self._held:
-                instance = await self._session.wait(self._held[spec.name], until=Until.READY)
-            else:
-                instance = await self._session.deploy_and_wait(spec, until=Until.READY)
+            self._ready[ref.name] = await self._session.wait(ref, until=Until.READY)
         except InstanceFailedError as error:
-            self._held.pop(spec.name, None)  # the service has ended it, and refunds it
-            self._failed[spec.name] = error
-        else:
-            self._held[spec.name] = instance.ref
-            self._ready[spec.name] = instance
-        self._took[spec.name] = self._server.now() - began
+            self._held.pop(ref.name)  # the service has ended it, and refunds it
+            self._failed[ref.name] = error
+            self._shown[ref.name] = _SHOWN[LaunchState.FAILED]
+        self._took[ref.name] = self._server.now() - began
 
-    async def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[Row]:
-        """Every instance as a list now shows it."""
-        listed: list[Summary] = [*await self._session.containers.list(), *await self._session.vms.list()]
-        statuses = {row.name: str(row.status) for row in listed}
+    def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[Row]:
+        """Every instance as the launch last told of it."""
         age = self._server.now() - began
         rows = []
         for spec, offer in ordered:
-            name, status, note = spec.name, statuses.get(spec.name, "deploying"), ""
+            name, note = spec.name, ""
             if name in self._ready:
-                status, note = "READY", _address(self._ready[name])
-            elif status == Status.FAILED:
+                note = _address(self._ready[name])
+            elif name in self._failed:
                 note = "refunded"
-            done = name in self._took
+            took = self._took.get(name)
             rows.append(
                 Row(
-                    name, _gpu(offer), status, self._took.get(name, age), _money(offer.hourly), note, not done
+                    name,
+                    _gpu(offer),
+                    self._shown.get(name, _SHOWN[LaunchState.QUEUED]),
+                    age if took is None else took,
+                    _money(offer.hourly),
+                    note,
+                    took is None,
                 )
             )
         return rows

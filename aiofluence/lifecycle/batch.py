@@ -256,6 +256,9 @@ class Launch:
                 )
             except PlanUnavailableError as error:
                 gone = error
+            if self._launcher.custodian.now.lost:
+                # What could not be ended goes on billing: no more is spent before somebody has seen to it.
+                raise gone
             if job.others is None:
                 job.others = self._terms.alternatives(job.wanted)
             other = next((spec for spec in job.others if self._budget.book(job.index, spec)), None)

@@ -48,7 +48,7 @@ ACTS = [
     "container  1x t4",
     "vm         1x rtxa5000",
     "== Launching four containers and a VM at once ==",
-    "demo-1   INITIALIZED",
+    "demo-1   provisioning",
     "demo-1   READY",
     "== demo-4 was made to fail: the error brings the reason along ==",
     "InstanceFailedError: container demo-4 (",
@@ -96,7 +96,7 @@ async def test_on_a_pipe_it_tells_every_act_in_order_in_plain_ascii() -> None:
 
 
 @needs_signals
-@pytest.mark.parametrize("moment", ["== Launching", "demo-vm  INITIALIZED", "READY", "== Logs"])
+@pytest.mark.parametrize("moment", ["== Launching", "demo-vm  provisioning", "READY", "== Logs"])
 def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> None:
     with subprocess.Popen(
         [*PYTHON, INTERRUPTIBLE, *FAST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
