@@ -22,6 +22,8 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
 # The tests behind nginx have a session of their own.
 WITHOUT_NGINX = "--ignore=tests/nginx"
+# Much of the suite waits for child processes, so four at once pay even on two cores.
+AT_ONCE = ("-n", "4", "--dist", "worksteal")
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
@@ -40,7 +42,7 @@ def group(name: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
     session.install("-e", ".[cli]", *group("test"))
-    session.run("pytest", WITHOUT_NGINX, *session.posargs)
+    session.run("pytest", WITHOUT_NGINX, *AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -57,10 +59,12 @@ def nginx(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """What a call and a turn at the gate cost, beside what a user would otherwise use. Not a test."""
-    session.install("-e", ".[speed]", *group("bench"))
+    """What calls, turns, waits and unclear deploys cost, beside what a user would otherwise use. Not a test."""
+    session.install("-e", ".[speed]", *group("bench"), *group("test"))
     session.run("python", "benchmarks/call.py")
     session.run("python", "benchmarks/gate.py")
+    session.run("python", "-m", "benchmarks.exactly_once", "200")
+    session.run("python", "benchmarks/launch.py", "policies", "limits", "-n", "200")
 
 
 @nox.session
@@ -141,7 +145,7 @@ def package(session: nox.Session) -> None:
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
             session.run(python, "-m", "pip", "install", "-q", f"{wheel}[cli]", *group("test"), external=True)
-            session.run(python, "-m", "pytest", WITHOUT_NGINX, *session.posargs, external=True)
+            session.run(python, "-m", "pytest", WITHOUT_NGINX, *AT_ONCE, *session.posargs, external=True)
 
 
 IMPORT_ALONE = """
