@@ -59,7 +59,7 @@ def nginx(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """What calls, turns, waits and unclear deploys cost, beside what a user would otherwise use. Not a test."""
+    """What calls, turns, waits and unclear deploys cost, beside what users would otherwise do. Not a test."""
     session.install("-e", ".[speed]", *group("bench"), *group("test"))
     session.run("python", "benchmarks/call.py")
     session.run("python", "benchmarks/gate.py")
