@@ -305,6 +305,25 @@ def test_a_loop_that_is_torn_down_is_left_at_once_but_not_without_a_word(
     assert "sweep(prefix='exp-1') with dry_run=False" in told.replace(",", "")
 
 
+def test_a_loop_that_is_torn_down_while_a_deploy_settles_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    simulator = Simulator()
+    simulator.fail("POST /gpu/instances/", Fault.reset(), when="before", commit_after=40)
+
+    async def use() -> None:
+        async with session_on(simulator) as fluence:
+            await fluence.deploy_and_wait(container_spec(simulator, "settling"))
+
+    async def main() -> None:
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(10)
+        task.cancel()
+        await asyncio.sleep(10)
+        assert not task.done()
+
+    run_virtual(main)
+    assert "deploying settling is not known" in capsys.readouterr().err
+
+
 def test_a_ctrl_c_that_strikes_inside_a_task_of_the_session(capsys: pytest.CaptureFixture[str]) -> None:
     """KeyboardInterrupt is raised wherever the program happens to be, and stops the loop."""
     simulator = Simulator(provisioning=SLOW)

@@ -7,6 +7,7 @@ ruled the first one out. Runs in the session's tasks, so that a cancelled caller
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from ..convert import check
-from ..errors import FluenceError, RateLimitedError, UncertainDeployError
+from ..errors import FluenceError, NotSentError, RateLimitedError, UncertainDeployError
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
@@ -122,7 +123,8 @@ class Deployer:
                     # What shows up may be somebody else's: no watch, but the name's next deploy looks on.
                     self._unresolved[resource.kind, spec.name] = search.unclear
                 elif search.doubtful and self.policy.watch:
-                    self._custodian.let_watch(self._home.spawn(self._end_twins(search)), search.name)
+                    with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
+                        self._custodian.let_watch(self._home.spawn(self._end_twins(search)), search.name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
