@@ -6,6 +6,7 @@ On virtual time: minutes of provisioning take milliseconds. What counts is the s
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from decimal import Decimal
 from typing import Any
@@ -336,13 +337,26 @@ async def test_refusals_cost_nothing_and_say_why() -> None:
     assert simulator.live() == []
 
 
-async def test_a_reachable_instance_is_connected_to() -> None:
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_reachable_instance_is_connected_to(host: str) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     simulator = Simulator()
     async with (
-        await asyncio.start_server(accept, "127.0.0.1", 0) as server,
+        await asyncio.start_server(accept, host, 0) as server,
         session_on(simulator, poll=Poll(interval=1)) as fluence,
     ):
         container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
@@ -350,14 +364,14 @@ async def test_a_reachable_instance_is_connected_to() -> None:
         record = simulator.get_instance(container.id)
         assert isinstance(record, ContainerInstance)
         assert record.forwarded_ports is not None
-        record.domain = "127.0.0.1"
+        record.domain = host
         record.forwarded_ports[0]["external_port"] = "1"
         with pytest.raises(WaitTimeoutError, match="reachable"):
             await fluence.wait(container, until=Until.REACHABLE, timeout=5)
         port = server.sockets[0].getsockname()[1]
         record.forwarded_ports[0]["external_port"] = str(port)
         reached = await fluence.wait(container, until=Until.REACHABLE)
-        assert address(reached) == ("127.0.0.1", port)
+        assert address(reached) == (host, port)
 
 
 @pytest.mark.parametrize(
