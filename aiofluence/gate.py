@@ -133,9 +133,7 @@ class Gate:
         if sent_at > self._last_cut:
             self._last_cut = now
             self._set_rate(max(self._limit.per_second * _FLOOR, self._rate * _CUT))
-        self._not_before = max(self._not_before, now + (pause or 0.0))
-        # No burst after a pause: the first goes when it ends, the others one interval apart.
-        self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
+        self._pause(now + (pause or 0.0))
 
     def unreachable(self, sent_at: float) -> None:
         """The request granted at `sent_at` could not even be sent: nobody listens at the other end.
@@ -148,9 +146,8 @@ class Gate:
         if now - outage.began > _PATIENCE or sent_at <= outage.last:
             return
         outage.last = now
-        self._not_before = max(self._not_before, now + outage.pause)
+        self._pause(now + outage.pause)
         outage.pause = min(_LONGEST_PAUSE, 2 * outage.pause)
-        self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
 
     def close(self) -> None:
         """Whoever waits, and whoever comes, gets NotSentError."""
@@ -163,6 +160,11 @@ class Gate:
                     self._waiting -= 1
                     waiter.turn.set_exception(_closed())
             lane.clear()
+
+    def _pause(self, until: float) -> None:
+        """Nobody passes before `until`; then one after the other, an interval apart, and no burst."""
+        self._not_before = max(self._not_before, until)
+        self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
 
     def _set_rate(self, rate: float) -> None:
         """Change the rate; what was used of the burst stays used."""

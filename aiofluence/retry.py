@@ -41,6 +41,11 @@ class Retry:
             if step is not None:  # the first value only primes the generator
                 yield backoff.full_jitter(step)
 
+    def pause_after(self, error: FluenceError, drawn: float) -> float | None:
+        """Seconds to wait after `error`, at least as long as the service asks; None: that is too long."""
+        asked = error.retry_after if isinstance(error, RateLimitedError | ServerError) else None
+        return None if asked is not None and asked > self.max_retry_after else max(drawn, asked or 0.0)
+
 
 def may_repeat(call: Call, error: FluenceError) -> bool:
     """Whether sending `call` again, just so, can neither do harm nor be in vain.

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .errors import Attempt, FluenceError, NotSentError, RateLimitedError, ServerError
+from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
 from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
 from .refusals import retry_after
@@ -155,8 +155,8 @@ class Transport:
         """Seconds to wait before the next try; None to give up."""
         if not may_repeat(call, error):
             return None
-        asked = error.retry_after if isinstance(error, RateLimitedError | ServerError) else None
-        if asked is not None and asked > self.retry.max_retry_after:
+        pause = self.retry.pause_after(error, drawn)
+        if pause is None:
             return None
         refusals = sum(is_refusal(attempt.error) for attempt in before)
         if is_refusal(error):
@@ -167,4 +167,4 @@ class Transport:
             return None
         elif not isinstance(error, NotSentError) and not self.budget.spend():
             return None  # what never arrived burdens nobody, so it is not in the budget
-        return max(drawn, asked or 0.0)
+        return pause

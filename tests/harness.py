@@ -23,6 +23,11 @@ FAST = RateLimit(per_second=1000, burst=1000)
 """For tests that are not about the rate."""
 
 
+def now() -> float:
+    """The loop's time, virtual or real."""
+    return asyncio.get_running_loop().time()
+
+
 def session_on(simulator: Simulator, **options: Any) -> Session:
     """A session whose wire is the simulator, in process."""
     options.setdefault("rate", FAST)

@@ -30,7 +30,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorWire
 
-from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+from .harness import VIRTUAL, baremetal_spec, container_spec, now, session_on, vm_spec
 
 POST = "POST /gpu/instances/"
 LIST = "GET /gpu/instances/"
@@ -41,10 +41,6 @@ BROKEN_BODIES = [Fault.body({}), Fault.body(b'{"instance_id": '), Fault.body({"i
 @pytest.fixture(scope="module")
 def anyio_backend() -> Any:
     return VIRTUAL
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize(

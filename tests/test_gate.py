@@ -18,7 +18,7 @@ from aiofluence.gate import Gate
 from aiofluence.protocol import Lane
 from aiofluence.simulator import run_virtual
 
-from .harness import VIRTUAL
+from .harness import VIRTUAL, now
 
 LANES = list(Lane)
 
@@ -26,10 +26,6 @@ LANES = list(Lane)
 @pytest.fixture(scope="module")
 def anyio_backend() -> Any:
     return VIRTUAL
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def pass_through(

@@ -46,6 +46,7 @@ from .harness import (
     VIRTUAL,
     baremetal_spec,
     container_spec,
+    now,
     session_on,
     session_over_http,
     vm_spec,
@@ -57,10 +58,6 @@ SLOW = Provisioning(median=150, sigma=0.0)
 @pytest.fixture(scope="module")
 def anyio_backend() -> Any:
     return VIRTUAL
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def test_deploy_and_wait_on_all_three_kinds() -> None:

@@ -28,7 +28,7 @@ from aiofluence.protocol import Call, Replay
 from aiofluence.retry import RetryBudget
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator
 
-from .harness import VIRTUAL, container_spec, session_on, vm_spec
+from .harness import VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -39,10 +39,6 @@ DELETE = "DELETE /gpu/instances/{id}"
 @pytest.fixture(scope="module")
 def anyio_backend() -> Any:
     return VIRTUAL
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize(

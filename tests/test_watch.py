@@ -30,7 +30,7 @@ from aiofluence import (
 from aiofluence.protocol import Call, Reply, decode_rows
 from aiofluence.simulator import Fault, Provisioning, Simulator, SimulatorWire
 
-from .harness import VIRTUAL, container_spec, session_on, vm_spec
+from .harness import VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -43,10 +43,6 @@ QUIET = Provisioning(start_delay=LATER, network_delay=LATER)
 @pytest.fixture(scope="module")
 def anyio_backend() -> Any:
     return VIRTUAL
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def refs_of(fluence: Session, simulator: Simulator, number: int) -> list[InstanceRef]:

@@ -27,7 +27,7 @@ from ..retry import Retry
 from ..transport import ServerClock
 from .custody import Custodian
 from .journal import DATE_SLACK, Intent, Journal
-from .policy import DeployPolicy, is_unclear, pause_after, refused_at_the_door
+from .policy import DeployPolicy, is_unclear, refused_at_the_door
 from .tasks import TaskHome
 
 LOOK_EVERY: Final = 3.0
@@ -161,7 +161,7 @@ class Deployer:
                 search.doubtful |= lies
                 if not lies:
                     self._rule_out(search, intent)
-                pause = pause_after(error, next(waits), self._retry)
+                pause = self._retry.pause_after(error, next(waits))
                 if pause is None or refusals >= self._retry.max_refusals:
                     raise error
                 await asyncio.sleep(pause)

@@ -16,7 +16,7 @@ from ..errors import (
     ReplyError,
     ServerError,
 )
-from ..retry import Retry, is_refusal
+from ..retry import is_refusal
 
 
 @attrs.frozen
@@ -27,7 +27,7 @@ class DeployPolicy:
         settle: seconds for which a list that shows nothing proves nothing: the service must commit and
             list a deploy within this time.
         watch: seconds for which the session goes on looking, after an unclear attempt, for a twin that was
-            committed late; of two, the older stays.
+            committed late; of two, the one that was handed over stays.
         max_posts: how often one deploy is sent at most.
         trust_503: take a 503 as "refused at the door", as nginx means it; one look, and it is sent again.
     """
@@ -52,9 +52,3 @@ def is_unclear(error: FluenceError) -> bool:
     if isinstance(error, ReplyError):
         return isinstance(error, ServerError) or error.status == 408
     return isinstance(error, NoReplyError | DecodeError)
-
-
-def pause_after(error: FluenceError, drawn: float, retry: Retry) -> float | None:
-    """Seconds to wait after a refusal, at least as long as the service asks; None: that is too long."""
-    asked = error.retry_after if isinstance(error, RateLimitedError | ServerError) else None
-    return None if asked is not None and asked > retry.max_retry_after else max(drawn, asked or 0.0)
