@@ -79,6 +79,7 @@ IN_FLOOR = (
     ),
     ("lifecycle.custody", "lifecycle.recovery", "lifecycle.launch"),
     ("lifecycle.wait", "lifecycle.launch", "lifecycle.terms", "lifecycle.batch", "lifecycle.many"),
+    ("lifecycle.wait", "lifecycle.launch", "lifecycle.one"),
     ("lifecycle.wait", "lifecycle.many"),
     ("lifecycle.report", "lifecycle.terms", "lifecycle.batch", "lifecycle.many"),
     ("lifecycle.journal", "lifecycle.custody", "lifecycle.deploy", "lifecycle.sweep"),
