@@ -64,7 +64,7 @@ from .models.instances import (
     Network,
     Resources,
 )
-from .models.output import Event, LogLine
+from .models.output import Event, GapReason, LogGap, LogLine
 from .models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, VMSpec, unique_name
 from .models.updates import ContainerUpdate
 from .models.values import (
@@ -83,6 +83,9 @@ from .protocol import Reply, Request, Timeout, Wire
 from .retry import Retry
 from .run import run
 from .session import Session
+from .tail.events import EventTail
+from .tail.logs import LogTail
+from .tail.merged import MergedTail, TaggedLine
 
 __all__ = [
     "Attempt",
@@ -105,9 +108,11 @@ __all__ = [
     "DeploymentType",
     "Environment",
     "Event",
+    "EventTail",
     "EventType",
     "FluenceError",
     "ForwardedPort",
+    "GapReason",
     "GpuModel",
     "InstanceEndedError",
     "InstanceFailedError",
@@ -121,12 +126,15 @@ __all__ = [
     "LaunchProgress",
     "LaunchState",
     "LifecycleError",
+    "LogGap",
     "LogLine",
+    "LogTail",
     "Machine",
     "MachineAvailability",
     "MachineOption",
     "MachinePlanGroup",
     "MachineSummary",
+    "MergedTail",
     "Network",
     "NoReplyError",
     "NotActiveError",
@@ -157,6 +165,7 @@ __all__ = [
     "Status",
     "Supply",
     "SweepReport",
+    "TaggedLine",
     "Timeout",
     "UncertainDeployError",
     "UnsupportedImageError",

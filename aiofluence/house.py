@@ -30,6 +30,7 @@ class House:
 
     origin: str
     transport: Transport
+    poll: Poll
     home: TaskHome
     journal: Journal
     waiter: Waiter
@@ -54,7 +55,7 @@ class House:
         waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock))
         custodian = Custodian(home, waiter, journal)
         deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry)
-        return cls(origin, transport, home, journal, waiter, custodian, deployer, close_timeout)
+        return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
 
     async def open(self) -> None:
         """Open the journal, and start the task that holds all others.

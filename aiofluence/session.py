@@ -14,6 +14,7 @@ import attrs
 
 from .convert import encode
 from .errors import ConfigError
+from .following import FollowsOutput
 from .gate import Gate, RateLimit
 from .house import House
 from .lifecycle.journal import Journal
@@ -36,7 +37,7 @@ from .transport import OnReply, Transport
 from .wire import AiohttpWire, TraceConfig
 
 
-class Session(LaunchesOne, LaunchesMany, SurvivesCrashes):
+class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
     """An account at the Fluence GPU Cloud. Use it as `async with Session() as fluence:`.
 
     One session per program and key: its calls share one connection pool and one rate limit, and it is the

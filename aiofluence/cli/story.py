@@ -22,6 +22,7 @@ from .. import (
     Kind,
     LaunchProgress,
     LaunchState,
+    LogLine,
     Machine,
     Offer,
     Session,
@@ -224,16 +225,12 @@ class Story:
 
     async def _tail(self, container: Container) -> None:
         self._display.act(f"Logs of {container.name}, as they come")
-        # A full fetch and a count: exact while one pod writes and nothing is rotated away. Following logs
-        # through updates and rotation is the library's own work, and this function ends when that is there.
-        shown = 0
-        until = self._server.now() + _TAIL
-        while self._server.now() < until:
-            lines = await self._session.containers.logs(container.id)
-            for line in lines[shown:]:
-                self._display.say(line.text, aside=True)
-            shown = len(lines)
-            await asyncio.sleep(LOOK_EVERY)
+        try:
+            async with asyncio.timeout(_TAIL / self._server.time_scale):
+                async for item in self._session.tail_logs(container):
+                    self._display.say(item.text if isinstance(item, LogLine) else str(item), aside=True)
+        except TimeoutError:
+            pass  # it would go on as long as the container
 
     async def _tell_events(self, container: Container) -> None:
         self._display.act(f"What the cluster says about {container.name}")

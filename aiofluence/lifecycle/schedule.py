@@ -66,6 +66,11 @@ class Poll:
         if self.prefer not in ("details", "deploys"):
             raise ConfigError(f"Poll prefers 'details' or 'deploys', not {self.prefer!r}")
 
+    @property
+    def pace(self) -> float:
+        """Real seconds to a second of the default's: 1, and less in time-lapse. Tails keep it, too."""
+        return self.interval / 10
+
 
 @attrs.frozen
 class Table:

@@ -1,0 +1,75 @@
+"""The verbs for what a container writes and what the cluster says of it, as it comes.
+
+A base class of `Session`, and no use without it; the work is done in `tail`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .errors import ConfigError
+from .house import House
+from .models.instances import Referable
+from .resources.containers import Containers
+from .tail.events import EventTail
+from .tail.logs import LogTail
+from .tail.merged import MergedTail
+
+
+class FollowsOutput:
+    """What a session does with output that goes on."""
+
+    containers: Containers
+    _house: House
+
+    def tail_logs(self, container: Referable, *, last: int = 100) -> LogTail:
+        """`async for line in fluence.tail_logs(container)`: every line once and in order.
+
+        Where a line may be missing, because the service had dropped it before it could be fetched, a
+        `LogGap` stands in its place. It survives errors, restarts and updates, looks every 1-15 seconds,
+        and ends when the container has ended or failed and its last lines are out.
+
+        Args:
+            container: a ref, or any container object; it may still be INITIALIZED.
+            last: how many of the lines that are there already come first, of each pod.
+
+        Raises:
+            ConfigError: this is no container, or `last` is below 1.
+        """
+        return LogTail(self.containers, container.ref, _at_least_one(last), self._house.poll.pace)
+
+    def tail_events(self, container: Referable) -> EventTail:
+        """`async for event in fluence.tail_events(container)`: those that are there, then each new one.
+
+        New ones come in the order in which the service lists them, which is by object and not by time.
+
+        Args:
+            container: a ref, or any container object; it may still be INITIALIZED.
+
+        Raises:
+            ConfigError: this is no container.
+        """
+        return EventTail(self.containers, container.ref, self._house.poll.pace)
+
+    def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
+        """`async for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`.
+
+        In the order of arrival; all of it stays within the session's rate, so that the more containers are
+        followed, the more time lies between two looks at one. It ends when all of them have ended.
+
+        Args:
+            containers: refs, or any container objects.
+            last: how many of the lines that are there already come first, of each pod.
+
+        Raises:
+            ConfigError: one of these is no container, or `last` is below 1.
+        """
+        refs = [container.ref for container in containers]
+        house = self._house
+        return MergedTail(self.containers, refs, _at_least_one(last), house.poll.pace, house.home)
+
+
+def _at_least_one(last: int) -> int:
+    if last < 1:
+        raise ConfigError(f"last must be at least 1, not {last}")
+    return last

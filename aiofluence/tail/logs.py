@@ -1,0 +1,53 @@
+"""Following what a container writes: every line once and in order, or a `LogGap` where that cannot be said.
+
+Asks for the windows that `stitch` wants, at the intervals it gives; what is new is found there.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from ..models.instances import InstanceRef
+from ..models.output import GapReason, LogGap, LogLine
+from ..protocol import Lane
+from ..resources.containers import Containers
+from .follow import Follow, OneTail
+from .stitch import Stitch
+
+Item: TypeAlias = LogLine | LogGap
+
+
+class FollowLogs(Follow[Item]):
+    """One container's log, poll by poll."""
+
+    def __init__(self, containers: Containers, ref: InstanceRef, last: int, pace: float) -> None:
+        super().__init__(containers, ref, pace)
+        self._stitch = Stitch(last)
+        self._ask: int | None = last
+        self._at_once = False
+
+    async def _fetch(self, now: float) -> bool:
+        asked = self._ask
+        lines = await self._containers.logs(self.ref.id, last=asked, lane=Lane.TAIL)
+        step = self._stitch.take(lines, asked, now)
+        self._ask, self._at_once = step.ask, step.at_once
+        self.ready.extend(step.items)
+        return bool(step.items) or step.at_once
+
+    def _interval(self) -> float:
+        return 0.0 if self._at_once else self._stitch.interval
+
+    def _finish(self, *, all_seen: bool) -> None:
+        self.ready.extend(self._stitch.finish())
+        if not all_seen:
+            self.ready.append(LogGap(GapReason.POD_GONE, 0, None))
+
+
+class LogTail(OneTail[Item]):
+    """The lines of a container as they come, and a `LogGap` where some may be missing.
+
+    Ends when the container has ended or failed and its last lines are out.
+    """
+
+    def __init__(self, containers: Containers, ref: InstanceRef, last: int, pace: float) -> None:
+        super().__init__(FollowLogs(containers, ref, last, pace))
