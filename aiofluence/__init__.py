@@ -64,7 +64,7 @@ from .models.instances import (
     Network,
     Resources,
 )
-from .models.output import Event, LogLine
+from .models.output import Event, GapReason, LogGap, LogLine
 from .models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, VMSpec, unique_name
 from .models.updates import ContainerUpdate
 from .models.values import (
@@ -108,6 +108,7 @@ __all__ = [
     "EventType",
     "FluenceError",
     "ForwardedPort",
+    "GapReason",
     "GpuModel",
     "InstanceEndedError",
     "InstanceFailedError",
@@ -121,6 +122,7 @@ __all__ = [
     "LaunchProgress",
     "LaunchState",
     "LifecycleError",
+    "LogGap",
     "LogLine",
     "Machine",
     "MachineAvailability",
