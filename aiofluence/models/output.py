@@ -1,18 +1,20 @@
 """What a container says: log lines and cluster events, parsed from the strings the service sends.
 
-Parsing only; a line that fits no known form is kept raw. Following a log over time is `tail`'s work.
+Parsing only; a line that fits no known form is kept raw. Following a log over time is `tail`'s work; what
+it has to say where lines may be missing is `LogGap`.
 """
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Self
 
 import attrs
 
 from .values import EventType
 
-__all__ = ["Event", "LogLine"]
+__all__ = ["Event", "GapReason", "LogGap", "LogLine"]
 
 # The guide prints `[pod] text`, the console `[pod]: text`; a pod's name holds neither blanks nor brackets.
 _LOG = re.compile(r"\[([^\]\s]+)\]:? ?(.*)", re.DOTALL)
@@ -30,11 +32,13 @@ class LogLine:
         raw: the line exactly as it came.
         pod: the pod that wrote it, None when the line names none.
         text: the line without the pod.
+        grown: in a tail: the line delivered before this one was not finished; this is the whole of it.
     """
 
     raw: str
     pod: str | None
     text: str
+    grown: bool = False
 
     @classmethod
     def parse(cls, raw: str) -> Self:
@@ -44,6 +48,43 @@ class LogLine:
 
     def __str__(self) -> str:
         return self.raw
+
+
+class GapReason(StrEnum):
+    """Why a tail cannot vouch for having every line."""
+
+    OVERFLOW = "overflow"
+    """More came than the service shows, or a line too long for it to show."""
+
+    RESET = "reset"
+    """The log has begun anew: a restart under the same name, or a rotation."""
+
+    UNCONFIRMED = "unconfirmed"
+    """What follows seems to join what came before, but too few lines overlap to be sure."""
+
+    LATE_START = "late-start"
+    """A pod turned up whose first lines could not be had."""
+
+    POD_GONE = "pod-gone"
+    """The pod is no longer listed; what it wrote at the very end may never have been seen."""
+
+    REPEATS = "repeats"
+    """The same lines over and over, and nothing left to count them by: there may have been more of them."""
+
+
+@attrs.frozen
+class LogGap:
+    """Stands in a tail where lines may be missing.
+
+    Attributes:
+        reason: what happened.
+        at_least: how many lines are certainly lost; 0 when perhaps none is.
+        pod: whose lines, None for lines that name no pod.
+    """
+
+    reason: GapReason
+    at_least: int = 0
+    pod: str | None = None
 
 
 @attrs.frozen

@@ -1,0 +1,374 @@
+"""The log of one pod as one growing sequence: what is known of it, and what an answer adds.
+
+Decides how much of an answer is new, what else must be fetched to know, and where a loss cannot be ruled
+out. Fetches nothing itself; `stitch` joins the pods and keeps the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Lines
+
+import attrs
+
+from ..models.output import GapReason
+from .overlap import Fit, Hashes, Place, fits, hashes, locate, recurrence
+
+__all__ = ["WHOLE", "WIDEST", "Answer", "Sequence", "Verdict"]
+
+WIDEST = 4096
+"""The widest window asked for by number."""
+
+WHOLE = 1 << 40
+"""Stands for the window without a limit."""
+
+MEMORY = 8192
+"""Lines of a pod whose hashes are kept."""
+
+HEAD = 8
+"""Lines by which the beginning of a log is known again."""
+
+PATIENCE = 10.0
+"""Seconds for which an answer that is older than what is known passes for a hiccup."""
+
+TRIES = 12
+"""Fetches in one poll after which the best guess is delivered behind a mark."""
+
+
+@attrs.frozen
+class Answer:
+    """What one fetch showed of one pod.
+
+    Attributes:
+        lines: the pod's lines.
+        asked: the window; `WHOLE` without a limit.
+        whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
+        now: seconds.
+        hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
+    """
+
+    lines: Lines[str]
+    asked: int
+    whole: bool
+    now: float
+    hint: int | None = None
+
+
+@attrs.frozen
+class Verdict:
+    """What follows from an answer for one pod.
+
+    Attributes:
+        new: how many of its last lines come out now.
+        gap: a mark to put before them.
+        at_least: lines certainly lost at the mark.
+        grown: the first of the new lines is the whole of the line delivered last.
+        ask: the window that would decide more; 0 for none.
+        dear: it tells nothing but a count: only when the budget allows.
+        settled: nothing is held back; otherwise `gap` and `held` are for when the log ends like this.
+        held: how many of the last lines would then come out.
+    """
+
+    new: int = 0
+    gap: GapReason | None = None
+    at_least: int = 0
+    grown: bool = False
+    ask: int = 0
+    dear: bool = False
+    settled: bool = True
+    held: int = 0
+
+
+class Sequence:
+    """One pod's log. `late` pods turned up after the tail began: all their lines are wanted."""
+
+    def __init__(self, *, late: bool) -> None:
+        self.late = late
+        self.known: Hashes[int] = hashes(())
+        self.unbroken = 0  # lines at the end of `known` without a gap between
+        self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
+        self.head: Hashes[int] = hashes(())
+        self.last_length = 0  # of the last known line, to see it grow
+        self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
+        self.mark: GapReason | None = None  # to come before the next lines
+        self.cut = False  # a line too long to show makes the whole log useless
+        self.begun = False
+        self.old = 0  # answers in a row that were older than what is known
+        self.old_since = 0.0
+        self._restart()
+
+    def _restart(self) -> None:
+        self.tries = 0
+        self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
+        self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
+        self.trusted = False  # it is not
+
+    # --- one answer ---------------------------------------------------------------------------------------
+
+    def take(self, answer: Answer, *, regular: bool) -> Verdict:
+        """What `answer` adds. `regular`: it begins a poll, and is not the wider look of one."""
+        if regular:
+            self._restart()
+        self.tries += 1
+        seen = hashes(answer.lines)
+        if not self.begun:
+            return self._begin(answer, seen)
+        verdict = self._judge(answer, seen)
+        if not answer.whole and len(seen) > len(self.full):
+            self.full = seen
+        return verdict
+
+    def _begin(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+        length = len(seen)
+        given_up = self.tries >= TRIES
+        if answer.whole and self.full and not fits(self.full, seen) and not given_up:
+            # Narrower windows showed other lines: this one is cut at a line too long to show.
+            self.cut, self.tries = True, TRIES - 1
+            narrower = answer.asked - length - 1 if answer.asked < WHOLE else len(self.full)
+            return Verdict(ask=max(1, narrower), settled=False)
+        enough = answer.whole or given_up
+        if not enough and not self.late:
+            # The next answer must have something to hold on to.
+            enough = locate(seen[1:], length - 1, seen[1:]).fit is Fit.SURE
+        if not enough:
+            self.full = seen
+            return Verdict(ask=self._wider(answer.asked), settled=False)
+        self.begun = True
+        gap = GapReason.LATE_START if self.late and not answer.whole else None
+        self._deliver(answer, seen, length, anew=True)
+        return Verdict(length, gap)
+
+    def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+        place, grown, exact = self._place(answer, seen)
+        length = len(seen)
+        if answer.whole and not exact:
+            reaches_back = place.fit not in (Fit.STALE, Fit.NONE) and length - place.new >= self.unbroken
+            if not reaches_back and not self._confirmed(answer, seen):
+                return self._doubt(answer, seen, place, grown)
+        elif self.short is not None and not answer.whole:
+            verdict = self._after_short(answer, seen, place)
+            if verdict is not None:
+                return verdict
+        if place.fit is Fit.SURE:
+            return self._sure(answer, seen, place.new, grown)
+        if place.fit is Fit.STALE:
+            return self._stale(answer, seen)
+        if answer.whole or self.tries >= TRIES:
+            return self._give_up(answer, seen, place)
+        if place.fit is Fit.REPEATS:
+            return self._repeats(answer, seen, place)
+        wider = self._wider(answer.asked)
+        if not wider:
+            return self._give_up(answer, seen, place)
+        return Verdict(gap=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+
+    # --- evidence -----------------------------------------------------------------------------------------
+
+    def _place(self, answer: Answer, seen: Hashes[int]) -> tuple[Place, bool, bool]:
+        """Where the answer joins; whether the last known line has grown; whether the place is absolute."""
+        length = len(seen)
+        if answer.whole and self.end is not None:
+            behind = length - self.end
+            head = self.head[: max(0, min(HEAD, self.end - 1, length))]
+            if seen[: len(head)] == head:
+                if behind < 0:
+                    if self._is_older(seen, -behind):
+                        return Place(Fit.STALE, 0), False, False
+                elif self._ends_like(seen[: self.end]):
+                    return Place(Fit.SURE, behind), False, True
+                elif self._ends_like(seen[: self.end - 1], but=1) and self._grown(answer, behind + 1):
+                    return Place(Fit.SURE, behind + 1), True, True
+        place = locate(self.known, self.unbroken, seen)
+        if place.fit is Fit.SURE:
+            return place, False, False
+        if answer.hint is not None and (
+            answer.hint == length or answer.hint in fits(self.known[-self.unbroken :], seen)
+        ):
+            return Place(Fit.SURE, answer.hint), False, False
+        if place.fit is Fit.NONE and self.unbroken > 1:
+            # The last line may have grown, or the first one of the window be cut.
+            longer = locate(self.known[:-1], self.unbroken - 1, seen)
+            if longer.fit is Fit.SURE and longer.new and self._grown(answer, longer.new):
+                return longer, True, False
+            without_first = locate(self.known, self.unbroken, seen[1:])
+            if without_first.fit is Fit.SURE:
+                return without_first, False, False
+        return place, False, False
+
+    def _ends_like(self, seen: Hashes[int], but: int = 0) -> bool:
+        """Whether `seen` ends as what is known does, without the last `but` known lines."""
+        known = self.known[len(self.known) - self.unbroken : len(self.known) - but]
+        common = min(len(known), len(seen))
+        return known[len(known) - common :] == seen[len(seen) - common :]
+
+    def _is_older(self, seen: Hashes[int], by: int) -> bool:
+        return by >= self.unbroken or self._ends_like(seen, but=by)
+
+    def _grown(self, answer: Answer, new: int) -> bool:
+        """Whether the first of the new lines is the last known line and more."""
+        line = answer.lines[len(answer.lines) - new]
+        return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
+
+    def _confirmed(self, answer: Answer, seen: Hashes[int]) -> bool:
+        """Whether two windows of different size showed the same whole log."""
+        if self.tries >= TRIES:
+            return True
+        if self.short is None:
+            return False
+        return self.trusted and seen[: len(self.short[1])] == self.short[1]
+
+    # --- what follows -------------------------------------------------------------------------------------
+
+    def _sure(self, answer: Answer, seen: Hashes[int], new: int, grown: bool) -> Verdict:
+        self.old = 0
+        if grown:
+            line = seen[len(seen) - new]
+            if new == 1 and line != self.growing:
+                self.growing = line  # it may go on growing: wait until it rests
+                return Verdict(grown=True, settled=False, held=1)
+            del self.known[-1]
+            self.unbroken -= 1
+            if self.end is not None:
+                self.end -= 1
+        self.growing = None
+        self._deliver(answer, seen, new)
+        return self._marked(new, grown=grown)
+
+    def _doubt(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
+        """The window was not filled though there should be more: the log began anew, or a line is too long.
+
+        In the second case what is missing is that line and all behind it: so the next window is exactly that.
+        """
+        if place.fit is Fit.STALE and not self.old:
+            return self._old(answer)
+        length = len(seen)
+        narrower = length
+        known_to_be_longer = max(self.unbroken, self.end or 0) >= answer.asked
+        if known_to_be_longer or (self.short is not None and seen[:1] != self.short[1][:1]):
+            narrower = answer.asked - length - 1
+        self.short = (answer.asked, seen, place.fit is Fit.SURE)
+        verdict = Verdict(gap=GapReason.UNCONFIRMED, settled=False)
+        if place.fit is Fit.SURE:
+            end = self.end
+            verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
+            self.end = end if end is None else end + place.new - grown
+        return attrs.evolve(verdict, ask=narrower if 0 < narrower < answer.asked else length, settled=False)
+
+    def _after_short(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict | None:
+        """A window was filled after one that was not: was that one the whole log, or cut?"""
+        assert self.short is not None
+        asked, earlier, joined = self.short
+        if 0 in fits(earlier, seen) and len(earlier) >= len(seen):
+            if place.fit is Fit.SURE and joined:
+                # It was: the log is shorter than it used to be.
+                self.short = None
+                if not place.new:
+                    self.end, self.head = len(earlier), earlier[:HEAD]
+                return None
+            if place.fit in (Fit.STALE, Fit.SURE):
+                return None
+            self.trusted = True  # it was, and it is what counts: fetch it again
+            return Verdict(ask=asked, settled=False)
+        if asked >= WHOLE:
+            self.cut = True
+        elif joined and place.fit is not Fit.SURE:
+            exact = answer.asked == asked - len(earlier) - 1
+            if exact or answer.asked * 2 >= asked or self.tries >= TRIES:
+                return self._lost(answer, seen, GapReason.OVERFLOW, 1)
+            return Verdict(ask=answer.asked * 2, settled=False)
+        self.short = None
+        return None
+
+    def _stale(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+        """An older state of the log; or it was written anew, word for word."""
+        verdict = self._old(answer)
+        if not answer.whole:
+            wider = self._wider(WIDEST)
+            return attrs.evolve(verdict, ask=wider) if self.old > 2 and answer.asked < wider else verdict
+        if self.old < 3 or answer.now - self.old_since < PATIENCE:
+            return verdict
+        found = fits(self.known[-self.unbroken :], seen)
+        return self._lost(answer, seen, GapReason.RESET, 0, found[0] if found else len(seen))
+
+    def _old(self, answer: Answer) -> Verdict:
+        if not self.old:
+            self.old_since = answer.now
+        self.old += self.tries == 1
+        return Verdict(gap=GapReason.UNCONFIRMED, settled=False)
+
+    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+        """Look back to where the repeats began, or count the whole log."""
+        length = len(seen)
+        tail = seen[length - place.new - place.period :] if place.new + place.period <= length else seen
+        goes_on = tail[place.period :] == tail[: max(0, len(tail) - place.period)]
+        back = recurrence(self.known[-self.unbroken :], place.period)
+        need = back + place.most + 16 if back < self.unbroken else WHOLE
+        if self.end is not None:
+            need = min(need, self.end + place.most + 64)
+        if need <= answer.asked:
+            need = answer.asked * 4
+        if need > WIDEST:
+            need = 0 if self.cut else WHOLE
+        if need == WHOLE and self.end is None:
+            need = self._wider(answer.asked)
+        if not need:
+            return self._give_up(answer, seen, place)
+        return Verdict(0, GapReason.REPEATS, ask=need, dear=goes_on, settled=False, held=place.new)
+
+    def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+        """No fetch tells more: the fewest lines that fit, behind a mark."""
+        if place.fit is Fit.REPEATS:
+            return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
+        if place.fit is Fit.WEAK:
+            return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
+        began_anew = answer.whole and (self.end is None or len(seen) < self.end)
+        return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
+
+    def _lost(
+        self, answer: Answer, seen: Hashes[int], reason: GapReason, at_least: int, new: int | None = None
+    ) -> Verdict:
+        self.old = 0
+        self.growing = None
+        self.short = None
+        new = len(seen) if new is None else new
+        if reason is GapReason.RESET:
+            self.cut = False
+        self.mark = self.mark or reason
+        self._deliver(answer, seen, new, anew=new == len(seen))
+        return self._marked(new, at_least)
+
+    def _marked(self, new: int, at_least: int = 0, *, grown: bool = False) -> Verdict:
+        """The verdict for lines that come out, behind the mark that waits for them."""
+        if not new:
+            return Verdict()
+        mark, self.mark = self.mark, None
+        return Verdict(new, mark, at_least, grown)
+
+    # --- memory -------------------------------------------------------------------------------------------
+
+    def _deliver(self, answer: Answer, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
+        """Remember that the last `new` lines of the answer are delivered."""
+        length = len(seen)
+        if new:
+            self.last_length = len(answer.lines[-1])
+        self.known.extend(seen[length - new :])
+        if anew:
+            self.unbroken = length if answer.whole else max(1, length - 1)  # the first line may be cut
+        else:
+            self.unbroken += new
+        if length - 1 > len(self.known):
+            self.known = seen[1:]
+            self.unbroken = length - 1
+        del self.known[:-MEMORY]
+        self.unbroken = min(self.unbroken, len(self.known))
+        if answer.whole:
+            self.end, self.head = length, seen[:HEAD]
+        elif anew:
+            self.end = None
+        elif self.end is not None:
+            self.end += new
+
+    def _wider(self, asked: int) -> int:
+        """The next window: four times as wide, in the end without a limit; 0 when there is none."""
+        if asked < WIDEST:
+            return min(WIDEST, asked * 4)
+        return WHOLE if asked < WHOLE and not self.cut else 0

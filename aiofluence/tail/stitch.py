@@ -1,0 +1,230 @@
+"""Stitches the answers of a log without a cursor together: each line once and in order, or a `LogGap`.
+
+Pure: no I/O, no clock, no tasks. `Stitch.take` is told each answer and says what to deliver, what to ask
+next, and when. A fetch that failed is simply not told. One `sequence` for each pod does the thinking.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence as Lines
+
+import attrs
+
+from ..models.output import GapReason, LogGap, LogLine
+from .overlap import Fit, Hashes, hashes, locate
+from .sequence import MEMORY, WHOLE, WIDEST, Answer, Sequence, Verdict
+
+__all__ = ["Step", "Stitch"]
+
+NARROWEST = 16
+SHORTEST = 1.5
+"""Seconds between polls while lines come."""
+LONGEST = 15.0
+"""Seconds between polls of a quiet log."""
+SLOWER = 1.5
+ALLOWANCE = 128.0
+"""Bytes a second that may be spent on counting repeats, beside twice what the log itself brings."""
+PODS = 32
+"""Pods that are remembered at most."""
+
+
+@attrs.frozen
+class Step:
+    """What follows from one answer.
+
+    Attributes:
+        items: to deliver now, in order.
+        ask: the window of the next fetch; None: without a limit.
+        at_once: that fetch belongs to this poll and decides something; otherwise it is the next poll.
+        interval: seconds until the next poll.
+    """
+
+    items: tuple[LogLine | LogGap, ...]
+    ask: int | None
+    at_once: bool
+    interval: float
+
+
+class Stitch:
+    """The tail of one container's log. `last`: how many of the lines already there are wanted, per pod."""
+
+    def __init__(self, last: int = 100) -> None:
+        self._last = last
+        self.ask: int | None = max(last, 64)
+        self.interval = SHORTEST
+        self._pods: dict[str | None, Sequence] = {}
+        self._held: dict[str | None, tuple[tuple[LogLine, ...], Verdict]] = {}
+        self._missing: dict[str | None, int] = {}
+        self._gone: set[str | None] = set()
+        self._begun = False
+        self._in_poll = False
+        self._now: float | None = None
+        self._poll_new = 0
+        self._polled: float | None = None
+        self._rates: deque[float] = deque(maxlen=5)
+        self._credit = 65536.0
+        self._line_bytes = 80.0
+        self._together = hashes(())  # the lines of all pods in the order of the answers
+        self._unbroken = 0
+        self._settled = True
+
+    def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
+        """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
+
+        `ending`: the log will not grow any more, so that everything is decided whatever it costs.
+        """
+        regular = not self._in_poll
+        if regular:
+            self._poll_new = 0
+        self._earn(lines, now)
+        window = WHOLE if asked is None else asked
+        first = not self._begun
+        self._begun = True
+        by_pod: dict[str | None, list[int]] = {}
+        for index, line in enumerate(lines):
+            by_pod.setdefault(line.pod, []).append(index)
+        hints = self._hints(lines, by_pod) if len(self._pods) > 1 or len(by_pod) > 1 else {}
+        items: list[tuple[int, int, LogLine | LogGap]] = []
+        wishes: list[int] = []
+        waits = False
+        for pod, indices in by_pod.items():
+            pod_lines = [lines[index] for index in indices]
+            sequence = self._pods.get(pod)
+            if sequence is None:
+                sequence = self._pods[pod] = Sequence(late=not first)
+            filled = len(lines) == window if len(by_pod) > 1 else False
+            whole = window == WHOLE or (not filled and len(indices) != window)
+            was_begun = sequence.begun
+            answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod))
+            verdict = sequence.take(answer, regular=regular)
+            new = verdict.new
+            if sequence.begun and not was_begun and not sequence.late:
+                new = min(new, self._last)
+            self._poll_new = max(self._poll_new, verdict.new if was_begun else 0)
+            start = len(indices) - new
+            if verdict.settled or verdict.new:
+                if verdict.gap is not None and verdict.settled:
+                    place = indices[start] if new else len(lines)
+                    items.append((place, 0, LogGap(verdict.gap, verdict.at_least, pod)))
+                for number in range(start, len(indices)):
+                    line = pod_lines[number]
+                    if verdict.grown and number == start:
+                        line = attrs.evolve(line, grown=True)
+                    items.append((indices[number], 1, line))
+            if verdict.settled:
+                self._held.pop(pod, None)
+            else:
+                held = tuple(pod_lines[len(pod_lines) - verdict.held :]) if verdict.held else ()
+                self._held[pod] = (held, verdict)
+                waits = True
+            if verdict.ask and (not verdict.dear or ending or self._afford(verdict.ask, sequence)):
+                wishes.append(verdict.ask)
+        self._notice_missing(by_pod, lines, window, items, regular=regular)
+        self._settled = not waits
+        items.sort(key=lambda item: item[:2])
+        return self._step(tuple(item for _, _, item in items), wishes, now)
+
+    def finish(self) -> tuple[LogLine | LogGap, ...]:
+        """The log has ended: what was held back, behind a mark where it cannot be sure."""
+        items: list[LogLine | LogGap] = []
+        for pod, (lines, verdict) in self._held.items():
+            if verdict.gap is not None:
+                items.append(LogGap(verdict.gap, 0, pod))
+            items += [attrs.evolve(line, grown=verdict.grown) for line in lines]
+        items += [LogGap(GapReason.POD_GONE, 0, pod) for pod in self._missing if pod not in self._gone]
+        self._held.clear()
+        self._missing.clear()
+        return tuple(items)
+
+    # --- when and how much --------------------------------------------------------------------------------
+
+    def _earn(self, lines: Lines[LogLine], now: float) -> None:
+        if self._now is not None:
+            self._credit = min(self._credit + ALLOWANCE * (now - self._now), 8e6)
+        self._now = now
+        if lines:
+            mean = sum(len(line.raw) for line in lines) / len(lines) + 4
+            self._line_bytes += (mean - self._line_bytes) * 0.3
+
+    def _afford(self, ask: int, sequence: Sequence) -> bool:
+        expected = min(ask, (sequence.end or MEMORY) + 64)
+        cost = expected * self._line_bytes
+        if cost > self._credit:
+            return False
+        self._credit -= cost
+        return True
+
+    def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int], now: float) -> Step:
+        self._credit += 2 * sum(len(item.raw) for item in items if isinstance(item, LogLine))
+        if wishes:
+            self._in_poll = True
+            widest = max(wishes)
+            self.ask = None if widest >= WHOLE else widest
+            return Step(items, self.ask, True, self.interval)
+        self._in_poll = False
+        if self._polled is not None and now > self._polled:
+            self._rates.append(self._poll_new / (now - self._polled))
+        self._polled = now
+        if self._poll_new:
+            self.interval = SHORTEST
+        else:
+            self.interval = min(LONGEST, self.interval * SLOWER)
+        rate = statistics.median(self._rates) if self._rates else 0.0
+        if rate * 2 * self.interval > WIDEST / 2:
+            self.interval = 1.0
+        need = int(rate * self.interval * 2) + NARROWEST
+        self.ask = min(WIDEST, -(-need // 16) * 16)
+        return Step(items, self.ask, False, self.interval)
+
+    # --- several pods -------------------------------------------------------------------------------------
+
+    def _hints(self, lines: Lines[LogLine], by_pod: dict[str | None, list[int]]) -> dict[str | None, int]:
+        """How many lines of each pod are new, if the answer as a whole joins what all pods wrote before."""
+        seen = hashes([line.raw for line in lines])
+        place = locate(self._together, self._unbroken, seen)
+        if place.fit is not Fit.SURE:
+            self._remember(seen, None)
+            return {}
+        self._remember(seen, place.new)
+        if not self._settled:
+            return {}
+        first = len(lines) - place.new
+        return {pod: sum(index >= first for index in indices) for pod, indices in by_pod.items()}
+
+    def _remember(self, seen: Hashes[int], new: int | None) -> None:
+        if new is None:
+            self._together, self._unbroken = seen[-MEMORY:], len(seen)
+        else:
+            self._together.extend(seen[len(seen) - new :])
+            self._unbroken += new
+        del self._together[:-MEMORY]
+        self._unbroken = min(self._unbroken, len(self._together))
+
+    def _notice_missing(
+        self,
+        by_pod: dict[str | None, list[int]],
+        lines: Lines[LogLine],
+        window: int,
+        items: list[tuple[int, int, LogLine | LogGap]],
+        *,
+        regular: bool,
+    ) -> None:
+        for pod in by_pod:
+            self._missing.pop(pod, None)
+            self._gone.discard(pod)
+        if not by_pod or len(lines) == window:
+            return  # nothing at all is a hiccup; a window that is filled may hide a pod
+        for pod in self._pods:
+            if pod in by_pod or pod in self._gone:
+                continue
+            self._missing[pod] = self._missing.get(pod, 0) + regular
+            if self._missing[pod] >= 3:
+                self._gone.add(pod)
+                items.append((len(lines), 0, LogGap(GapReason.POD_GONE, 0, pod)))
+        while len(self._pods) > PODS and self._gone:
+            pod = next(pod for pod in self._pods if pod in self._gone)
+            self._gone.discard(pod)
+            self._missing.pop(pod, None)
+            del self._pods[pod]

@@ -1,0 +1,221 @@
+"""A small second opinion of a log server that knows the truth, and a judge of what a tail made of it.
+
+Every line carries its number, which no stitcher can see: so the judge counts losses, repeats and marks even
+where all lines read the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+import attrs
+
+from aiofluence import LogGap, LogLine
+
+TOO_LONG = 65536
+
+
+@attrs.frozen
+class Numbered(LogLine):
+    """A log line with its number within its pod."""
+
+    number: int = attrs.field(default=0, eq=False)
+
+
+@attrs.define
+class Pod:
+    """One pod's log. `lines` is the truth, by number; `texts` is how each stands at the moment."""
+
+    name: str | None
+    texts: list[str] = attrs.Factory(list)
+    base: int = 0  # number of the first line that the server still has
+    dropped: bool = False  # the server lost, or cannot show, something of it
+    gone: bool = False
+
+
+@attrs.define
+class Store:
+    """The server. `mode`: `pod` applies `last` to each pod, `global` to the whole answer, `none` not at all.
+
+    `order`: pods `fixed` one behind the other, `shuffled`, or lines `mixed` in the order they were written.
+    """
+
+    mode: str = "pod"
+    order: str = "fixed"
+    clamp: int | None = None
+    ring: int | None = None
+    cut: bool = False
+    rng: Random = attrs.Factory(lambda: Random(0))
+    pods: dict[str | None, Pod] = attrs.Factory(dict)
+    _written: list[tuple[str | None, int]] = attrs.Factory(list)
+    _snapshots: list[tuple[float, dict[str | None, tuple[int, int]]]] = attrs.Factory(list)
+
+    def write(self, text: str, pod: str | None = "web-1") -> None:
+        log = self.pods.setdefault(pod, Pod(pod))
+        log.texts.append(text)
+        if self.order == "mixed":
+            self._written.append((pod, len(log.texts) - 1))
+        if self.cut and len(text) > TOO_LONG:
+            log.dropped = True
+        if self.ring is not None and len(log.texts) - log.base > self.ring:
+            log.base = len(log.texts) - self.ring
+            log.dropped = True
+
+    def grow(self, more: str, pod: str | None = "web-1") -> None:
+        log = self.pods.get(pod)
+        if log is None or len(log.texts) <= log.base:
+            self.write(more, pod)
+        else:
+            log.texts[-1] += more
+
+    def rotate(self, keep: int = 0, pod: str | None = "web-1") -> None:
+        """Only the newest `keep` lines stay. A restart is a rotation that keeps none."""
+        log = self.pods.get(pod)
+        if log is not None and len(log.texts) - log.base > keep:
+            log.base = len(log.texts) - keep
+            log.dropped = True
+
+    def remove(self, pod: str | None) -> None:
+        log = self.pods.get(pod)
+        if log is not None:
+            log.gone = log.dropped = True
+
+    def snapshot(self, now: float) -> None:
+        """Remember this moment, for stale answers."""
+        spans = {name: (log.base, len(log.texts)) for name, log in self.pods.items() if not log.gone}
+        self._snapshots.append((now, spans))
+        del self._snapshots[:-8]
+
+    def fetch(self, asked: int | None, *, stale: int = 0) -> list[LogLine]:
+        """The answer, as it was `stale` snapshots ago."""
+        if stale and self._snapshots:
+            spans = self._snapshots[max(0, len(self._snapshots) - stale)][1]
+        else:
+            spans = {name: (log.base, len(log.texts)) for name, log in self.pods.items() if not log.gone}
+        window = None if self.mode == "none" else asked
+        if self.clamp is not None:
+            window = self.clamp if window is None else min(window, self.clamp)
+            for log in self.pods.values():
+                log.dropped |= len(log.texts) - log.base > self.clamp
+        if self.order == "mixed":
+            rows = [row for row in self._written if row[0] in spans]
+            rows = [row for row in rows if spans[row[0]][0] <= row[1] < spans[row[0]][1]]
+        else:
+            names = list(spans)
+            if self.order == "shuffled":
+                self.rng.shuffle(names)
+            rows = []
+            for name in names:
+                first, end = spans[name]
+                if self.mode == "pod" and window is not None:
+                    first = max(first, end - window)
+                rows += [(name, number) for number in self._shown(name, first, end)]
+        if (self.mode == "global" or self.order == "mixed") and window is not None:
+            rows = rows[-window:] if window else []
+        return [self._line(name, number) for name, number in rows]
+
+    def _shown(self, name: str | None, first: int, end: int) -> Iterable[int]:
+        texts = self.pods[name].texts
+        for number in range(first, end):
+            if self.cut and len(texts[number]) > TOO_LONG:
+                return
+            yield number
+
+    def _line(self, name: str | None, number: int) -> LogLine:
+        text = self.pods[name].texts[number]
+        raw = text if name is None else f"[{name}] {text}"
+        return Numbered(raw, name, text, number=number)
+
+
+@attrs.define
+class Judgement:
+    """What a tail made of the truth, in lines, and in marks."""
+
+    delivered: int = 0
+    lost: int = 0  # behind a mark, or not
+    silent: int = 0  # lost, and no mark
+    twice: int = 0
+    disorder: int = 0
+    marks: int = 0
+    needless: int = 0  # though the server lost nothing
+    too_sure: int = 0  # `at_least` says more than was lost
+    unfinished: int = 0  # lines of which only a part was delivered
+    wrong: list[str] = attrs.Factory(list)
+
+
+class Judge:
+    """Watches a tail."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next: dict[str | None, int] = {}
+        self._text: dict[tuple[str | None, int], str] = {}
+        self._marks: dict[str | None, list[LogGap]] = {}
+        self._start: dict[str | None, int] = {}
+        self.result = Judgement()
+
+    def see(self, items: Iterable[LogLine | LogGap]) -> list[tuple[str | None, int]]:
+        """Take in what was delivered; which lines of it are new."""
+        fresh = []
+        for item in items:
+            if isinstance(item, LogGap):
+                self._mark(item)
+            elif self._line(item):
+                assert isinstance(item, Numbered)
+                fresh.append((item.pod, item.number))
+        return fresh
+
+    def _mark(self, gap: LogGap) -> None:
+        self.result.marks += 1
+        self._marks.setdefault(gap.pod, []).append(gap)
+        if not self._store.pods[gap.pod].dropped:
+            self.result.needless += 1
+            self.result.wrong.append(f"needless {gap}")
+
+    def _line(self, line: LogLine) -> bool:
+        assert isinstance(line, Numbered)
+        pod, number, result = line.pod, line.number, self.result
+        if pod not in self._next:
+            self._next[pod] = self._start[pod] = number
+        marks = self._marks.pop(pod, [])
+        before = self._text.get((pod, number))
+        self._text[pod, number] = line.text
+        if line.grown:
+            if before is None or not line.text.startswith(before) or number != self._next[pod] - 1:
+                result.wrong.append(f"grown without reason: {pod} {number}")
+                result.twice += 1
+            return False
+        if before is not None:
+            result.twice += 1
+            result.wrong.append(f"twice: {pod} {number}")
+        elif number < self._next[pod]:
+            result.disorder += 1
+            result.wrong.append(f"out of order: {pod} {number}")
+        missed = max(0, number - self._next[pod])
+        if before is None:
+            self._lose(pod, missed, marks)
+        result.delivered += before is None
+        self._next[pod] = max(self._next[pod], number + 1)
+        return before is None
+
+    def _lose(self, pod: str | None, missed: int, marks: list[LogGap]) -> None:
+        self.result.lost += missed
+        if missed and not marks:
+            self.result.silent += missed
+            self.result.wrong.append(f"silent: {missed} of {pod} before {self._next[pod] + missed}")
+        if sum(mark.at_least for mark in marks) > missed:
+            self.result.too_sure += 1
+            self.result.wrong.append(f"too sure: {marks}, {missed} lost")
+
+    def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
+        """The tail has ended; `wanted` are pods of which all lines should have come."""
+        self.see(items)
+        for name, log in self._store.pods.items():
+            if name not in self._next:
+                self._next[name] = 0 if name in set(wanted) else len(log.texts)
+            self._lose(name, len(log.texts) - self._next[name], self._marks.pop(name, []))
+            for number in range(self._start.get(name, 0), self._next[name]):
+                text = self._text.get((name, number))
+                self.result.unfinished += text is not None and text != log.texts[number]
+        return self.result
