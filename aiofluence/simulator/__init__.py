@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from .billing import LedgerEntry
 from .catalog import Catalog, Offer, default_catalog
 from .clock import VirtualClockLoop, run_virtual
-from .cluster import ClusterOptions
+from .cluster import ClusterEvent, ClusterOptions, PodName
 from .faults import RANDOM_FAULTS, Effect, Fault, Outcome, Script
 from .instances import ContainerInstance, Instance, MachineInstance, State
+from .podlog import ContainerLog, PodLog
 from .service import ServerRateLimit
 from .simulator import DEFAULT_API_KEY, SeenRequest, Simulator
 from .timing import Provisioning
@@ -27,8 +28,10 @@ __all__ = [
     "DEFAULT_API_KEY",
     "RANDOM_FAULTS",
     "Catalog",
+    "ClusterEvent",
     "ClusterOptions",
     "ContainerInstance",
+    "ContainerLog",
     "Effect",
     "Fault",
     "Instance",
@@ -36,6 +39,8 @@ __all__ = [
     "MachineInstance",
     "Offer",
     "Outcome",
+    "PodLog",
+    "PodName",
     "Provisioning",
     "Script",
     "SeenRequest",

@@ -1,15 +1,14 @@
-"""What Kubernetes would print about one container: its log lines and its events.
+"""What Kubernetes is like around a container: its habits, the names it gives, the events it tells.
 
-Text over simulated time, drawn from a seed; it decides nothing about an instance. `pod_lines` and
-`event_lines` are the two places where an answer takes its form: a new habit of the log store
-(rings, rotation, clamped windows) belongs there or in `PodLog`.
+`event_lines` is the one place where the events' answer takes its form; the lines of a container are
+`podlog`'s. Text over simulated time: nothing here decides anything about an instance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -22,22 +21,65 @@ def _positive(owner: object, attribute: attrs.Attribute[Any], value: float | Non
         raise ValueError(f"{attribute.name} must be more than 0, not {value}")
 
 
+def _not_negative(owner: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{attribute.name} must be at least 0, not {value}")
+
+
+def _share(owner: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{attribute.name} is a share from 0 to 1, not {value}")
+
+
 @attrs.frozen
 class ClusterOptions:
-    """How the cluster writes, and how talkative its containers are.
+    """How the cluster keeps and writes logs and events, and how talkative its containers are.
+
+    What Kubernetes does not promise is off by default: docs/fidelity.md says which of it is likely.
 
     Attributes:
         log_interval: mean seconds between generated log lines; None generates none. Read when a
             pod starts.
         console_format: logs as the console shows them, `[pod]: text`, instead of `[pod] text`.
+        last_applies: to what `last=N` applies: to each pod, to the whole answer, or to nothing.
+        last_max: lines that an answer holds at most, of each pod or in all as `last_applies` says;
+            it counts without `last` too. None is no limit.
+        pod_order: the pods' blocks, oldest pod first; their lines as they were printed; or mixed
+            anew for each answer. Within a pod the order never changes.
+        pod_linger: seconds for which a pod that an update replaced still prints and is shown.
+        ring: lines kept of a pod; each new one drops the oldest. None keeps all.
+        rotate_every: lines of a pod after which its log begins an empty file; only that one is
+            shown. None never rotates.
+        line_limit: bytes of a line beyond which a pod's answer ends before it, without a word;
+            Kubernetes' usual reader has 65,536. None is no limit.
+        empty_rate: share of log answers that are empty whatever was printed.
+        stale_rate: share of log answers that show the log as it was `stale_by` seconds before.
+        stale_by: how old a stale answer is, in seconds.
         event_kind: events with the `[<Kind>]` that the console shows and the guide's examples lack.
         event_ttl: seconds after which an event is forgotten; Kubernetes keeps them for an hour.
+        fold_events: an event that repeats word for word is listed once, where it was first, and
+            forgotten `event_ttl` seconds after it was last.
     """
 
     log_interval: float | None = attrs.field(default=2.0, validator=_positive)
     console_format: bool = False
+    last_applies: Literal["pod", "answer", "nothing"] = attrs.field(
+        default="pod", validator=attrs.validators.in_(("pod", "answer", "nothing"))
+    )
+    last_max: int | None = attrs.field(default=None, validator=_positive)
+    pod_order: Literal["pod", "time", "mixed"] = attrs.field(
+        default="pod", validator=attrs.validators.in_(("pod", "time", "mixed"))
+    )
+    pod_linger: float = attrs.field(default=0.0, validator=_not_negative)
+    ring: int | None = attrs.field(default=None, validator=_positive)
+    rotate_every: int | None = attrs.field(default=None, validator=_positive)
+    line_limit: int | None = attrs.field(default=None, validator=_positive)
+    empty_rate: float = attrs.field(default=0.0, validator=_share)
+    stale_rate: float = attrs.field(default=0.0, validator=_share)
+    stale_by: float = attrs.field(default=30.0, validator=_not_negative)
     event_kind: bool = True
     event_ttl: float = attrs.field(default=3600.0, validator=_positive)
+    fold_events: bool = False
 
 
 @attrs.frozen
@@ -66,54 +108,15 @@ class PodName:
         return cls(deployment, replica_set, f"{replica_set}-{''.join(rng.choices(_ALPHABET, k=5))}")
 
 
-class PodLog:
-    """Everything one pod has printed. Generated lines appear only between `start` and `stop`."""
-
-    def __init__(self, name: PodName, seed: int, interval: float | None) -> None:
-        self.name = name
-        self.lines: list[str] = []
-        self._rng = Random(seed)  # its own: the text must not depend on what else is drawn, and when
-        self._interval = interval
-        self._next: float | None = None
-        self._script = _training_run(self._rng)
-
-    def start(self, at: float) -> None:
-        """Begin to print."""
-        if self._interval is not None:
-            self._next = at
-
-    def stop(self, at: float) -> None:
-        """Print what was due before `at`, and nothing any more."""
-        self.advance(at)
-        self._next = None
-
-    def print(self, text: str, at: float) -> None:
-        """Append a line by hand, behind everything that was due."""
-        self.advance(at)
-        self.lines.append(text)
-
-    def advance(self, now: float) -> None:
-        """Print the generated lines that are due by `now`."""
-        while self._interval is not None and self._next is not None and self._next <= now:
-            self.lines.append(next(self._script))
-            self._next += self._interval * self._rng.uniform(0.5, 1.5)
-
-
-def pod_lines(logs: Sequence[PodLog], now: float, last: int | None, options: ClusterOptions) -> list[str]:
-    """The log answer: oldest first, the last `last` lines or everything."""
-    mark = ": " if options.console_format else " "
-    lines: list[str] = []
-    for log in logs:
-        log.advance(now)
-        lines.extend(f"[{log.name.pod}]{mark}{text}" for text in log.lines)
-    return lines if last is None else lines[-last:]
-
-
 def event_lines(
     events: Sequence[ClusterEvent], now: float, last: int | None, options: ClusterOptions
 ) -> list[str]:
     """The events answer: sorted by object name, within one object by time; expired ones left out."""
-    seen = [event for event in events if now - options.event_ttl < event.at <= now]
+    happened = [event for event in events if event.at <= now]
+    if options.fold_events:
+        seen = _folded(happened, now, options.event_ttl)
+    else:
+        seen = [event for event in happened if now - options.event_ttl < event.at]
     seen.sort(key=lambda event: (event.object, event.at))
     lines = [
         f"[{event.object}]: [{event.type}] [{event.reason}] "
@@ -121,6 +124,18 @@ def event_lines(
         for event in seen
     ]
     return lines if last is None else lines[-last:]
+
+
+def _folded(happened: list[ClusterEvent], now: float, ttl: float) -> list[ClusterEvent]:
+    """Each event once, at the time of its first: a repeat only keeps it from being forgotten."""
+    first: dict[ClusterEvent, ClusterEvent] = {}
+    latest: dict[ClusterEvent, float] = {}
+    for event in sorted(happened, key=lambda event: event.at):
+        text = attrs.evolve(event, at=0.0)
+        if text not in first or event.at - latest[text] >= ttl:
+            first[text] = event
+        latest[text] = event.at
+    return [event for text, event in first.items() if now - ttl < latest[text]]
 
 
 def _about(at: float, obj: str, reason: str, kind: str, message: str, *, warn: bool = False) -> ClusterEvent:
@@ -151,6 +166,16 @@ def running(name: PodName, image: str, pulled_at: float, started_at: float) -> l
         _about(pulled_at, name.pod, "Pulled", "Pod", f'Successfully pulled image "{image}"'),
         _about(started_at, name.pod, "Created", "Pod", f"Created container: {container}"),
         _about(started_at, name.pod, "Started", "Pod", f"Started container {container}"),
+    ]
+
+
+def restarted(name: PodName, image: str, at: float) -> list[ClusterEvent]:
+    """The container died and its pod starts it again: the same words as the first time, but for the pull."""
+    container = name.deployment
+    return [
+        _about(at, name.pod, "Pulled", "Pod", f'Container image "{image}" already present on machine'),
+        _about(at, name.pod, "Created", "Pod", f"Created container: {container}"),
+        _about(at, name.pod, "Started", "Pod", f"Started container {container}"),
     ]
 
 
@@ -208,29 +233,3 @@ def killed(name: PodName, at: float, *, scaled_down: bool) -> list[ClusterEvent]
             _about(at, name.replica_set, "SuccessfulDelete", "ReplicaSet", f"Deleted pod: {name.pod}"),
         ]
     return events
-
-
-CRASH_LINES = (
-    "Loading the CUDA runtime",
-    "RuntimeError: CUDA error: no kernel image is available for execution on the device",
-    "process exited with code 1",
-)
-
-
-def _training_run(rng: Random) -> Iterator[str]:
-    """A container that boots and then trains for ever; many lines are alike, as in real logs."""
-    yield "Starting entrypoint"
-    yield "NVIDIA driver 570.124.06, CUDA 12.8"
-    yield "Downloading the dataset"
-    for percent in range(20, 101, 20):
-        yield f"Loading checkpoint shards: {percent}%"
-    yield "Training begins"
-    step = 0
-    loss = rng.uniform(8.0, 11.0)
-    while True:
-        step += 10
-        loss = max(1.2, loss * rng.uniform(0.985, 1.002))
-        yield f"step {step} loss {loss:.4f} lr 3.0e-04 {rng.randint(1700, 1950)} tokens/s"
-        if step % 500 == 0:
-            yield "Saving checkpoint"
-            yield "Checkpoint saved"

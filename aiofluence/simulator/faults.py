@@ -16,6 +16,8 @@ import attrs
 
 from aiofluence.protocol import Reply
 
+from .routes import operation as operation_of
+
 Moment: TypeAlias = Literal["before", "after"]
 
 
@@ -141,6 +143,8 @@ def _content(code: int, body: Any) -> tuple[bytes, str]:
 class Script:
     """A fault waiting for its requests; `Simulator.fail` makes it.
 
+    Raises ValueError where there is no such operation, or the combination makes no sense.
+
     Attributes:
         operation: `"METHOD /template"`, `"METHOD /path"` with a real id, or `"*"`.
         times: how many requests it still strikes; None is all that come.
@@ -155,6 +159,16 @@ class Script:
     skip: int = 0
     when: Moment = "before"
     commit_after: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        method, _, path = self.operation.partition(" ")
+        if self.operation != "*" and operation_of(method, path) is None:
+            raise ValueError(f"the service has no operation {self.operation!r}")
+        late = self.commit_after is not None
+        if self.fault.effect is Effect.REFUSE and (self.when == "after" or late):
+            raise ValueError("a connection that was never made takes no effect")
+        if late and (self.when == "after" or self.fault.delay):
+            raise ValueError("commit_after is for a request that takes no effect at first")
 
     def strikes(self, names: Sequence[str]) -> bool:
         """Whether it strikes a request of these names; counts down."""

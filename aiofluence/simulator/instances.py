@@ -16,7 +16,8 @@ import attrs
 
 from .billing import Bill
 from .catalog import Json, Kind, Offer
-from .cluster import ClusterEvent, PodLog
+from .cluster import ClusterEvent
+from .podlog import ContainerLog
 
 Variables: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -101,7 +102,7 @@ class Instance:
 class ContainerInstance(Instance):
     settings: ContainerSettings
     expose: tuple[ExposedPort, ...]
-    log: PodLog = attrs.field(repr=False)
+    log: ContainerLog = attrs.field(repr=False)
     events: list[ClusterEvent] = attrs.field(factory=list, repr=False)
     """In no order, and some still in the future: an answer shows those that have happened."""
     started: bool = False

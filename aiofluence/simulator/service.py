@@ -19,7 +19,7 @@ from aiofluence.protocol import Reply, Request
 
 from . import rules
 from .catalog import Json
-from .cluster import event_lines, pod_lines
+from .cluster import event_lines
 from .forms import RefusedError
 from .instances import Instance, detail_json, summary_bytes
 from .routes import Endpoint, Route, match, other_slash
@@ -172,7 +172,7 @@ class Service:
     def _logs(self, route: Route, instance_id: str, request: Request) -> Reply:
         last = rules.last_lines(request.query)
         log = self.world.container(instance_id).log
-        return self._json(pod_lines([log], self.world.timeline.now, last, self.world.cluster))
+        return self._json(log.answer(self.world.timeline.now, last, self.world.cluster))
 
     def _events(self, route: Route, instance_id: str, request: Request) -> Reply:
         last = rules.last_lines(request.query)

@@ -18,8 +18,9 @@ from aiofluence.protocol import Reply, Request
 from .billing import ZERO, LedgerEntry
 from .catalog import Catalog, Kind, default_catalog
 from .cluster import ClusterOptions
+from .containers import OperatesContainers
 from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
-from .instances import Calendar, ContainerInstance, Instance
+from .instances import Calendar, Instance
 from .routes import operation as operation_of
 from .service import ServerRateLimit, Service
 from .timing import Provisioning
@@ -48,7 +49,7 @@ class SeenRequest:
     effect: Effect
 
 
-class Simulator:
+class Simulator(OperatesContainers):
     """The whole service, simulated: catalogue, deploys, billing, logs, events and faults.
 
     Args:
@@ -176,35 +177,11 @@ class Simulator:
         """Every instance there ever was, oldest first."""
         return [i for i in self._world.instances.values() if kind in (None, i.kind)]
 
-    def get_instance(self, instance_id: str) -> Instance:
-        """The simulator's own record of an instance, whatever the `list_lag`.
-
-        Raises:
-            LookupError: there is none.
-        """
-        try:
-            return self._world.instances[instance_id]
-        except KeyError:
-            raise LookupError(f"no instance {instance_id}") from None
-
     def add_ended(self, number: int, kind: Kind = "container") -> None:
         """Give the account a past: that many ended instances of one kind, at no cost."""
         offer = self.catalog.find(kind)
         for index in range(number):
             self._world.add_ended(offer, f"old-{index}")
-
-    def print(self, instance_id: str, *lines: str) -> None:
-        """Let a running container print lines, at second `now`.
-
-        Raises:
-            LookupError: there is no such instance.
-            ValueError: it is no container, or it is not running.
-        """
-        instance = self.get_instance(instance_id)
-        if not isinstance(instance, ContainerInstance) or not instance.started:
-            raise ValueError(f"{instance_id} is not a running container")
-        for line in lines:
-            instance.log.print(line, self.now)
 
     # Money
 
@@ -325,13 +302,6 @@ class Simulator:
         Raises:
             ValueError: there is no such operation, or the combination makes no sense.
         """
-        method, _, path = operation.partition(" ")
-        if operation != "*" and operation_of(method, path) is None:
-            raise ValueError(f"the service has no operation {operation!r}")
-        if fault.effect is Effect.REFUSE and (when == "after" or commit_after is not None):
-            raise ValueError("a connection that was never made takes no effect")
-        if commit_after is not None and (when == "after" or fault.delay):
-            raise ValueError("commit_after is for a request that takes no effect at first")
         script = Script(operation, fault, times, skip, when, commit_after)
         self._faults.scripts.append(script)
         return script

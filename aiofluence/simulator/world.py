@@ -14,7 +14,7 @@ from uuid import UUID
 from . import cluster, rules
 from .billing import Account, Bill
 from .catalog import Catalog, Json, Kind, Offer
-from .cluster import ClusterOptions, PodLog, PodName
+from .cluster import ClusterOptions, PodName
 from .instances import (
     Calendar,
     ContainerInstance,
@@ -24,6 +24,7 @@ from .instances import (
     MachineInstance,
     State,
 )
+from .podlog import CRASH_LINES, ContainerLog, PodLog
 from .timing import Provisioning, Timeline
 
 
@@ -102,12 +103,14 @@ class World:
         rng, record = self._accept(offer, order.name)
         pod = PodName.draw(rng)
         now = self.timeline.now
+        location = order.location or rng.choice(offer.locations)
+        seed = rng.getrandbits(64)
         instance = ContainerInstance(
             **record,
-            location=order.location or rng.choice(offer.locations),
+            location=location,
             settings=order.settings,
             expose=order.expose,
-            log=PodLog(pod, rng.getrandbits(64), self.cluster.log_interval),
+            log=ContainerLog(PodLog(pod, seed, self.cluster.log_interval), seed),
         )
         if order.reserved_variable:
             instance.failure = "environment variable SSH_PUBKEY is defined twice"
@@ -186,7 +189,7 @@ class World:
                 **record,
                 settings=ContainerSettings(image="docker.io/library/ubuntu:24.04"),
                 expose=(ExposedPort("22"),),
-                log=PodLog(PodName.draw(rng), 0, None),
+                log=ContainerLog(PodLog(PodName.draw(rng))),
             )
         else:
             instance = MachineInstance(
@@ -296,11 +299,12 @@ class World:
         instance.updating = False
         instance.name = change.name
         instance.settings = change.settings
-        old = instance.log
+        old = instance.log.pod.name
         pod = PodName.draw(instance.rng)
-        instance.log = PodLog(pod, instance.rng.getrandbits(64), self.cluster.log_interval)
+        new = PodLog(pod, instance.rng.getrandbits(64), self.cluster.log_interval)
+        instance.log.swap(new, at, self.cluster.pod_linger)
         image = change.settings.image
-        instance.events += cluster.killed(old.name, at, scaled_down=False)
+        instance.events += cluster.killed(old, at, scaled_down=False)
         instance.events += cluster.scheduled(pod, image, at)
         instance.events += cluster.running(pod, image, at + 1.5, at + 2.0)
         if instance.started:
@@ -325,8 +329,8 @@ class World:
         del self._live[instance.id]
         self.account.cancel(instance.bill, at)
         if isinstance(instance, ContainerInstance) and instance.failure == "crash":
-            for line in cluster.CRASH_LINES:
-                instance.log.print(line, at)
+            for line in CRASH_LINES:
+                instance.log.pod.print(line, at)
         self._touch(instance, at)
 
     def _end(self, instance: Instance, at: float) -> None:
@@ -337,7 +341,7 @@ class World:
             instance.started = False
             instance.log.stop(at)
             instance.events = [event for event in instance.events if event.at <= at]
-            instance.events += cluster.killed(instance.log.name, at, scaled_down=True)
+            instance.events += cluster.killed(instance.log.pod.name, at, scaled_down=True)
         self._touch(instance, at)
 
     def _touch(self, instance: Instance, at: float) -> None:
@@ -352,7 +356,7 @@ def _address(rng: Random) -> str:
 def _failing_events(
     instance: ContainerInstance, rng: Random, begin: float, end: float
 ) -> list[cluster.ClusterEvent]:
-    pod, image = instance.log.name, instance.settings.image
+    pod, image = instance.log.pod.name, instance.settings.image
     if instance.failure == "pull":
         return cluster.pull_failed(pod, image, begin, end)
     if instance.failure == "crash":

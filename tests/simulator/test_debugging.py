@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import attrs
 import pytest
 
-from aiofluence.simulator import ClusterOptions
+from aiofluence.simulator import ClusterOptions, ContainerInstance
 
 from .driver import Driver
 
@@ -76,11 +78,72 @@ def test_only_running_containers_print() -> None:
     driver = Driver()
     instance_id = driver.deploy(driver.container_body())
     machine = driver.deploy(driver.vm_body(), "/gpu/instances/vms")
-    for wrong in (instance_id, machine):
-        with pytest.raises(ValueError, match="not a running container"):
-            driver.sim.print(wrong, "x")
-    with pytest.raises(LookupError):
-        driver.sim.print("nothing", "x")
+    sim = driver.sim
+    for act in (sim.print, sim.rotate, sim.restart, lambda wrong: sim.add_event(wrong, "BackOff", "x")):
+        for wrong in (instance_id, machine):
+            with pytest.raises(ValueError, match="not a running container"):
+                act(wrong)
+        with pytest.raises(LookupError):
+            act("nothing")
+
+
+def test_a_container_prints_a_line_in_parts_rotates_and_restarts() -> None:
+    driver = Driver(cluster=SILENT)
+    instance_id = driver.active_container()
+    sim = driver.sim
+    sim.advance(200.0)
+
+    def texts() -> list[str]:
+        return [line.split("] ", 1)[1] for line in logs(driver, instance_id)]
+
+    sim.print(instance_id, "one", "50", end="")
+    assert texts() == ["one", "50"]
+    sim.print(instance_id, " %")
+    assert texts() == ["one", "50 %"]
+    sim.rotate(instance_id)
+    assert texts() == []
+    sim.print(instance_id, "two")
+    name = logs(driver, instance_id)[0].split("]")[0]
+    sim.restart(instance_id)
+    sim.print(instance_id, "three")
+    assert texts() == ["three"]
+    assert logs(driver, instance_id)[0].startswith(name)  # the same pod
+    container = sim.get_instance(instance_id)
+    assert isinstance(container, ContainerInstance)
+    assert container.log.pod.lines == ["one", "50 %", "two", "three"]
+
+
+def test_the_old_pod_can_linger_after_an_update() -> None:
+    driver = Driver(cluster=ClusterOptions(pod_linger=30.0))
+    instance_id = driver.active_container()
+
+    def pods() -> set[str]:
+        return {line.split("]")[0] for line in logs(driver, instance_id)}
+
+    old = pods()
+    driver.send("PUT", f"/gpu/instances/{instance_id}", driver.container_body())
+    driver.now = 249.0
+    assert len(pods()) == 2
+    driver.now = 250.0
+    assert len(pods()) == 1
+    assert pods().isdisjoint(old)
+    driver.send("DELETE", f"/gpu/instances/{instance_id}")
+    count = len(logs(driver, instance_id))
+    driver.now = 900.0
+    assert len(logs(driver, instance_id)) == count > 0
+
+
+def test_habits_of_the_cluster_can_change_at_any_time() -> None:
+    driver = Driver(cluster=SILENT)
+    instance_id = driver.active_container()
+    driver.sim.advance(200.0)
+    driver.sim.print(instance_id, "x" * 70_000, "last")
+    assert len(logs(driver, instance_id)) == 2
+    driver.sim.cluster = attrs.evolve(SILENT, line_limit=65_536)
+    assert logs(driver, instance_id) == []
+    assert len(logs(driver, instance_id, last="1")) == 1
+    driver.sim.cluster = attrs.evolve(SILENT, empty_rate=1.0)
+    assert logs(driver, instance_id, last="1") == []
 
 
 def test_an_ended_container_prints_no_more_and_keeps_its_lines() -> None:
@@ -143,6 +206,50 @@ def test_events_age_out() -> None:
     assert events(driver, instance_id) == []
 
 
+def test_an_event_of_ones_own_takes_its_place_by_object() -> None:
+    driver = Driver()
+    instance_id = driver.active_container()
+    before = events(driver, instance_id)
+    driver.sim.add_event(instance_id, "BackOff", "Back-off restarting", type="Warning")
+    driver.sim.add_event(instance_id, "NodeNotReady", "gone", kind="Node", object="gpu-node-1")
+    after = events(driver, instance_id)
+    assert after[0] == "[gpu-node-1]: [Normal] [NodeNotReady] [Node] gone"
+    assert after[1:-1] == before
+    assert re.fullmatch(rf"\[{POD}\]: \[Warning\] \[BackOff\] \[Pod\] Back-off restarting", after[-1])
+
+
+def test_an_event_that_repeats_is_listed_again_or_folded() -> None:
+    driver = Driver()
+    instance_id = driver.active_container()
+    driver.sim.advance(200.0)
+    first = len(events(driver, instance_id))
+
+    def starts() -> int:
+        return sum("[Started]" in event for event in events(driver, instance_id))
+
+    driver.sim.restart(instance_id)
+    assert (starts(), len(events(driver, instance_id))) == (2, first + 3)
+    driver.sim.cluster = ClusterOptions(fold_events=True)
+    assert (starts(), len(events(driver, instance_id))) == (1, first + 1)  # another text for the pull
+    driver.now = 104.0 + 3600.0
+    assert starts() == 1  # the repeat keeps it
+    driver.sim.cluster = ClusterOptions()
+    assert starts() == 1
+    driver.now = 200.0 + 3600.0
+    driver.sim.cluster = ClusterOptions(fold_events=True)
+    assert starts() == 0
+
+
+def test_a_folded_event_stands_where_it_was_first_unless_it_was_forgotten() -> None:
+    driver = Driver(cluster=ClusterOptions(fold_events=True, event_ttl=50.0))
+    instance_id = driver.active_container()
+    for driver.now, reason in ((200.0, "A"), (230.0, "B"), (240.0, "A"), (285.0, "B"), (295.0, "A")):
+        driver.sim.advance(driver.now)
+        driver.sim.add_event(instance_id, reason, "x")
+    last = [event.split("[")[3][0] for event in events(driver, instance_id)]
+    assert last == ["B", "A"]  # A had been forgotten at 290, B not at 280
+
+
 def test_a_failed_container_tells_why() -> None:
     driver = Driver(balance=10_000)
     reasons = set()
@@ -158,6 +265,23 @@ def test_a_failed_container_tells_why() -> None:
     assert reasons == {True, False}
 
 
-def test_options_refuse_nonsense() -> None:
-    with pytest.raises(ValueError, match="log_interval"):
-        ClusterOptions(log_interval=0.0)
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"log_interval": 0.0},
+        {"last_applies": "all"},
+        {"last_max": 0},
+        {"pod_order": "random"},
+        {"pod_linger": -1.0},
+        {"ring": 0},
+        {"rotate_every": 0},
+        {"line_limit": 0},
+        {"empty_rate": 1.1},
+        {"stale_rate": -0.1},
+        {"stale_by": -1.0},
+    ],
+    ids=str,
+)
+def test_options_refuse_nonsense(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        ClusterOptions(**option)
