@@ -1,0 +1,40 @@
+"""Failover over three plans: the cheapest that can be had, decided by the service and not by a stale list.
+
+A plan may be sold out between the list and the deploy; then the next is tried, never over the budget.
+"""
+
+import asyncio
+
+from aiofluence import ContainerSpec, LaunchError, LaunchProgress, LaunchState, Session, Until
+
+
+def show(step: LaunchProgress) -> None:
+    if step.state is LaunchState.PROVISIONING:
+        print(step.spec.name, "got plan", step.spec.plan_id)
+
+
+async def main() -> None:
+    async with Session() as fluence:
+        first, *others = await fluence.plans.find(kind="container", gpu_count=1, max_hourly="2.00")
+        spec = ContainerSpec(
+            name="job-{i}", plan_id=first.plan_id, image="nvidia/cuda:12.4.1-base-ubuntu22.04", expose=[22]
+        )
+        try:
+            report = await fluence.deploy_all_and_wait(
+                spec.many(4),
+                until=Until.READY,
+                fallback=others[:2],
+                max_hourly=8,
+                min_ready=4,
+                on_progress=show,
+            )
+        except LaunchError as error:
+            print("not to be had at that price:", error.report)
+            return
+        print(report, "at", report.hourly_cost, "USDC an hour")
+        for outcome in report.ready:
+            assert outcome.ref is not None
+            await fluence.terminate_and_wait(outcome.ref)
+
+
+asyncio.run(main())

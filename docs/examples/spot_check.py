@@ -1,0 +1,36 @@
+"""A spot check: is this plan's machine what it says it is? Deploy, look at its own words, terminate.
+
+The container is gone behind the block, however the block ends: by a result, an error, a timeout or Ctrl-C.
+"""
+
+import asyncio
+
+from aiofluence import ContainerSpec, LogLine, Session, Until, unique_name
+
+EXPECTED = "CUDA 12"
+
+
+async def main() -> None:
+    async with Session() as fluence:
+        offer, *_ = await fluence.plans.find(kind="container", gpu_count=1)
+        spec = ContainerSpec(
+            name=unique_name("check"),
+            plan_id=offer.plan_id,
+            image="nvidia/cuda:12.4.1-base-ubuntu22.04",
+            expose=[22],
+            startup_command="nvidia-smi && sleep infinity",
+        )
+        async with fluence.running(spec, until=Until.READY) as container:
+            try:
+                async with asyncio.timeout(120):
+                    async for item in fluence.tail_logs(container):
+                        if isinstance(item, LogLine) and EXPECTED in item.text:
+                            print(offer.gpu_model.model, "passed:", item.text)
+                            break
+            except TimeoutError:
+                print(offer.gpu_model.model, "said nothing of", EXPECTED)
+        ended = await fluence.containers.get(container.id)
+        print(ended.status, "spent:", ended.billing.total_spendings, "USDC")
+
+
+asyncio.run(main())
