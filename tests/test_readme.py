@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import aiofluence
+from aiofluence import FluenceError
 from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
 
 ROOT = Path(__file__).parent.parent
 KEY = "key-for-the-readme"
-PAGES = ("README.md", "docs/launching.md")
+ERRORS = tuple(f"docs/errors/{page.name}" for page in sorted((ROOT / "docs" / "errors").glob("*Error.md")))
+PAGES = ("README.md", "docs/launching.md", *ERRORS)
 
 
 def blocks(page: str, *languages: str) -> list[tuple[int, str]]:
@@ -61,6 +64,22 @@ def test_a_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monk
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     if "Simulator(" not in code:  # then it brought one of its own
         assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"
+
+
+def test_each_public_error_has_its_page_and_each_page_its_error() -> None:
+    public = [getattr(aiofluence, name) for name in aiofluence.__all__]
+    errors = {one.__name__ for one in public if isinstance(one, type) and issubclass(one, FluenceError)}
+    assert {Path(page).stem for page in ERRORS} == errors
+    index = (ROOT / "docs" / "errors" / "index.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\((\w+)\.md\)", index)) == errors
+
+
+@pytest.mark.parametrize("page", ERRORS)
+def test_what_an_error_s_page_shows_is_what_it_prints(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ((_, code),) = blocks(page, "python")
+    ((_, shown),) = blocks(page, "text")
+    exec(compile(code, page, "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out == shown
 
 
 def test_the_two_commands_are_those_that_ci_runs() -> None:
