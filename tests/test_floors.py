@@ -1,6 +1,6 @@
 """The house rules that a reader relies on, checked on the syntax tree of every module.
 
-What a module may import (docs/index.md draws the floors), where each dependency lives, and which clock is
+What a module may import (docs/design.md draws the floors), where each dependency lives, and which clock is
 read. Not a check of behaviour. The last test feeds the checks a house that breaks each rule once.
 """
 
