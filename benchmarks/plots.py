@@ -1,0 +1,101 @@
+"""Draws the tables of the docs as bars: `python benchmarks/plots.py` writes docs/_static/*.svg anew.
+
+The tables stay the only home of the figures; a test holds the pictures equal to them. It measures nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import attrs
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@attrs.frozen
+class Plot:
+    """One column of one table.
+
+    Attributes:
+        page: the page with the table.
+        table: how the table's header row begins.
+        column: the cell with the value, from 0; the first number in it counts.
+        title: what the bars show, with the unit.
+        name: of the picture.
+        row: None for a bar a row; else the row that begins so, with a bar a column from `column` on.
+    """
+
+    page: str
+    table: str
+    column: int
+    title: str
+    name: str
+    row: str | None = None
+
+    def bars(self) -> Iterator[tuple[str, float]]:
+        """Label and value of each bar."""
+        header, *rows = _table((DOCS / self.page).read_text(encoding="utf-8"), self.table)
+        if self.row is not None:
+            (cells,) = [row for row in rows if row[0] == self.row]
+            pairs = list(zip(header[self.column :], cells[self.column :], strict=True))
+        else:
+            pairs = [(row[0], row[self.column]) for row in rows]
+        for label, cell in pairs:
+            if number := re.search(r"\d[\d,]*(\.\d+)?", cell):
+                yield re.sub(r" \(.*\)", "", label), float(number[0].replace(",", ""))
+
+
+PLOTS = [
+    Plot("performance.md", "client CPU per call", 1, "Client CPU of one call, bare aiohttp = 1", "call"),
+    Plot("waiting.md", "instances", 1, "Requests for each of 200 instances", "waiting", row="200"),
+    Plot("money.md", "setting", 1, "Of 1,000 lives, those with two live of one name", "money"),
+]
+
+
+def _table(text: str, begins: str) -> list[list[str]]:
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {begins}"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return [rows[0], *rows[2:]]
+
+
+def draw(plot: Plot) -> str:
+    """The picture: a bar each, ours in the accent colour, on a ground that suits light and dark pages."""
+    bars = list(plot.bars())
+    longest = max(value for _, value in bars)
+    top, step, left, room = 46, 26, 300, 380
+    height = top + step * len(bars) + 30
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="13">',
+        f"<title>{escape(plot.title)}</title>",
+        f'<rect width="760" height="{height}" rx="8" fill="#f7f8fa"/>',
+        f'<text x="16" y="26" font-size="15" font-weight="600" fill="#1d232b">{escape(plot.title)}</text>',
+    ]
+    for number, (label, value) in enumerate(bars):
+        y = top + step * number
+        ours = label.startswith("aiofluence") or plot.name == "money"
+        width = max(room * value / longest, 1.5)
+        out += [
+            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end" fill="#1d232b">{escape(label)}</text>',
+            f'<rect x="{left}" y="{y + 2}" width="{width:.1f}" height="16" rx="3" '
+            f'fill="{"#0072b2" if ours else "#9aa5b1"}"/>',
+            f'<text x="{left + width + 8:.1f}" y="{y + 14}" fill="#4b5563">{value:g}</text>',
+        ]
+    out.append(
+        f'<text x="744" y="{height - 10}" text-anchor="end" font-size="11" '
+        'fill="#4b5563">shorter is better</text>'
+    )
+    return "\n".join([*out, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    for one in PLOTS:
+        (DOCS / "_static" / f"{one.name}.svg").write_text(draw(one), encoding="utf-8")
