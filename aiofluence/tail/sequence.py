@@ -30,7 +30,7 @@ HEAD = 8
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
 
-TRIES = 12
+TRIES = 16
 """Fetches in one poll after which the best guess is delivered behind a mark."""
 
 
@@ -101,6 +101,7 @@ class Sequence:
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
         self.trusted = False  # it is not
+        self.looked_old = False
 
     # --- one answer ---------------------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class Sequence:
                     return Place(Fit.SURE, behind), False, True
                 elif self._ends_like(seen[: self.end - 1], but=1) and self._grown(answer, behind + 1):
                     return Place(Fit.SURE, behind + 1), True, True
-        place = locate(self.known, self.unbroken, seen)
+        place = locate(self.known, self.unbroken, seen, self.end)
         if place.fit is Fit.SURE:
             return place, False, False
         if answer.hint is not None and (
@@ -186,10 +187,10 @@ class Sequence:
             return Place(Fit.SURE, answer.hint), False, False
         if place.fit is Fit.NONE and self.unbroken > 1:
             # The last line may have grown, or the first one of the window be cut.
-            longer = locate(self.known[:-1], self.unbroken - 1, seen)
+            longer = locate(self.known[:-1], self.unbroken - 1, seen, self.end and self.end - 1)
             if longer.fit is Fit.SURE and longer.new and self._grown(answer, longer.new):
                 return longer, True, False
-            without_first = locate(self.known, self.unbroken, seen[1:])
+            without_first = locate(self.known, self.unbroken, seen[1:], self.end)
             if without_first.fit is Fit.SURE:
                 return without_first, False, False
         return place, False, False
@@ -292,7 +293,8 @@ class Sequence:
     def _old(self, answer: Answer) -> Verdict:
         if not self.old:
             self.old_since = answer.now
-        self.old += self.tries == 1
+        self.old += not self.looked_old
+        self.looked_old = True
         return Verdict(gap=GapReason.UNCONFIRMED, settled=False)
 
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
@@ -304,8 +306,8 @@ class Sequence:
         need = back + place.most + 16 if back < self.unbroken else WHOLE
         if self.end is not None:
             need = min(need, self.end + place.most + 64)
-        if need <= answer.asked:
-            need = answer.asked * 4
+        if need <= answer.asked or self.tries > 1:
+            need = max(need, answer.asked * 4)
         if need > WIDEST:
             need = 0 if self.cut else WHOLE
         if need == WHOLE and self.end is None:
@@ -366,6 +368,10 @@ class Sequence:
             self.end = None
         elif self.end is not None:
             self.end += new
+
+    def forget_last(self) -> None:
+        """The last known line was not delivered, so nobody need be told that it has grown."""
+        self.last_length = WHOLE
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""

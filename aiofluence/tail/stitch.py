@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Sequence as Lines
+from itertools import pairwise
 
 import attrs
 
@@ -19,6 +20,8 @@ from .sequence import MEMORY, WHOLE, WIDEST, Answer, Sequence, Verdict
 __all__ = ["Step", "Stitch"]
 
 NARROWEST = 16
+START = 256
+"""The first window at least: a log that repeats itself should show it, a short one show its beginning."""
 SHORTEST = 1.5
 """Seconds between polls while lines come."""
 LONGEST = 15.0
@@ -52,7 +55,7 @@ class Stitch:
 
     def __init__(self, last: int = 100) -> None:
         self._last = last
-        self.ask: int | None = max(last, 64)
+        self.ask: int | None = max(last, START)
         self.interval = SHORTEST
         self._pods: dict[str | None, Sequence] = {}
         self._held: dict[str | None, tuple[tuple[LogLine, ...], Verdict]] = {}
@@ -69,6 +72,7 @@ class Stitch:
         self._together = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
         self._settled = True
+        self._interleaved = False  # the pods' lines come in the order of time, not one pod behind the other
 
     def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
         """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
@@ -102,6 +106,8 @@ class Stitch:
             new = verdict.new
             if sequence.begun and not was_begun and not sequence.late:
                 new = min(new, self._last)
+                if not new:
+                    sequence.forget_last()
             self._poll_new = max(self._poll_new, verdict.new if was_begun else 0)
             start = len(indices) - new
             if verdict.settled or verdict.new:
@@ -182,13 +188,15 @@ class Stitch:
 
     def _hints(self, lines: Lines[LogLine], by_pod: dict[str | None, list[int]]) -> dict[str | None, int]:
         """How many lines of each pod are new, if the answer as a whole joins what all pods wrote before."""
+        changes = sum(one.pod != other.pod for one, other in pairwise(lines))
+        self._interleaved = self._interleaved or changes >= len(by_pod)
         seen = hashes([line.raw for line in lines])
         place = locate(self._together, self._unbroken, seen)
         if place.fit is not Fit.SURE:
             self._remember(seen, None)
             return {}
         self._remember(seen, place.new)
-        if not self._settled:
+        if not self._settled or not self._interleaved:
             return {}
         first = len(lines) - place.new
         return {pod: sum(index >= first for index in indices) for pod, indices in by_pod.items()}
