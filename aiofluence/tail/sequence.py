@@ -88,15 +88,17 @@ class Sequence:
         self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
         self.head: Hashes[int] = hashes(())
         self.last_length = 0  # of the last known line, to see it grow
+        self.last_delivered = True
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
         self.cut = False  # a line too long to show makes the whole log useless
         self.begun = False
         self.old = 0  # answers in a row that were older than what is known
         self.old_since = 0.0
-        self._restart()
+        self.begin_poll()
 
-    def _restart(self) -> None:
+    def begin_poll(self) -> None:
+        """The next answer begins a poll, and is not the wider look of one."""
         self.tries = 0
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
@@ -105,10 +107,8 @@ class Sequence:
 
     # --- one answer ---------------------------------------------------------------------------------------
 
-    def take(self, answer: Answer, *, regular: bool) -> Verdict:
-        """What `answer` adds. `regular`: it begins a poll, and is not the wider look of one."""
-        if regular:
-            self._restart()
+    def take(self, answer: Answer) -> Verdict:
+        """What `answer` adds."""
         self.tries += 1
         seen = hashes(answer.lines)
         if not self.begun:
@@ -231,6 +231,7 @@ class Sequence:
             if self.end is not None:
                 self.end -= 1
         self.growing = None
+        grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
 
@@ -283,8 +284,9 @@ class Sequence:
         """An older state of the log; or it was written anew, word for word."""
         verdict = self._old(answer)
         if not answer.whole:
-            wider = self._wider(WIDEST)
-            return attrs.evolve(verdict, ask=wider) if self.old > 2 and answer.asked < wider else verdict
+            # Again and wider, at once: most often that is all it takes.
+            wider = self._wider(WIDEST if self.old > 2 else answer.asked)
+            return attrs.evolve(verdict, ask=wider) if self.tries == 1 or self.old > 2 else verdict
         if self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
@@ -352,6 +354,7 @@ class Sequence:
         length = len(seen)
         if new:
             self.last_length = len(answer.lines[-1])
+            self.last_delivered = True
         self.known.extend(seen[length - new :])
         if anew:
             self.unbroken = length if answer.whole else max(1, length - 1)  # the first line may be cut
@@ -368,10 +371,6 @@ class Sequence:
             self.end = None
         elif self.end is not None:
             self.end += new
-
-    def forget_last(self) -> None:
-        """The last known line was not delivered, so nobody need be told that it has grown."""
-        self.last_length = WHOLE
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""

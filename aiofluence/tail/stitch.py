@@ -82,6 +82,8 @@ class Stitch:
         regular = not self._in_poll
         if regular:
             self._poll_new = 0
+            for sequence in self._pods.values():
+                sequence.begin_poll()
         self._earn(lines, now)
         window = WHOLE if asked is None else asked
         first = not self._begun
@@ -102,12 +104,11 @@ class Stitch:
             whole = window == WHOLE or (not filled and len(indices) != window)
             was_begun = sequence.begun
             answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod))
-            verdict = sequence.take(answer, regular=regular)
+            verdict = sequence.take(answer)
             new = verdict.new
             if sequence.begun and not was_begun and not sequence.late:
                 new = min(new, self._last)
-                if not new:
-                    sequence.forget_last()
+                sequence.last_delivered = new > 0
             self._poll_new = max(self._poll_new, verdict.new if was_begun else 0)
             start = len(indices) - new
             if verdict.settled or verdict.new:
@@ -127,6 +128,12 @@ class Stitch:
                 waits = True
             if verdict.ask and (not verdict.dear or ending or self._afford(verdict.ask, sequence)):
                 wishes.append(verdict.ask)
+        hidden = [pod for pod in self._pods if pod not in by_pod and pod not in self._gone]
+        if hidden and len(lines) == window and not hints:
+            # A window that is filled may hide a pod.
+            wider = window * 4 if window < WIDEST else WHOLE
+            if ending or self._afford(wider, self._pods[hidden[0]]):
+                wishes.append(wider)
         self._notice_missing(by_pod, lines, window, items, regular=regular)
         self._settled = not waits
         items.sort(key=lambda item: item[:2])
@@ -189,7 +196,7 @@ class Stitch:
     def _hints(self, lines: Lines[LogLine], by_pod: dict[str | None, list[int]]) -> dict[str | None, int]:
         """How many lines of each pod are new, if the answer as a whole joins what all pods wrote before."""
         changes = sum(one.pod != other.pod for one, other in pairwise(lines))
-        self._interleaved = self._interleaved or changes >= len(by_pod)
+        self._interleaved = self._interleaved or changes >= max(1, len(by_pod))
         seen = hashes([line.raw for line in lines])
         place = locate(self._together, self._unbroken, seen)
         if place.fit is not Fit.SURE:
