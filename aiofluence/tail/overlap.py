@@ -106,17 +106,20 @@ def recurrence(known: Hashes[int], period: int) -> int:
     return length
 
 
-def locate(known: Hashes[int], unbroken: int, seen: Hashes[int], end: int | None = None) -> Place:
+def locate(
+    known: Hashes[int], unbroken: int, seen: Hashes[int], end: int | None = None, *, whole: bool = False
+) -> Place:
     """Where `seen` joins `known`, of which only the last `unbroken` lines are without a gap.
 
     `end`: how many lines there were when the last known line was the last; an answer shows no more before it.
+    `whole`: the answer is the whole log, so that all that is known must be in it, unless the log began anew.
     The fewest new lines that fit are the right number unless some block of lines was written twice. So they
     are sure when that block carries `ENOUGH` bits, was never seen twice, and nothing else speaks for repeats.
     """
     length = len(seen)
     fresh = known[-unbroken:] if unbroken else known[:0]
     found = [d for d in fits(fresh, seen) if end is None or length - d <= end]
-    place = _judge(known, len(fresh), seen, found) if found else Place(Fit.NONE, length)
+    place = _judge(known, len(fresh), seen, found, whole) if found else Place(Fit.NONE, length)
     if place.fit in (Fit.SURE, Fit.REPEATS):
         return place
     older = fits(seen, known)
@@ -128,7 +131,7 @@ def locate(known: Hashes[int], unbroken: int, seen: Hashes[int], end: int | None
     return place
 
 
-def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int]) -> Place:
+def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int], whole: bool) -> Place:
     length = len(seen)
     new = found[0]
     overlap = min(unbroken, length - new)
@@ -139,6 +142,8 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
     block = known[-min(period or overlap, overlap) :]
     unique = surprise.bits(block) >= ENOUGH and not _twice(block, joined) and not _twice(block, seen)
     if not period:
+        if whole and overlap == unbroken and surprise.bits(block) >= CHANCE:
+            unique = True
         return Place(Fit.SURE if unique else Fit.WEAK, new, new)
     second = min(unbroken, length - found[1])
     if unique and surprise.bits(known[-second:]) <= CHANCE:

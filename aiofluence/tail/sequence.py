@@ -100,6 +100,8 @@ class Sequence:
     def begin_poll(self) -> None:
         """The next answer begins a poll, and is not the wider look of one."""
         self.tries = 0
+        self.widest = 0
+        self.ask = 0
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
         self.trusted = False  # it is not
@@ -107,8 +109,16 @@ class Sequence:
 
     # --- one answer ---------------------------------------------------------------------------------------
 
-    def take(self, answer: Answer) -> Verdict:
-        """What `answer` adds."""
+    def take(self, answer: Answer) -> Verdict | None:
+        """What `answer` adds; None: nothing, for it is a narrower look that another pod asked for."""
+        if self.tries and answer.asked < self.widest and answer.asked != self.ask:
+            return None
+        verdict = self._take(answer)
+        self.widest = max(self.widest, answer.asked)
+        self.ask = verdict.ask
+        return verdict
+
+    def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
         seen = hashes(answer.lines)
         if not self.begun:
@@ -140,12 +150,10 @@ class Sequence:
 
     def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         place, grown, exact = self._place(answer, seen)
-        length = len(seen)
         if answer.whole and not exact:
-            reaches_back = place.fit not in (Fit.STALE, Fit.NONE) and length - place.new >= self.unbroken
-            if not reaches_back and not self._confirmed(answer, seen):
+            if not self._confirmed(answer, seen):
                 return self._doubt(answer, seen, place, grown)
-        elif self.short is not None and not answer.whole:
+        elif self.short is not None and len(seen) == answer.asked:
             verdict = self._after_short(answer, seen, place)
             if verdict is not None:
                 return verdict
@@ -178,7 +186,7 @@ class Sequence:
                     return Place(Fit.SURE, behind), False, True
                 elif self._ends_like(seen[: self.end - 1], but=1) and self._grown(answer, behind + 1):
                     return Place(Fit.SURE, behind + 1), True, True
-        place = locate(self.known, self.unbroken, seen, self.end)
+        place = locate(self.known, self.unbroken, seen, self.end, whole=answer.whole)
         if place.fit is Fit.SURE:
             return place, False, False
         if answer.hint is not None and (

@@ -105,6 +105,11 @@ class Stitch:
             was_begun = sequence.begun
             answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod))
             verdict = sequence.take(answer)
+            if verdict is None:
+                waits = waits or pod in self._held
+                if sequence.ask:
+                    wishes.append(sequence.ask)
+                continue
             new = verdict.new
             if sequence.begun and not was_begun and not sequence.late:
                 new = min(new, self._last)
@@ -135,6 +140,8 @@ class Stitch:
             if ending or self._afford(wider, self._pods[hidden[0]]):
                 wishes.append(wider)
         self._notice_missing(by_pod, lines, window, items, regular=regular)
+        if ending and not lines:
+            self._missing = dict.fromkeys(self._pods, 1)
         self._settled = not waits
         items.sort(key=lambda item: item[:2])
         return self._step(tuple(item for _, _, item in items), wishes, now)
