@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
+from itertools import pairwise
 
 import attrs
 
@@ -105,52 +106,53 @@ def recurrence(known: Hashes[int], period: int) -> int:
     return length
 
 
-def locate(known: Hashes[int], unbroken: int, seen: Hashes[int]) -> Place:
+def locate(
+    known: Hashes[int], unbroken: int, seen: Hashes[int], end: int | None = None, *, whole: bool = False
+) -> Place:
     """Where `seen` joins `known`, of which only the last `unbroken` lines are without a gap.
 
+    `end`: how many lines there were when the last known line was the last; an answer shows no more before it.
+    `whole`: the answer is the whole log, so that all that is known must be in it, unless the log began anew.
     The fewest new lines that fit are the right number unless some block of lines was written twice. So they
     are sure when that block carries `ENOUGH` bits, was never seen twice, and nothing else speaks for repeats.
     """
+    length = len(seen)
     fresh = known[-unbroken:] if unbroken else known[:0]
-    found = fits(fresh, seen)
-    if found:
-        place = _judge(known, len(fresh), seen, found)
-        if place.fit is Fit.SURE:
-            return place
-    else:
-        place = Place(Fit.NONE, len(seen))
+    found = [d for d in fits(fresh, seen) if end is None or length - d <= end]
+    place = _judge(known, len(fresh), seen, found, whole) if found else Place(Fit.NONE, length)
+    if place.fit in (Fit.SURE, Fit.REPEATS):
+        return place
     older = fits(seen, known)
     if older and older[0] > 0:
-        common = min(len(seen), len(known) - older[0])
-        block = known[len(known) - older[0] - common : len(known) - older[0]]
-        if place.fit is not Fit.REPEATS and _Rarity(known, seen).bits(block) >= ENOUGH:
+        end = len(known) - older[0]
+        block = known[max(0, end - length) : end]
+        if _Surprise(known).bits(block) >= ENOUGH and not _twice(block, known):
             return Place(Fit.STALE, 0)
     return place
 
 
-def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int]) -> Place:
+def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int], whole: bool) -> Place:
     length = len(seen)
     new = found[0]
     overlap = min(unbroken, length - new)
     period = found[1] - new if len(found) > 1 else 0
-    rarity = _Rarity(known, seen)
+    joined = known + seen[length - new :]
+    surprise = _Surprise(joined)
     # What any other answer would have had to see twice: one period, or without a second fit the whole overlap.
     block = known[-min(period or overlap, overlap) :]
-    unique = rarity.bits(block) >= ENOUGH and not _recurs(block, known, seen, new)
-    if period:
-        second = min(unbroken, length - found[1])
-        if unique and rarity.bits(known[-second:]) <= CHANCE:
-            return Place(Fit.SURE, new)
-        return Place(Fit.REPEATS, new, found[-1], period)
-    return Place(Fit.SURE if unique else Fit.WEAK, new, new)
-
-
-def _recurs(block: Hashes[int], known: Hashes[int], seen: Hashes[int], new: int) -> bool:
-    """Whether the last lines of `known` are found a second time, in what was known or in what is seen."""
-    return _twice(block, known + seen[len(seen) - new :]) or _twice(block, seen)
+    unique = surprise.bits(block) >= ENOUGH and not _twice(block, joined) and not _twice(block, seen)
+    if not period:
+        if whole and overlap == unbroken and surprise.bits(block) >= CHANCE:
+            unique = True
+        return Place(Fit.SURE if unique else Fit.WEAK, new, new)
+    second = min(unbroken, length - found[1])
+    if unique and surprise.bits(known[-second:]) <= CHANCE:
+        return Place(Fit.SURE, new)
+    return Place(Fit.REPEATS, new, found[-1], period)
 
 
 def _twice(block: Hashes[int], lines: Hashes[int]) -> bool:
+    """Whether `block` is found at two places in `lines`."""
     needle, hay = block.tobytes(), lines.tobytes()
     times, at = 0, hay.find(needle)
     while at >= 0:
@@ -162,19 +164,26 @@ def _twice(block: Hashes[int], lines: Hashes[int]) -> bool:
     return False
 
 
-class _Rarity:
-    """How much information a line carries: the rarer it was lately, the more."""
+class _Surprise:
+    """How much information lines carry, each given the one before it: nothing, where the log repeats itself."""
 
-    def __init__(self, known: Hashes[int], seen: Hashes[int]) -> None:
-        sample = known[-SAMPLE:] + seen[-SAMPLE:]
-        self._counts = Counter(sample)
+    def __init__(self, lines: Hashes[int]) -> None:
+        sample = lines[-SAMPLE:]
         self._total = len(sample)
+        self._counts = Counter(sample)
+        self._pairs = Counter(pairwise(sample))
 
     def bits(self, block: Hashes[int]) -> float:
         """The information in `block`; counting stops at `ENOUGH`."""
         found = 0.0
+        before: int | None = None
         for line in block:
-            found += math.log2(self._total / self._counts.get(line, 1))
+            together = 0 if before is None else self._pairs[before, line]
+            if together > 1:
+                found += math.log2(self._counts[before] / together)
+            else:
+                found += math.log2(self._total / max(1, self._counts[line]))
             if found >= ENOUGH:
                 break
+            before = line
         return found

@@ -30,7 +30,7 @@ HEAD = 8
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
 
-TRIES = 12
+TRIES = 16
 """Fetches in one poll after which the best guess is delivered behind a mark."""
 
 
@@ -88,26 +88,37 @@ class Sequence:
         self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
         self.head: Hashes[int] = hashes(())
         self.last_length = 0  # of the last known line, to see it grow
+        self.last_delivered = True
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
         self.cut = False  # a line too long to show makes the whole log useless
         self.begun = False
         self.old = 0  # answers in a row that were older than what is known
         self.old_since = 0.0
-        self._restart()
+        self.begin_poll()
 
-    def _restart(self) -> None:
+    def begin_poll(self) -> None:
+        """The next answer begins a poll, and is not the wider look of one."""
         self.tries = 0
+        self.widest = 0
+        self.ask = 0
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
         self.trusted = False  # it is not
+        self.looked_old = False
 
     # --- one answer ---------------------------------------------------------------------------------------
 
-    def take(self, answer: Answer, *, regular: bool) -> Verdict:
-        """What `answer` adds. `regular`: it begins a poll, and is not the wider look of one."""
-        if regular:
-            self._restart()
+    def take(self, answer: Answer) -> Verdict | None:
+        """What `answer` adds; None: nothing, for it is a narrower look that another pod asked for."""
+        if self.tries and answer.asked < self.widest and answer.asked != self.ask:
+            return None
+        verdict = self._take(answer)
+        self.widest = max(self.widest, answer.asked)
+        self.ask = verdict.ask
+        return verdict
+
+    def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
         seen = hashes(answer.lines)
         if not self.begun:
@@ -139,12 +150,10 @@ class Sequence:
 
     def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         place, grown, exact = self._place(answer, seen)
-        length = len(seen)
         if answer.whole and not exact:
-            reaches_back = place.fit not in (Fit.STALE, Fit.NONE) and length - place.new >= self.unbroken
-            if not reaches_back and not self._confirmed(answer, seen):
+            if not self._confirmed(answer, seen):
                 return self._doubt(answer, seen, place, grown)
-        elif self.short is not None and not answer.whole:
+        elif self.short is not None and len(seen) == answer.asked:
             verdict = self._after_short(answer, seen, place)
             if verdict is not None:
                 return verdict
@@ -177,7 +186,7 @@ class Sequence:
                     return Place(Fit.SURE, behind), False, True
                 elif self._ends_like(seen[: self.end - 1], but=1) and self._grown(answer, behind + 1):
                     return Place(Fit.SURE, behind + 1), True, True
-        place = locate(self.known, self.unbroken, seen)
+        place = locate(self.known, self.unbroken, seen, self.end, whole=answer.whole)
         if place.fit is Fit.SURE:
             return place, False, False
         if answer.hint is not None and (
@@ -186,10 +195,10 @@ class Sequence:
             return Place(Fit.SURE, answer.hint), False, False
         if place.fit is Fit.NONE and self.unbroken > 1:
             # The last line may have grown, or the first one of the window be cut.
-            longer = locate(self.known[:-1], self.unbroken - 1, seen)
+            longer = locate(self.known[:-1], self.unbroken - 1, seen, self.end and self.end - 1)
             if longer.fit is Fit.SURE and longer.new and self._grown(answer, longer.new):
                 return longer, True, False
-            without_first = locate(self.known, self.unbroken, seen[1:])
+            without_first = locate(self.known, self.unbroken, seen[1:], self.end)
             if without_first.fit is Fit.SURE:
                 return without_first, False, False
         return place, False, False
@@ -230,6 +239,7 @@ class Sequence:
             if self.end is not None:
                 self.end -= 1
         self.growing = None
+        grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
 
@@ -282,8 +292,9 @@ class Sequence:
         """An older state of the log; or it was written anew, word for word."""
         verdict = self._old(answer)
         if not answer.whole:
-            wider = self._wider(WIDEST)
-            return attrs.evolve(verdict, ask=wider) if self.old > 2 and answer.asked < wider else verdict
+            # Again and wider, at once: most often that is all it takes.
+            wider = self._wider(WIDEST if self.old > 2 else answer.asked)
+            return attrs.evolve(verdict, ask=wider) if self.tries == 1 or self.old > 2 else verdict
         if self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
@@ -292,7 +303,8 @@ class Sequence:
     def _old(self, answer: Answer) -> Verdict:
         if not self.old:
             self.old_since = answer.now
-        self.old += self.tries == 1
+        self.old += not self.looked_old
+        self.looked_old = True
         return Verdict(gap=GapReason.UNCONFIRMED, settled=False)
 
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
@@ -304,8 +316,8 @@ class Sequence:
         need = back + place.most + 16 if back < self.unbroken else WHOLE
         if self.end is not None:
             need = min(need, self.end + place.most + 64)
-        if need <= answer.asked:
-            need = answer.asked * 4
+        if need <= answer.asked or self.tries > 1:
+            need = max(need, answer.asked * 4)
         if need > WIDEST:
             need = 0 if self.cut else WHOLE
         if need == WHOLE and self.end is None:
@@ -350,6 +362,7 @@ class Sequence:
         length = len(seen)
         if new:
             self.last_length = len(answer.lines[-1])
+            self.last_delivered = True
         self.known.extend(seen[length - new :])
         if anew:
             self.unbroken = length if answer.whole else max(1, length - 1)  # the first line may be cut

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Sequence as Lines
+from itertools import pairwise
 
 import attrs
 
@@ -19,6 +20,8 @@ from .sequence import MEMORY, WHOLE, WIDEST, Answer, Sequence, Verdict
 __all__ = ["Step", "Stitch"]
 
 NARROWEST = 16
+START = 256
+"""The first window at least: a log that repeats itself should show it, a short one show its beginning."""
 SHORTEST = 1.5
 """Seconds between polls while lines come."""
 LONGEST = 15.0
@@ -52,7 +55,7 @@ class Stitch:
 
     def __init__(self, last: int = 100) -> None:
         self._last = last
-        self.ask: int | None = max(last, 64)
+        self.ask: int | None = max(last, START)
         self.interval = SHORTEST
         self._pods: dict[str | None, Sequence] = {}
         self._held: dict[str | None, tuple[tuple[LogLine, ...], Verdict]] = {}
@@ -69,6 +72,7 @@ class Stitch:
         self._together = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
         self._settled = True
+        self._interleaved = False  # the pods' lines come in the order of time, not one pod behind the other
 
     def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
         """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
@@ -78,6 +82,8 @@ class Stitch:
         regular = not self._in_poll
         if regular:
             self._poll_new = 0
+            for sequence in self._pods.values():
+                sequence.begin_poll()
         self._earn(lines, now)
         window = WHOLE if asked is None else asked
         first = not self._begun
@@ -98,10 +104,16 @@ class Stitch:
             whole = window == WHOLE or (not filled and len(indices) != window)
             was_begun = sequence.begun
             answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod))
-            verdict = sequence.take(answer, regular=regular)
+            verdict = sequence.take(answer)
+            if verdict is None:
+                waits = waits or pod in self._held
+                if sequence.ask:
+                    wishes.append(sequence.ask)
+                continue
             new = verdict.new
             if sequence.begun and not was_begun and not sequence.late:
                 new = min(new, self._last)
+                sequence.last_delivered = new > 0
             self._poll_new = max(self._poll_new, verdict.new if was_begun else 0)
             start = len(indices) - new
             if verdict.settled or verdict.new:
@@ -121,7 +133,15 @@ class Stitch:
                 waits = True
             if verdict.ask and (not verdict.dear or ending or self._afford(verdict.ask, sequence)):
                 wishes.append(verdict.ask)
+        hidden = [pod for pod in self._pods if pod not in by_pod and pod not in self._gone]
+        if hidden and len(lines) == window and not hints:
+            # A window that is filled may hide a pod.
+            wider = window * 4 if window < WIDEST else WHOLE
+            if ending or self._afford(wider, self._pods[hidden[0]]):
+                wishes.append(wider)
         self._notice_missing(by_pod, lines, window, items, regular=regular)
+        if ending and not lines:
+            self._missing = dict.fromkeys(self._pods, 1)
         self._settled = not waits
         items.sort(key=lambda item: item[:2])
         return self._step(tuple(item for _, _, item in items), wishes, now)
@@ -182,13 +202,15 @@ class Stitch:
 
     def _hints(self, lines: Lines[LogLine], by_pod: dict[str | None, list[int]]) -> dict[str | None, int]:
         """How many lines of each pod are new, if the answer as a whole joins what all pods wrote before."""
+        changes = sum(one.pod != other.pod for one, other in pairwise(lines))
+        self._interleaved = self._interleaved or changes >= max(1, len(by_pod))
         seen = hashes([line.raw for line in lines])
         place = locate(self._together, self._unbroken, seen)
         if place.fit is not Fit.SURE:
             self._remember(seen, None)
             return {}
         self._remember(seen, place.new)
-        if not self._settled:
+        if not self._settled or not self._interleaved:
             return {}
         first = len(lines) - place.new
         return {pod: sum(index >= first for index in indices) for pod, indices in by_pod.items()}

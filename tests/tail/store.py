@@ -135,6 +135,7 @@ class Judgement:
     delivered: int = 0
     lost: int = 0  # behind a mark, or not
     silent: int = 0  # lost, and no mark
+    beyond: int = 0  # the same, but more lines had come than the widest window of that poll could show
     twice: int = 0
     disorder: int = 0
     marks: int = 0
@@ -153,10 +154,14 @@ class Judge:
         self._text: dict[tuple[str | None, int], str] = {}
         self._marks: dict[str | None, list[LogGap]] = {}
         self._start: dict[str | None, int] = {}
+        self._widest: int | None = None
         self.result = Judgement()
 
-    def see(self, items: Iterable[LogLine | LogGap]) -> list[tuple[str | None, int]]:
-        """Take in what was delivered; which lines of it are new."""
+    def see(
+        self, items: Iterable[LogLine | LogGap], widest: int | None = None
+    ) -> list[tuple[str | None, int]]:
+        """Take in what was delivered; which lines of it are new. `widest`: the widest window of this poll."""
+        self._widest = widest
         fresh = []
         for item in items:
             if isinstance(item, LogGap):
@@ -201,7 +206,10 @@ class Judge:
 
     def _lose(self, pod: str | None, missed: int, marks: list[LogGap]) -> None:
         self.result.lost += missed
-        if missed and not marks:
+        waiting = len(self._store.pods[pod].texts) - self._next[pod]
+        if missed and not marks and self._widest is not None and waiting >= self._widest:
+            self.result.beyond += missed
+        elif missed and not marks:
             self.result.silent += missed
             self.result.wrong.append(f"silent: {missed} of {pod} before {self._next[pod] + missed}")
         if sum(mark.at_least for mark in marks) > missed:
@@ -215,6 +223,8 @@ class Judge:
             if name not in self._next:
                 self._next[name] = 0 if name in set(wanted) else len(log.texts)
             self._lose(name, len(log.texts) - self._next[name], self._marks.pop(name, []))
+            if self._store.mode == "global" or self._store.order == "mixed":
+                continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
                 text = self._text.get((name, number))
                 self.result.unfinished += text is not None and text != log.texts[number]
