@@ -23,14 +23,13 @@ class FollowLogs(Follow[Item]):
     def __init__(self, containers: Containers, ref: InstanceRef, last: int, pace: float) -> None:
         super().__init__(containers, ref, pace)
         self._stitch = Stitch(last)
-        self._ask: int | None = last
         self._at_once = False
 
     async def _fetch(self, now: float) -> bool:
-        asked = self._ask
+        asked = self._stitch.ask
         lines = await self._containers.logs(self.ref.id, last=asked, lane=Lane.TAIL)
-        step = self._stitch.take(lines, asked, now)
-        self._ask, self._at_once = step.ask, step.at_once
+        step = self._stitch.take(lines, asked, now, ending=self._ended)
+        self._at_once = step.at_once
         self.ready.extend(step.items)
         return bool(step.items) or step.at_once
 
