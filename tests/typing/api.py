@@ -11,6 +11,7 @@ from aiofluence import (
     BareMetalSpec,
     Container,
     ContainerSpec,
+    Event,
     FluenceError,
     InstanceRef,
     Launch,
@@ -18,10 +19,13 @@ from aiofluence import (
     LaunchProgress,
     LaunchState,
     LifecycleError,
+    LogGap,
+    LogLine,
     Machine,
     Outcome,
     Report,
     Session,
+    TaggedLine,
     Until,
     VMSpec,
     WaitTimeoutError,
@@ -70,6 +74,17 @@ async def many(fluence: Session, container: ContainerSpec, vm: VMSpec, baremetal
             assert_type(outcome.instance, Container | Machine | None)
             assert_type(outcome.error, FluenceError | None)
     assert_type(launch.report, Report)
+
+
+async def tails(fluence: Session, ref: InstanceRef, containers: list[Container]) -> None:
+    async for item in fluence.tail_logs(ref, last=10):
+        assert_type(item, LogLine | LogGap)
+    async for event in fluence.tail_events(ref):
+        assert_type(event, Event)
+    async for tagged in fluence.tail_all(containers):
+        assert_type(tagged, TaggedLine)
+        assert_type(tagged.line, LogLine | LogGap)
+    await fluence.tail_logs(ref).aclose()
 
 
 async def errors(error: LifecycleError, timed_out: WaitTimeoutError, off: LaunchError) -> None:
