@@ -14,6 +14,7 @@ from aiohttp import web
 
 from aiofluence.protocol import Reply, Request
 
+from .control import PREFIX, Control
 from .faults import Effect
 from .simulator import Simulator
 
@@ -21,8 +22,12 @@ from .simulator import Simulator
 _MAX_REQUEST = 16 * 2**20
 
 
+class _Clock:
+    """The loop's clock at another pace: the loop's other doors keep theirs."""
+
+
 class SimulatorServer:
-    """Serves a `Simulator` over HTTP; an async context manager.
+    """Serves a `Simulator` over HTTP; an async context manager. Below `/_sim/` is its `control`.
 
     ```python
     async with SimulatorServer(Simulator()) as server:
@@ -57,6 +62,8 @@ class SimulatorServer:
         self.time_scale = time_scale
         self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()
+        self._clock: _Clock | None = None
+        self._control = Control(self)
 
     @property
     def url(self) -> str:
@@ -97,7 +104,13 @@ class SimulatorServer:
     def now(self) -> float:
         """The simulated second of this moment, such as for `simulator.advance`."""
         loop = asyncio.get_running_loop()
-        return self.simulator.seconds_at(loop, loop.time(), self.time_scale)
+        return self.simulator.seconds_at(self._clock or loop, loop.time(), self.time_scale)
+
+    def rescale(self, time_scale: float) -> None:
+        """Let time run at another pace from now on, at this door."""
+        self.simulator.advance(self.now())
+        self._clock = _Clock()
+        self.time_scale = time_scale
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         ours = Request(
@@ -107,6 +120,10 @@ class SimulatorServer:
             headers=dict(request.headers),
             body=await request.read(),
         )
+        if ours.path.startswith(PREFIX):
+            if not is_loopback(request.remote or ""):
+                return web.Response(status=403, text="only from the simulator's own machine\n")
+            return _whole(self._control.answer(ours))
         outcome = self.simulator.receive(ours, self.now())
         if outcome.delay:
             await self._pause(outcome.delay / self.time_scale)
@@ -117,7 +134,7 @@ class SimulatorServer:
             return _reset(request)
         if outcome.effect is Effect.CUT:
             return await _cut(request, reply)
-        return web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
+        return _whole(reply)
 
     async def _pause(self, seconds: float | None) -> None:
         """Sleep, for ever with None: until the client goes, which cancels us, or the server closes."""
@@ -134,6 +151,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _whole(reply: Reply) -> web.StreamResponse:
+    return web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
 
 
 def _reset(request: web.Request) -> web.StreamResponse:

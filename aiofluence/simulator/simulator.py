@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from math import inf
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -80,22 +82,40 @@ class Simulator(OperatesContainers):
         if start.tzinfo is None:
             raise ValueError("start needs a time zone")
         self.api_key = api_key
-        self.requests: list[SeenRequest] = []
-        """Every request that reached the service, in order; refused connections did not."""
-        self._seed = seed
-        self._world = World(
-            seed=seed,
+        self._new_world = partial(
+            World,
             balance=Decimal(balance),
             catalog=catalog or default_catalog(),
             calendar=Calendar(start.astimezone(UTC)),
             provisioning=provisioning or Provisioning(),
             cluster_options=cluster or ClusterOptions(),
+            list_lag=list_lag,
         )
-        self._service = Service(self._world, api_key)
+        self._first_rate_limit = rate_limit
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin anew at second 0: no instance, no fault, every knob as it was when the simulator was made.
+
+        Args:
+            seed: another one; None keeps the present one.
+        """
+        self.requests: list[SeenRequest] = []
+        """Every request that reached the service, in order; refused connections did not."""
+        self._world: World = self._new_world(seed=self.seed if seed is None else seed)
+        self._service = Service(self._world, self.api_key)
         self._faults = Faults()
         self._zeros: WeakKeyDictionary[object, dict[float, float]] = WeakKeyDictionary()
-        self.list_lag = list_lag
-        self.rate_limit = rate_limit
+        self.rate_limit = self._first_rate_limit
+
+    @property
+    def seed(self) -> int:
+        """What is drawn at random follows from it; another one counts for what is deployed from now on."""
+        return self._world.seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._world.seed = seed
 
     # Time
 
@@ -118,9 +138,11 @@ class Simulator(OperatesContainers):
 
         A clock is known by its object, such as an event loop; its first reading belongs to `now`.
         So all doors in one loop share one time, and a new loop goes on where the last one stopped.
+        A clock that `advance` has overtaken goes on from `now`.
         """
         zeros = self._zeros.setdefault(clock, {})
-        zero = zeros.setdefault(scale, self.now - reading * scale)
+        zero = max(zeros.get(scale, -inf), self.now - reading * scale)
+        zeros[scale] = zero
         return zero + reading * scale
 
     # Requests
@@ -306,6 +328,11 @@ class Simulator(OperatesContainers):
         self._faults.scripts.append(script)
         return script
 
+    @property
+    def scripts(self) -> tuple[Script, ...]:
+        """The scripted faults, spent ones too, in the order in which they strike."""
+        return tuple(self._faults.scripts)
+
     def random_faults(
         self, rate: float = 0.05, *, seed: int | None = None, choices: Sequence[Fault] = RANDOM_FAULTS
     ) -> None:
@@ -316,7 +343,7 @@ class Simulator(OperatesContainers):
         Raises:
             ValueError: the rate is not between 0 and 1.
         """
-        self._faults.randomly(rate, self._seed if seed is None else seed, choices)
+        self._faults.randomly(rate, self.seed if seed is None else seed, choices)
 
     def clear_faults(self) -> None:
         """Forget every fault, scripted or random."""

@@ -40,6 +40,7 @@ class World:
         calendar: Calendar,
         provisioning: Provisioning,
         cluster_options: ClusterOptions,
+        list_lag: float = 0.0,
     ) -> None:
         self.catalog = catalog
         self.calendar = calendar
@@ -49,9 +50,9 @@ class World:
         self.cluster = cluster_options
         self.sold_out: set[str] = set()
         self.failing_next: int = 0
-        self.list_lag: float = 0.0
+        self.list_lag = list_lag
         self.instances: dict[str, Instance] = {}
-        self._seed = seed
+        self.seed = seed
         self._by_kind: dict[Kind, list[Instance]] = {"container": [], "vm": [], "baremetal": []}
         self._live: dict[str, Instance] = {}
         self._namesakes: dict[tuple[Kind, str], int] = {}
@@ -219,7 +220,7 @@ class World:
         """The fields every instance has. Its draws depend on the seed and on its own name alone."""
         key = (offer.kind, name)
         nth = self._namesakes[key] = self._namesakes.get(key, 0) + 1
-        rng = Random(f"{self._seed}/{offer.kind}/{name}/{nth}")
+        rng = Random(f"{self.seed}/{offer.kind}/{name}/{nth}")
         instance_id = str(UUID(int=rng.getrandbits(128), version=4))
         now = self.timeline.now
         return rng, {

@@ -1,0 +1,274 @@
+"""The control API under `/_sim/`, as a test in another language would use it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, ServerRateLimit, Simulator, SimulatorServer
+
+from .driver import EXACT, Driver, request
+
+pytestmark = pytest.mark.anyio
+
+DEPLOY = "POST /gpu/instances/"
+KEY = {"X-API-KEY": DEFAULT_API_KEY}
+
+
+@pytest.fixture
+def sim() -> Simulator:
+    return Simulator(3, provisioning=EXACT)
+
+
+@pytest.fixture
+async def client(sim: Simulator) -> AsyncIterator[aiohttp.ClientSession]:
+    async with SimulatorServer(sim) as server, aiohttp.ClientSession(server.url) as session:
+        yield session
+
+
+async def ask(client: aiohttp.ClientSession, method: str, name: str, body: Any = None) -> tuple[int, Any]:
+    """Without a key; bytes go as they are."""
+    data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    async with client.request(method, f"/_sim/{name}", data=data) as reply:
+        assert reply.headers["Content-Type"] == "application/json"
+        return reply.status, await reply.json()
+
+
+async def good(client: aiohttp.ClientSession, method: str, name: str, body: Any = None) -> Any:
+    status, answer = await ask(client, method, name, body)
+    assert status == 200, answer
+    return answer
+
+
+async def deploy(client: aiohttp.ClientSession, name: str = "job") -> int:
+    async with client.post("/gpu/instances/", json=Driver().container_body(name), headers=KEY) as reply:
+        await reply.read()
+        return reply.status
+
+
+async def test_the_clock_moves_when_told(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    await deploy(client)
+    before = await good(client, "GET", "state")
+    assert [i["status"] for i in before["instances"]] == ["INITIALIZED"]
+    clock = await good(client, "POST", "clock", {"advance": 100})
+    assert 100 <= clock["now"] < 130
+    assert clock["time"].startswith("2026-01-01T09:31:4")
+    async with client.get("/gpu/instances/", headers=KEY) as reply:
+        (row,) = await reply.json()
+    assert row["instance_status"] == "ACTIVE"
+    # It goes on from there, for whoever asks.
+    assert (await good(client, "GET", "state"))["now"] >= clock["now"]
+    assert sim.now >= clock["now"]
+
+
+async def test_the_clock_can_run_faster_and_slower_again(client: aiohttp.ClientSession) -> None:
+    async def now() -> float:
+        state = await good(client, "GET", "state")
+        return float(state["now"])
+
+    async def reaches(second: float) -> None:
+        while await now() < second:
+            pass
+
+    fast = await good(client, "POST", "clock", {"scale": 100_000})
+    assert fast["scale"] == 100_000
+    await reaches(fast["now"] + 2_000.0)
+    slow = await good(client, "POST", "clock", {"scale": 0.001, "advance": 5})
+    assert slow["scale"] == 0.001
+    assert await now() < slow["now"] + 1.0
+    again = await good(client, "POST", "clock", {"scale": 100_000})
+    assert slow["now"] <= again["now"] < slow["now"] + 1_000_000.0
+    await reaches(again["now"] + 2_000.0)
+
+
+async def test_a_reset_begins_anew(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    await good(client, "POST", "faults", {"operation": "*", "fault": "hang", "skip": 1})
+    await good(client, "POST", "clock", {"advance": 5000, "scale": 50})
+    await deploy(client)
+    sim.rate_limit = None
+    sim.list_lag = 3.0
+    state = await good(client, "POST", "reset")
+    assert (state["instances"], state["faults"], state["scale"], state["seed"]) == ([], [], 1.0, 3)
+    assert state["now"] < 60
+    assert (state["balance"], state["spent"]) == ("1000", "0")
+    assert await good(client, "GET", "trace") == {"requests": []}
+    assert (await good(client, "GET", "ledger"))["entries"] == []
+    assert sim.list_lag == 0.0
+
+
+async def test_equal_seeds_give_equal_runs(client: aiohttp.ClientSession) -> None:
+    ids = []
+    for seed in (7, 7, 8):
+        assert (await good(client, "POST", "reset", {"seed": seed}))["seed"] == seed
+        await deploy(client)
+        ids.append((await good(client, "GET", "state"))["instances"][0]["id"])
+    assert ids[0] == ids[1] != ids[2]
+    await good(client, "POST", "reset", {"seed": 1})
+    assert await good(client, "POST", "seed", {"seed": 7}) == {"seed": 7}
+    await deploy(client)
+    assert (await good(client, "GET", "state"))["instances"][0]["id"] == ids[0]
+
+
+async def test_a_fault_after_the_commit(client: aiohttp.ClientSession) -> None:
+    fault = {"operation": DEPLOY, "fault": "reset", "when": "after"}
+    assert (await good(client, "POST", "faults", fault))["faults"] == [
+        {**fault, "times": 1, "skip": 0, "commit_after": None}
+    ]
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await deploy(client)
+    state = await good(client, "GET", "state")
+    assert (len(state["instances"]), state["faults"]) == (1, [])
+    seen = (await good(client, "GET", "trace"))["requests"]
+    assert [(r["method"], r["operation"], r["effect"]) for r in seen] == [("POST", DEPLOY, "reset")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "text"),
+    [
+        ({"fault": "status", "code": 503, "headers": {"Retry-After": "7"}}, 503, "<html>"),
+        ({"fault": "status", "code": 400, "body": {"detail": "no"}}, 400, '{"detail": "no"}'),
+        ({"fault": "body", "body": []}, 200, "[]"),
+        ({"fault": "slow", "seconds": 0.01}, 201, "instance_id"),
+    ],
+)
+async def test_faults_that_answer(client: aiohttp.ClientSession, fault: Any, status: int, text: str) -> None:
+    await good(client, "POST", "faults", {"operation": DEPLOY, "times": 2, **fault})
+    for _ in range(2):
+        async with client.post("/gpu/instances/", json=Driver().container_body(), headers=KEY) as reply:
+            assert (reply.status, text in await reply.text()) == (status, True)
+            assert reply.headers.get("Retry-After") == (fault.get("headers") or {}).get("Retry-After")
+    assert await deploy(client) == 201
+
+
+@pytest.mark.parametrize("kind", ["cut", "refuse"])
+async def test_faults_that_break_the_connection(client: aiohttp.ClientSession, kind: str) -> None:
+    await good(client, "POST", "faults", {"operation": DEPLOY, "fault": kind, "times": None})
+    for _ in range(3):
+        with pytest.raises(aiohttp.ClientError):
+            await deploy(client)
+    assert (await good(client, "DELETE", "faults"))["faults"] == []
+    assert await deploy(client) == 201
+
+
+async def test_a_deploy_that_commits_late(client: aiohttp.ClientSession) -> None:
+    late = {"operation": DEPLOY, "fault": "status", "code": 504, "commit_after": 20}
+    await good(client, "POST", "faults", late)
+    assert await deploy(client) == 504
+    assert (await good(client, "GET", "state"))["instances"] == []
+    await good(client, "POST", "clock", {"advance": 20})
+    assert len((await good(client, "GET", "state"))["instances"]) == 1
+
+
+async def test_the_ledger_and_the_state_are_exact(client: aiohttp.ClientSession) -> None:
+    await deploy(client)
+    ledger = await good(client, "GET", "ledger")
+    (entry,) = ledger["entries"]
+    assert entry["kind"] == "deploy"
+    assert Decimal(ledger["opening_balance"]) + Decimal(entry["amount"]) == Decimal(ledger["balance"])
+    state = await good(client, "GET", "state")
+    (instance,) = state["instances"]
+    assert (instance["kind"], instance["name"]) == ("container", "job")
+    assert Decimal(instance["spent"]) == Decimal(state["spent"]) == Decimal(instance["hourly"])
+    assert Decimal(state["spent"]) + Decimal(state["reserved"]) == -Decimal(entry["amount"])
+    assert state["balance"] == ledger["balance"] == entry["balance_after"]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "problems"),
+    [
+        ("reset", {"seed": "x", "sede": 1}, ["seed: must be an integer", "sede: no such field"]),
+        ("reset", {"seed": True}, ["seed: must be an integer"]),
+        ("seed", {}, ["seed: required"]),
+        ("seed", {"seed": -1}, ["from 0 to"]),
+        ("clock", {"advance": -1, "scale": 0}, ["advance: must be a number from 0", "scale: must be"]),
+        ("clock", {"advance": 1e12}, ["advance: must be"]),
+        ("clock", b'{"advance": NaN}', ["not JSON: NaN"]),
+        ("clock", b"{", ["not JSON"]),
+        ("clock", b"[]", ["must be a JSON object"]),
+        ("clock", b"\xff", ["not JSON"]),
+        ("clock", b"[" * 100_000, ["not JSON"]),
+        (
+            "faults",
+            {
+                "operation": "POST /nothing",
+                "fault": "boom",
+                "times": 0,
+                "skip": "1",
+                "when": "now",
+                "code": 1,
+            },
+            ["operation: must be such as", "fault: must be one of", "times:", "skip:", "when:"],
+        ),
+        ("faults", {}, ["operation: required", "fault: required"]),
+        ("faults", {"operation": 7, "fault": ["reset"]}, ["operation:", "fault:"]),
+        ("faults", {"operation": "*", "fault": "status"}, ["code: required"]),
+        ("faults", {"operation": "*", "fault": "status", "code": 99}, ["code: must be an integer from 200"]),
+        ("faults", {"operation": "*", "fault": "reset", "code": 500}, ["code: no such field here"]),
+        ("faults", {"operation": "*", "fault": "body"}, ["body: required"]),
+        ("faults", {"operation": "*", "fault": "slow", "seconds": "1"}, ["seconds: must be a number"]),
+        (
+            "faults",
+            {"operation": "*", "fault": "status", "code": 500, "headers": {"a\n": "x"}},
+            ["headers: must be an object"],
+        ),
+        ("faults", {"operation": "*", "fault": "refuse", "when": "after"}, ["never made"]),
+        ("faults", {"operation": "*", "fault": "slow", "seconds": 1, "commit_after": 2}, ["commit_after is"]),
+    ],
+    ids=lambda value: str(value)[:40] if not isinstance(value, list) else "",
+)
+async def test_bad_input_names_every_problem(
+    sim: Simulator, client: aiohttp.ClientSession, name: str, body: Any, problems: list[str]
+) -> None:
+    status, answer = await ask(client, "POST", name, body)
+    assert status == 400
+    assert len(answer["problems"]) == len(problems), answer
+    for problem, expected in zip(answer["problems"], problems, strict=True):
+        assert expected in problem
+    assert not sim.scripts
+    assert sim.now < 60
+
+
+async def test_unknown_paths_and_methods_say_what_there_is(client: aiohttp.ClientSession) -> None:
+    status, answer = await ask(client, "GET", "nothing")
+    assert status == 404
+    assert "POST /_sim/reset" in answer["problems"][0]
+    async with client.get("/_sim/clock") as reply:
+        assert (reply.status, reply.headers["Allow"]) == (405, "POST")
+    async with client.get("/_sim") as reply:
+        assert reply.status == 403  # the service's own refusal: no key
+
+
+async def test_the_service_and_its_control_do_not_mix(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    sim.fail("*", Fault.status(500), times=None)
+    await good(client, "GET", "state")  # no fault strikes it
+    assert not sim.requests
+    sim.clear_faults()
+    sim.rate_limit = ServerRateLimit(0.001, burst=3)
+    for _ in range(3):
+        await good(client, "GET", "state")
+    assert sim.receive(request("GET", "/_sim/state"), 0.0).reply == sim.handle(request("GET", "/none"), 0.0)
+
+
+async def test_only_this_machine_controls_a_server_that_is_open_to_others(sim: Simulator) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        outside = probe.getsockname()[0]
+    async with (
+        SimulatorServer(sim, "0.0.0.0", allow_remote=True) as server,
+        aiohttp.ClientSession(f"http://{outside}:{server.port}") as client,
+    ):
+        async with client.get("/_sim/state") as reply:
+            assert reply.status == 403
+        async with client.get("/gpu/plans/", headers=KEY) as reply:
+            assert reply.status == 200
+        async with client.get(f"http://127.0.0.1:{server.port}/_sim/state") as reply:
+            assert reply.status == 200
