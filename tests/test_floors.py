@@ -113,6 +113,7 @@ HOMES = {
     "backoff": {"retry"},
     "orjson": {"protocol"},
     "rich": {"cli"},
+    "pytest": {"pytest_plugin"},
 }
 
 WALL_CLOCKS = {

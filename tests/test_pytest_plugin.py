@@ -1,0 +1,179 @@
+"""The pytest plugin, in pytest runs of their own: each writes the tests that a user would write.
+
+As processes: the plugin is loaded when pytest starts, and the loops of an inner run are its own business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import aiofluence
+
+SPEC = """
+import asyncio, os, subprocess, sys, urllib.request
+import pytest
+from aiofluence import ContainerSpec, Until
+from aiofluence.simulator import Fault, Simulator
+
+def spec(simulator):
+    plan_id = simulator.catalog.find("container").id
+    return ContainerSpec(name="exp-1", plan_id=plan_id, image="ubuntu:22.04", expose=[22])
+"""
+ASYNCIO = pytest.param(
+    "asyncio",
+    ("-o", "asyncio_default_fixture_loop_scope=function"),
+    marks=pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed"),
+)
+ANYIO = pytest.param("anyio", ("-p", "no:asyncio"))
+BOTH = pytest.mark.parametrize(("mark", "options"), [ANYIO, ASYNCIO])
+
+
+def run(folder: Path, tests: str, *options: str) -> str:
+    """Run pytest on `tests`, warnings being errors; what it printed, its last line without the time."""
+    (folder / "test_user.py").write_text(SPEC + tests, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
+    # A source tree that is on the path only has no entry points.
+    root = str(Path(aiofluence.__file__).parent.parent)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *options]
+    if not plugin_is_installed():
+        command += ["-p", "aiofluence.pytest_plugin"]
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    return re.sub(r" in [\d.]+s\n$", "", done.stdout) + done.stderr
+
+
+def plugin_is_installed() -> bool:
+    from importlib.metadata import entry_points
+
+    return any(point.value == "aiofluence.pytest_plugin" for point in entry_points(group="pytest11"))
+
+
+@BOTH
+def test_a_session_on_the_virtual_clock(mark: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    tests = f"""
+pytestmark = [pytest.mark.{mark}, pytest.mark.virtual_clock]
+
+async def test_minutes_take_moments(fluence, fluence_simulator):
+    fluence_simulator.fail("POST /gpu/instances/", Fault.reset(), when="after")
+    container = await fluence.deploy_and_wait(spec(fluence_simulator), until=Until.READY)
+    assert [i.id for i in fluence_simulator.live()] == [container.id]
+    assert fluence_simulator.count("POST /gpu/instances/") == 1
+    assert 60 < asyncio.get_running_loop().time() < 1000
+
+async def test_each_test_has_its_own(fluence, fluence_simulator):
+    assert await fluence.containers.list() == []
+    assert fluence_simulator.now < 60
+
+class TestInAClass:
+    async def test_as_well(self, fluence):
+        await asyncio.sleep(100_000)
+        assert await fluence.plans.find()
+"""
+    assert run(tmp_path, tests, *options).endswith("3 passed")
+
+
+@BOTH
+def test_without_the_marker_the_clock_is_real(mark: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    tests = f"""
+from aiofluence.simulator import VirtualClockLoop
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.mark.{mark}
+async def test_real(fluence):
+    assert await fluence.plans.find()
+    assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+
+@pytest.mark.{mark}
+@pytest.mark.virtual_clock
+async def test_virtual():
+    assert isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+
+@pytest.mark.{mark}
+async def test_real_again():
+    assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+"""
+    assert run(tmp_path, tests, *options).endswith("3 passed")
+
+
+@pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
+def test_the_auto_mode_of_pytest_asyncio_needs_no_marker(tmp_path: Path) -> None:
+    tests = """
+pytestmark = pytest.mark.virtual_clock
+
+async def test_it(fluence, fluence_simulator):
+    await fluence.deploy_and_wait(spec(fluence_simulator))
+    assert asyncio.get_running_loop().time() > 60
+
+def test_that_is_not_async(fluence_simulator):
+    assert fluence_simulator.now == 0
+"""
+    options = ("-o", "asyncio_default_fixture_loop_scope=function", "-o", "asyncio_mode=auto")
+    assert run(tmp_path, tests, *options).endswith("2 passed")
+
+
+def test_markers_make_the_simulator(tmp_path: Path) -> None:
+    tests = """
+pytestmark = pytest.mark.fluence_simulator(seed=1, balance=10)
+
+def test_the_module_s(fluence_simulator):
+    assert (fluence_simulator.seed, fluence_simulator.balance) == (1, 10)
+
+@pytest.mark.fluence_simulator(seed=2, time_scale=5)
+def test_the_function_s_wins(fluence_simulator):
+    assert (fluence_simulator.seed, fluence_simulator.balance) == (2, 10)
+
+@pytest.mark.fluence_simulator(3)
+def test_by_name_only(fluence_simulator): ...
+
+@pytest.mark.fluence_simulator(sead=3)
+def test_a_typo(fluence_simulator): ...
+"""
+    printed = run(tmp_path, tests, "-p", "no:asyncio")
+    assert printed.endswith("2 passed, 2 errors")
+    assert "takes arguments by name" in printed
+    assert "unexpected keyword argument 'sead'" in printed
+
+
+def test_the_url_is_for_programs_in_any_language(tmp_path: Path) -> None:
+    tests = """
+PROGRAM = '''
+import asyncio, aiofluence
+async def main():
+    async with aiofluence.Session() as fluence:
+        await fluence.plans.find()
+asyncio.run(main())
+'''
+
+def test_a_program(fluence_simulator_url, fluence_simulator):
+    assert os.environ["FLUENCE_BASE_URL"] == fluence_simulator_url
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True)
+    assert fluence_simulator.count("GET /gpu/plans/") == 1
+    with urllib.request.urlopen(fluence_simulator_url + "/_sim/state") as reply:
+        assert b'"scale": 60.0' in reply.read()
+
+@pytest.mark.fluence_simulator(time_scale=7.5)
+def test_its_pace(fluence_simulator_url):
+    with urllib.request.urlopen(fluence_simulator_url + "/_sim/state") as reply:
+        assert b'"scale": 7.5' in reply.read()
+
+def test_the_variables_are_gone():
+    assert "FLUENCE_BASE_URL" not in os.environ
+"""
+    assert run(tmp_path, tests, "-p", "no:asyncio").endswith("3 passed")
+
+
+def test_a_test_that_nobody_runs_asynchronously_is_told(tmp_path: Path) -> None:
+    printed = run(tmp_path, "def test_sync(fluence): ...", "-p", "no:asyncio")
+    assert "the marker anyio, or asyncio, and not both" in printed
+    printed = run(tmp_path, "@pytest.mark.virtual_clock\nasync def test_it(): ...", "-p", "no:asyncio")
+    assert "virtual_clock needs the marker anyio, or pytest-asyncio" in printed
