@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -36,8 +37,13 @@ BOTH = pytest.mark.parametrize(("mark", "options"), [ANYIO, ASYNCIO])
 
 
 def run(folder: Path, tests: str, *options: str) -> str:
-    """Run pytest on `tests`, warnings being errors; what it printed, its last line without the time."""
+    """Run pytest on `tests`, as `run_files` does."""
     (folder / "test_user.py").write_text(SPEC + tests, encoding="utf-8")
+    return run_files(folder, *options)
+
+
+def run_files(folder: Path, *options: str) -> str:
+    """Run pytest in a folder, warnings being errors; what it printed, its last line without the time."""
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
     # A source tree that is on the path only has no entry points.
     root = str(Path(aiofluence.__file__).parent.parent)
@@ -177,3 +183,33 @@ def test_a_test_that_nobody_runs_asynchronously_is_told(tmp_path: Path) -> None:
     assert "the marker anyio, or asyncio, and not both" in printed
     printed = run(tmp_path, "@pytest.mark.virtual_clock\nasync def test_it(): ...", "-p", "no:asyncio")
     assert "virtual_clock needs the marker anyio, or pytest-asyncio" in printed
+
+
+def test_the_blocks_of_the_page_about_testing(tmp_path: Path) -> None:
+    found = blocks("python")
+    assert len(found) >= 6
+    for number, code in enumerate(found):
+        (tmp_path / f"test_block_{number}.py").write_text(code, encoding="utf-8")
+    printed = run_files(tmp_path, "-p", "no:asyncio")
+    assert re.search(r"\n\d+ passed$", printed), printed
+    assert all(re.search(r"^(async )?def test_", code, re.MULTILINE) for code in found)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_page_s_control_by_hand(tmp_path: Path) -> None:
+    (commands,) = [code for code in blocks("sh") if "curl" in code]
+    tests = f"""
+def test_the_commands(fluence_simulator_url):
+    done = subprocess.run(["sh", "-ec", {commands!r}], capture_output=True, text=True, check=True)
+    assert '"seed": 7' in done.stdout
+    assert "\\n503\\n" in done.stdout
+    assert '"operation": "GET /gpu/plans/"' in done.stdout
+    assert done.stdout.endswith('"faults": []\\n}}\\n')
+"""
+    assert run(tmp_path, tests, "-p", "no:asyncio").endswith("1 passed")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of docs/testing.md in one language."""
+    text = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

@@ -17,7 +17,9 @@ from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
 ROOT = Path(__file__).parent.parent
 KEY = "key-for-the-readme"
 ERRORS = tuple(f"docs/errors/{page.name}" for page in sorted((ROOT / "docs" / "errors").glob("*Error.md")))
-PAGES = ("README.md", "docs/launching.md", *ERRORS)
+TESTING = "docs/testing.md"  # its blocks are tests: test_pytest_plugin.py runs them
+HOWTOS = tuple(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))
+PAGES = tuple(page for page in ("README.md", *HOWTOS, *ERRORS) if page != TESTING)
 
 
 def blocks(page: str, *languages: str) -> list[tuple[int, str]]:
