@@ -1,91 +1,16 @@
 """An async client for the Fluence GPU Cloud.
 
 Everything a program needs is here by name; `Session` is where to begin. The simulator of the service
-is `aiofluence.simulator`.
+is `aiofluence.simulator`. To import the package costs nothing until a name is asked for: pytest does it in
+every run for the sake of its plugin, and a shell that completes the command does.
 """
 
-from .errors import (
-    Attempt,
-    AuthError,
-    ConfigError,
-    CustodyError,
-    DecodeError,
-    FluenceError,
-    InstanceEndedError,
-    InstanceFailedError,
-    InsufficientBalanceError,
-    InvalidRequestError,
-    LifecycleError,
-    NoReplyError,
-    NotActiveError,
-    NotFoundError,
-    NotSentError,
-    PlanUnavailableError,
-    RateLimitedError,
-    RefusedError,
-    ReplyError,
-    ServerError,
-    Sighting,
-    SpecError,
-    UncertainDeployError,
-    UnsupportedImageError,
-    UpdateInProgressError,
-    WaitTimeoutError,
-    WireError,
-)
-from .gate import RateLimit
-from .lifecycle.batch import Launch
-from .lifecycle.custody import Custody
-from .lifecycle.policy import DeployPolicy
-from .lifecycle.report import LaunchError, LaunchProgress, LaunchState, Outcome, Report
-from .lifecycle.schedule import Poll
-from .lifecycle.sweep import SweepReport
-from .lifecycle.wait import Until
-from .models.catalog import (
-    ContainerPlan,
-    DefaultImage,
-    GpuModel,
-    MachineAvailability,
-    MachineOption,
-    MachinePlanGroup,
-    Offer,
-    Pricing,
-    Supply,
-)
-from .models.instances import (
-    Billing,
-    Container,
-    ContainerInfo,
-    ContainerSummary,
-    ForwardedPort,
-    InstanceRef,
-    Machine,
-    MachineSummary,
-    Network,
-    Resources,
-)
-from .models.output import Event, GapReason, LogGap, LogLine
-from .models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, VMSpec, unique_name
-from .models.updates import ContainerUpdate
-from .models.values import (
-    ContainerStatus,
-    DeploymentType,
-    Environment,
-    EventType,
-    Interface,
-    Kind,
-    Port,
-    PortProtocol,
-    Size,
-    Status,
-)
-from .protocol import Reply, Request, Timeout, Wire
-from .retry import Retry
-from .run import run
-from .session import Session
-from .tail.events import EventTail
-from .tail.logs import LogTail
-from .tail.merged import MergedTail, TaggedLine
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from .public import *
 
 __all__ = [
     "Attempt",
@@ -178,3 +103,15 @@ __all__ = [
     "run",
     "unique_name",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    public = _import_module(".public", __name__)
+    globals().update({name: getattr(public, name) for name in __all__})
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -41,6 +41,7 @@ FLOORS = {
     "recovery": 6,
     "session": 6,
     "run": 7,
+    "public": 7,
     "pytest_plugin": 7,
     "cli": 7,
     "__main__": 7,
@@ -92,7 +93,7 @@ IN_FLOOR = (
     ("lifecycle.tasks", "tail.merged"),
     ("house", "following", "session"),
     ("house", "recovery", "session"),
-    ("run", ""),
+    ("run", "public", ""),
     ("", "pytest_plugin"),
     ("", "cli", "__main__"),
 )

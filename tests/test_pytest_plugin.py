@@ -185,6 +185,23 @@ def test_a_test_that_nobody_runs_asynchronously_is_told(tmp_path: Path) -> None:
     assert "virtual_clock needs the marker anyio, or pytest-asyncio" in printed
 
 
+def test_whoever_does_not_use_it_pays_nothing_and_sees_nothing(tmp_path: Path) -> None:
+    tests = """
+def test_nothing_is_loaded():
+    code = '''
+import sys
+import aiofluence.pytest_plugin
+heavy = {"aiohttp", "anyio", "attr", "cattrs", "backoff", "aiofluence.session", "aiofluence.simulator"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+'''
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_others(number, tmp_path): ...
+"""
+    assert run(tmp_path, tests, "-p", "no:asyncio").endswith("3 passed")
+
+
 def test_the_blocks_of_the_page_about_testing(tmp_path: Path) -> None:
     found = blocks("python")
     assert len(found) >= 6
