@@ -118,8 +118,11 @@ def locate(
     """
     length = len(seen)
     fresh = known[-unbroken:] if unbroken else known[:0]
-    found = [d for d in fits(fresh, seen) if end is None or length - d <= end]
-    place = _judge(known, len(fresh), seen, found, whole) if found else Place(Fit.NONE, length)
+    found = fits(fresh, seen)
+    possible = found if end is None or whole else [d for d in found if length - d <= end]
+    place = _judge(known, len(fresh), seen, possible or found, whole) if found else Place(Fit.NONE, length)
+    if found and not possible and place.fit is Fit.SURE:
+        place = attrs.evolve(place, fit=Fit.WEAK)
     if place.fit in (Fit.SURE, Fit.REPEATS):
         return place
     older = fits(seen, known)

@@ -44,6 +44,8 @@ class Answer:
         whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
         now: seconds.
         hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
+        shared: the window counts the lines of all pods together, so that a pod rarely fills it.
+        ending: the log will not grow any more.
     """
 
     lines: Lines[str]
@@ -51,6 +53,8 @@ class Answer:
     whole: bool
     now: float
     hint: int | None = None
+    shared: bool = False
+    ending: bool = False
 
 
 @attrs.frozen
@@ -151,7 +155,7 @@ class Sequence:
     def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         place, grown, exact = self._place(answer, seen)
         if answer.whole and not exact:
-            if not self._confirmed(answer, seen):
+            if not answer.shared and not self._confirmed(answer, seen):
                 return self._doubt(answer, seen, place, grown)
         elif self.short is not None and len(seen) == answer.asked:
             verdict = self._after_short(answer, seen, place)
@@ -255,26 +259,30 @@ class Sequence:
         known_to_be_longer = max(self.unbroken, self.end or 0) >= answer.asked
         if known_to_be_longer or (self.short is not None and seen[:1] != self.short[1][:1]):
             narrower = answer.asked - length - 1
+        again = self.short is not None and answer.asked - length == 1
         self.short = (answer.asked, seen, place.fit is Fit.SURE)
         verdict = Verdict(gap=GapReason.UNCONFIRMED, settled=False)
         if place.fit is Fit.SURE:
             end = self.end
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
             self.end = end if end is None else end + place.new - grown
+        if again:
+            return verdict  # the line that is too long is the last one: there is nothing behind it yet
         return attrs.evolve(verdict, ask=narrower if 0 < narrower < answer.asked else length, settled=False)
 
     def _after_short(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict | None:
         """A window was filled after one that was not: was that one the whole log, or cut?"""
         assert self.short is not None
         asked, earlier, joined = self.short
-        if 0 in fits(earlier, seen) and len(earlier) >= len(seen):
-            if place.fit is Fit.SURE and joined:
+        if place.fit is Fit.STALE:
+            return None
+        if fits(earlier, seen):
+            if place.fit is Fit.SURE:
                 # It was: the log is shorter than it used to be.
                 self.short = None
-                if not place.new:
+                if joined:
                     self.end, self.head = len(earlier), earlier[:HEAD]
-                return None
-            if place.fit in (Fit.STALE, Fit.SURE):
+                    self.unbroken = min(self.unbroken, self.end)
                 return None
             self.trusted = True  # it was, and it is what counts: fetch it again
             return Verdict(ask=asked, settled=False)
@@ -294,7 +302,8 @@ class Sequence:
         if not answer.whole:
             # Again and wider, at once: most often that is all it takes.
             wider = self._wider(WIDEST if self.old > 2 else answer.asked)
-            return attrs.evolve(verdict, ask=wider) if self.tries == 1 or self.old > 2 else verdict
+            look = self.tries == 1 or self.old > 2 or answer.ending
+            return attrs.evolve(verdict, ask=wider) if look else verdict
         if self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)

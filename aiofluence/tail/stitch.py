@@ -29,6 +29,8 @@ LONGEST = 15.0
 SLOWER = 1.5
 ALLOWANCE = 128.0
 """Bytes a second that may be spent on counting repeats, beside twice what the log itself brings."""
+PATIENCE = 32
+"""Fetches in one poll at most."""
 PODS = 32
 """Pods that are remembered at most."""
 
@@ -71,7 +73,9 @@ class Stitch:
         self._line_bytes = 80.0
         self._together = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
-        self._settled = True
+        self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
+        self._shared = False  # the window counts the lines of all pods together
+        self._fetches = 0
         self._interleaved = False  # the pods' lines come in the order of time, not one pod behind the other
 
     def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
@@ -94,19 +98,19 @@ class Stitch:
         hints = self._hints(lines, by_pod) if len(self._pods) > 1 or len(by_pod) > 1 else {}
         items: list[tuple[int, int, LogLine | LogGap]] = []
         wishes: list[int] = []
-        waits = False
+        filled = len(by_pod) > 1 and len(lines) == window
+        self._shared = self._shared or filled
         for pod, indices in by_pod.items():
             pod_lines = [lines[index] for index in indices]
             sequence = self._pods.get(pod)
             if sequence is None:
                 sequence = self._pods[pod] = Sequence(late=not first)
-            filled = len(lines) == window if len(by_pod) > 1 else False
             whole = window == WHOLE or (not filled and len(indices) != window)
             was_begun = sequence.begun
-            answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod))
+            answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod), self._shared, ending)
             verdict = sequence.take(answer)
             if verdict is None:
-                waits = waits or pod in self._held
+                self._behind.add(pod)
                 if sequence.ask:
                     wishes.append(sequence.ask)
                 continue
@@ -127,10 +131,11 @@ class Stitch:
                     items.append((indices[number], 1, line))
             if verdict.settled:
                 self._held.pop(pod, None)
+                self._behind.discard(pod)
             else:
                 held = tuple(pod_lines[len(pod_lines) - verdict.held :]) if verdict.held else ()
                 self._held[pod] = (held, verdict)
-                waits = True
+                self._behind.add(pod)
             if verdict.ask and (not verdict.dear or ending or self._afford(verdict.ask, sequence)):
                 wishes.append(verdict.ask)
         hidden = [pod for pod in self._pods if pod not in by_pod and pod not in self._gone]
@@ -142,7 +147,6 @@ class Stitch:
         self._notice_missing(by_pod, lines, window, items, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
-        self._settled = not waits
         items.sort(key=lambda item: item[:2])
         return self._step(tuple(item for _, _, item in items), wishes, now)
 
@@ -178,7 +182,8 @@ class Stitch:
 
     def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int], now: float) -> Step:
         self._credit += 2 * sum(len(item.raw) for item in items if isinstance(item, LogLine))
-        if wishes:
+        self._fetches = self._fetches + 1 if self._in_poll else 1
+        if wishes and self._fetches < PATIENCE:
             self._in_poll = True
             widest = max(wishes)
             self.ask = None if widest >= WHOLE else widest
@@ -208,12 +213,17 @@ class Stitch:
         place = locate(self._together, self._unbroken, seen)
         if place.fit is not Fit.SURE:
             self._remember(seen, None)
+            self._behind.update(self._pods)
             return {}
         self._remember(seen, place.new)
-        if not self._settled or not self._interleaved:
+        if not self._interleaved:
             return {}
         first = len(lines) - place.new
-        return {pod: sum(index >= first for index in indices) for pod, indices in by_pod.items()}
+        return {
+            pod: sum(index >= first for index in indices)
+            for pod, indices in by_pod.items()
+            if pod not in self._behind
+        }
 
     def _remember(self, seen: Hashes[int], new: int | None) -> None:
         if new is None:
