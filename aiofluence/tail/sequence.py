@@ -21,6 +21,9 @@ WIDEST = 4096
 WHOLE = 1 << 40
 """Stands for the window without a limit."""
 
+NARROWEST = 16
+"""Lines of overlap that are asked for at least."""
+
 MEMORY = 8192
 """Lines of a pod whose hashes are kept."""
 
@@ -97,6 +100,7 @@ class Sequence:
         self.mark: GapReason | None = None  # to come before the next lines
         self.cut = False  # a line too long to show makes the whole log useless
         self.begun = False
+        self.margin = NARROWEST  # lines of overlap that were needed lately
         self.old = 0  # answers in a row that were older than what is known
         self.old_since = 0.0
         self.begin_poll()
@@ -243,6 +247,10 @@ class Sequence:
             if self.end is not None:
                 self.end -= 1
         self.growing = None
+        if self.tries == 1:
+            self.margin = max(NARROWEST, self.margin * 9 // 10)
+        elif answer.asked <= WIDEST // 4:
+            self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
@@ -388,6 +396,12 @@ class Sequence:
             self.end = None
         elif self.end is not None:
             self.end += new
+
+    def overlap(self, young: int) -> int:
+        """Lines that the next window should have beside the new ones; all, as long as there are few."""
+        if self.end is not None and self.end <= young:
+            return self.end + NARROWEST
+        return self.margin
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""

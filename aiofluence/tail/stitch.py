@@ -15,11 +15,10 @@ import attrs
 
 from ..models.output import GapReason, LogGap, LogLine
 from .overlap import Fit, Hashes, hashes, locate
-from .sequence import MEMORY, WHOLE, WIDEST, Answer, Sequence, Verdict
+from .sequence import MEMORY, NARROWEST, WHOLE, WIDEST, Answer, Sequence, Verdict
 
 __all__ = ["Step", "Stitch"]
 
-NARROWEST = 16
 START = 256
 """The first window at least: a log that repeats itself should show it, a short one show its beginning."""
 SHORTEST = 1.5
@@ -27,8 +26,15 @@ SHORTEST = 1.5
 LONGEST = 15.0
 """Seconds between polls of a quiet log."""
 SLOWER = 1.5
-ALLOWANCE = 128.0
-"""Bytes a second that may be spent on counting repeats, beside twice what the log itself brings."""
+HOLDING = 3.0
+"""Seconds between polls at most while new lines are held back."""
+ALLOWANCE = 64.0
+"""Bytes a second that may be spent on counting repeats, beside eight times what the log itself brings."""
+EARNED = 8
+YOUNG = 256
+"""Lines up to which a log is fetched whole, for then the place of a line is certain."""
+LOOK = 30.0
+"""Seconds until a pod is looked for that others may hide; twice as long each time."""
 PATIENCE = 32
 """Fetches in one poll at most."""
 PODS = 32
@@ -69,12 +75,15 @@ class Stitch:
         self._poll_new = 0
         self._polled: float | None = None
         self._rates: deque[float] = deque(maxlen=5)
-        self._credit = 65536.0
+        self._credit = 16384.0
         self._line_bytes = 80.0
-        self._together = hashes(())  # the lines of all pods in the order of the answers
+        self._together: Hashes[int] = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
+        self._unjoined: Hashes[int] | None = None
+        self._present: set[str | None] = set()
         self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
         self._shared = False  # the window counts the lines of all pods together
+        self._look, self._look_at = LOOK, 0.0
         self._fetches = 0
         self._interleaved = False  # the pods' lines come in the order of time, not one pod behind the other
 
@@ -98,6 +107,7 @@ class Stitch:
         hints = self._hints(lines, by_pod) if len(self._pods) > 1 or len(by_pod) > 1 else {}
         items: list[tuple[int, int, LogLine | LogGap]] = []
         wishes: list[int] = []
+        self._present = set(by_pod)
         filled = len(by_pod) > 1 and len(lines) == window
         self._shared = self._shared or filled
         for pod, indices in by_pod.items():
@@ -141,9 +151,11 @@ class Stitch:
         hidden = [pod for pod in self._pods if pod not in by_pod and pod not in self._gone]
         if hidden and len(lines) == window and not hints:
             # A window that is filled may hide a pod.
-            wider = window * 4 if window < WIDEST else WHOLE
-            if ending or self._afford(wider, self._pods[hidden[0]]):
-                wishes.append(wider)
+            if ending:
+                wishes.append(window * 4 if window < WIDEST else WHOLE)
+            elif now >= self._look_at and window < WIDEST:
+                wishes.append(WIDEST)
+                self._look_at, self._look = now + self._look, self._look * 2
         self._notice_missing(by_pod, lines, window, items, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
@@ -181,7 +193,7 @@ class Stitch:
         return True
 
     def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int], now: float) -> Step:
-        self._credit += 2 * sum(len(item.raw) for item in items if isinstance(item, LogLine))
+        self._credit += EARNED * sum(len(item.raw) for item in items if isinstance(item, LogLine))
         self._fetches = self._fetches + 1 if self._in_poll else 1
         if wishes and self._fetches < PATIENCE:
             self._in_poll = True
@@ -189,17 +201,23 @@ class Stitch:
             self.ask = None if widest >= WHOLE else widest
             return Step(items, self.ask, True, self.interval)
         self._in_poll = False
+        if self._unjoined is not None:
+            self._remember(self._unjoined, None)
+            self._unjoined = None
+            self._behind.update(pod for pod in self._pods if pod not in self._present)
         if self._polled is not None and now > self._polled:
             self._rates.append(self._poll_new / (now - self._polled))
         self._polled = now
         if self._poll_new:
             self.interval = SHORTEST
         else:
-            self.interval = min(LONGEST, self.interval * SLOWER)
+            holding = any(lines for lines, _ in self._held.values())
+            self.interval = min(HOLDING if holding else LONGEST, self.interval * SLOWER)
         rate = statistics.median(self._rates) if self._rates else 0.0
         if rate * 2 * self.interval > WIDEST / 2:
             self.interval = 1.0
-        need = int(rate * self.interval * 2) + NARROWEST
+        need = int(rate * self.interval * 2)
+        need += max((pod.overlap(YOUNG) for pod in self._pods.values()), default=NARROWEST)
         self.ask = min(WIDEST, -(-need // 16) * 16)
         return Step(items, self.ask, False, self.interval)
 
@@ -211,9 +229,8 @@ class Stitch:
         self._interleaved = self._interleaved or changes >= max(1, len(by_pod))
         seen = hashes([line.raw for line in lines])
         place = locate(self._together, self._unbroken, seen)
+        self._unjoined = seen if place.fit is not Fit.SURE else None
         if place.fit is not Fit.SURE:
-            self._remember(seen, None)
-            self._behind.update(self._pods)
             return {}
         self._remember(seen, place.new)
         if not self._interleaved:

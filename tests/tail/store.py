@@ -22,6 +22,7 @@ class Numbered(LogLine):
     """A log line with its number within its pod."""
 
     number: int = attrs.field(default=0, eq=False)
+    at: float = attrs.field(default=0.0, eq=False)  # when it was written
 
 
 @attrs.define
@@ -34,8 +35,9 @@ class Pod:
     dropped: bool = False  # the server lost, or cannot show, something of it
     gone: bool = False
 
-    def line(self, text: str, number: int) -> Numbered:
-        return Numbered(text if self.name is None else f"[{self.name}] {text}", self.name, text, number=number)
+    def line(self, text: str, number: int, at: float = 0.0) -> Numbered:
+        raw = text if self.name is None else f"[{self.name}] {text}"
+        return Numbered(raw, self.name, text, number=number, at=at)
 
 
 @attrs.define
@@ -50,6 +52,7 @@ class Store:
     clamp: int | None = None
     ring: int | None = None
     cut: bool = False
+    clock: float = 0.0
     rng: Random = attrs.Factory(lambda: Random(0))
     pods: dict[str | None, Pod] = attrs.Factory(dict)
     _written: list[tuple[str | None, int]] = attrs.Factory(list)
@@ -57,7 +60,7 @@ class Store:
 
     def write(self, text: str, pod: str | None = "web-1") -> None:
         log = self.pods.setdefault(pod, Pod(pod))
-        log.lines.append(log.line(text, len(log.lines)))
+        log.lines.append(log.line(text, len(log.lines), self.clock))
         if self.order == "mixed":
             self._written.append((pod, len(log.lines) - 1))
         if self.cut and len(text) > TOO_LONG:
@@ -160,7 +163,7 @@ class Judge:
 
     def see(
         self, items: Iterable[LogLine | LogGap], widest: int | None = None
-    ) -> list[tuple[str | None, int]]:
+    ) -> list[Numbered]:
         """Take in what was delivered; which lines of it are new. `widest`: the widest window of this poll."""
         self._widest = widest
         fresh = []
@@ -169,7 +172,7 @@ class Judge:
                 self._mark(item)
             elif self._line(item):
                 assert isinstance(item, Numbered)
-                fresh.append((item.pod, item.number))
+                fresh.append(item)
         return fresh
 
     def _mark(self, gap: LogGap) -> None:
