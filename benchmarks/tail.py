@@ -43,10 +43,17 @@ class Shape:
 
 
 def clocked(
-    store: Store, rng: Random, per_second: float, lines: Iterator[str], pod: str = POD, *, then: Writer | None = None
+    store: Store,
+    rng: Random,
+    per_second: float,
+    lines: Iterator[str],
+    pod: str = POD,
+    *,
+    start: float = 0.0,
+    then: Writer | None = None,
 ) -> Writer:
     """Writes the lines one by one, at random moments."""
-    due = rng.expovariate(per_second)
+    due = start + rng.expovariate(per_second)
 
     def write(now: float) -> None:
         nonlocal due
@@ -177,9 +184,7 @@ def swapped(rng: Random) -> tuple[Store, Writer]:
         if generation:
             store.remove(f"web-{generation - 1}")
         generation += 1
-        fresh = clocked(store, rng, 3.0, unique(rng), f"web-{generation}")
-        began = now
-        writer = lambda now: fresh(now - began)  # noqa: E731
+        writer = clocked(store, rng, 3.0, unique(rng), f"web-{generation}", start=now)
 
     act = every(120.0, swap)
 

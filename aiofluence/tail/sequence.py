@@ -71,8 +71,9 @@ class Verdict:
         grown: the first of the new lines is the whole of the line delivered last.
         ask: the window that would decide more; 0 for none.
         dear: it tells nothing but a count: only when the budget allows.
-        settled: nothing is held back; otherwise `gap` and `held` are for when the log ends like this.
-        held: how many of the last lines would then come out.
+        settled: nothing is held back.
+        held: how many of the last lines come out if the log ends like this.
+        doubt: the mark to put before those.
     """
 
     new: int = 0
@@ -83,6 +84,7 @@ class Verdict:
     dear: bool = False
     settled: bool = True
     held: int = 0
+    doubt: GapReason | None = None
 
 
 class Sequence:
@@ -109,7 +111,7 @@ class Sequence:
         """The next answer begins a poll, and is not the wider look of one."""
         self.tries = 0
         self.widest = 0
-        self.ask = 0
+        self.ask, self.dear = 0, False
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
         self.trusted = False  # it is not
@@ -123,7 +125,7 @@ class Sequence:
             return None
         verdict = self._take(answer)
         self.widest = max(self.widest, answer.asked)
-        self.ask = verdict.ask
+        self.ask, self.dear = verdict.ask, verdict.dear
         return verdict
 
     def _take(self, answer: Answer) -> Verdict:
@@ -173,10 +175,14 @@ class Sequence:
             return self._give_up(answer, seen, place)
         if place.fit is Fit.REPEATS:
             return self._repeats(answer, seen, place)
+        if answer.shared and place.fit is Fit.WEAK:
+            # Few lines of many: if they are all that the pod ever wrote, or none is new, that is enough.
+            if not place.new or len(seen) - place.new == self.end:
+                return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
             return self._give_up(answer, seen, place)
-        return Verdict(gap=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+        return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
     # --- evidence -----------------------------------------------------------------------------------------
 
@@ -249,7 +255,7 @@ class Sequence:
         self.growing = None
         if self.tries == 1:
             self.margin = max(NARROWEST, self.margin * 9 // 10)
-        elif answer.asked <= WIDEST // 4:
+        elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not self.dear:
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
@@ -269,13 +275,14 @@ class Sequence:
             narrower = answer.asked - length - 1
         again = self.short is not None and answer.asked - length == 1
         self.short = (answer.asked, seen, place.fit is Fit.SURE)
-        verdict = Verdict(gap=GapReason.UNCONFIRMED, settled=False)
+        verdict = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
         if place.fit is Fit.SURE:
             end = self.end
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
             self.end = end if end is None else end + place.new - grown
         if again:
-            return verdict  # the line that is too long is the last one: there is nothing behind it yet
+            # The line that is too long is the last one: there is nothing behind it yet.
+            return attrs.evolve(verdict, settled=False, doubt=GapReason.OVERFLOW)
         return attrs.evolve(verdict, ask=narrower if 0 < narrower < answer.asked else length, settled=False)
 
     def _after_short(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict | None:
@@ -296,8 +303,18 @@ class Sequence:
             return Verdict(ask=asked, settled=False)
         if asked >= WHOLE:
             self.cut = True
-        elif joined and place.fit is not Fit.SURE:
+        elif place.fit is not Fit.SURE:
             exact = answer.asked == asked - len(earlier) - 1
+            if not joined:
+                if not exact:
+                    self.short = None
+                    return None
+                # These are all the lines behind the long one, and so is what came out after the last mark.
+                if place.fit is Fit.NONE:
+                    return self._lost(answer, seen, GapReason.OVERFLOW, 0)
+                if len(seen) - place.new >= self.unbroken:
+                    return self._sure(answer, seen, place.new, grown=False)
+                return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
             if exact or answer.asked * 2 >= asked or self.tries >= TRIES:
                 return self._lost(answer, seen, GapReason.OVERFLOW, 1)
             return Verdict(ask=answer.asked * 2, settled=False)
@@ -312,7 +329,7 @@ class Sequence:
             wider = self._wider(WIDEST if self.old > 2 else answer.asked)
             look = self.tries == 1 or self.old > 2 or answer.ending
             return attrs.evolve(verdict, ask=wider) if look else verdict
-        if self.old < 3 or answer.now - self.old_since < PATIENCE:
+        if not self.trusted or self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
         return self._lost(answer, seen, GapReason.RESET, 0, found[0] if found else len(seen))
@@ -322,7 +339,7 @@ class Sequence:
             self.old_since = answer.now
         self.old += not self.looked_old
         self.looked_old = True
-        return Verdict(gap=GapReason.UNCONFIRMED, settled=False)
+        return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """Look back to where the repeats began, or count the whole log."""
@@ -341,7 +358,7 @@ class Sequence:
             need = self._wider(answer.asked)
         if not need:
             return self._give_up(answer, seen, place)
-        return Verdict(0, GapReason.REPEATS, ask=need, dear=goes_on, settled=False, held=place.new)
+        return Verdict(ask=need, dear=goes_on, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
     def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""

@@ -6,6 +6,7 @@ next, and when. A fetch that failed is simply not told. One `sequence` for each 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Sequence as Lines
@@ -31,7 +32,9 @@ HOLDING = 3.0
 ALLOWANCE = 64.0
 """Bytes a second that may be spent on counting repeats, beside eight times what the log itself brings."""
 EARNED = 8
-YOUNG = 256
+MINUTES = 120.0
+"""Seconds over which it is measured how much the log brings."""
+YOUNG = 96
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""
 LOOK = 30.0
 """Seconds until a pod is looked for that others may hide; twice as long each time."""
@@ -76,6 +79,7 @@ class Stitch:
         self._polled: float | None = None
         self._rates: deque[float] = deque(maxlen=5)
         self._credit = 16384.0
+        self._flow = 0.0  # bytes of the log that came lately
         self._line_bytes = 80.0
         self._together: Hashes[int] = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
@@ -131,7 +135,7 @@ class Stitch:
             self._poll_new = max(self._poll_new, verdict.new if was_begun else 0)
             start = len(indices) - new
             if verdict.settled or verdict.new:
-                if verdict.gap is not None and verdict.settled:
+                if verdict.gap is not None:
                     place = indices[start] if new else len(lines)
                     items.append((place, 0, LogGap(verdict.gap, verdict.at_least, pod)))
                 for number in range(start, len(indices)):
@@ -166,8 +170,8 @@ class Stitch:
         """The log has ended: what was held back, behind a mark where it cannot be sure."""
         items: list[LogLine | LogGap] = []
         for pod, (lines, verdict) in self._held.items():
-            if verdict.gap is not None:
-                items.append(LogGap(verdict.gap, 0, pod))
+            if verdict.doubt is not None:
+                items.append(LogGap(verdict.doubt, 0, pod))
             items += [attrs.evolve(line, grown=verdict.grown) for line in lines]
         items += [LogGap(GapReason.POD_GONE, 0, pod) for pod in self._missing if pod not in self._gone]
         self._held.clear()
@@ -178,7 +182,9 @@ class Stitch:
 
     def _earn(self, lines: Lines[LogLine], now: float) -> None:
         if self._now is not None:
-            self._credit = min(self._credit + ALLOWANCE * (now - self._now), 8e6)
+            passed = now - self._now
+            self._credit = min(self._credit + (ALLOWANCE + EARNED * self._flow / MINUTES) * passed, 8e6)
+            self._flow *= math.exp(-passed / MINUTES)
         self._now = now
         if lines:
             mean = sum(len(line.raw) for line in lines) / len(lines) + 4
@@ -193,7 +199,7 @@ class Stitch:
         return True
 
     def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int], now: float) -> Step:
-        self._credit += EARNED * sum(len(item.raw) for item in items if isinstance(item, LogLine))
+        self._flow += sum(len(item.raw) for item in items if isinstance(item, LogLine))
         self._fetches = self._fetches + 1 if self._in_poll else 1
         if wishes and self._fetches < PATIENCE:
             self._in_poll = True

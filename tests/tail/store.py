@@ -74,7 +74,7 @@ class Store:
         if log is None or len(log.lines) <= log.base:
             self.write(more, pod)
         else:
-            log.lines[-1] = log.line(log.lines[-1].text + more, len(log.lines) - 1)
+            log.lines[-1] = log.line(log.lines[-1].text + more, len(log.lines) - 1, log.lines[-1].at)
 
     def rotate(self, keep: int = 0, pod: str | None = "web-1") -> None:
         """Only the newest `keep` lines stay. A restart is a rotation that keeps none."""
