@@ -102,7 +102,9 @@ def few(rng: Random) -> Iterator[str]:
         yield rng.choice(("ok", "", "retry", "done"))
 
 
-def plain(lines: Callable[[Random], Iterator[str]], per_second: float) -> Callable[[Random], tuple[Store, Writer]]:
+def plain(
+    lines: Callable[[Random], Iterator[str]], per_second: float
+) -> Callable[[Random], tuple[Store, Writer]]:
     def make(rng: Random) -> tuple[Store, Writer]:
         store = Store(rng=rng)
         return store, clocked(store, rng, per_second, lines(rng))
@@ -149,10 +151,14 @@ def chatty(order: str) -> Callable[[Random], tuple[Store, Writer]]:
     return make
 
 
-def lossy(per_second: float, seconds: float, act: Callable[[Store, Random], None], **habits: object) -> Callable[[Random], tuple[Store, Writer]]:
+def lossy(
+    per_second: float, seconds: float, act: Callable[[Store, Random], None], **habits: object
+) -> Callable[[Random], tuple[Store, Writer]]:
     def make(rng: Random) -> tuple[Store, Writer]:
         store = Store(rng=rng, **habits)  # type: ignore[arg-type]
-        return store, clocked(store, rng, per_second, unique(rng), then=every(seconds, lambda: act(store, rng)))
+        return store, clocked(
+            store, rng, per_second, unique(rng), then=every(seconds, lambda: act(store, rng))
+        )
 
     return make
 
@@ -238,10 +244,16 @@ SHAPES = [
     Shape("a growing line", growing),
     Shape("lines of 1 MB", plain(huge, 5.0)),
     Shape("last is ignored", lambda rng: _ignoring(rng)),
-    Shape("rotation", lossy(5.0, 45.0, lambda store, rng: store.rotate(rng.choice((0, 5, 40)), POD)), lossy=True),
+    Shape(
+        "rotation", lossy(5.0, 45.0, lambda store, rng: store.rotate(rng.choice((0, 5, 40)), POD)), lossy=True
+    ),
     Shape("restart", lossy(5.0, 50.0, restart), lossy=True),
     Shape("ring of 1,000", ringed, lossy=True),
-    Shape("64 KiB cut", lossy(5.0, 40.0, lambda store, rng: store.write("w" * 70_000 + str(rng.random()), POD), cut=True), lossy=True),
+    Shape(
+        "64 KiB cut",
+        lossy(5.0, 40.0, lambda store, rng: store.write("w" * 70_000 + str(rng.random()), POD), cut=True),
+        lossy=True,
+    ),
     Shape("pods swapped", swapped, lossy=True),
 ]
 
@@ -430,7 +442,9 @@ def micro() -> None:
     for size in (64, 256, 1024, 4096):
         cells = []
         for period in (10**9, 1, 7):
-            texts = [LogLine.parse(f"[{POD}] line {number % period} of the log") for number in range(size + 9000)]
+            texts = [
+                LogLine.parse(f"[{POD}] line {number % period} of the log") for number in range(size + 9000)
+            ]
             stitch = Stitch()
             stitch.take(texts[:8800], None, 0.0)
             times = []
@@ -468,8 +482,12 @@ def main() -> None:
     full = "full" in arguments
     wanted = [word for word in arguments if word not in ("full", "quick")]
     seeds, share = (10, 1.0) if full else (1, 0.4)
-    print(f"{seeds} seed(s), {share:.0%} of the time; {FAILING:.0%} of the polls fail; MB and requests per seed\n")
-    print("| shape (lines) | tail | lost | twice | out of order | silent | marks | needless | MB | requests | s/request | mean delay, s |")
+    print(
+        f"{seeds} seed(s), {share:.0%} of the time; {FAILING:.0%} of the polls fail; MB and requests per seed\n"
+    )
+    print(
+        "| shape (lines) | tail | lost | twice | out of order | silent | marks | needless | MB | requests | s/request | mean delay, s |"
+    )
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for shape in SHAPES:
         if not wanted or any(word in shape.name for word in wanted):

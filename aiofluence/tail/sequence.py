@@ -6,20 +6,13 @@ out. Fetches nothing itself; `stitch` joins the pods and keeps the budget.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Lines
-
 import attrs
 
 from ..models.output import GapReason
+from .answer import WHOLE, WIDEST, Answer, Verdict
 from .overlap import Fit, Hashes, Place, fits, hashes, locate, recurrence
 
-__all__ = ["WHOLE", "WIDEST", "Answer", "Sequence", "Verdict"]
-
-WIDEST = 4096
-"""The widest window asked for by number."""
-
-WHOLE = 1 << 40
-"""Stands for the window without a limit."""
+__all__ = ["MEMORY", "NARROWEST", "Sequence"]
 
 NARROWEST = 16
 """Lines of overlap that are asked for at least."""
@@ -35,56 +28,6 @@ PATIENCE = 10.0
 
 TRIES = 16
 """Fetches in one poll after which the best guess is delivered behind a mark."""
-
-
-@attrs.frozen
-class Answer:
-    """What one fetch showed of one pod.
-
-    Attributes:
-        lines: the pod's lines.
-        asked: the window; `WHOLE` without a limit.
-        whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
-        now: seconds.
-        hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
-        shared: the window counts the lines of all pods together, so that a pod rarely fills it.
-        ending: the log will not grow any more.
-    """
-
-    lines: Lines[str]
-    asked: int
-    whole: bool
-    now: float
-    hint: int | None = None
-    shared: bool = False
-    ending: bool = False
-
-
-@attrs.frozen
-class Verdict:
-    """What follows from an answer for one pod.
-
-    Attributes:
-        new: how many of its last lines come out now.
-        gap: a mark to put before them.
-        at_least: lines certainly lost at the mark.
-        grown: the first of the new lines is the whole of the line delivered last.
-        ask: the window that would decide more; 0 for none.
-        dear: it tells nothing but a count: only when the budget allows.
-        settled: nothing is held back.
-        held: how many of the last lines come out if the log ends like this.
-        doubt: the mark to put before those.
-    """
-
-    new: int = 0
-    gap: GapReason | None = None
-    at_least: int = 0
-    grown: bool = False
-    ask: int = 0
-    dear: bool = False
-    settled: bool = True
-    held: int = 0
-    doubt: GapReason | None = None
 
 
 class Sequence:
@@ -175,10 +118,9 @@ class Sequence:
             return self._give_up(answer, seen, place)
         if place.fit is Fit.REPEATS:
             return self._repeats(answer, seen, place)
-        if answer.shared and place.fit is Fit.WEAK:
-            # Few lines of many: if they are all that the pod ever wrote, or none is new, that is enough.
-            if not place.new or len(seen) - place.new == self.end:
-                return self._sure(answer, seen, place.new, grown)
+        if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
+            # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
+            return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
             return self._give_up(answer, seen, place)
@@ -232,8 +174,8 @@ class Sequence:
         return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
 
     def _confirmed(self, answer: Answer, seen: Hashes[int]) -> bool:
-        """Whether two windows of different size showed the same whole log."""
-        if self.tries >= TRIES:
+        """Whether another window showed that this answer is the whole log, and not cut at a line too long."""
+        if self.tries >= TRIES or (self.full and fits(self.full, seen)):
             return True
         if self.short is None:
             return False

@@ -15,8 +15,9 @@ from itertools import pairwise
 import attrs
 
 from ..models.output import GapReason, LogGap, LogLine
+from .answer import WHOLE, WIDEST, Answer, Verdict
 from .overlap import Fit, Hashes, hashes, locate
-from .sequence import MEMORY, NARROWEST, WHOLE, WIDEST, Answer, Sequence, Verdict
+from .sequence import MEMORY, NARROWEST, Sequence
 
 __all__ = ["Step", "Stitch"]
 
@@ -116,12 +117,14 @@ class Stitch:
         self._shared = self._shared or filled
         for pod, indices in by_pod.items():
             pod_lines = [lines[index] for index in indices]
-            sequence = self._pods.get(pod)
-            if sequence is None:
-                sequence = self._pods[pod] = Sequence(late=not first)
+            if pod not in self._pods:
+                self._pods[pod] = Sequence(late=not first)
+            sequence = self._pods[pod]
             whole = window == WHOLE or (not filled and len(indices) != window)
             was_begun = sequence.begun
-            answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod), self._shared, ending)
+            answer = Answer(
+                [line.raw for line in pod_lines], window, whole, now, hints.get(pod), self._shared, ending
+            )
             verdict = sequence.take(answer)
             if verdict is None:
                 self._behind.add(pod)

@@ -161,9 +161,7 @@ class Judge:
         self._widest: int | None = None
         self.result = Judgement()
 
-    def see(
-        self, items: Iterable[LogLine | LogGap], widest: int | None = None
-    ) -> list[Numbered]:
+    def see(self, items: Iterable[LogLine | LogGap], widest: int | None = None) -> list[Numbered]:
         """Take in what was delivered; which lines of it are new. `widest`: the widest window of this poll."""
         self._widest = widest
         fresh = []
