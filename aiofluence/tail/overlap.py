@@ -29,7 +29,7 @@ SAMPLE = 1024
 
 
 def hashes(lines: Sequence[str]) -> Hashes[int]:
-    """One 64-bit hash for each line; Python's own, keyed anew in every process, so that none can be forged."""
+    """One 64-bit hash for each line: Python's own, keyed anew in each process: none can be forged."""
     return array("q", map(hash, lines))
 
 
@@ -118,8 +118,11 @@ def locate(
     """
     length = len(seen)
     fresh = known[-unbroken:] if unbroken else known[:0]
-    found = [d for d in fits(fresh, seen) if end is None or length - d <= end]
-    place = _judge(known, len(fresh), seen, found, whole) if found else Place(Fit.NONE, length)
+    found = fits(fresh, seen)
+    possible = found if end is None or whole else [d for d in found if length - d <= end]
+    place = _judge(known, len(fresh), seen, possible or found, whole) if found else Place(Fit.NONE, length)
+    if found and not possible and place.fit is Fit.SURE:
+        place = attrs.evolve(place, fit=Fit.WEAK)
     if place.fit in (Fit.SURE, Fit.REPEATS):
         return place
     older = fits(seen, known)
@@ -138,7 +141,7 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
     period = found[1] - new if len(found) > 1 else 0
     joined = known + seen[length - new :]
     surprise = _Surprise(joined)
-    # What any other answer would have had to see twice: one period, or without a second fit the whole overlap.
+    # What must have been written twice if this is wrong: one period, or without a second fit the overlap.
     block = known[-min(period or overlap, overlap) :]
     unique = surprise.bits(block) >= ENOUGH and not _twice(block, joined) and not _twice(block, seen)
     if not period:
@@ -165,7 +168,7 @@ def _twice(block: Hashes[int], lines: Hashes[int]) -> bool:
 
 
 class _Surprise:
-    """How much information lines carry, each given the one before it: nothing, where the log repeats itself."""
+    """How much information lines carry, each given the one before: nothing where the log repeats itself."""
 
     def __init__(self, lines: Hashes[int]) -> None:
         sample = lines[-SAMPLE:]
@@ -179,7 +182,7 @@ class _Surprise:
         before: int | None = None
         for line in block:
             together = 0 if before is None else self._pairs[before, line]
-            if together > 1:
+            if before is not None and together > 1:
                 found += math.log2(self._counts[before] / together)
             else:
                 found += math.log2(self._total / max(1, self._counts[line]))

@@ -6,20 +6,16 @@ out. Fetches nothing itself; `stitch` joins the pods and keeps the budget.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Lines
-
 import attrs
 
 from ..models.output import GapReason
+from .answer import WHOLE, WIDEST, Answer, Verdict
 from .overlap import Fit, Hashes, Place, fits, hashes, locate, recurrence
 
-__all__ = ["WHOLE", "WIDEST", "Answer", "Sequence", "Verdict"]
+__all__ = ["MEMORY", "NARROWEST", "Sequence"]
 
-WIDEST = 4096
-"""The widest window asked for by number."""
-
-WHOLE = 1 << 40
-"""Stands for the window without a limit."""
+NARROWEST = 16
+"""Lines of overlap that are asked for at least."""
 
 MEMORY = 8192
 """Lines of a pod whose hashes are kept."""
@@ -32,50 +28,6 @@ PATIENCE = 10.0
 
 TRIES = 16
 """Fetches in one poll after which the best guess is delivered behind a mark."""
-
-
-@attrs.frozen
-class Answer:
-    """What one fetch showed of one pod.
-
-    Attributes:
-        lines: the pod's lines.
-        asked: the window; `WHOLE` without a limit.
-        whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
-        now: seconds.
-        hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
-    """
-
-    lines: Lines[str]
-    asked: int
-    whole: bool
-    now: float
-    hint: int | None = None
-
-
-@attrs.frozen
-class Verdict:
-    """What follows from an answer for one pod.
-
-    Attributes:
-        new: how many of its last lines come out now.
-        gap: a mark to put before them.
-        at_least: lines certainly lost at the mark.
-        grown: the first of the new lines is the whole of the line delivered last.
-        ask: the window that would decide more; 0 for none.
-        dear: it tells nothing but a count: only when the budget allows.
-        settled: nothing is held back; otherwise `gap` and `held` are for when the log ends like this.
-        held: how many of the last lines would then come out.
-    """
-
-    new: int = 0
-    gap: GapReason | None = None
-    at_least: int = 0
-    grown: bool = False
-    ask: int = 0
-    dear: bool = False
-    settled: bool = True
-    held: int = 0
 
 
 class Sequence:
@@ -93,6 +45,7 @@ class Sequence:
         self.mark: GapReason | None = None  # to come before the next lines
         self.cut = False  # a line too long to show makes the whole log useless
         self.begun = False
+        self.margin = NARROWEST  # lines of overlap that were needed lately
         self.old = 0  # answers in a row that were older than what is known
         self.old_since = 0.0
         self.begin_poll()
@@ -101,7 +54,7 @@ class Sequence:
         """The next answer begins a poll, and is not the wider look of one."""
         self.tries = 0
         self.widest = 0
-        self.ask = 0
+        self.ask, self.dear = 0, False
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
         self.trusted = False  # it is not
@@ -115,7 +68,7 @@ class Sequence:
             return None
         verdict = self._take(answer)
         self.widest = max(self.widest, answer.asked)
-        self.ask = verdict.ask
+        self.ask, self.dear = verdict.ask, verdict.dear
         return verdict
 
     def _take(self, answer: Answer) -> Verdict:
@@ -151,7 +104,7 @@ class Sequence:
     def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         place, grown, exact = self._place(answer, seen)
         if answer.whole and not exact:
-            if not self._confirmed(answer, seen):
+            if not answer.shared and not self._confirmed(answer, seen):
                 return self._doubt(answer, seen, place, grown)
         elif self.short is not None and len(seen) == answer.asked:
             verdict = self._after_short(answer, seen, place)
@@ -165,10 +118,13 @@ class Sequence:
             return self._give_up(answer, seen, place)
         if place.fit is Fit.REPEATS:
             return self._repeats(answer, seen, place)
+        if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
+            # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
+            return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
             return self._give_up(answer, seen, place)
-        return Verdict(gap=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+        return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
     # --- evidence -----------------------------------------------------------------------------------------
 
@@ -218,8 +174,8 @@ class Sequence:
         return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
 
     def _confirmed(self, answer: Answer, seen: Hashes[int]) -> bool:
-        """Whether two windows of different size showed the same whole log."""
-        if self.tries >= TRIES:
+        """Whether another window showed that this answer is the whole log, and not cut at a line too long."""
+        if self.tries >= TRIES or (self.full and fits(self.full, seen)):
             return True
         if self.short is None:
             return False
@@ -239,6 +195,10 @@ class Sequence:
             if self.end is not None:
                 self.end -= 1
         self.growing = None
+        if self.tries == 1:
+            self.margin = max(NARROWEST, self.margin * 9 // 10)
+        elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not self.dear:
+            self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
@@ -255,33 +215,48 @@ class Sequence:
         known_to_be_longer = max(self.unbroken, self.end or 0) >= answer.asked
         if known_to_be_longer or (self.short is not None and seen[:1] != self.short[1][:1]):
             narrower = answer.asked - length - 1
+        again = self.short is not None and answer.asked - length == 1
         self.short = (answer.asked, seen, place.fit is Fit.SURE)
-        verdict = Verdict(gap=GapReason.UNCONFIRMED, settled=False)
+        verdict = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
         if place.fit is Fit.SURE:
             end = self.end
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
             self.end = end if end is None else end + place.new - grown
+        if again:
+            # The line that is too long is the last one: there is nothing behind it yet.
+            return attrs.evolve(verdict, settled=False, doubt=GapReason.OVERFLOW)
         return attrs.evolve(verdict, ask=narrower if 0 < narrower < answer.asked else length, settled=False)
 
     def _after_short(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict | None:
         """A window was filled after one that was not: was that one the whole log, or cut?"""
         assert self.short is not None
         asked, earlier, joined = self.short
-        if 0 in fits(earlier, seen) and len(earlier) >= len(seen):
-            if place.fit is Fit.SURE and joined:
+        if place.fit is Fit.STALE:
+            return None
+        if fits(earlier, seen):
+            if place.fit is Fit.SURE:
                 # It was: the log is shorter than it used to be.
                 self.short = None
-                if not place.new:
+                if joined:
                     self.end, self.head = len(earlier), earlier[:HEAD]
-                return None
-            if place.fit in (Fit.STALE, Fit.SURE):
+                    self.unbroken = min(self.unbroken, self.end)
                 return None
             self.trusted = True  # it was, and it is what counts: fetch it again
             return Verdict(ask=asked, settled=False)
         if asked >= WHOLE:
             self.cut = True
-        elif joined and place.fit is not Fit.SURE:
+        elif place.fit is not Fit.SURE:
             exact = answer.asked == asked - len(earlier) - 1
+            if not joined:
+                if not exact:
+                    self.short = None
+                    return None
+                # These are all the lines behind the long one, and so is what came out after the last mark.
+                if place.fit is Fit.NONE:
+                    return self._lost(answer, seen, GapReason.OVERFLOW, 0)
+                if len(seen) - place.new >= self.unbroken:
+                    return self._sure(answer, seen, place.new, grown=False)
+                return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
             if exact or answer.asked * 2 >= asked or self.tries >= TRIES:
                 return self._lost(answer, seen, GapReason.OVERFLOW, 1)
             return Verdict(ask=answer.asked * 2, settled=False)
@@ -294,8 +269,9 @@ class Sequence:
         if not answer.whole:
             # Again and wider, at once: most often that is all it takes.
             wider = self._wider(WIDEST if self.old > 2 else answer.asked)
-            return attrs.evolve(verdict, ask=wider) if self.tries == 1 or self.old > 2 else verdict
-        if self.old < 3 or answer.now - self.old_since < PATIENCE:
+            look = self.tries == 1 or self.old > 2 or answer.ending
+            return attrs.evolve(verdict, ask=wider) if look else verdict
+        if not self.trusted or self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
         return self._lost(answer, seen, GapReason.RESET, 0, found[0] if found else len(seen))
@@ -305,7 +281,7 @@ class Sequence:
             self.old_since = answer.now
         self.old += not self.looked_old
         self.looked_old = True
-        return Verdict(gap=GapReason.UNCONFIRMED, settled=False)
+        return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """Look back to where the repeats began, or count the whole log."""
@@ -324,7 +300,7 @@ class Sequence:
             need = self._wider(answer.asked)
         if not need:
             return self._give_up(answer, seen, place)
-        return Verdict(0, GapReason.REPEATS, ask=need, dear=goes_on, settled=False, held=place.new)
+        return Verdict(ask=need, dear=goes_on, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
     def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
@@ -379,6 +355,12 @@ class Sequence:
             self.end = None
         elif self.end is not None:
             self.end += new
+
+    def overlap(self, young: int) -> int:
+        """Lines that the next window should have beside the new ones; all, as long as there are few."""
+        if self.end is not None and self.end <= young:
+            return self.end + NARROWEST
+        return self.margin
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""

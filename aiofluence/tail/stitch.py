@@ -6,6 +6,7 @@ next, and when. A fetch that failed is simply not told. One `sequence` for each 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Sequence as Lines
@@ -14,12 +15,12 @@ from itertools import pairwise
 import attrs
 
 from ..models.output import GapReason, LogGap, LogLine
+from .answer import WHOLE, WIDEST, Answer, Verdict
 from .overlap import Fit, Hashes, hashes, locate
-from .sequence import MEMORY, WHOLE, WIDEST, Answer, Sequence, Verdict
+from .sequence import MEMORY, NARROWEST, Sequence
 
 __all__ = ["Step", "Stitch"]
 
-NARROWEST = 16
 START = 256
 """The first window at least: a log that repeats itself should show it, a short one show its beginning."""
 SHORTEST = 1.5
@@ -27,8 +28,19 @@ SHORTEST = 1.5
 LONGEST = 15.0
 """Seconds between polls of a quiet log."""
 SLOWER = 1.5
-ALLOWANCE = 128.0
-"""Bytes a second that may be spent on counting repeats, beside twice what the log itself brings."""
+HOLDING = 3.0
+"""Seconds between polls at most while new lines are held back."""
+ALLOWANCE = 64.0
+"""Bytes a second that may be spent on counting repeats, beside eight times what the log itself brings."""
+EARNED = 8
+MINUTES = 120.0
+"""Seconds over which it is measured how much the log brings."""
+YOUNG = 96
+"""Lines up to which a log is fetched whole, for then the place of a line is certain."""
+LOOK = 30.0
+"""Seconds until a pod is looked for that others may hide; twice as long each time."""
+PATIENCE = 32
+"""Fetches in one poll at most."""
 PODS = 32
 """Pods that are remembered at most."""
 
@@ -67,11 +79,17 @@ class Stitch:
         self._poll_new = 0
         self._polled: float | None = None
         self._rates: deque[float] = deque(maxlen=5)
-        self._credit = 65536.0
+        self._credit = 16384.0
+        self._flow = 0.0  # bytes of the log that came lately
         self._line_bytes = 80.0
-        self._together = hashes(())  # the lines of all pods in the order of the answers
+        self._together: Hashes[int] = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
-        self._settled = True
+        self._unjoined: Hashes[int] | None = None
+        self._present: set[str | None] = set()
+        self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
+        self._shared = False  # the window counts the lines of all pods together
+        self._look, self._look_at = LOOK, 0.0
+        self._fetches = 0
         self._interleaved = False  # the pods' lines come in the order of time, not one pod behind the other
 
     def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
@@ -94,19 +112,22 @@ class Stitch:
         hints = self._hints(lines, by_pod) if len(self._pods) > 1 or len(by_pod) > 1 else {}
         items: list[tuple[int, int, LogLine | LogGap]] = []
         wishes: list[int] = []
-        waits = False
+        self._present = set(by_pod)
+        filled = len(by_pod) > 1 and len(lines) == window
+        self._shared = self._shared or filled
         for pod, indices in by_pod.items():
             pod_lines = [lines[index] for index in indices]
-            sequence = self._pods.get(pod)
-            if sequence is None:
-                sequence = self._pods[pod] = Sequence(late=not first)
-            filled = len(lines) == window if len(by_pod) > 1 else False
+            if pod not in self._pods:
+                self._pods[pod] = Sequence(late=not first)
+            sequence = self._pods[pod]
             whole = window == WHOLE or (not filled and len(indices) != window)
             was_begun = sequence.begun
-            answer = Answer([line.raw for line in pod_lines], window, whole, now, hints.get(pod))
+            answer = Answer(
+                [line.raw for line in pod_lines], window, whole, now, hints.get(pod), self._shared, ending
+            )
             verdict = sequence.take(answer)
             if verdict is None:
-                waits = waits or pod in self._held
+                self._behind.add(pod)
                 if sequence.ask:
                     wishes.append(sequence.ask)
                 continue
@@ -117,7 +138,7 @@ class Stitch:
             self._poll_new = max(self._poll_new, verdict.new if was_begun else 0)
             start = len(indices) - new
             if verdict.settled or verdict.new:
-                if verdict.gap is not None and verdict.settled:
+                if verdict.gap is not None:
                     place = indices[start] if new else len(lines)
                     items.append((place, 0, LogGap(verdict.gap, verdict.at_least, pod)))
                 for number in range(start, len(indices)):
@@ -127,22 +148,24 @@ class Stitch:
                     items.append((indices[number], 1, line))
             if verdict.settled:
                 self._held.pop(pod, None)
+                self._behind.discard(pod)
             else:
                 held = tuple(pod_lines[len(pod_lines) - verdict.held :]) if verdict.held else ()
                 self._held[pod] = (held, verdict)
-                waits = True
+                self._behind.add(pod)
             if verdict.ask and (not verdict.dear or ending or self._afford(verdict.ask, sequence)):
                 wishes.append(verdict.ask)
         hidden = [pod for pod in self._pods if pod not in by_pod and pod not in self._gone]
         if hidden and len(lines) == window and not hints:
             # A window that is filled may hide a pod.
-            wider = window * 4 if window < WIDEST else WHOLE
-            if ending or self._afford(wider, self._pods[hidden[0]]):
-                wishes.append(wider)
+            if ending:
+                wishes.append(window * 4 if window < WIDEST else WHOLE)
+            elif now >= self._look_at and window < WIDEST:
+                wishes.append(WIDEST)
+                self._look_at, self._look = now + self._look, self._look * 2
         self._notice_missing(by_pod, lines, window, items, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
-        self._settled = not waits
         items.sort(key=lambda item: item[:2])
         return self._step(tuple(item for _, _, item in items), wishes, now)
 
@@ -150,8 +173,8 @@ class Stitch:
         """The log has ended: what was held back, behind a mark where it cannot be sure."""
         items: list[LogLine | LogGap] = []
         for pod, (lines, verdict) in self._held.items():
-            if verdict.gap is not None:
-                items.append(LogGap(verdict.gap, 0, pod))
+            if verdict.doubt is not None:
+                items.append(LogGap(verdict.doubt, 0, pod))
             items += [attrs.evolve(line, grown=verdict.grown) for line in lines]
         items += [LogGap(GapReason.POD_GONE, 0, pod) for pod in self._missing if pod not in self._gone]
         self._held.clear()
@@ -162,7 +185,9 @@ class Stitch:
 
     def _earn(self, lines: Lines[LogLine], now: float) -> None:
         if self._now is not None:
-            self._credit = min(self._credit + ALLOWANCE * (now - self._now), 8e6)
+            passed = now - self._now
+            self._credit = min(self._credit + (ALLOWANCE + EARNED * self._flow / MINUTES) * passed, 8e6)
+            self._flow *= math.exp(-passed / MINUTES)
         self._now = now
         if lines:
             mean = sum(len(line.raw) for line in lines) / len(lines) + 4
@@ -177,24 +202,31 @@ class Stitch:
         return True
 
     def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int], now: float) -> Step:
-        self._credit += 2 * sum(len(item.raw) for item in items if isinstance(item, LogLine))
-        if wishes:
+        self._flow += sum(len(item.raw) for item in items if isinstance(item, LogLine))
+        self._fetches = self._fetches + 1 if self._in_poll else 1
+        if wishes and self._fetches < PATIENCE:
             self._in_poll = True
             widest = max(wishes)
             self.ask = None if widest >= WHOLE else widest
             return Step(items, self.ask, True, self.interval)
         self._in_poll = False
+        if self._unjoined is not None:
+            self._remember(self._unjoined, None)
+            self._unjoined = None
+            self._behind.update(pod for pod in self._pods if pod not in self._present)
         if self._polled is not None and now > self._polled:
             self._rates.append(self._poll_new / (now - self._polled))
         self._polled = now
         if self._poll_new:
             self.interval = SHORTEST
         else:
-            self.interval = min(LONGEST, self.interval * SLOWER)
+            holding = any(lines for lines, _ in self._held.values())
+            self.interval = min(HOLDING if holding else LONGEST, self.interval * SLOWER)
         rate = statistics.median(self._rates) if self._rates else 0.0
         if rate * 2 * self.interval > WIDEST / 2:
             self.interval = 1.0
-        need = int(rate * self.interval * 2) + NARROWEST
+        need = int(rate * self.interval * 2)
+        need += max((pod.overlap(YOUNG) for pod in self._pods.values()), default=NARROWEST)
         self.ask = min(WIDEST, -(-need // 16) * 16)
         return Step(items, self.ask, False, self.interval)
 
@@ -206,14 +238,18 @@ class Stitch:
         self._interleaved = self._interleaved or changes >= max(1, len(by_pod))
         seen = hashes([line.raw for line in lines])
         place = locate(self._together, self._unbroken, seen)
+        self._unjoined = seen if place.fit is not Fit.SURE else None
         if place.fit is not Fit.SURE:
-            self._remember(seen, None)
             return {}
         self._remember(seen, place.new)
-        if not self._settled or not self._interleaved:
+        if not self._interleaved:
             return {}
         first = len(lines) - place.new
-        return {pod: sum(index >= first for index in indices) for pod, indices in by_pod.items()}
+        return {
+            pod: sum(index >= first for index in indices)
+            for pod, indices in by_pod.items()
+            if pod not in self._behind
+        }
 
     def _remember(self, seen: Hashes[int], new: int | None) -> None:
         if new is None:

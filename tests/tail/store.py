@@ -6,6 +6,7 @@ where all lines read the same.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from random import Random
 
@@ -21,17 +22,22 @@ class Numbered(LogLine):
     """A log line with its number within its pod."""
 
     number: int = attrs.field(default=0, eq=False)
+    at: float = attrs.field(default=0.0, eq=False)  # when it was written
 
 
 @attrs.define
 class Pod:
-    """One pod's log. `lines` is the truth, by number; `texts` is how each stands at the moment."""
+    """One pod's log. `lines` is the truth, by number, as each stands at the moment."""
 
     name: str | None
-    texts: list[str] = attrs.Factory(list)
+    lines: list[Numbered] = attrs.Factory(list)
     base: int = 0  # number of the first line that the server still has
     dropped: bool = False  # the server lost, or cannot show, something of it
     gone: bool = False
+
+    def line(self, text: str, number: int, at: float = 0.0) -> Numbered:
+        raw = text if self.name is None else f"[{self.name}] {text}"
+        return Numbered(raw, self.name, text, number=number, at=at)
 
 
 @attrs.define
@@ -46,6 +52,7 @@ class Store:
     clamp: int | None = None
     ring: int | None = None
     cut: bool = False
+    clock: float = 0.0
     rng: Random = attrs.Factory(lambda: Random(0))
     pods: dict[str | None, Pod] = attrs.Factory(dict)
     _written: list[tuple[str | None, int]] = attrs.Factory(list)
@@ -53,27 +60,27 @@ class Store:
 
     def write(self, text: str, pod: str | None = "web-1") -> None:
         log = self.pods.setdefault(pod, Pod(pod))
-        log.texts.append(text)
+        log.lines.append(log.line(text, len(log.lines), self.clock))
         if self.order == "mixed":
-            self._written.append((pod, len(log.texts) - 1))
+            self._written.append((pod, len(log.lines) - 1))
         if self.cut and len(text) > TOO_LONG:
             log.dropped = True
-        if self.ring is not None and len(log.texts) - log.base > self.ring:
-            log.base = len(log.texts) - self.ring
+        if self.ring is not None and len(log.lines) - log.base > self.ring:
+            log.base = len(log.lines) - self.ring
             log.dropped = True
 
     def grow(self, more: str, pod: str | None = "web-1") -> None:
         log = self.pods.get(pod)
-        if log is None or len(log.texts) <= log.base:
+        if log is None or len(log.lines) <= log.base:
             self.write(more, pod)
         else:
-            log.texts[-1] += more
+            log.lines[-1] = log.line(log.lines[-1].text + more, len(log.lines) - 1, log.lines[-1].at)
 
     def rotate(self, keep: int = 0, pod: str | None = "web-1") -> None:
         """Only the newest `keep` lines stay. A restart is a rotation that keeps none."""
         log = self.pods.get(pod)
-        if log is not None and len(log.texts) - log.base > keep:
-            log.base = len(log.texts) - keep
+        if log is not None and len(log.lines) - log.base > keep:
+            log.base = len(log.lines) - keep
             log.dropped = True
 
     def remove(self, pod: str | None) -> None:
@@ -83,7 +90,7 @@ class Store:
 
     def snapshot(self, now: float) -> None:
         """Remember this moment, for stale answers."""
-        spans = {name: (log.base, len(log.texts)) for name, log in self.pods.items() if not log.gone}
+        spans = {name: (log.base, len(log.lines)) for name, log in self.pods.items() if not log.gone}
         self._snapshots.append((now, spans))
         del self._snapshots[:-8]
 
@@ -92,15 +99,18 @@ class Store:
         if stale and self._snapshots:
             spans = self._snapshots[max(0, len(self._snapshots) - stale)][1]
         else:
-            spans = {name: (log.base, len(log.texts)) for name, log in self.pods.items() if not log.gone}
+            spans = {name: (log.base, len(log.lines)) for name, log in self.pods.items() if not log.gone}
         window = None if self.mode == "none" else asked
         if self.clamp is not None:
             window = self.clamp if window is None else min(window, self.clamp)
             for log in self.pods.values():
-                log.dropped |= len(log.texts) - log.base > self.clamp
+                log.dropped |= len(log.lines) - log.base > self.clamp
         if self.order == "mixed":
-            rows = [row for row in self._written if row[0] in spans]
-            rows = [row for row in rows if spans[row[0]][0] <= row[1] < spans[row[0]][1]]
+            rows = [
+                self.pods[name].lines[number]
+                for name, number in self._written
+                if name in spans and spans[name][0] <= number < spans[name][1]
+            ]
         else:
             names = list(spans)
             if self.order == "shuffled":
@@ -110,22 +120,16 @@ class Store:
                 first, end = spans[name]
                 if self.mode == "pod" and window is not None:
                     first = max(first, end - window)
-                rows += [(name, number) for number in self._shown(name, first, end)]
+                rows += self._shown(name, first, end)
         if (self.mode == "global" or self.order == "mixed") and window is not None:
             rows = rows[-window:] if window else []
-        return [self._line(name, number) for name, number in rows]
+        return list(rows)
 
-    def _shown(self, name: str | None, first: int, end: int) -> Iterable[int]:
-        texts = self.pods[name].texts
-        for number in range(first, end):
-            if self.cut and len(texts[number]) > TOO_LONG:
-                return
-            yield number
-
-    def _line(self, name: str | None, number: int) -> LogLine:
-        text = self.pods[name].texts[number]
-        raw = text if name is None else f"[{name}] {text}"
-        return Numbered(raw, name, text, number=number)
+    def _shown(self, name: str | None, first: int, end: int) -> list[Numbered]:
+        lines = self.pods[name].lines[first:end]
+        if self.cut:
+            lines = list(itertools.takewhile(lambda line: len(line.text) <= TOO_LONG, lines))
+        return lines
 
 
 @attrs.define
@@ -157,9 +161,7 @@ class Judge:
         self._widest: int | None = None
         self.result = Judgement()
 
-    def see(
-        self, items: Iterable[LogLine | LogGap], widest: int | None = None
-    ) -> list[tuple[str | None, int]]:
+    def see(self, items: Iterable[LogLine | LogGap], widest: int | None = None) -> list[Numbered]:
         """Take in what was delivered; which lines of it are new. `widest`: the widest window of this poll."""
         self._widest = widest
         fresh = []
@@ -168,7 +170,7 @@ class Judge:
                 self._mark(item)
             elif self._line(item):
                 assert isinstance(item, Numbered)
-                fresh.append((item.pod, item.number))
+                fresh.append(item)
         return fresh
 
     def _mark(self, gap: LogGap) -> None:
@@ -206,7 +208,7 @@ class Judge:
 
     def _lose(self, pod: str | None, missed: int, marks: list[LogGap]) -> None:
         self.result.lost += missed
-        waiting = len(self._store.pods[pod].texts) - self._next[pod]
+        waiting = len(self._store.pods[pod].lines) - self._next[pod]
         if missed and not marks and self._widest is not None and waiting >= self._widest:
             self.result.beyond += missed
         elif missed and not marks:
@@ -221,11 +223,11 @@ class Judge:
         self.see(items)
         for name, log in self._store.pods.items():
             if name not in self._next:
-                self._next[name] = 0 if name in set(wanted) else len(log.texts)
-            self._lose(name, len(log.texts) - self._next[name], self._marks.pop(name, []))
+                self._next[name] = 0 if name in set(wanted) else len(log.lines)
+            self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
                 text = self._text.get((name, number))
-                self.result.unfinished += text is not None and text != log.texts[number]
+                self.result.unfinished += text is not None and text != log.lines[number].text
         return self.result

@@ -1,0 +1,120 @@
+"""One random life of a log and of its tail, for the property test: what the log does is drawn by hypothesis.
+
+The server is `store`, whose judge knows the truth. Not a test.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from aiofluence.tail.stitch import Stitch
+
+from .store import TOO_LONG, Judge, Judgement, Store
+
+
+@attrs.frozen
+class Write:
+    """Some lines appear: a block of texts, so many times over."""
+
+    block: tuple[str, ...]
+    times: int = 1
+    pod: int = 0
+
+
+@attrs.frozen
+class Grow:
+    """The last line gets longer."""
+
+    pod: int = 0
+
+
+@attrs.frozen
+class Rotate:
+    """Only the newest lines stay; what is written next is new, as after a restart or a rotation."""
+
+    keep: int
+    pod: int = 0
+
+
+@attrs.frozen
+class Swap:
+    """A pod goes, and another comes in its place."""
+
+    pod: int = 0
+
+
+@attrs.frozen
+class TooLong:
+    """A line that ends the answer."""
+
+    pod: int = 0
+
+
+Event = Write | Grow | Rotate | Swap | TooLong
+
+
+@attrs.frozen
+class Poll:
+    """One poll: what happens before it, during it (after its first answer), and how the server hiccups."""
+
+    before: tuple[Event, ...] = ()
+    during: tuple[Event, ...] = ()
+    stale: int = 0
+    empty: bool = False
+    failed: bool = False
+
+
+def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> Judgement:
+    """Follow the log through all its polls and to its end."""
+    stitch, judge = Stitch(last), Judge(store)
+    names: list[str | None] = [f"web-{number}" if named else None for number in range(pods if named else 1)]
+    unique = 0
+
+    def act(event: Event) -> None:
+        nonlocal unique
+        place = event.pod % len(names)
+        name = names[place]
+        unique += 1
+        if isinstance(event, Write):
+            for _ in range(event.times):
+                for text in event.block:
+                    unique += 1
+                    store.write(text.replace("#", str(unique)), name)
+        elif isinstance(event, Grow):
+            store.grow(f"+{unique}", name)
+        elif isinstance(event, Rotate):
+            store.rotate(event.keep, name)
+            store.write(f"began {unique}", name)
+        elif isinstance(event, Swap):
+            if name is not None:
+                store.remove(name)
+                names[place] = f"web-{unique}"
+                store.write("hello", names[place])
+        else:
+            store.write("w" * (TOO_LONG + 1) + str(unique), name)
+
+    now, ask = 0.0, stitch.ask
+    for number, poll in enumerate([*polls, Poll()]):
+        ending = number == len(polls)
+        for event in poll.before:
+            act(event)
+        widest: int | None = 0
+        for fetch in range(100):
+            store.snapshot(now)
+            lines = [] if poll.empty and not fetch else store.fetch(ask, stale=0 if fetch else poll.stale)
+            if poll.failed and not fetch:
+                break
+            step = stitch.take(lines, ask, now, ending=ending)
+            widest = None if ask is None or widest is None else max(widest, ask)
+            judge.see(step.items, widest)
+            ask = step.ask
+            if not step.at_once:
+                break
+            if fetch == 0:
+                for event in poll.during:
+                    act(event)
+            now += 0.1
+        else:
+            raise AssertionError("a poll that never ends")
+        now += stitch.interval
+    return judge.finish(stitch.finish())

@@ -1,0 +1,265 @@
+"""The stitcher's rules by example: what is delivered, what is asked next, and where a mark stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from aiofluence import GapReason, LogGap, LogLine
+from aiofluence.tail.stitch import Step, Stitch
+
+
+def lines(texts: Sequence[str], pod: str | None = "web-1") -> list[LogLine]:
+    return [LogLine.parse(text if pod is None else f"[{pod}] {text}") for text in texts]
+
+
+def numbered(first: int, end: int) -> list[str]:
+    return [f"line {number}" for number in range(first, end)]
+
+
+class Log:
+    """A log and the tail of it: `poll` answers every window from `texts` until the poll is settled."""
+
+    def __init__(self, texts: list[str], last: int = 100) -> None:
+        self.texts = texts
+        self.stitch = Stitch(last)
+        self.now = 0.0
+        self.asked: list[int | None] = []
+
+    def poll(self, *, ending: bool = False) -> list[str]:
+        out: list[str] = []
+        self.asked = []
+        while True:
+            ask = self.stitch.ask
+            self.asked.append(ask)
+            shown = self.texts if ask is None else self.texts[-ask:]
+            step = self.stitch.take(lines(shown), ask, self.now, ending=ending)
+            out += told(step)
+            if not step.at_once:
+                self.now += step.interval
+                return out
+
+
+def told(step: Step) -> list[str]:
+    return [spelt(item) for item in step.items]
+
+
+def spelt(item: LogLine | LogGap) -> str:
+    if isinstance(item, LogGap):
+        return f"<{item.reason} {item.at_least}>"
+    return f"{item.text} (grown)" if item.grown else item.text
+
+
+def test_it_begins_with_the_last_lines_and_goes_on_with_the_new_ones() -> None:
+    log = Log(numbered(0, 1000), last=10)
+    assert log.poll() == numbered(990, 1000)
+    log.texts += numbered(1000, 1005)
+    assert log.poll() == numbered(1000, 1005)
+    assert log.poll() == []
+
+
+def test_a_log_that_is_empty_at_first_is_told_from_its_first_line() -> None:
+    log = Log([])
+    assert log.poll() == []
+    log.texts += numbered(0, 2000)
+    assert log.poll() == numbered(0, 2000)
+
+
+def test_more_lines_than_the_window_are_fetched_with_wider_ones_at_once() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    log.texts += numbered(1000, 3500)
+    assert log.poll() == numbered(1000, 3500)
+    assert log.asked == [16, 64, 256, 1024, 4096]
+
+
+def test_more_lines_than_the_widest_window_are_fetched_as_the_whole_log() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    log.texts += numbered(1000, 9000)
+    assert log.poll() == numbered(1000, 9000)
+    assert log.asked[-1] is None
+
+
+def test_identical_lines_are_counted_by_the_whole_log() -> None:
+    log = Log(["beat"] * 50)
+    assert log.poll() == ["beat"] * 50
+    for _ in range(20):
+        log.texts += ["beat"] * 3
+        log.now += 30
+        log.poll()
+    assert sum(map(len, [log.poll(ending=True)])) == 0
+    assert log.stitch.finish() == ()
+
+
+def test_repeats_are_held_back_until_it_is_known_how_many() -> None:
+    block = [f"row {row}" for row in range(40)]
+    log = Log(block * 40)
+    delivered = len(log.poll())
+    for _ in range(40):
+        log.texts += block[:7] + block[7:]
+        delivered += len(log.poll())
+    delivered += len(log.poll(ending=True))
+    assert delivered == 40 * 40 + 100
+    assert log.stitch.finish() == ()
+
+
+def test_a_log_that_begins_anew_is_told_whole_behind_a_mark() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    log.texts = ["booting", "ready"]
+    assert log.poll() == ["<reset 0>", "booting", "ready"]
+    log.texts.append("working")
+    assert log.poll() == ["working"]
+
+
+def test_after_a_rotation_that_kept_enough_nothing_is_marked() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    log.texts = numbered(970, 1003)
+    assert log.poll() == numbered(1000, 1003)
+
+
+def test_lines_lost_in_a_ring_are_marked() -> None:
+    log = Log(numbered(0, 500))
+    log.poll()
+    log.texts = numbered(2000, 2500)
+    assert log.poll()[0].startswith("<")
+
+
+def test_an_answer_that_is_empty_or_old_changes_nothing() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    now = log.texts
+    log.texts = []
+    assert log.poll() == []
+    log.texts = now[:-20]
+    assert log.poll() == []
+    log.texts = [*now, "new"]
+    assert log.poll() == ["new"]
+
+
+def test_a_last_line_that_grows_is_told_again_when_it_rests() -> None:
+    log = Log([*numbered(0, 500), "10 %"])
+    assert log.poll()[-1] == "10 %"
+    log.texts[-1] = "10 % 20 %"
+    assert log.poll() == []
+    log.texts[-1] = "10 % 20 % 30 %"
+    assert log.poll() == []
+    assert log.poll() == ["10 % 20 % 30 % (grown)"]
+    log.texts[-1] += " done"
+    log.texts.append("next")
+    assert log.poll() == ["10 % 20 % 30 % done (grown)", "next"]
+
+
+def test_a_line_held_back_while_it_grows_comes_out_at_the_end() -> None:
+    log = Log([*numbered(0, 500), "10 %"])
+    log.poll()
+    log.texts[-1] = "10 % 20 %"
+    log.poll()
+    assert [spelt(item) for item in log.stitch.finish()] == ["10 % 20 % (grown)"]
+
+
+def test_a_cut_first_line_of_a_window_does_not_matter() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    log.texts.append("new")
+    shown = log.texts[-16:]
+    step = log.stitch.take(lines(["ne 985", *shown[1:]]), 16, 2.0)
+    assert told(step) == ["new"]
+
+
+def test_a_line_too_long_to_show_is_a_mark_and_what_is_behind_it_comes() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    before, after = log.texts, numbered(2000, 2005)
+
+    def shown(asked: int) -> list[str]:
+        window = [*before, "TOO LONG", *after][-asked:]
+        return window[: window.index("TOO LONG")] if "TOO LONG" in window else window
+
+    ask, out = 16, []
+    for _ in range(8):
+        step = log.stitch.take(lines(shown(ask)), ask, 2.0)
+        out += told(step)
+        if not step.at_once:
+            break
+        assert step.ask is not None
+        ask = step.ask
+    assert out == ["<overflow 1>", *after]
+
+
+def test_pods_are_told_apart_whatever_their_order() -> None:
+    stitch = Stitch()
+    one, two = numbered(0, 300), [f"other {number}" for number in range(300)]
+    stitch.take(lines(one[-256:], "a") + lines(two[-256:], "b"), 256, 0.0)
+    one.append("a1")
+    two += ["b1", "b2"]
+    step = stitch.take(lines(two[-16:], "b") + lines(one[-16:], "a"), 16, 2.0)
+    assert told(step) == ["b1", "b2", "a1"]
+
+
+def test_a_new_pod_is_told_from_its_beginning_and_the_old_one_marked_when_gone() -> None:
+    stitch = Stitch()
+    old, new = numbered(0, 300), [f"other {number}" for number in range(50)]
+    stitch.take(lines(old[-256:], "old"), 256, 0.0)
+    step = stitch.take(lines(old[-16:], "old") + lines(new[-16:], "new"), 16, 2.0)
+    assert (told(step), step.at_once) == ([], True)
+    assert step.ask is not None
+    step = stitch.take(lines(old[-step.ask :], "old") + lines(new[-step.ask :], "new"), step.ask, 2.1)
+    assert told(step) == new
+    gaps = []
+    for poll in range(3):
+        assert step.ask is not None
+        step = stitch.take(lines(new[-step.ask :], "new")[1:], step.ask, 4.0 + 2 * poll)
+        gaps += step.items
+        while step.at_once:
+            assert step.ask is not None
+            step = stitch.take(lines(new[-step.ask :], "new")[1:], step.ask, 4.1 + 2 * poll)
+            gaps += step.items
+    assert [gap.reason for gap in gaps if isinstance(gap, LogGap) and gap.pod == "old"] == [
+        GapReason.POD_GONE
+    ]
+
+
+def test_what_is_gone_at_the_end_is_marked() -> None:
+    stitch = Stitch()
+    stitch.take(lines(numbered(0, 100)), 256, 0.0)
+    stitch.take([], 16, 2.0, ending=True)
+    assert stitch.finish() == (LogGap(GapReason.POD_GONE, 0, "web-1"),)
+
+
+def test_the_window_follows_the_rate_and_the_interval_the_silence() -> None:
+    log = Log(numbered(0, 1000))
+    for poll in range(12):
+        log.texts += numbered(1000 * (poll + 1), 1000 * (poll + 1) + 300)
+        log.poll()
+    assert log.asked[0] is not None
+    assert 600 <= log.asked[0] <= 1000  # twice of what is expected, and the overlap
+    assert log.stitch.interval == pytest.approx(1.5)
+    began, polls = log.now, 0
+    while log.now < began + 600:
+        log.poll()
+        polls += 1
+    assert polls < 600 / 8
+    assert log.stitch.interval == 15
+    log.texts.append("awake")
+    assert log.poll() == ["awake"]
+    assert log.stitch.interval == 1.5
+
+
+def test_a_poll_that_failed_is_simply_not_told() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    ask = log.stitch.ask
+    log.now += 60
+    log.texts += numbered(1000, 1500)
+    assert log.stitch.ask == ask
+    assert log.poll() == numbered(1000, 1500)
+
+
+def test_lines_without_a_pod_are_a_log_of_their_own() -> None:
+    stitch = Stitch()
+    assert len(told(stitch.take(lines(numbered(0, 50), None), 256, 0.0))) == 50
+    assert told(stitch.take(lines(numbered(0, 52), None), 66, 2.0)) == ["line 50", "line 51"]

@@ -1,0 +1,91 @@
+"""Whatever a log does: what comes out is the truth, or a mark says where it may not be.
+
+Small alphabets, blocks over and over, bursts, growing lines, hiccups; then rotations, restarts, swapped pods,
+rings and lines too long to show. `AIOFLUENCE_STITCH_CASES=100000` runs as many cases.
+"""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from .life import Grow, Poll, Rotate, Swap, TooLong, Write, live
+from .store import Store
+
+CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "150"))
+many = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+
+pod = st.integers(0, 2)
+# "#" becomes a number of its own; the other words recur.
+word = st.sampled_from(("#", "#", "#", "", "a", "b", "beat", "step # of many"))
+block = st.one_of(
+    st.lists(word, min_size=1, max_size=8).map(tuple),
+    st.integers(2, 64).map(lambda size: tuple(f"row {row}" for row in range(size))),
+)
+times = st.one_of(st.integers(1, 4), st.integers(1, 60), st.sampled_from((100, 400, 1500)))
+write = st.builds(Write, block, times, pod)
+few = st.builds(Write, st.lists(word, min_size=1, max_size=3).map(tuple), st.integers(1, 3), pod)
+grow = st.builds(Grow, pod)
+
+
+def polls(*kinds: st.SearchStrategy[object]) -> st.SearchStrategy[list[Poll]]:
+    before = st.lists(st.one_of(*kinds), max_size=4).map(tuple)
+    during = st.lists(few, max_size=1).map(tuple)
+    hiccup = st.sampled_from((False, False, False, False, True))
+    poll = st.builds(Poll, before, during, st.sampled_from((0, 0, 0, 0, 0, 1, 2)), hiccup, hiccup)
+    return st.lists(poll, min_size=1, max_size=12)
+
+
+shown = st.tuples(
+    st.sampled_from(("pod", "pod", "global", "none")), st.sampled_from(("fixed", "shuffled", "mixed"))
+)
+
+
+@many
+@given(
+    shown,
+    st.booleans(),
+    st.integers(1, 3),
+    st.sampled_from((1, 10, 100)),
+    polls(few, few, write, grow),
+    st.integers(0, 99),
+)
+def test_a_server_that_keeps_every_line_leaves_no_gap_and_no_mark(
+    how: tuple[str, str], named: bool, pods: int, last: int, life: list[Poll], seed: int
+) -> None:
+    store = Store(mode=how[0], order=how[1], rng=Random(seed))
+    result = live(store, named, pods, last, life)
+    event(f"more than the window at the first repeat: {bool(result.beyond)}")
+    if result.beyond:
+        return  # more lines came than the window, and they repeat what nobody knew to repeat
+    assert (result.lost, result.twice, result.disorder, result.marks) == (0, 0, 0, 0), result.wrong
+    assert result.unfinished == 0
+
+
+fresh = st.builds(Write, st.sampled_from((("#",), ("#", "#", ""), ("step #",))), times, pod)
+loss = st.one_of(st.builds(Rotate, st.sampled_from((0, 3, 40)), pod), st.builds(Swap, pod))
+long = st.builds(TooLong, pod)
+
+
+@many
+@given(
+    st.sampled_from(("fixed", "shuffled")),
+    st.booleans(),
+    st.integers(1, 3),
+    st.sampled_from((None, None, 200, 1000)),
+    st.booleans(),
+    polls(few, fresh, fresh, loss, long, grow),
+    st.integers(0, 99),
+)
+def test_what_the_server_loses_is_marked(
+    order: str, named: bool, pods: int, ring: int | None, cut: bool, life: list[Poll], seed: int
+) -> None:
+    store = Store(order=order, ring=ring, cut=cut, rng=Random(seed))
+    result = live(store, named, pods, 100, life)
+    if result.beyond:
+        return
+    assert (result.silent, result.twice, result.disorder, result.needless) == (0, 0, 0, 0), result.wrong
+    assert result.too_sure == 0, result.wrong
