@@ -124,10 +124,7 @@ class AiohttpWire:
         except BaseException:
             held.close()
             raise
-        if content.at_eof():
-            held.release()
-        else:
-            held.close()
+        held.release()  # the pool drops a connection whose answer is not at its end
         return Reply(status, headers, body)
 
     async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: Flight) -> Head:
@@ -140,11 +137,16 @@ class AiohttpWire:
             protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
             writer = StreamWriter(protocol, self._loop)
             await writer.write_headers(f"{request.method} {_target(request)} HTTP/1.1", flight.headers)
-            await writer.write_eof(request.body)
+            if request.body:
+                await writer.write(request.body, drain=False)  # so that a refusal is read at once
+            writer.set_eof()
             flight.phase = "sent"
             message, content = await protocol.read()
             while message.code in _INTERIM:
                 message, content = await protocol.read()
+            transport = connection.transport
+            if request.body and transport is not None and transport.get_write_buffer_size():
+                protocol.force_close()  # refused before all was taken: what is left must not stay in the way
         except BaseException:
             connection.close()
             raise
