@@ -21,7 +21,7 @@ class Flight:
     deadline: float = 0.0
     late: bool = False
     phase: str = "new"
-    """`new`, `connected`, `sent` or `head`."""
+    """`new`, `connected` (which aiohttp's session alone tells apart), `sent` or `head`."""
 
 
 class Clock:

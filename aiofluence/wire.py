@@ -130,17 +130,16 @@ class AiohttpWire:
     async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: Flight) -> Head:
         """Write the request, once, and wait for the head of the answer; as `Observed.ask`."""
         connection = await connector.connect(self._address, [], self._connect_timeout)
-        flight.phase = "connected"
         try:
             protocol = connection.protocol
             assert protocol is not None  # it has just been connected
             protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
             writer = StreamWriter(protocol, self._loop)
             await writer.write_headers(f"{request.method} {_target(request)} HTTP/1.1", flight.headers)
+            flight.phase = "sent"  # or some of it; up to here, certainly nothing
             if request.body:
                 await writer.write(request.body, drain=False)  # so that a refusal is read at once
             writer.set_eof()
-            flight.phase = "sent"
             message, content = await protocol.read()
             while message.code in _INTERIM:
                 message, content = await protocol.read()

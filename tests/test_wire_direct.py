@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aiofluence import FluenceError, NoReplyError, NotSentError, Request, Timeout
+from aiofluence import NoReplyError, NotSentError, Request, Timeout
 from aiofluence.protocol import Headers
 from aiofluence.wire import AiohttpWire
 
@@ -162,7 +162,7 @@ async def test_a_refusal_is_read_although_not_all_of_the_request_was_taken() -> 
 )
 async def test_nothing_can_be_slipped_into_a_request(request_: Request) -> None:
     async with RawServer(then=EMPTY) as server:
-        with pytest.raises(FluenceError):
+        with pytest.raises(NotSentError):
             await send(server.url, request_)
     assert server.heads == []
 
