@@ -1,7 +1,7 @@
 """The longer way to the same answer: through aiohttp's own session, which calls traces and knows proxies.
 
-For whoever hands in `trace_configs` or sets `trust_env`, and for nobody else, since it costs three times
-as much. Translates no error and reads no body: that is the wire's.
+For whoever hands in `trace_configs` or sets `trust_env`, and for nobody else, since it costs
+half as much again. Translates no error and reads no body: that is the wire's.
 """
 
 from __future__ import annotations
