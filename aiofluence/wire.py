@@ -1,7 +1,8 @@
 """The aiohttp wire: one request, sent once, answered by status, headers and a bounded body.
 
-The only place that knows aiohttp, and the border at which its errors become ours. It neither
-retries nor waits its turn: that is `Transport`'s and the gate's.
+The border at which aiohttp's errors become ours. Of aiohttp it uses the pool, the writer and the parser,
+not the session, which costs as much as all of them. It neither retries nor waits its turn: that is
+`Transport`'s and the gate's.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Coroutine, Sequence
-from types import SimpleNamespace
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import aiohttp
-import attrs
+from aiohttp.http import HttpProcessingError, StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
 from .errors import DecodeError, NoReplyError, NotSentError, WireError
+from .flight import Clock, Flight
+from .observed import Head, LostError, Observed
 from .protocol import Reply, Request, Timeout
 
 TraceConfig: TypeAlias = aiohttp.TraceConfig
@@ -26,6 +28,10 @@ TraceConfig: TypeAlias = aiohttp.TraceConfig
 
 _ERROR_BODY = 64 * 1024
 """Of a refusal only the beginning is read: what it means stands in its status and first lines."""
+_INTERIM = frozenset(range(100, 200)) - {101}
+"""Statuses that announce another one."""
+_FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError, LostError, ValueError)
+"""All that may break below here."""
 
 
 class AiohttpWire:
@@ -50,11 +56,12 @@ class AiohttpWire:
         self._trace_configs = trace_configs
         self._ssl = ssl_context
         self._trust_env = trust_env
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._observed: Observed | None = None
         self._connect_timeout = _only_connecting(Timeout().connect)
-        self._given: dict[str, str] = {}
-        self._headers = CIMultiDict({"Accept-Encoding": "gzip, deflate"})
-        self._clock = _Clock()
+        self._given: dict[str, str] | None = None
+        self._headers: CIMultiDict[str] = CIMultiDict()
+        self._clock = Clock()
         self._closed = False
 
     async def send(self, request: Request) -> Reply:
@@ -67,24 +74,24 @@ class AiohttpWire:
         """
         task = asyncio.current_task()
         assert task is not None  # aiohttp, too, works in tasks alone
-        attempt = _Attempt(self._headers_for(request), task)
+        flight = Flight(self._headers_for(request), task)
         if self._closed:
-            raise _closed(attempt)
+            raise _closed(flight)
         cancelling = task.cancelling()
-        self._clock.start(attempt, request.timeout.total)
+        self._clock.start(flight, request.timeout.total)
         try:
-            return await self._exchange(request, attempt)
-        except (aiohttp.ClientError, OSError, _LostError, ValueError) as error:
-            failure = _translate(error, attempt)
+            return await self._exchange(request, flight)
+        except _FOREIGN as error:
+            failure = _translate(error, flight)
         except asyncio.CancelledError:
-            if task.cancelling() > cancelling + attempt.late:
+            if task.cancelling() > cancelling + flight.late:
                 raise
             # aiohttp gives requests it drops while closing a bare CancelledError; a real one is counted.
-            if not attempt.late and not self._is_closed():
+            if not flight.late and not self._is_closed():
                 raise
-            failure = _translate(TimeoutError(), attempt) if attempt.late else _closed(attempt)
+            failure = _translate(TimeoutError(), flight) if flight.late else _closed(flight)
         finally:
-            self._clock.stop(attempt)
+            self._clock.stop(flight)
         # Raised out here: aiohttp's errors, and the frames they hold, print every header, the key too.
         raise failure
 
@@ -92,180 +99,99 @@ class AiohttpWire:
         """Close the pool; requests still waiting fail with NotSentError or NoReplyError."""
         self._closed = True
         self._clock.close()
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
     def _is_closed(self) -> bool:
         return self._closed
 
-    def _headers_for(self, request: Request) -> CIMultiDict[str]:
-        """The request's headers as aiohttp wants them; a session's requests all have the same."""
-        if self._given != request.headers:
-            self._given = dict(request.headers)
-            self._headers = CIMultiDict({"Accept-Encoding": "gzip, deflate"} | self._given)
-        return self._headers
-
-    async def _exchange(self, request: Request, attempt: _Attempt) -> Reply:
-        session = self._session or self._open()
-        url = URL(self._origin + request.path, encoded=True)
+    async def _exchange(self, request: Request, flight: Flight) -> Reply:
         if self._connect_timeout.connect != request.timeout.connect:
             self._connect_timeout = _only_connecting(request.timeout.connect)
-        response = await session.request(
-            request.method,
-            url.with_query(request.query) if request.query else url,
-            data=request.body or None,
-            allow_redirects=False,  # a redirect would carry key and body to another host
-            timeout=self._connect_timeout,
-            trace_request_ctx=attempt,
-            middlewares=(attempt.carry,),
-        )
+        connector = self._connector or self._open()
+        if self._observed is None:
+            status, headers, content, held = await self._ask(connector, request, flight)
+        else:
+            url = URL(self._origin + _target(request), encoded=True)
+            status, headers, content, held = await self._observed.ask(
+                request, url, self._connect_timeout, flight
+            )
         try:
-            content = response.content
             body = await content.readany()
             if not content.at_eof() or len(body) > min(request.max_body, _ERROR_BODY):
-                body = await _read_on(response, body, request.max_body)  # few do not come in one piece
-            return Reply(response.status, response.headers, body)
+                # Few do not come in one piece.
+                body = await _read_on(content, body, request.max_body, good=200 <= status < 300)
         except BaseException:
-            response.close()
+            held.close()
             raise
+        held.release()  # the pool drops a connection whose answer is not at its end
+        return Reply(status, headers, body)
 
-    def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+    async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: Flight) -> Head:
+        """Write the request, once, and wait for the head of the answer; as `Observed.ask`."""
+        connection = await connector.connect(self._address, [], self._connect_timeout)
+        try:
+            protocol = connection.protocol
+            assert protocol is not None  # it has just been connected
+            protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
+            writer = StreamWriter(protocol, self._loop)
+            await writer.write_headers(f"{request.method} {_target(request)} HTTP/1.1", flight.headers)
+            flight.phase = "sent"  # or some of it; up to here, certainly nothing
+            if request.body:
+                await writer.write(request.body, drain=False)  # so that a refusal is read at once
+            writer.set_eof()
+            message, content = await protocol.read()
+            while message.code in _INTERIM:
+                message, content = await protocol.read()
+            transport = connection.transport
+            if request.body and transport is not None and transport.get_write_buffer_size():
+                protocol.force_close()  # refused before all was taken: what is left must not stay in the way
+        except BaseException:
+            connection.close()
+            raise
+        flight.phase = "head"
+        return message.code, message.headers, content, connection
+
+    def _open(self) -> aiohttp.TCPConnector:
+        self._loop = asyncio.get_running_loop()
+        self._connector = aiohttp.TCPConnector(
             limit=0,  # the gate limits; aiohttp's own limit can lose a wake-up when a request is cancelled
             resolver=aiohttp.ThreadedResolver(),  # with aiodns installed, DNS would silently move to c-ares
             ssl=True if self._ssl is None else self._ssl,
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._trust_env,
-            request_class=_ClientRequest,
-            trace_configs=[_note_connections(), *self._trace_configs] if self._trace_configs else [],
-        )
-        return self._session
+        # All that the pool wants to know of a request is where it goes.
+        self._address = aiohttp.ClientRequest("GET", URL(self._origin), loop=self._loop)
+        if self._trace_configs or self._trust_env:
+            self._observed = Observed(self._connector, self._trace_configs, trust_env=self._trust_env)
+        return self._connector
+
+    def _headers_for(self, request: Request) -> CIMultiDict[str]:
+        """The request's headers as they are sent; most of a session's requests all have the same."""
+        if self._given != request.headers:
+            self._given = dict(request.headers)
+            host = URL(self._origin).host_port_subcomponent or ""
+            self._headers = CIMultiDict({"Host": host, "Accept-Encoding": "gzip, deflate"} | self._given)
+        if not request.body and request.method in ("GET", "HEAD"):
+            return self._headers
+        headers = self._headers.copy()
+        headers["Content-Length"] = str(len(request.body))
+        return headers
+
+
+def _target(request: Request) -> str:
+    """Path and query, as they stand in the request's first line."""
+    if not request.query:
+        return request.path
+    return str(URL(request.path, encoded=True).with_query(request.query))
 
 
 def _only_connecting(seconds: float) -> aiohttp.ClientTimeout:
-    # The time in all is the wire's own: see `_Clock`.
+    # The time in all is the wire's own: see `Clock`.
     return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
-class _ClientRequest(aiohttp.ClientRequest):
-    """Knows how far it got, at no cost to those that arrive."""
-
-    connected = False
-    """It had a connection to be sent over."""
-
-    def update_auto_headers(self, skip_auto_headers: Any) -> None:
-        """None: what `_Attempt.carry` adds is all there is. (Were this not called, nothing would break.)"""
-
-    def has_been_sent(self) -> bool:
-        """All of it was handed to the connection: that is when aiohttp makes the response object."""
-        return vars(self).get("response") is not None
-
-    def send(self, conn: aiohttp.connector.Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
-        self.connected = True
-        return super().send(conn)
-
-
-class _LostError(Exception):
-    """The connection was lost; unlike aiohttp's own two errors it makes aiohttp send nothing again."""
-
-
-@attrs.define(eq=False)
-class _Attempt:
-    """One request on its way, as a middleware of aiohttp: gives it its headers, and sees how far it gets.
-
-    Headers given to `session.request` would be merged one by one, in Python; these are added at once.
-    """
-
-    headers: CIMultiDict[str] = attrs.field(repr=False)
-    task: asyncio.Task[Any] = attrs.field(repr=False)
-    deadline: float = 0.0
-    late: bool = False
-    phase: str = "new"
-    """`new`, `connected`, `sent` or `head`."""
-
-    async def carry(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """aiohttp repeats GET, PUT and DELETE on its own when the connection is lost: not here."""
-        request.headers.update(self.headers)
-        try:
-            response = await handler(request)
-        except BaseException as error:
-            if isinstance(request, _ClientRequest) and request.connected:
-                self.phase = "sent" if request.has_been_sent() else "connected"
-            if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(
-                error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError
-            ):
-                raise
-            lost = _LostError(_text(error))
-        else:
-            self.phase = "head"
-            return response
-        raise lost
-
-
-class _Clock:
-    """Cancels attempts that take too long, as `asyncio.timeout` would, but with one timer for all of them.
-
-    A timer each, set and hardly ever needed, would be a tenth of what a call costs.
-    """
-
-    def __init__(self) -> None:
-        self._running: set[_Attempt] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self, attempt: _Attempt, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        attempt.deadline = loop.time() + seconds
-        self._running.add(attempt)
-        if self._timer is None or attempt.deadline < self._timer.when():
-            self._set(loop, attempt.deadline)
-
-    def stop(self, attempt: _Attempt) -> None:
-        self._running.discard(attempt)
-        if attempt.late:
-            attempt.task.uncancel()
-
-    def close(self) -> None:
-        """Leave nothing behind in the loop; what still runs is timed to its end."""
-        if self._timer is not None and not self._running:
-            self._timer.cancel()
-
-    def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = loop.call_at(when, self._look, loop)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        now = loop.time() + 1e-3  # a timer may fire early by its clock's resolution
-        for attempt in self._running:
-            if attempt.deadline <= now and not attempt.late:
-                attempt.late = True
-                attempt.task.cancel()
-        if waiting := [attempt.deadline for attempt in self._running if not attempt.late]:
-            self._set(loop, min(waiting))
-
-
-def _note_connections() -> aiohttp.TraceConfig:
-    """For users' traces, which may fail between connecting and sending: nobody else awaits there."""
-
-    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.phase = "connected"
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(note)
-    trace.on_connection_reuseconn.append(note)
-    return trace
-
-
-async def _read_on(response: aiohttp.ClientResponse, body: bytes, cap: int) -> bytes:
-    """`body` and the rest, as it streams in, never more than the cap; over it, the connection is dropped."""
-    content = response.content
-    good = 200 <= response.status < 300
+async def _read_on(content: aiohttp.StreamReader, body: bytes, cap: int, *, good: bool) -> bytes:
+    """`body` and the rest, as it streams in, never more than the cap."""
     limit = cap if good else _ERROR_BODY
     chunks: list[bytes] = []
     size = 0
@@ -273,7 +199,6 @@ async def _read_on(response: aiohttp.ClientResponse, body: bytes, cap: int) -> b
         size += len(body)
         chunks.append(body)
         if size > limit:
-            response.close()
             if good:
                 raise DecodeError(f"the body is larger than {cap} bytes", call=None)
             return b"".join(chunks)[:limit]
@@ -281,21 +206,21 @@ async def _read_on(response: aiohttp.ClientResponse, body: bytes, cap: int) -> b
     return b"".join(chunks)
 
 
-def _translate(error: Exception, attempt: _Attempt) -> WireError:
-    """What a foreign error means to us: how far the attempt had come decides, not the error's type."""
-    if attempt.phase == "new":
+def _translate(error: Exception, flight: Flight) -> WireError:
+    """What a foreign error means to us: how far the flight had come decides, not the error's type."""
+    if flight.phase == "new":
         certificate = isinstance(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch
         )
         return NotSentError(_text(error), permanent=certificate)
-    return NoReplyError(f"{_text(error)} ({attempt.phase})", phase=attempt.phase)
+    return NoReplyError(f"{_text(error)} ({flight.phase})", phase=flight.phase)
 
 
 def _text(error: BaseException) -> str:
     """What happened, without `str(error)` of anything that holds headers or bytes of a body."""
     name = type(error).__name__
-    if isinstance(error, _LostError):
-        return str(error)
+    if isinstance(error, LostError):
+        return _text(error.args[0])
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}:{error.port}: {_text(error.os_error)}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -313,7 +238,7 @@ def _text(error: BaseException) -> str:
     return name
 
 
-def _closed(attempt: _Attempt) -> WireError:
-    if attempt.phase == "new":
+def _closed(flight: Flight) -> WireError:
+    if flight.phase == "new":
         return NotSentError("the session is closed", permanent=True)
-    return NoReplyError("the session was closed before the answer came", phase=attempt.phase)
+    return NoReplyError("the session was closed before the answer came", phase=flight.phase)

@@ -30,6 +30,8 @@ FLOORS = {
     "readers": 2,
     "retry": 2,
     "settings": 2,
+    "flight": 3,
+    "observed": 3,
     "wire": 3,
     "gate": 3,
     "transport": 3,
@@ -56,7 +58,7 @@ IN_FLOOR = (
     ("readers", "convert"),
     ("protocol", "settings"),
     ("protocol", "retry"),
-    ("wire", "transport"),
+    ("flight", "observed", "wire", "transport"),
     ("gate", "transport"),
     (
         "lifecycle.tasks",
@@ -107,7 +109,7 @@ SIMULATOR_MAY_IMPORT = {
 # Only the top floor plugs the simulator in.
 
 HOMES = {
-    "aiohttp": {"wire", "simulator.server"},
+    "aiohttp": {"wire", "observed", "simulator.server"},
     "cattrs": {"convert"},
     "cattr": set[str](),  # the old name
     "backoff": {"retry"},

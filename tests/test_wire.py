@@ -63,7 +63,13 @@ async def send(url: str, request: Request = LIST, **options: Any) -> Any:
         await wire.aclose()
 
 
-async def test_what_is_sent_is_what_was_asked() -> None:
+@pytest.fixture(params=["asked by the wire itself", "asked by aiohttp's session"])
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Options that make the wire go either way; what it promises does not depend on it."""
+    return {} if "itself" in request.param else {"trace_configs": [aiohttp.TraceConfig()]}
+
+
+async def test_what_is_sent_is_what_was_asked(way: dict[str, Any]) -> None:
     async with RawServer(EMPTY) as server:
         request = Request(
             "POST",
@@ -72,7 +78,7 @@ async def test_what_is_sent_is_what_was_asked() -> None:
             {"X-API-KEY": "k", "Content-Type": "application/json"},
             b'{"a": 1}',
         )
-        reply = await send(server.url, request)
+        reply = await send(server.url, request, **way)
     (head,) = server.heads
     assert head.startswith(b"POST /gpu/instances/?last=5 HTTP/1.1\r\n")
     assert b"X-API-KEY: k\r\n" in head
@@ -81,18 +87,20 @@ async def test_what_is_sent_is_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-async def test_a_connection_closed_without_a_word_is_one_request(method: str) -> None:
+async def test_a_connection_closed_without_a_word_is_one_request(method: str, way: dict[str, Any]) -> None:
     async with RawServer() as server:
         with pytest.raises(NoReplyError) as caught:
-            await send(server.url, Request(method, "/gpu/instances/"))
+            await send(server.url, Request(method, "/gpu/instances/"), **way)
     assert len(server.heads) == 1
     assert caught.value.phase == "sent"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-async def test_an_idle_connection_closed_just_before_reuse_is_one_request(method: str) -> None:
+async def test_an_idle_connection_closed_just_before_reuse_is_one_request(
+    method: str, way: dict[str, Any]
+) -> None:
     async with RawServer(EMPTY, None) as server:
-        wire = AiohttpWire(server.url)
+        wire = AiohttpWire(server.url, **way)
         await wire.send(LIST)
         with pytest.raises(NoReplyError):
             await wire.send(Request(method, "/gpu/instances/"))
@@ -108,11 +116,11 @@ async def test_a_get_is_repeated_by_the_one_retry_layer_alone() -> None:
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temp", "308 Permanent"])
-async def test_no_redirect_is_followed(status: str) -> None:
+async def test_no_redirect_is_followed(status: str, way: dict[str, Any]) -> None:
     async with RawServer(then=EMPTY) as other:
         answer = http(status, b"", f"Location: {other.url}/gpu/instances/?secret=canary")
         async with RawServer(then=answer) as server:
-            async with Session("key", base_url=server.url, rate=FAST) as fluence:
+            async with Session("key", base_url=server.url, rate=FAST, **way) as fluence:
                 for call in (fluence.containers.list(), fluence.containers.terminate("i-1")):
                     with pytest.raises(ReplyError, match=r"http://127\.0\.0\.1") as caught:
                         await call
@@ -121,15 +129,15 @@ async def test_no_redirect_is_followed(status: str) -> None:
     assert len(server.heads) == 2
 
 
-async def test_nobody_listens() -> None:
+async def test_nobody_listens(way: dict[str, Any]) -> None:
     with pytest.raises(NotSentError, match=r"cannot connect to 127\.0\.0\.1") as caught:
-        await send(f"http://127.0.0.1:{unused_port()}")
+        await send(f"http://127.0.0.1:{unused_port()}", **way)
     assert not caught.value.permanent
 
 
-async def test_a_name_that_does_not_resolve() -> None:
+async def test_a_name_that_does_not_resolve(way: dict[str, Any]) -> None:
     with pytest.raises(NotSentError, match="DNS"):
-        await send("https://does-not-exist.invalid")
+        await send("https://does-not-exist.invalid", **way)
 
 
 async def test_no_tls_where_tls_was_expected() -> None:
@@ -139,8 +147,8 @@ async def test_no_tls_where_tls_was_expected() -> None:
             await send(server.url.replace("http://", "https://"), hasty)
 
 
-async def test_a_wrong_certificate_is_one_try(tls_server: RawServer) -> None:
-    async with Session("key", base_url=tls_server.url, rate=FAST) as fluence:
+async def test_a_wrong_certificate_is_one_try(tls_server: RawServer, way: dict[str, Any]) -> None:
+    async with Session("key", base_url=tls_server.url, rate=FAST, **way) as fluence:
         with pytest.raises(NotSentError, match="certificate") as caught:
             await fluence.containers.list()
     assert caught.value.permanent
@@ -148,10 +156,12 @@ async def test_a_wrong_certificate_is_one_try(tls_server: RawServer) -> None:
     assert tls_server.heads == []
 
 
-async def test_a_private_authority_can_be_trusted(tls_server: RawServer, authority: Any) -> None:
+async def test_a_private_authority_can_be_trusted(
+    tls_server: RawServer, authority: Any, way: dict[str, Any]
+) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    reply = await send(tls_server.url, ssl_context=context)
+    reply = await send(tls_server.url, ssl_context=context, **way)
     assert reply.status == 200
 
 
@@ -162,11 +172,11 @@ async def test_a_private_authority_can_be_trusted(tls_server: RawServer, authori
         b"HTTP/1.1 200 OK\r\nContent-Le",
     ],
 )
-async def test_an_answer_that_stops_counts_as_sent(answer: bytes) -> None:
+async def test_an_answer_that_stops_counts_as_sent(answer: bytes, way: dict[str, Any]) -> None:
     async with RawServer(answer) as server:
         request = Request("GET", "/gpu/instances/", timeout=Timeout(total=0.2))
         with pytest.raises(NoReplyError, match="timed out"):
-            await send(server.url, request)
+            await send(server.url, request, **way)
 
 
 @pytest.mark.parametrize(
@@ -180,33 +190,33 @@ async def test_an_answer_that_stops_counts_as_sent(answer: bytes) -> None:
     ],
     ids=["bad-length", "not-http", "many-headers", "long-header", "bad-gzip"],
 )
-async def test_an_answer_that_is_no_http_is_no_reply(answer: bytes) -> None:
+async def test_an_answer_that_is_no_http_is_no_reply(answer: bytes, way: dict[str, Any]) -> None:
     async with RawServer(answer) as server:
         with pytest.raises(NoReplyError) as caught:
-            await send(server.url)
+            await send(server.url, **way)
     assert "canary" not in f"{caught.value!r} {caught.value}"
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
 
-async def test_a_body_is_read_to_its_cap_and_no_further() -> None:
+async def test_a_body_is_read_to_its_cap_and_no_further(way: dict[str, Any]) -> None:
     body = b"[" + b" " * 2_000_000 + b"]"
     async with RawServer(then=http("200 OK", body)) as server:
-        assert len((await send(server.url)).body) == len(body)
+        assert len((await send(server.url, **way)).body) == len(body)
         with pytest.raises(DecodeError, match="larger than 1000 bytes"):
-            await send(server.url, Request("GET", "/gpu/instances/", max_body=1000))
+            await send(server.url, Request("GET", "/gpu/instances/", max_body=1000), **way)
 
 
-async def test_a_gzip_bomb_is_stopped_at_the_cap() -> None:
+async def test_a_gzip_bomb_is_stopped_at_the_cap(way: dict[str, Any]) -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(b"\0" * 2**20) for _ in range(200)) + packer.flush()
     assert len(bomb) < 2**18
     async with RawServer(then=http("200 OK", bomb, "Content-Encoding: gzip")) as server:
         with pytest.raises(DecodeError, match="larger"):
-            await send(server.url, Request("GET", "/gpu/instances/", max_body=2**20))
+            await send(server.url, Request("GET", "/gpu/instances/", max_body=2**20), **way)
 
 
-async def test_an_endless_body_is_dropped_at_the_cap() -> None:
+async def test_an_endless_body_is_dropped_at_the_cap(way: dict[str, Any]) -> None:
     sent = 0
     dropped = asyncio.Event()
 
@@ -225,12 +235,12 @@ async def test_an_endless_body_is_dropped_at_the_cap() -> None:
     async with await asyncio.start_server(endless, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(DecodeError, match="larger"):
-            await send(url, Request("GET", "/gpu/instances/", max_body=2**20))
+            await send(url, Request("GET", "/gpu/instances/", max_body=2**20), **way)
         await dropped.wait()
     assert sent < 2**25
 
 
-async def test_one_byte_at_a_time_is_not_waited_for_for_ever() -> None:
+async def test_one_byte_at_a_time_is_not_waited_for_for_ever(way: dict[str, Any]) -> None:
     dropped = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -247,7 +257,7 @@ async def test_one_byte_at_a_time_is_not_waited_for_for_ever() -> None:
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(NoReplyError, match="timed out") as caught:
-            await send(url, Request("GET", "/gpu/instances/", timeout=Timeout(total=0.3)))
+            await send(url, Request("GET", "/gpu/instances/", timeout=Timeout(total=0.3)), **way)
         assert caught.value.phase == "head"
         await dropped.wait()
 
@@ -299,7 +309,7 @@ async def test_a_timeout_and_a_cancellation_at_once_leave_no_trace() -> None:
     assert ends == {"late", "cancelled"}
 
 
-async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch, way: dict[str, Any]) -> None:
     async def slow(*_: Any, **__: Any) -> Any:  # the operating system's resolver, not HTTP
         await asyncio.sleep(60)
 
@@ -307,7 +317,7 @@ async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch) ->
     began = asyncio.get_running_loop().time()
     with pytest.raises(NotSentError):
         request = Request("POST", "/gpu/instances/", timeout=Timeout(connect=0.2, total=5))
-        await send("https://slow.example", request)
+        await send("https://slow.example", request, **way)
     assert asyncio.get_running_loop().time() - began < 2
 
 
@@ -325,15 +335,15 @@ async def test_a_post_on_an_idle_connection_that_was_closed_ends_with_one_instan
     assert methods == [b"GET", b"POST", b"GET"]
 
 
-async def test_of_a_refusal_only_the_beginning_is_read() -> None:
+async def test_of_a_refusal_only_the_beginning_is_read(way: dict[str, Any]) -> None:
     async with RawServer(then=http("502 Bad Gateway", b"x" * 1_000_000)) as server:
-        reply = await send(server.url)
+        reply = await send(server.url, **way)
     assert (reply.status, len(reply.body)) == (502, 64 * 1024)
 
 
-async def test_closing_gives_running_requests_a_typed_error() -> None:
+async def test_closing_gives_running_requests_a_typed_error(way: dict[str, Any]) -> None:
     async with RawServer(b"HTTP/1.1 200 OK\r\n") as server:
-        wire = AiohttpWire(server.url)
+        wire = AiohttpWire(server.url, **way)
         running = [asyncio.create_task(wire.send(LIST)) for _ in range(3)]
         while len(server.heads) < 1:
             await asyncio.sleep(0.01)
