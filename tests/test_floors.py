@@ -24,6 +24,7 @@ PACKAGE = Path(aiofluence.__file__).parent
 FLOORS = {
     "models": 0,
     "errors": 1,
+    "inventory": 1,
     "protocol": 2,
     "refusals": 2,
     "convert": 2,
@@ -113,6 +114,7 @@ HOMES = {
     "backoff": {"retry"},
     "orjson": {"protocol"},
     "rich": {"cli"},
+    "typer": {"cli"},
 }
 
 WALL_CLOCKS = {
