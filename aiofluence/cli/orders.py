@@ -49,7 +49,7 @@ _MACHINES_LACK: Final = (
     "startup_command",
     "credentials",
 )
-_LACKS: Final[Mapping[object, Sequence[str]]] = {
+_LACKS: Final[Mapping[str, Sequence[str]]] = {
     Kind.CONTAINER: ("os_image",),
     Kind.VM: _MACHINES_LACK,
     Kind.BAREMETAL: _MACHINES_LACK,
@@ -95,10 +95,13 @@ class Orders:
         if not isinstance(defaults, dict) or not isinstance(instances, list) or not instances:
             self._problems.append("write [defaults], and at least one [[instance]]")
             return
+        # Told once, and not of each instance.
+        self._problems += [f"defaults: {_unknown(key, tuple(_KEYS))}" for key in defaults if key not in _KEYS]
+        defaults = {key: value for key, value in defaults.items() if key in _KEYS}
         for number, instance in enumerate(instances, 1):
             if isinstance(instance, dict):
                 own = {**instance, **(changes or {})}
-                lacks = _LACKS.get(own.get("kind", defaults.get("kind", Kind.CONTAINER)), ())
+                lacks = _LACKS.get(str(own.get("kind", defaults.get("kind", Kind.CONTAINER))), ())
                 usual = {key: value for key, value in defaults.items() if key not in lacks}
                 self.add({**usual, **own}, f"instance {number}")
 
@@ -154,7 +157,7 @@ class _Order:
             return []
         spec = self._container(offer, images) if kind is Kind.CONTAINER else self._machine(kind, offer)
         specs = self._many(spec)
-        for each in specs:
+        for each in specs or [spec]:
             # What could not be read has been told already.
             self.problems += [p for p in each.problems() if p.partition(":")[0].split(".")[0] not in self.bad]
         return [] if offer is None else [Item(each, offer) for each in specs]
@@ -249,6 +252,7 @@ class _Order:
         try:
             return spec.many(count or 1)
         except ValueError as error:
+            self.bad.add("name")
             self.problems.append(f"name: {error}")
             return []
 

@@ -43,29 +43,26 @@ def run_in_session(command: Command, *, journal: Path | None = None) -> int:
 
 
 async def _in_session(command: Command, journal: Path | None) -> int:
+    session = aiofluence.Session(journal=journal, user_agent_suffix="cli")
     ending: list[str] = []
+    interrupted = False
     try:
-        async with aiofluence.Session(journal=journal, user_agent_suffix="cli") as fluence:
-            interrupted = False
+        async with session as fluence:
             try:
-                code = await command(fluence) or REACHED
+                return await command(fluence) or REACHED
             except asyncio.CancelledError:
                 interrupted = True
                 raise
             finally:
                 ending = _tell_of_custody(fluence.custody, interrupted)
-    except asyncio.CancelledError:
-        note(f"Interrupted: {_ended(ending)}" if ending else "Interrupted.")
-        raise
-    except aiofluence.CustodyError:
-        raise
-    except Exception:
-        if ending:
-            note(_ended(ending))
-        raise
-    if ending:
-        note(_ended(ending))
-    return code
+    finally:
+        custody = session.custody
+        left = custody.ending or custody.lost or custody.deploying or custody.uncertain
+        begun = "Interrupted: " if interrupted else ""
+        if ending and not left:
+            note(f"{begun}{listed(ending)} ended, nothing of it is left running.")
+        elif interrupted:
+            note("Interrupted.")
 
 
 def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str]:
@@ -79,10 +76,6 @@ def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str
     if interrupted and (names or custody.watching):
         note("A second Ctrl-C leaves at once, and what runs then goes on running.")
     return names
-
-
-def _ended(names: list[str]) -> str:
-    return f"{listed(names)} ended, nothing of it is left running."
 
 
 def listed(names: Sequence[str]) -> str:
