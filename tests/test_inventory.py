@@ -18,6 +18,7 @@ from aiofluence.cli.looking import InventoryFormat
 from aiofluence.inventory import FORMATS, make_inventory, to_yaml
 from aiofluence.models.access import SshAccess, ssh_access
 from aiofluence.models.instances import Container, Instance, Machine
+from aiofluence.models.specs import Spec
 from aiofluence.simulator import Simulator
 
 from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
@@ -34,7 +35,7 @@ def anyio_backend() -> object:
 async def fleet() -> AsyncIterator[list[Instance]]:
     """Two containers, a VM and a bare-metal machine, all of them ready."""
     simulator = Simulator()
-    specs = [
+    specs: list[Spec] = [
         container_spec(simulator, "exp-0"),
         container_spec(simulator, "exp-1", expose=["80/http", 22]),
         vm_spec(simulator),
@@ -67,7 +68,7 @@ async def test_the_command_line_offers_every_format() -> None:
 
 def ssh_says(config: Path, host: str) -> list[str]:
     """What `ssh` would do for that host, an option a line."""
-    command = ["ssh", "-G", "-F", config, host]
+    command = ["ssh", "-G", "-F", str(config), host]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from ..models.access import ssh_access
 from ..models.catalog import DefaultImage, GpuModel, Offer, Supply
 from ..models.instances import Container, Instance, InstanceRef, Machine, Network, Summary
-from ..models.output import Event, LogLine
+from ..models.output import Event, LogGap, LogLine
 from ..models.specs import Spec
 
 Json: TypeAlias = dict[str, Any]
@@ -101,9 +101,14 @@ def order_shape(spec: Spec, offer: Offer) -> Json:
     }
 
 
-def line_shape(line: LogLine) -> Json:
-    """One line of a log."""
-    return {"pod": line.pod, "text": line.text, "raw": line.raw}
+def line_shape(ref: InstanceRef, line: LogLine | LogGap) -> Json:
+    """One line of a log, or a place where lines may be missing."""
+    shape = {"id": ref.id, "name": ref.name, "pod": line.pod}
+    if isinstance(line, LogGap):
+        lost = {"gap": line.reason, "at_least": line.at_least}
+        return {**shape, "text": None, "raw": None, "grown": False, **lost}
+    said = {"text": line.text, "raw": line.raw, "grown": line.grown}
+    return {**shape, **said, "gap": None, "at_least": None}
 
 
 def event_shape(event: Event) -> Json:

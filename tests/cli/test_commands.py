@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from .conftest import Cloud
+import aiofluence
+from aiofluence.models.output import GapReason
+from aiofluence.simulator import ClusterOptions
+
+from .conftest import Cloud, Done
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
@@ -176,6 +182,80 @@ def test_logs(cloud: Cloud) -> None:
     assert len(cloud.ok("logs", "exp-1").out.splitlines()) > 3
 
 
+def test_logs_of_several(cloud: Cloud) -> None:
+    cloud.simulator.cluster = ClusterOptions(log_interval=None)
+    for name in ("exp-1", "exp-2"):
+        cloud.simulator.print(cloud.deploy(name)["id"], f"hello from {name}")
+    out = cloud.ok("logs", "exp-1", "exp-2", "--last", "1").out
+    assert out == "exp-1: hello from exp-1\nexp-2: hello from exp-2\n"
+
+
+def test_following_logs_until_the_container_ends(cloud: Cloud) -> None:
+    cloud.simulator.cluster = ClusterOptions(log_interval=None)
+    id = cloud.deploy("exp-1")["id"]
+    simulator = cloud.simulator
+
+    def happen(loop: asyncio.AbstractEventLoop) -> None:
+        for second in range(1, 60):
+            loop.call_later(second, lambda second=second: simulator.print(id, f"line {second}"))  # type: ignore[misc]
+
+    async def end(loop: asyncio.AbstractEventLoop) -> None:
+        await asyncio.sleep(90)
+        async with aiofluence.Session() as fluence:
+            await fluence.containers.terminate(id)
+
+    def script(loop: asyncio.AbstractEventLoop) -> None:
+        happen(loop)
+        script.end = loop.create_task(end(loop))  # type: ignore[attr-defined]
+
+    cloud.during = script
+    lines = cloud.ok("logs", "exp-1", "-f", "--last", "1", "--json").json_lines
+    assert [line["text"] for line in lines][-59:] == [f"line {second}" for second in range(1, 60)]
+    assert {line["gap"] for line in lines} == {None}
+    assert cloud.live() == []
+
+
+def test_following_says_where_lines_may_be_missing(cloud: Cloud) -> None:
+    cloud.simulator.cluster = ClusterOptions(log_interval=None, ring=50)
+    id = cloud.deploy("exp-1")["id"]
+    simulator = cloud.simulator
+    simulator.print(id, *(f"before {number}" for number in range(40)))
+
+    def overflow(word: str, *flags: str) -> Done:
+        lines = [f"{word} {number}" for number in range(500)]
+        cloud.during = lambda loop: loop.call_later(20, simulator.print, id, *lines)
+        interrupt_at(cloud, 60)
+        return cloud.run("logs", "exp-1", "--follow", "--last", "5", *flags)
+
+    done = overflow("line", "--json")
+    assert (done.code, done.err) == (130, "Interrupted.\n")
+    (gap,) = (line for line in done.json_lines if line["gap"] is not None)
+    assert (gap["text"], gap["name"]) == (None, "exp-1")
+    assert GapReason(gap["gap"])
+    assert " missing here: " in overflow("other").out
+
+
+def test_following_events(cloud: Cloud) -> None:
+    cloud.deploy("exp-1")
+    before = cloud.ok("events", "exp-1", "--json").json_lines
+    interrupt_at(cloud, 60)
+    done = cloud.run("events", "exp-1", "-f", "--json")
+    assert done.code == 130
+    assert done.json_lines == before
+
+
+def interrupt_at(cloud: Cloud, second: float) -> None:
+    """Press Ctrl-C in the middle of the next command, after what is to happen anyway."""
+    before = cloud.during
+
+    def during(loop: asyncio.AbstractEventLoop) -> None:
+        if before is not None:
+            before(loop)  # type: ignore[arg-type]
+        loop.call_later(second, signal.raise_signal, signal.SIGINT)
+
+    cloud.during = during
+
+
 def test_events(cloud: Cloud) -> None:
     cloud.deploy("exp-1")
     events = cloud.ok("events", "exp-1", "--json").json_lines
@@ -190,7 +270,7 @@ def test_machines_have_neither(cloud: Cloud) -> None:
     for command in ("logs", "events"):
         done = cloud.run(command, "vm-1")
         assert done.code == 2
-        assert "only containers have" in done.err
+        assert "only containers have logs and events, not vm vm-1" in done.err
 
 
 # --- what changes and ends ----------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ async def test_exit_codes() -> None:
         codes = await asyncio.gather(
             code("show", "nothing"), code("show"), code("wait", "exp-1", "--timeout", "0.1")
         )
-        assert codes == [1, 2, 124]
+        assert [*codes] == [1, 2, 124]
         assert [instance.name for instance in simulator.live()] == ["exp-1"]
 
 
