@@ -24,6 +24,7 @@ PACKAGE = Path(aiofluence.__file__).parent
 FLOORS = {
     "models": 0,
     "errors": 1,
+    "inventory": 1,
     "protocol": 2,
     "refusals": 2,
     "convert": 2,
@@ -116,6 +117,7 @@ HOMES = {
     "orjson": {"protocol"},
     "rich": {"cli"},
     "pytest": {"pytest_plugin"},
+    "typer": {"cli"},
 }
 
 WALL_CLOCKS = {

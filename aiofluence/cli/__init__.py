@@ -1,72 +1,33 @@
-"""The command `aiofluence`: reads the command line and starts what it names.
+"""The command `aiofluence`: asks for the extra `cli`, and hands over to `app`.
 
-Everything else is imported when it is needed, so that `import aiofluence` never loads the extra `cli`.
+Everything else is imported when it is needed, so that `import aiofluence` never loads the extra.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 __all__ = ["main"]
 
-_DEMO = """\
-Launch containers and a VM, wait for them, read logs and events, update one, see the bill, and give
-everything back. All of it happens over real HTTP on this machine, against a simulated Fluence GPU Cloud:
-no key, no cost, no network, a quarter of a minute."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 when it failed, 2 when it cannot start, 130 on Ctrl-C."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    """Run the command and return its exit code; docs/cli.md says what each means."""
     try:
         import rich  # noqa: F401 - asked for here, so that there is one place that explains its absence
+        import typer
     except ModuleNotFoundError:
         print("the command line needs an extra: pip install 'aiofluence[cli]'", file=sys.stderr)
         return 2
-    if options.command is None:
-        parser.print_help(sys.stderr)
-        return 2
 
-    from .demo import demo
+    from .app import app
+    from .output import prepare
 
-    return demo(options.speed, options.seed)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="aiofluence", description="The Fluence GPU Cloud from the command line."
-    )
-    parser.add_argument("--version", action="version", version=f"aiofluence {version('aiofluence')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    demo = commands.add_parser(
-        "demo", help="the whole library in 15 seconds, without key or cost", description=_DEMO
-    )
-    demo.add_argument(
-        "--speed",
-        type=_speed,
-        default=35.0,
-        metavar="X",
-        help="simulated seconds in one real second, 1 to 500 (default: 35)",
-    )
-    demo.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="equal seeds give equal provisioning times and logs (default: 0)",
-    )
-    return parser
-
-
-def _speed(text: str) -> float:
+    prepare()
+    # Not `app()`: that would replace the interpreter's own hook for uncaught exceptions.
+    command = typer.main.get_command(app)
     try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 1 <= speed <= 500:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 500")
-    return speed
+        command(args=arguments, prog_name="aiofluence")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    return 0

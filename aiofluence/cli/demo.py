@@ -6,14 +6,12 @@ Exit codes, Ctrl-C and errors are its business; what happens in between is `stor
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Iterator
 
 from .. import FluenceError, Poll, RateLimit, Session
 from ..simulator import ClusterOptions, Simulator, SimulatorServer
 from .display import choose_display
-from .printable import printable
+from .exits import explain
 from .story import LOOK_EVERY, Story, count_live
 
 
@@ -26,7 +24,7 @@ def demo(speed: float, seed: int) -> int:
         print("Interrupted; the simulated cloud is gone, and everything in it.", file=sys.stderr)
         return 130
     except (FluenceError, OSError, ExceptionGroup) as error:
-        return explain(error)
+        return explain(error, "aiofluence demo")
 
 
 async def _run(speed: float, seed: int) -> int:
@@ -67,28 +65,3 @@ def _session(server: SimulatorServer) -> Session:
         poll=Poll(interval=LOOK_EVERY),
         rate=RateLimit(per_second=200, burst=100),
     )
-
-
-def explain(error: BaseException) -> int:
-    """Say what went wrong, each thing on one line; a bug of ours keeps its traceback."""
-    causes = list(_leaves(error))
-    if any(isinstance(cause, BrokenPipeError) for cause in causes):
-        # Nobody reads any more, as behind `| head`. Python flushes stdout once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if not all(isinstance(cause, FluenceError | OSError) for cause in causes):
-        raise error
-    for cause in causes:
-        print(
-            f"aiofluence demo: {type(cause).__name__}: {printable(', '.join(str(cause).splitlines()))}",
-            file=sys.stderr,
-        )
-    return 1
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

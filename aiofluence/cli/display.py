@@ -6,12 +6,11 @@ through `printable`, wherever it came from.
 
 from __future__ import annotations
 
-import io
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 from rich import box
@@ -21,6 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from .output import plain_table
 from .printable import printable
 
 Clock: TypeAlias = Callable[[], float]
@@ -46,8 +46,10 @@ class Row:
     busy: bool = True
 
 
-Progress: TypeAlias = Callable[[Sequence[Row]], None]
-"""Shows the instances as they now are; called again and again with all of them."""
+class Progress(Protocol):
+    """Shows the instances as they now are; called again and again with all of them."""
+
+    def __call__(self, rows: Sequence[Row], title: str = "", /) -> None: ...
 
 
 class Display(ABC):
@@ -72,9 +74,6 @@ class Display(ABC):
 
 def choose_display(clock: Clock) -> Display:
     """The live display on a terminal that can move its cursor, plain lines everywhere else."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A letter that the output's encoding lacks must not end the story.
-        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout.isatty():
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_dumb_terminal:
@@ -96,23 +95,19 @@ class PlainDisplay(Display):
         self._print(f"  {text}" if aside else text)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-        lines = [[printable(cell) for cell in line] for line in (head, *rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = zip(line, widths, strict=True)
-            self._print(
-                "  ".join(f"{c:>{w}}" if i in right else f"{c:<{w}}" for i, (c, w) in enumerate(cells))
-            )
+        for line in plain_table(head, rows, right):
+            self._print(line)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         shown: dict[str, tuple[str, str]] = {}
 
-        def update(rows: Sequence[Row]) -> None:
+        def update(rows: Sequence[Row], title: str = "", /) -> None:
+            width = max([8, *(len(row.name) for row in rows)])
             for row in rows:
                 if shown.get(row.name) != (row.status, row.note):
                     shown[row.name] = row.status, row.note
-                    self._print(f"{row.name:<8} {row.status:<11}  {row.note}")
+                    self._print(f"{row.name:<{width}} {row.status:<11}  {row.note}")
 
         yield update
 
@@ -122,6 +117,8 @@ class PlainDisplay(Display):
 
 
 _WIDE: Final = 80
+_FRAME: Final = 6
+"""Lines of a live table that hold no instance."""
 _STYLES: Final = {"READY": "bold green", "ACTIVE": "green", "FAILED": "bold red", "provisioning": "yellow"}
 
 
@@ -159,10 +156,17 @@ class LiveDisplay(Display):
         spinners: dict[str, Spinner] = {}
         # Redrawn by the updates alone: no thread draws into the terminal behind our back.
         with Live(console=self._console, auto_refresh=False) as live:
-            yield lambda rows: live.update(self._instances(rows, spinners), refresh=True)
+            yield lambda rows, title="", /: live.update(self._instances(rows, spinners, title), refresh=True)
 
-    def _instances(self, rows: Sequence[Row], spinners: dict[str, Spinner]) -> Table:
+    def _instances(self, rows: Sequence[Row], spinners: dict[str, Spinner], title: str = "") -> Table:
         table = _empty_table()
+        if title:
+            table.title, table.title_justify, table.title_style = printable(title), "left", "bold"
+        # What is still awaited goes before what has settled, where there is no room for all.
+        room = max(5, self._console.height - _FRAME)
+        if len(rows) > room:
+            table.caption, table.caption_justify = f"and {len(rows) - room} more", "left"
+            rows = sorted(rows, key=lambda row: not row.busy)[:room]
         wide = self._console.width >= _WIDE
         table.add_column("", width=1)
         for title in ("Name", "GPU", "Status") if wide else ("Name", "Status"):

@@ -32,20 +32,12 @@ from ..models.instances import Instance, Summary
 from ..models.specs import Spec
 from ..simulator import SimulatorServer
 from .display import Display, Row
+from .launch_table import SHOWN
 
 _SSH_KEY: Final = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hZGVVcEZvclRoZURlbW9Pbmx5Tm9ib2R5SGFzSXQ demo@example"
 )
 _DOOMED: Final = "demo-4"
-_SHOWN: Final = {
-    LaunchState.QUEUED: "queued",
-    LaunchState.POSTING: "deploying",
-    LaunchState.PROVISIONING: "provisioning",
-    LaunchState.ACTIVE: "READY",
-    LaunchState.FAILED: "FAILED",
-    LaunchState.TERMINATED: "terminated",
-    LaunchState.UNKNOWN: "unknown",
-}
 LOOK_EVERY: Final = 0.25
 """Real seconds between two looks, of the display and of the waits."""
 _TAIL: Final = 100.0
@@ -148,7 +140,7 @@ class Story:
         doomed = next(spec for spec, _ in ordered if spec.name == _DOOMED)
         assert isinstance(doomed, ContainerSpec)
         self._held[_DOOMED] = await self._session.containers.deploy(doomed)
-        self._shown[_DOOMED] = _SHOWN[LaunchState.PROVISIONING]
+        self._shown[_DOOMED] = SHOWN[LaunchState.PROVISIONING]
         began = self._server.now()
         others = [spec for spec, _ in ordered if spec.name != _DOOMED]
         async with asyncio.TaskGroup() as group:
@@ -177,7 +169,7 @@ class Story:
                 self._took[outcome.spec.name] = self._server.now() - began
 
     def _note(self, progress: LaunchProgress) -> None:
-        self._shown[progress.spec.name] = _SHOWN[progress.state]
+        self._shown[progress.spec.name] = SHOWN[progress.state]
 
     async def _see_it_fail(self, ref: InstanceRef, began: float) -> None:
         """Wait for the one that was made to fail: its failure is part of the story."""
@@ -186,7 +178,7 @@ class Story:
         except InstanceFailedError as error:
             self._held.pop(ref.name)  # the service has ended it, and refunds it
             self._failed[ref.name] = error
-            self._shown[ref.name] = _SHOWN[LaunchState.FAILED]
+            self._shown[ref.name] = SHOWN[LaunchState.FAILED]
         self._took[ref.name] = self._server.now() - began
 
     def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[Row]:
@@ -204,7 +196,7 @@ class Story:
                 Row(
                     name,
                     _gpu(offer),
-                    self._shown.get(name, _SHOWN[LaunchState.QUEUED]),
+                    self._shown.get(name, SHOWN[LaunchState.QUEUED]),
                     age if took is None else took,
                     _money(offer.hourly),
                     note,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 from ..errors import AuthError, ConfigError, FluenceError, InstanceEndedError, InstanceFailedError
+from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
@@ -228,7 +228,8 @@ def is_ready(instance: Instance) -> bool:
 def address(instance: Instance) -> tuple[str, int] | None:
     """Host and port to try: SSH where there is one, else the first exposed TCP port, else the web address."""
     if not isinstance(instance, Container):
-        return _ssh_address(instance.ssh_connection)
+        access = ssh_access(instance)
+        return (access.host, access.port) if access else None
     network = instance.network
     if network is None:
         return None
@@ -238,13 +239,6 @@ def address(instance: Instance) -> tuple[str, int] | None:
         return network.domain, ports[0].external_port
     uri = urlsplit(network.uri or "")
     return (uri.hostname, uri.port or (80 if uri.scheme == "http" else 443)) if uri.hostname else None
-
-
-def _ssh_address(line: str | None) -> tuple[str, int] | None:
-    """Of `ssh ubuntu@203.0.113.7` or `ssh -p 2222 ubuntu@host`."""
-    match = re.search(r"(?:^|\s)(?:[^\s@]+@)(\S+)", line or "")
-    port = re.search(r"\s-p\s*(\d+)", line or "")
-    return (match[1].strip("[]"), int(port[1]) if port else _SSH) if match else None
 
 
 def _is_settled(status: Status) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
@@ -90,7 +91,7 @@ class Plans:
             FluenceError: a call failed, as in `aiofluence.errors`.
         """
         wanted = _kinds(kind)
-        ceiling = read_money(max_hourly)
+        read_money(max_hourly)  # before anything is sent
         offers: list[Offer] = []
         if Kind.CONTAINER in wanted:
             offers += offers_from_containers(await self.containers())
@@ -98,15 +99,7 @@ class Plans:
             offers += offers_from_machines(Kind.VM, await self.vms())
         if Kind.BAREMETAL in wanted:
             offers += offers_from_machines(Kind.BAREMETAL, await self.baremetal())
-        fitting = (
-            offer
-            for offer in offers
-            if (gpu is None or _same_gpu(gpu, offer.gpu_model.model))
-            and (gpu_count is None or offer.gpu_count == gpu_count)
-            and (location is None or location.upper() in offer.locations)
-            and (ceiling is None or offer.hourly <= ceiling)
-        )
-        return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
+        return choose_offers(offers, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly)
 
     async def _groups(self, call: Call) -> list[MachinePlanGroup]:
         return list(structure(await self._transport.call(call), _Groups).data)
@@ -126,6 +119,31 @@ class Images:
         """
         reply = await self._transport.call(DEFAULT_IMAGES)
         return structure(reply, builtins.list[DefaultImage])
+
+
+def choose_offers(
+    offers: Iterable[Offer],
+    *,
+    gpu: str | None = None,
+    gpu_count: int | None = None,
+    location: str | None = None,
+    max_hourly: Decimal | float | str | None = None,
+) -> builtins.list[Offer]:
+    """Those of `offers` that fit, cheapest first; the arguments are those of `Plans.find`.
+
+    Raises:
+        ConfigError: `max_hourly` is no amount.
+    """
+    ceiling = read_money(max_hourly)
+    fitting = (
+        offer
+        for offer in offers
+        if (gpu is None or _same_gpu(gpu, offer.gpu_model.model))
+        and (gpu_count is None or offer.gpu_count == gpu_count)
+        and (location is None or location.upper() in offer.locations)
+        and (ceiling is None or offer.hourly <= ceiling)
+    )
+    return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
 
 
 def _kinds(kind: Kind | str | None) -> tuple[Kind, ...]:

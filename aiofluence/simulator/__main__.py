@@ -17,10 +17,12 @@ from .server import SimulatorServer, is_loopback
 from .simulator import Simulator
 from .timing import Provisioning
 
+_PROGRAM = "python -m aiofluence.simulator"
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 when it cannot listen."""
-    parser = _parser()
+
+def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
+    """Run the command, called `program`; returns its exit code: 0, or 2 when it cannot listen."""
+    parser = _parser(program)
     options = parser.parse_args(arguments)
     if not options.allow_remote and not is_loopback(options.host):
         parser.error(f"{options.host} is not loopback; --allow-remote opens the simulator to others")
@@ -57,9 +59,9 @@ async def _serve(options: argparse.Namespace) -> None:
         await stop.wait()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m aiofluence.simulator",
+        prog=program,
         description="Simulate the Fluence GPU Cloud on a port of this machine. It costs nothing.",
     )
     parser.add_argument("--port", type=_port, default=8080, help="0 picks a free one (default: %(default)s)")

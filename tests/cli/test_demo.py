@@ -18,7 +18,7 @@ import pytest
 
 from aiofluence import FluenceError, NotSentError
 from aiofluence.cli import main
-from aiofluence.cli.demo import explain
+from aiofluence.cli.exits import explain
 
 PYTHON = [sys.executable, "-W", "error", "-c"]
 MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
@@ -190,9 +190,7 @@ def test_importing_the_library_loads_neither_rich_nor_the_simulator() -> None:
 
 @pytest.mark.parametrize("speed", ["0", "501", "nan", "fast"])
 def test_a_speed_that_makes_no_sense_is_refused(speed: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["demo", "--speed", speed])
-    assert caught.value.code == 2
+    assert main(["demo", "--speed", speed]) == 2
     assert f"'{speed}' is not a number from 1 to 500" in capsys.readouterr().err
 
 
@@ -202,22 +200,22 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("--help", "demo"),
         ("demo --help", "--seed N"),
     ]:
-        with pytest.raises(SystemExit) as caught:
-            main(arguments.split())
-        assert caught.value.code == 0
+        assert main(arguments.split()) == 0
         assert expected in capsys.readouterr().out
     assert main([]) == 2
-    assert "usage: aiofluence" in capsys.readouterr().err
+    assert "Usage: aiofluence" in capsys.readouterr().err
 
 
 def test_a_failure_is_one_line_for_each_cause(capsys: pytest.CaptureFixture[str]) -> None:
     causes = [NotSentError("no route\x1b[31m"), OSError("address in use\nindeed")]
-    assert explain(ExceptionGroup("several", [causes[0], ExceptionGroup("inner", [causes[1]])])) == 1
+    error = ExceptionGroup("several", [causes[0], ExceptionGroup("inner", [causes[1]])])
+    assert explain(error, "aiofluence demo") == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
         r"aiofluence demo: NotSentError: no route\x1b[31m",
-        "aiofluence demo: OSError: address in use, indeed",
+        "aiofluence demo: OSError: address in use",
+        "  indeed",
     ]
 
 

@@ -1,0 +1,67 @@
+"""The command line as typer sees it: which commands there are, in which order, and what all of them share.
+
+Loads without aiohttp, so that help and shell completion are quick; what a command does stands in the
+modules that it gathers.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import catalogue, changing, launching, looking, playing, tails
+
+app = typer.Typer(
+    name="aiofluence",
+    help="The Fluence GPU Cloud from the command line. The key is in FLUENCE_API_KEY, or in the file that "
+    "FLUENCE_API_KEY_FILE names.",
+    epilog="Exit codes: 0 reached, 1 failed, 2 wrong usage, 124 timed out, 130 interrupted.",
+    no_args_is_help=True,
+    # Plain text: the same on every terminal, in a pipe and in the documentation.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"aiofluence {version('aiofluence')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+for command in (
+    catalogue.plans,
+    catalogue.images,
+    launching.deploy,
+    launching.launch,
+    looking.ls,
+    looking.show,
+    looking.wait,
+    tails.logs,
+    tails.events,
+    changing.update,
+    changing.rename,
+    changing.terminate,
+    changing.sweep,
+    looking.ssh,
+    looking.inventory,
+    playing.simulator,
+    playing.demo,
+):
+    # The simulator has a command line of its own, which is handed what stands behind its name.
+    own = command is playing.simulator
+    app.command(
+        add_help_option=not own,
+        context_settings={"allow_extra_args": own, "ignore_unknown_options": own},
+    )(command)

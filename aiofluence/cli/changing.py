@@ -1,0 +1,288 @@
+"""`update`, `rename`, `terminate` and `sweep`: what is running is changed, or ended.
+
+What ends many asks first, and outside the event loop, where Ctrl-C is an answer like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import aiofluence
+
+from ..models.instances import Container, InstanceRef
+from ..models.specs import SSH_VARIABLE, RegistryCredentials
+from ..models.values import Kind
+from .exits import FAILED, REACHED, USAGE, CommandError, explain
+from .looking import PrefixOption, show_instance
+from .options import (
+    DryRunOption,
+    EnvironmentOption,
+    JsonOption,
+    NameArgument,
+    NamesArgument,
+    RegistryOption,
+    RegistryUserOption,
+    SshKeyOption,
+    TimeoutOption,
+    YesOption,
+    read_duration,
+    timeout_of,
+)
+from .output import note, print_json, say
+from .pricing import registry_login, variables
+from .resolve import find_all, find_one, get_detail, resource_of
+from .running import execute, listed, run_in_session, worst
+from .shapes import Json, ref_shape, refs_shape
+
+
+def update(
+    name: NameArgument,
+    image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Another image.")] = None,
+    env: EnvironmentOption = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="NAME", help="Take this variable away.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Another start-up command; '' for the image's own.")
+    ] = None,
+    ssh_key: SshKeyOption = None,
+    registry: RegistryOption = None,
+    registry_user: RegistryUserOption = None,
+    timeout: TimeoutOption = 900.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a container, and wait until it runs so. What no flag names stays as it is.
+
+    Only the log-in to a private registry must be given again: the service does not show it.
+    """
+
+    async def change(fluence: aiofluence.Session) -> None:
+        container = await _container(fluence, name)
+        changes: dict[str, Any] = {}
+        if image is not None:
+            changes["image"] = image
+        if command is not None:
+            changes["startup_command"] = command or None
+        if ssh_key is not None:
+            changes["ssh_key"] = _read_key(ssh_key)
+        if env or unset:
+            now = container.container_info.environment.without(SSH_VARIABLE)
+            kept = {key: value for key, value in now.items() if key not in (unset or ())}
+            changes["environment"] = kept | _read_variables(env)
+        credentials = _read_login(registry, registry_user)
+        if not changes and credentials is None:
+            raise CommandError("say what to change: --image, --env, --unset, --command, --ssh-key", USAGE)
+        wanted = aiofluence.ContainerUpdate.from_container(container, credentials=credentials, **changes)
+        show_instance(await fluence.update_and_wait(container, wanted, timeout=timeout_of(timeout)), as_json)
+
+    execute(change)
+
+
+def rename(
+    name: NameArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
+    registry: RegistryOption = None,
+    registry_user: RegistryUserOption = None,
+    timeout: TimeoutOption = 900.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an instance another name. For a container that is an update, which restarts it."""
+
+    async def change(fluence: aiofluence.Session) -> None:
+        ref = await find_one(fluence, name)
+        if ref.kind is Kind.CONTAINER:
+            container = await _container(fluence, name)
+            wanted = aiofluence.ContainerUpdate.from_container(
+                container, credentials=_read_login(registry, registry_user), name=new
+            )
+            await fluence.update_and_wait(container, wanted, timeout=timeout_of(timeout))
+        else:
+            await resource_of(fluence, ref.kind).rename(ref.id, new)
+        if as_json:
+            print_json({**ref_shape(ref), "name": new})
+        else:
+            say(f"{ref.name} is now {new}")
+
+    execute(change)
+
+
+def terminate(
+    names: NamesArgument,
+    timeout: TimeoutOption = 900.0,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End instances, whatever their status, and see them gone. Asks before it ends more than one."""
+    refs: list[InstanceRef] = []
+
+    async def find(fluence: aiofluence.Session) -> None:
+        refs.extend(await find_all(fluence, names))
+
+    async def end(fluence: aiofluence.Session) -> int:
+        return await _end(fluence, refs, timeout_of(timeout), as_json)
+
+    code = run_in_session(find)
+    if code == REACHED and dry_run:
+        _tell(refs, "would be ended", as_json)
+    elif code == REACHED:
+        if len(refs) > 1 and not yes:
+            _confirm(refs)
+        code = run_in_session(end)
+    raise typer.Exit(code)
+
+
+async def _end(
+    fluence: aiofluence.Session, refs: Sequence[InstanceRef], timeout: float | None, as_json: bool
+) -> int:
+    left = {ref.id: ref for ref in refs}
+
+    async def see_gone(ref: InstanceRef) -> tuple[Json, int]:
+        shape: Json = {**ref_shape(ref), "status": None, "spent": None, "error": None}
+        try:
+            ended = await fluence.terminate_and_wait(ref, timeout=timeout)
+        except aiofluence.FluenceError as error:
+            return shape | {"error": type(error).__name__}, explain(error)
+        del left[ref.id]
+        spent = None if ended is None else ended.billing.total_spendings
+        if not as_json:
+            say(f"{ref.name} has ended" + (f": {spent:f} USDC spent" if spent is not None else ""))
+        if ended is None:
+            return shape, REACHED
+        return shape | {"status": ended.status, "spent": str(spent)}, REACHED
+
+    try:
+        outcomes = await asyncio.gather(*map(see_gone, refs))
+    except asyncio.CancelledError:
+        note(f"Not seen gone, and perhaps running: {listed([str(ref) for ref in left.values()])}")
+        raise
+    if as_json:
+        print_json([shape for shape, _ in outcomes])
+    return worst(*(code for _, code in outcomes))
+
+
+def sweep(
+    prefix: PrefixOption = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(parser=read_duration, metavar="TIME", help="Deployed longer ago: 90s, 15m, 2h, 1d."),
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What runs that noted it there have left behind.")
+    ] = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End what earlier runs left behind. Shows it, and asks first."""
+    found: list[aiofluence.SweepReport] = []
+
+    async def look(fluence: aiofluence.Session) -> None:
+        found.append(await fluence.sweep(prefix=prefix, older_than=older_than))
+
+    async def end(fluence: aiofluence.Session) -> int:
+        report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False)
+        if as_json:
+            print_json(_sweep_shape(report))
+        else:
+            _tell(report.ended, "ended", as_json)
+            for ref in report.left:
+                note(f"aiofluence: {ref} could not be ended")
+        return FAILED if report.left else REACHED
+
+    code = run_in_session(look, journal=journal)
+    if code != REACHED:
+        raise typer.Exit(code)
+    (report,) = found
+    if dry_run or not (report.found or report.unsettled):
+        if as_json:
+            print_json(_sweep_shape(report))
+        else:
+            _tell(report.found, "would be ended", as_json)
+            for name in report.unsettled:
+                say(f"{name} may have been deployed; no list shows it yet")
+        raise typer.Exit(REACHED)
+    if report.found and not yes:
+        _confirm(report.found)
+    raise typer.Exit(run_in_session(end, journal=journal))
+
+
+def _sweep_shape(report: aiofluence.SweepReport) -> Json:
+    return {
+        "found": refs_shape(report.found),
+        "ended": refs_shape(report.ended),
+        "left": refs_shape(report.left),
+        "unsettled": list(report.unsettled),
+    }
+
+
+def _tell(refs: Sequence[InstanceRef], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"dry_run": True, "instances": refs_shape(refs)})
+    elif not refs:
+        say("Nothing was found.")
+    else:
+        for ref in refs:
+            say(f"{ref} {what}")
+
+
+def _confirm(refs: Sequence[InstanceRef]) -> None:
+    """Ask before many are ended.
+
+    Raises:
+        typer.Exit: the answer is no, or nobody is there to answer.
+    """
+    if not sys.stdin.isatty():
+        raise typer.Exit(explain(CommandError(f"this ends {len(refs)} instances: add --yes", USAGE)))
+    for ref in refs:
+        note(str(ref))
+    if not typer.confirm(f"End {'this' if len(refs) == 1 else f'these {len(refs)}'}?", err=True):
+        note("Nothing was ended.")
+        raise typer.Exit(FAILED)
+
+
+async def _container(fluence: aiofluence.Session, name: str) -> Container:
+    instance = await get_detail(fluence, await find_one(fluence, name))
+    if not isinstance(instance, Container):
+        raise CommandError(f"{instance.ref} cannot be updated: of a machine only the name can change", USAGE)
+    return instance
+
+
+def _read_key(given: str) -> str | None:
+    from .orders import read_ssh_key
+
+    try:
+        return read_ssh_key(given)
+    except OSError as error:
+        message = f"--ssh-key: neither the text of a public key nor a file: {error.strerror}"
+        raise CommandError(message, USAGE) from None
+
+
+def _read_variables(env: Sequence[str] | None) -> dict[str, str]:
+    from .orders import read_environment
+
+    problems: list[str] = []
+    given = variables(env)
+    found = read_environment(given.get("environment", {}), given.get("pass_environment", []), problems)
+    if problems:
+        raise CommandError("\n".join(problems), USAGE)
+    return found
+
+
+def _read_login(registry: str | None, user: str | None) -> RegistryCredentials | None:
+    from .orders import read_credentials
+
+    login = registry_login(registry, user)
+    if login is None:
+        return None
+    problems: list[str] = []
+    credentials = read_credentials(login, problems)
+    if problems:
+        raise CommandError("\n".join(problems), USAGE)
+    return credentials

@@ -1,0 +1,110 @@
+"""A launch as it is shown while it runs: the state, age and price of each instance, and the time to go.
+
+Listens to a launch's progress and makes rows of it; how rows look is `display`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+import aiofluence
+
+from ..models.access import ssh_access
+from ..models.catalog import Offer
+from .display import Row, minutes
+from .orders import Item
+
+SHOWN: Final[Mapping[str, str]] = {
+    "queued": "queued",
+    "posting": "deploying",
+    "provisioning": "provisioning",
+    "active": "READY",
+    "failed": "FAILED",
+    "terminated": "terminated",
+    "unknown": "unknown",
+}
+"""The states of a launch, as people see them."""
+
+_BUSY: Final = ("queued", "posting", "provisioning")
+
+
+class LaunchTable:
+    """What is known of each instance of a launch by now. Make it inside a running loop."""
+
+    def __init__(self, items: Sequence[Item], offers: Iterable[Offer] = ()) -> None:
+        self._names = [item.spec.name for item in items]
+        self._shown = [item.offer for item in items]
+        self._offers = {(offer.kind, offer.plan_id): offer for offer in offers}
+        self._states: list[str] = ["queued"] * len(items)
+        self._notes = [""] * len(items)
+        self._began: list[float | None] = [None] * len(items)
+        self._settled: list[float | None] = [None] * len(items)
+        self._due = 0.0
+        self._counts: Mapping[str, int] = {}
+        self.refs: dict[str, aiofluence.InstanceRef] = {}
+        """Those that have an id, by name."""
+
+    def note(self, progress: aiofluence.LaunchProgress) -> None:
+        """One of them has come a step further."""
+        now, index = _now(), progress.index
+        self._states[index] = progress.state.value
+        self._counts = progress.counts
+        self._due = now + progress.eta
+        if progress.ref is not None:
+            self.refs[progress.spec.name] = progress.ref
+        # After a fallback it is another plan's.
+        plan = progress.spec.kind, progress.spec.plan_id
+        self._shown[index] = self._offers.get(plan, self._shown[index])
+        if progress.state.value != "queued" and self._began[index] is None:
+            self._began[index] = now
+        if progress.state.value not in _BUSY:
+            self._settled[index] = now
+            if progress.error is not None:
+                self._notes[index] = f"{type(progress.error).__name__}: {progress.error}".splitlines()[0]
+
+    def rows(self) -> list[Row]:
+        """All of them, as they are now."""
+        now = _now()
+        rows = []
+        for index, (name, offer) in enumerate(zip(self._names, self._shown, strict=True)):
+            began, settled = self._began[index], self._settled[index]
+            rows.append(
+                Row(
+                    name,
+                    f"{offer.gpu_count}x {offer.gpu_model.model}",
+                    SHOWN[self._states[index]],
+                    0.0 if began is None else (settled or now) - began,
+                    f"{offer.hourly:f}",
+                    self._notes[index],
+                    busy=self._states[index] in _BUSY,
+                )
+            )
+        return rows
+
+    def title(self) -> str:
+        """`12 READY, 8 provisioning, about 1:40 to go`."""
+        counts = [f"{self._counts[state]} {SHOWN[state]}" for state in SHOWN if self._counts.get(state)]
+        busy = any(self._counts.get(state) for state in _BUSY)
+        return ", ".join([*counts, *([f"about {minutes(self._due - _now())} to go"] if busy else [])])
+
+
+def summary(report: aiofluence.Report) -> list[str]:
+    """What has come of a launch, in a few lines."""
+    cost: Decimal = report.hourly_cost
+    lines = [f"{report}: {cost:f} USDC an hour"]
+    for outcome in report.outcomes:
+        if outcome.error is not None:
+            first = str(outcome.error).splitlines()[0]
+            lines.append(f"{outcome.spec.name}: {outcome.status}, {type(outcome.error).__name__}: {first}")
+    for instance in report.instances:
+        access = ssh_access(instance)
+        lines.append(f"{instance.name}: {shlex.join(access.command) if access else instance.id}")
+    return lines
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,127 @@
+"""From flags or a file to what is to be deployed and what it costs, by the prices of the day.
+
+Asks for the catalogue, and deploys nothing; how the words are judged is `orders`' business.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiofluence
+
+from .exits import USAGE, CommandError
+from .output import print_json, print_table, say
+from .shapes import order_shape
+
+if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
+    from ..models.catalog import Offer
+    from .orders import Item, Orders
+
+
+def given_by_flags(**flags: Any) -> dict[str, Any]:
+    """Flags in the words of the TOML format, without those that were not given."""
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+def variables(env: Sequence[str] | None) -> dict[str, Any]:
+    """`--env` in the words of the TOML format: `NAME=VALUE` is set, `NAME` is passed on."""
+    pairs = [text.partition("=") for text in env or ()]
+    return given_by_flags(
+        environment={name: value for name, equals, value in pairs if equals} or None,
+        pass_environment=[name for name, equals, _ in pairs if not equals] or None,
+    )
+
+
+def registry_login(host: str | None, user: str | None) -> dict[str, str] | None:
+    """`--registry` and `--registry-user` in the words of the TOML format."""
+    if host is None and user is None:
+        return None
+    return {"host": host or "", "username": user or "", "password_variable": "FLUENCE_REGISTRY_PASSWORD"}
+
+
+def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
+    """What `file` asks for, changed by what is `given`; without a file, that alone.
+
+    Raises:
+        CommandError: the file cannot be read, or is not TOML.
+    """
+    from .orders import Orders
+
+    orders = Orders()
+    if file is None:
+        orders.add(given)
+        return orders
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise CommandError(f"{file}: {reason}", USAGE) from None
+    orders.read_toml(text, given)
+    return orders
+
+
+async def priced(fluence: aiofluence.Session, orders: Orders) -> tuple[list[Item], list[Offer]]:
+    """What to deploy, and all that is for rent.
+
+    Raises:
+        CommandError: something makes no sense, or is not for rent; names every problem.
+        FluenceError: the catalogue did not come.
+    """
+    offers = await fluence.plans.find()
+    images = await fluence.images.list() if orders.wants_images else []
+    return orders.price(offers, images), offers
+
+
+def find_fallbacks(plans: Sequence[str], offers: Sequence[Offer]) -> list[Offer]:
+    """The offers of these plans, by id or name.
+
+    Raises:
+        CommandError: some are not for rent.
+    """
+    found = {plan: [offer for offer in offers if plan in (offer.plan_id, offer.name)] for plan in plans}
+    missing = [
+        f"--fallback: no plan {plan!r} is for rent now" for plan, fitting in found.items() if not fitting
+    ]
+    if missing:
+        raise CommandError("\n".join(missing), USAGE)
+    return [offer for plan in plans for offer in found[plan]]
+
+
+def show_order(items: Sequence[Item], as_json: bool) -> None:
+    """What would be deployed. The balance is not known: the service tells it nobody."""
+    hourly = sum(item.offer.hourly for item in items)
+    upfront = sum(item.offer.upfront for item in items)
+    if as_json:
+        print_json(
+            {
+                "dry_run": True,
+                "instances": [order_shape(item.spec, item.offer) for item in items],
+                "hourly": str(hourly),
+                "upfront": str(upfront),
+                "currency": items[0].offer.currency,
+                "balance": None,
+            }
+        )
+        return
+    print_table(
+        ("NAME", "KIND", "PLAN", "USDC/H", "UPFRONT"),
+        [
+            (
+                item.spec.name,
+                item.spec.kind,
+                item.offer.name,
+                f"{item.offer.hourly:f}",
+                f"{item.offer.upfront:f}",
+            )
+            for item in items
+        ],
+        right=(3, 4),
+    )
+    say(
+        f"{len(items)} to deploy: {hourly:f} USDC an hour; {upfront:f} would be taken at once, "
+        "the first hour spent and the rest reserved."
+    )
+    say("The balance is not known: the service does not tell it. Nothing was deployed.")

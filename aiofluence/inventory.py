@@ -1,0 +1,264 @@
+"""Live instances as what people feed their machines to next: SSH, Ansible, Dask, Ray, SkyPilot, JSON.
+
+Pure functions from details to text; they ask nobody and write no file. What cannot be in a format is named
+in the notes, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from .models.access import is_user, ssh_access, why_no_access
+from .models.instances import Instance
+from .models.values import Kind
+
+__all__ = ["FORMATS", "Host", "Inventory", "make_inventory", "read_hosts"]
+
+_CLUSTER: Final = "fluence"
+"""What the group, the cluster and the pool are called."""
+
+
+@attrs.frozen
+class Host:
+    """One instance that SSH can reach.
+
+    Attributes:
+        alias: a short name for it, another one for each.
+        hourly: USDC, as text.
+    """
+
+    alias: str
+    kind: Kind
+    id: str
+    name: str
+    user: str
+    host: str
+    port: int
+    gpu: str
+    gpu_count: int
+    hourly: str
+
+
+@attrs.frozen
+class Inventory:
+    """What to write into a file, and what to tell the person who asked for it.
+
+    Attributes:
+        text: the file, with a line end behind its last line.
+        notes: what is missing and why, and what the text takes for granted.
+    """
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def make_inventory(
+    instances: Iterable[Instance], format: str, *, user: str | None = None, identity_file: str | None = None
+) -> Inventory:
+    """`instances` in one of `FORMATS`.
+
+    Args:
+        instances: details, as `get` or a wait gives them.
+        format: a key of `FORMATS`.
+        user: log in as that user; None: as each instance says, and to containers as root.
+        identity_file: path of the private key; None leaves it to `ssh`.
+
+    Raises:
+        ValueError: there is no such format, or the user or the path cannot be written into a file.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format is {', '.join(FORMATS)}, not {format!r}")
+    if user is not None and not is_user(user):
+        raise ValueError(f"{user!r} is not the name of a user")
+    if identity_file is not None and (not identity_file.isprintable() or '"' in identity_file):
+        raise ValueError(f"{identity_file!r} is not a path that every format can hold")
+    hosts, missing = read_hosts(instances, user=user)
+    made = FORMATS[format](hosts, identity_file)
+    return attrs.evolve(made, notes=(*missing, *made.notes))
+
+
+def read_hosts(
+    instances: Iterable[Instance], *, user: str | None = None
+) -> tuple[tuple[Host, ...], tuple[str, ...]]:
+    """Those of `instances` that SSH can reach, and a sentence for each of the others."""
+    given = tuple(instances)
+    plain = [re.sub(r"[^A-Za-z0-9_.-]", "-", instance.name).lstrip("-.") or "host" for instance in given]
+    count = Counter(plain)
+    hosts, missing = [], []
+    for instance, name in zip(given, plain, strict=True):
+        access = ssh_access(instance)
+        if access is None:
+            missing.append(f"{instance.ref} is left out: {why_no_access(instance)}")
+            continue
+        hosts.append(
+            Host(
+                alias=name if count[name] == 1 else f"{name}-{instance.id[:8]}",
+                kind=instance.kind,
+                id=instance.id,
+                name=instance.name,
+                user=user or access.user,
+                host=access.host,
+                port=access.port,
+                gpu=instance.resources.gpu_model.model,
+                gpu_count=instance.resources.supply.gpu_count,
+                hourly=str(instance.billing.hourly_usage),
+            )
+        )
+    return tuple(hosts), tuple(missing)
+
+
+# --- the formats: each a function from hosts and the path of a key -----------------------------------------
+
+
+def _ssh(hosts: Sequence[Host], key: str | None) -> Inventory:
+    """Entries for ~/.ssh/config, or for a file that it includes."""
+    entries = []
+    for host in hosts:
+        lines = [f"Host {host.alias}", f"    HostName {host.host}", f"    Port {host.port}"]
+        lines.append(f"    User {host.user}")
+        if key is not None:
+            lines += [f'    IdentityFile "{key}"', "    IdentitiesOnly yes"]
+        entries.append("".join(f"{line}\n" for line in lines))
+    return Inventory("\n".join(entries))
+
+
+def _ansible(hosts: Sequence[Host], key: str | None) -> Inventory:
+    """A YAML inventory: a group for each kind, below one that has them all."""
+    groups: dict[str, Any] = {}
+    for host in hosts:
+        facts: dict[str, Any] = {
+            "ansible_host": host.host,
+            "ansible_port": host.port,
+            "ansible_user": host.user,
+            "fluence_id": host.id,
+            "fluence_gpu": host.gpu,
+            "fluence_gpu_count": host.gpu_count,
+        }
+        if key is not None:
+            facts["ansible_ssh_private_key_file"] = key
+        group = groups.setdefault(f"{_CLUSTER}_{host.kind}", {"hosts": {}})
+        group["hosts"][host.alias] = facts
+    return Inventory(to_yaml({_CLUSTER: {"children": groups}}))
+
+
+def _dask(hosts: Sequence[Host], key: str | None) -> Inventory:
+    """A hostfile for `dask-ssh`: a host a line; the first one runs the scheduler, and all of them workers."""
+    chosen, notes = _most_alike(hosts, lambda host: (host.user, host.port), "dask-ssh logs in to all hosts")
+    if chosen:
+        options = f"--ssh-username {chosen[0].user} --ssh-port {chosen[0].port}"
+        options += f" --ssh-private-key {shlex.quote(key)}" if key is not None else ""
+        notes = (*notes, f"start it with: dask-ssh --hostfile FILE {options}")
+    return Inventory("".join(f"{host.host}\n" for host in chosen), notes)
+
+
+def _ray(hosts: Sequence[Host], key: str | None) -> Inventory:
+    """A cluster for `ray up`: the first host is its head."""
+    usable = [host for host in hosts if host.port == 22]
+    notes = tuple(
+        f"{host.kind} {host.name} ({host.id}) is left out: Ray knows no port but 22, and this is {host.port}"
+        for host in hosts
+        if host.port != 22
+    )
+    chosen, others = _most_alike(usable, lambda host: (host.user, 22), "Ray logs in to all hosts")
+    notes += others
+    if not chosen:
+        return Inventory("", (*notes, "there is no host left for a Ray cluster"))
+    auth = {"ssh_user": chosen[0].user} | ({"ssh_private_key": key} if key is not None else {})
+    workers = [host.host for host in chosen[1:]]
+    cluster = {
+        "cluster_name": _CLUSTER,
+        "provider": {"type": "local", "head_ip": chosen[0].host, "worker_ips": workers},
+        "auth": auth,
+        "min_workers": len(workers),
+        "max_workers": len(workers),
+    }
+    return Inventory(to_yaml(cluster), notes)
+
+
+def _skypilot(hosts: Sequence[Host], key: str | None) -> Inventory:
+    """A pool for ~/.sky/ssh_node_pools.yaml; a port other than 22 only ssh's own configuration can name."""
+    pool: list[Any] = []
+    named = []
+    for host in hosts:
+        if host.port == 22:
+            of_key = {"identity_file": key} if key is not None else {}
+            pool.append({"ip": host.host, "user": host.user} | of_key)
+        else:
+            pool.append(host.alias)
+            named.append(host.alias)
+    notes = (f"~/.ssh/config must know {', '.join(named)}: see --format ssh",) if named else ()
+    return Inventory(to_yaml({_CLUSTER: {"hosts": pool}}), notes)
+
+
+def _json(hosts: Sequence[Host], key: str | None) -> Inventory:
+    """An array with an object for each host."""
+    of_key = {"identity_file": key} if key is not None else {}
+    return Inventory(json.dumps([attrs.asdict(host) | of_key for host in hosts], indent=2) + "\n")
+
+
+Format: TypeAlias = Callable[[Sequence[Host], str | None], Inventory]
+
+FORMATS: Final[Mapping[str, Format]] = {
+    "ssh": _ssh,
+    "ansible": _ansible,
+    "dask": _dask,
+    "ray": _ray,
+    "skypilot": _skypilot,
+    "json": _json,
+}
+"""By the name of the format, the function that writes it."""
+
+
+def _most_alike(
+    hosts: Sequence[Host], login: Callable[[Host], tuple[str, int]], why: str
+) -> tuple[list[Host], tuple[str, ...]]:
+    """The largest group of hosts with one log-in, and a sentence for each host that is not in it."""
+    if not hosts:
+        return [], ()
+    (user, port), _ = Counter(map(login, hosts)).most_common(1)[0]
+    return [host for host in hosts if login(host) == (user, port)], tuple(
+        f"{host.kind} {host.name} ({host.id}) is left out: {why} as {user} at port {port}, "
+        f"and this is {host.user} at {host.port}"
+        for host in hosts
+        if login(host) != (user, port)
+    )
+
+
+# --- as much YAML as is needed here ------------------------------------------------------------------------
+
+# What YAML 1.1 and 1.2 both read as a text, and as nothing else, without quotes.
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
+_WORDS: Final = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """A mapping of mappings, lists, texts and integers as YAML that every version reads alike."""
+    return "".join(f"{line}\n" for line in _lines(value))
+
+
+def _lines(value: Any) -> list[str]:
+    lines = []
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if isinstance(inner, Mapping | list) and inner:
+                lines += [f"{_scalar(key)}:", *(f"  {line}" for line in _lines(inner))]
+            else:
+                lines.append(f"{_scalar(key)}: {_scalar(inner)}")
+    else:
+        for item in value:
+            first, *rest = _lines(item) if isinstance(item, Mapping) else [_scalar(item)]
+            lines += [f"- {first}", *(f"  {line}" for line in rest)]
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return str(value)
+    return json.dumps(value)  # JSON's texts, numbers, [] and {} are YAML's as well

@@ -1,0 +1,80 @@
+"""How to log in to an instance over SSH: user, host and port, read from what its detail says.
+
+Text of the service ends up in commands and files here, so it is judged strictly: what is no plain name,
+host or port is no access. Nothing connects; what is fed to other programs is `inventory`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import attrs
+
+from .instances import Container, Instance
+from .values import PortProtocol
+
+__all__ = ["CONTAINER_USER", "SshAccess", "is_user", "ssh_access", "why_no_access"]
+
+CONTAINER_USER: Final = "root"
+"""Who logs in to a container: the service names nobody, and its own images know root alone."""
+
+_SSH: Final = 22
+# Neither may begin with a dash: `ssh` would take it for an option.
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]*")
+
+
+@attrs.frozen
+class SshAccess:
+    """Where `ssh` gets in: `ssh -p <port> <user>@<host>`."""
+
+    user: str
+    host: str
+    port: int = _SSH
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """As words for a shell or `subprocess`: `("ssh", "-p", "31022", "root@example.org")`."""
+        port = () if self.port == _SSH else ("-p", str(self.port))
+        return ("ssh", *port, f"{self.user}@{self.host}")
+
+
+def is_user(text: str) -> bool:
+    """Whether it is the plain name of a user, which no program takes for an option."""
+    return _USER.fullmatch(text) is not None
+
+
+def ssh_access(instance: Instance) -> SshAccess | None:
+    """How to log in to `instance`; None while it has no address, or when it exposes no port 22."""
+    if isinstance(instance, Container):
+        return _of_container(instance)
+    return _of_line(instance.ssh_connection or "")
+
+
+def why_no_access(instance: Instance) -> str:
+    """Why `ssh_access` gives None, in words."""
+    if isinstance(instance, Container) and instance.network is not None and instance.network.domain:
+        return "it exposes no port 22"
+    return f"it has no address {'any more' if instance.status.final else 'yet'} ({instance.status})"
+
+
+def _of_container(container: Container) -> SshAccess | None:
+    network = container.network
+    if network is None or network.domain is None or not _HOST.fullmatch(network.domain):
+        return None
+    for port in network.forwarded_ports:
+        if port.port == _SSH and port.protocol is not PortProtocol.UDP:
+            return SshAccess(CONTAINER_USER, network.domain, port.external_port)
+    return None
+
+
+def _of_line(line: str) -> SshAccess | None:
+    """Of `ssh ubuntu@203.0.113.7` or `ssh -p 2222 ubuntu@host`."""
+    for word in line.split():
+        user, at, host = word.partition("@")
+        host = host.removeprefix("[").removesuffix("]")
+        if at and is_user(user) and _HOST.fullmatch(host):
+            port = re.search(r"\s-p\s*(\d{1,5})(?:\s|$)", line)
+            return SshAccess(user, host, int(port[1]) if port else _SSH)
+    return None

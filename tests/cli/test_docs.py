@@ -1,0 +1,89 @@
+"""docs/cli.md is what the commands do: its examples are run in order, its tables are made of the options.
+
+`UPDATE_DOCS=1 pytest tests/cli/test_docs.py` writes the page anew, for a person to read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from aiofluence.cli.app import app
+
+from .conftest import Cloud
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+EXAMPLE = re.compile(r"```console\n(.*?)```\n", re.DOTALL)
+TOML = re.compile(r"```toml\n# (\S+)\n(.*?)```", re.DOTALL)
+OPTIONS = re.compile(r"(<!-- options of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org\n"
+
+
+def commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(app)
+    return dict(group.commands)
+
+
+def table(command: Any) -> str:
+    """The arguments and options of a command, as a table in Markdown."""
+    rows = ["| | |", "|---|---|"]
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            what = parameter.metavar or parameter.name.upper()
+        else:
+            names = [*parameter.opts, *parameter.secondary_opts]
+            takes = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
+            what = ", ".join(names) + takes
+        text = (parameter.help or "").replace("|", "\\|")
+        rows.append(f"| `{what}` | {text} |".replace("KEY|FILE", "KEY\\|FILE"))
+    return "\n".join(rows) + "\n"
+
+
+def replay(cloud: Cloud, text: str) -> str:
+    """What follows each `$` in an example, with what the command prints."""
+    out = []
+    for line in text.splitlines():
+        if not line.startswith("$ "):
+            continue
+        out.append(line)
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words[0] != "aiofluence":
+            continue
+        done = cloud.run(*words[1:])
+        out += (done.err + done.out).splitlines()
+        if done.code:
+            out.append(f"(exit code {done.code})")
+    return "".join(f"{line}\n" for line in out)
+
+
+def written_anew(cloud: Cloud, page: str) -> str:
+    for name, text in TOML.findall(page):
+        Path(name).write_text(text)
+    page = EXAMPLE.sub(lambda found: f"```console\n{replay(cloud, found[1])}```\n", page)
+    known = commands()
+    return OPTIONS.sub(lambda found: found[1] + table(known[found[2]]) + found[3], page)
+
+
+def test_the_page_is_what_the_commands_do(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2")
+    Path("id.pub").write_text(SSH_KEY)
+    page = PAGE.read_text(encoding="utf-8")
+    anew = written_anew(cloud, page)
+    if "UPDATE_DOCS" in os.environ:
+        PAGE.write_text(anew, encoding="utf-8")
+    assert anew == page
+
+
+def test_the_page_has_every_command() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    documented = [found[2] for found in OPTIONS.finditer(page)]
+    assert documented == [name for name in commands() if name not in ("simulator",)]

@@ -1,0 +1,403 @@
+"""`deploy` and `launch`: what is deployed, what would be, what becomes of it, and what a file may say."""
+
+from __future__ import annotations
+
+import io
+import signal
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from aiofluence.simulator import Fault, Provisioning
+
+from .conftest import Cloud
+
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
+NEVER = Provisioning(median=1e6, sigma=0.0)
+
+BATCH = """
+[defaults]
+image = "ubuntu:22.04"
+expose = [22]
+ssh_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
+max_hourly = 1
+
+[[instance]]
+name = "exp-{i:02}"
+count = 3
+
+[[instance]]
+name = "vm-1"
+kind = "vm"
+"""
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    path = tmp_path / "batch.toml"
+    path.write_text(BATCH)
+    return path
+
+
+# --- deploy -------------------------------------------------------------------------------------------------
+
+
+def test_deploy(cloud: Cloud) -> None:
+    flags = ("--gpu", "t4", "--image", "ubuntu", "-p", "22", "-p", "80/http", "--location", "sg")
+    done = cloud.ok("deploy", "exp-1", *flags)
+    assert "Deploying container exp-1 on t4-16gi" in done.err
+    assert "0.14 USDC an hour, 0.42 taken at once" in done.err
+    assert "price    0.14 USDC an hour" in done.out
+    shown = cloud.ok("deploy", "exp-2", *flags, "--json").json
+    assert (shown["status"], shown["location"], shown["hourly"]) == ("ACTIVE", "SG", "0.14")
+    assert cloud.live() == ["exp-1", "exp-2"]
+    assert cloud.simulator.spent() == Decimal("0.28")
+
+
+def test_deploy_by_the_name_of_a_plan_and_by_the_slug_of_an_image(cloud: Cloud) -> None:
+    offer = cloud.simulator.catalog.find("container", "h100")
+    shown = cloud.deploy(
+        "exp-1", "--plan", offer.slug, "--image", "pytorch-2-6", "--ssh-key", SSH_KEY, "-e", "A=1"
+    )
+    assert shown["gpu"]["model"] == "h100"
+    assert shown["image"].startswith("docker.io/pytorch/pytorch:2.6")
+    assert "A" in shown["environment"]
+
+
+def test_deploy_without_waiting_and_adopting(cloud: Cloud) -> None:
+    ref = cloud.deploy("exp-1", "--no-wait")
+    assert set(ref) == {"kind", "id", "name"}
+    assert cloud.ok("ls", "--json").json[0]["status"] == "INITIALIZED"
+    assert cloud.deploy("exp-1", "--adopt", "--no-wait") == ref
+    assert cloud.deploy("exp-1", "--adopt")["id"] == ref["id"]
+    assert cloud.live() == ["exp-1"]
+    assert len(cloud.simulator.instances()) == 1
+
+
+def test_dry_run_costs_nothing(cloud: Cloud, batch: Path) -> None:
+    told = cloud.deploy("exp-1", "--dry-run")
+    assert (told["hourly"], told["upfront"], told["balance"]) == ("0.14", "0.42", None)
+    done = cloud.ok("launch", batch, "--dry-run")
+    assert "4 to deploy: 0.83 USDC an hour; 2.49 would be taken at once" in done.out
+    assert "The balance is not known" in done.out
+    told = cloud.ok("launch", batch, "--dry-run", "--json").json
+    assert [row["name"] for row in told["instances"]] == ["exp-00", "exp-01", "exp-02", "vm-1"]
+    assert Decimal(told["upfront"]) == sum(Decimal(row["upfront"]) for row in told["instances"])
+    assert cloud.simulator.instances() == []
+    assert cloud.simulator.ledger == ()
+
+
+def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None:
+    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--timeout", "20")
+    done = cloud.run("deploy", "exp-1", *flags)
+    assert done.code == 124
+    assert "Ending exp-1. What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
+    assert "exp-1 ended, nothing of it is left running." in done.err
+    assert "aiofluence: WaitTimeoutError: container exp-1" in done.err
+    assert cloud.live() == []
+    assert cloud.simulator.reserved() == 0
+
+
+def test_a_deploy_that_takes_too_long_may_be_kept(cloud: Cloud) -> None:
+    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--timeout", "20", "--keep")
+    done = cloud.run("deploy", "exp-1", *flags)
+    assert done.code == 124
+    assert "exp-1 is kept" in done.err
+    assert cloud.live() == ["exp-1"]
+
+
+def test_a_deploy_that_fails_brings_the_reason(cloud: Cloud) -> None:
+    cloud.simulator.fail_next_provisioning()
+    done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    assert done.code == 1
+    assert "InstanceFailedError: container exp-1" in done.err
+    assert "[Warning]" in done.err, "the cluster's events"
+    assert cloud.simulator.spent() == 0
+
+
+def test_what_could_not_be_ended_is_named_with_the_command_that_ends_it(cloud: Cloud) -> None:
+    cloud.simulator.provisioning = NEVER
+    done = cloud.run(
+        "deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--timeout", "9"
+    )
+    (live,) = cloud.simulator.live()
+    assert done.code == 1
+    assert f"aiofluence terminate --yes {live.id}" in done.err
+    assert "nothing of it is left" not in done.err
+
+
+@pytest.mark.parametrize("arguments", [["deploy", "exp-1"], ["launch"]])
+def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, arguments: list[str]) -> None:
+    cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
+    if arguments == ["launch"]:
+        done = cloud.run("launch", batch)
+    else:
+        done = cloud.run(*arguments, "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    assert done.code == 130
+    assert "What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
+    assert "A second Ctrl-C leaves at once" in done.err
+    *_, last = done.err.splitlines()
+    assert last.startswith("Interrupted: ")
+    assert last.endswith(" ended, nothing of it is left running.")
+    assert len(cloud.simulator.instances()) == (4 if arguments == ["launch"] else 1)
+    assert cloud.live() == []
+    assert cloud.simulator.reserved() == 0
+
+
+def test_ctrl_c_of_a_launch_that_keeps_names_what_runs(cloud: Cloud, batch: Path) -> None:
+    cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
+    done = cloud.run("launch", batch, "--keep")
+    assert done.code == 130
+    assert "Kept, and billing: container exp-00" in done.err
+    assert sorted(cloud.live()) == ["exp-00", "exp-01", "exp-02", "vm-1"]
+
+
+def test_ctrl_c_of_a_wait_ends_nothing(cloud: Cloud) -> None:
+    cloud.deploy("exp-1", "--no-wait")
+    cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
+    done = cloud.run("wait", "exp-1")
+    assert (done.code, done.err) == (130, "Interrupted.\n")
+    assert cloud.live() == ["exp-1"]
+
+
+def test_ctrl_c_of_terminate_names_what_was_not_seen_gone(cloud: Cloud) -> None:
+    cloud.deploy("exp-1", "--no-wait")
+    cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
+    # The signal is for the loop that ends it; another one has looked its id up before.
+    done = cloud.run("terminate", "exp-1")
+    assert done.code == 130
+    assert "Not seen gone, and perhaps running: container exp-1" in done.err
+
+
+# --- launch -------------------------------------------------------------------------------------------------
+
+
+def test_launch(cloud: Cloud, batch: Path) -> None:
+    done = cloud.ok("launch", batch)
+    lines = [line.split() for line in done.out.splitlines()]
+    assert [line[1:] for line in lines[:4]] == [[n, "queued"] for n in ("exp-00", "exp-01", "exp-02", "vm-1")]
+    assert sorted(line[1] for line in lines if line[-1] == "READY") == ["exp-00", "exp-01", "exp-02", "vm-1"]
+    assert "4 active: 0.83 USDC an hour" in done.out
+    assert done.out.count(": ssh ") == 4
+    assert sorted(cloud.live()) == ["exp-00", "exp-01", "exp-02", "vm-1"]
+    assert cloud.simulator.spent() == Decimal("0.83")
+
+
+def test_launch_for_scripts(cloud: Cloud, batch: Path) -> None:
+    cloud.simulator.fail_next_provisioning()
+    done = cloud.run("launch", batch, "--json")
+    assert done.code == 1
+    report = done.json
+    assert (report["ready"], report["failed"]) == (3, 1)
+    assert [row["index"] for row in report["outcomes"]] == [0, 1, 2, 3]
+    failed = [row for row in report["outcomes"] if row["state"] == "failed"]
+    assert [row["error"] for row in failed] == ["InstanceFailedError"]
+    prices = [Decimal(row["instance"]["hourly"]) for row in report["outcomes"] if row["instance"]]
+    assert report["hourly"] == str(sum(prices))
+    assert len(cloud.live()) == 3
+
+
+def test_a_quorum(cloud: Cloud, batch: Path) -> None:
+    cloud.simulator.fail_next_provisioning()
+    assert cloud.run("launch", batch, "--min-ready", "3").code == 0
+    assert len(cloud.live()) == 3
+    cloud.ok("terminate", *[instance.id for instance in cloud.simulator.live()], "--yes")
+    cloud.simulator.fail_next_provisioning()
+    done = cloud.run("launch", batch, "--min-ready", "4", "--json")
+    assert done.code == 1
+    assert "LaunchError: called off: 3 of at least 4 could become ready" in done.err
+    assert {row["state"] for row in done.json["outcomes"]} == {"failed", "terminated"}
+    assert cloud.live() == []
+
+
+def test_a_launch_that_takes_too_long(cloud: Cloud, batch: Path) -> None:
+    done = cloud.run("launch", batch, "--timeout", "30s")
+    assert done.code == 124
+    assert done.out.count("terminated") >= 4
+    assert cloud.live() == []
+
+
+def test_a_ceiling_and_fallbacks(cloud: Cloud, batch: Path) -> None:
+    done = cloud.run("launch", batch, "--max-hourly", "0.8")
+    assert done.code == 2
+    assert "over max_hourly=0.8" in done.err
+    assert cloud.run("launch", batch, "--fallback", "nothing").code == 2
+    cheap, other = (cloud.simulator.catalog.find("container", gpu) for gpu in ("t4", "l4"))
+    # Sold out after the prices were asked for, and before the deploys.
+    cloud.simulator.fail("POST /gpu/instances/", Fault.status(400, {"detail": "Plan is no longer available"}))
+    report = cloud.ok("launch", batch, "--fallback", other.slug, "--json").json
+    plans = [row["plan_id"] for row in report["outcomes"] if row["kind"] == "container"]
+    assert sorted(plans) == sorted([cheap.id, cheap.id, other.id])
+
+
+def test_a_batch_from_stdin(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(BATCH))
+    assert len(cloud.ok("launch", "-", "--dry-run", "--json").json["instances"]) == 4
+
+
+def test_flags_go_before_a_file(cloud: Cloud, tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(f'[[instance]]\nname = "a"\nimage = "ubuntu"\nexpose = 22\nplan = "{cloud.plan()}"\n')
+    assert cloud.ok("deploy", "--file", path, "--json").json["name"] == "a"
+    shown = cloud.ok("deploy", "b", "--file", path, "--image", "debian:12", "--json").json
+    assert (shown["name"], shown["image"]) == ("b", "debian:12")
+
+
+# --- what a file may say ------------------------------------------------------------------------------------
+
+WRONG = """
+[default]
+image = "x"
+
+[defaults]
+imagee = "ubuntu"
+
+[[instance]]
+name = "exp-{i}"
+count = "three"
+gpu = "h1000"
+image = "UPPER"
+expose = [99999]
+
+[[instance]]
+name = "vm-1"
+kind = "vm"
+plan = "nothing"
+image = "ubuntu"
+
+[[instance]]
+name = "same"
+count = 2
+max_hourly = 1
+image = "ubuntu"
+expose = [22]
+environment = { lower = "x", A = 5 }
+pass_environment = ["NO_SUCH_VARIABLE"]
+
+[[instance]]
+name = "far"
+plan = "t4-16gi-pcie-1gpu-4cpu-16gb-40gb"
+image = "ubuntu"
+expose = [22]
+location = "ZZ"
+
+[[instance]]
+name = "x"
+kind = "lorry"
+
+[[instance]]
+name = "key"
+max_hourly = 1
+image = "pytorch-2-6"
+credentials = { host = "example.org", password = "hunter2" }
+"""
+
+PROBLEMS = [
+    "default: unknown; do you mean defaults?",
+    "defaults: imagee: unknown; do you mean image?",
+    "instance 1 (exp-{i}): count: this is a whole number",
+    "instance 1 (exp-{i}): plan: nothing for rent fits: container, gpu=h1000",
+    "instance 1 (exp-{i}): image: 'UPPER' must be lower case",
+    "instance 1 (exp-{i}): expose[0]: port must be between 1 and 65535, not 99999",
+    "instance 2 (vm-1): plan: no vm plan 'nothing' is for rent now",
+    "instance 2 (vm-1): image: this is for containers",
+    "instance 2 (vm-1): ssh_key: required for a machine",
+    "instance 3 (same): environment: 'lower' is not a name of A-Z",
+    "instance 3 (same): environment: the value of 'A' is a int, not a text",
+    "instance 4 (far): location: 'ZZ' is none of the plan's: US SG",
+    "instance 3 (same): pass_environment: you have no variable 'NO_SUCH_VARIABLE'",
+    "instance 3 (same): name: a name for many is written with {i}",
+    "instance 5 (x): kind: container, vm, baremetal, not 'lorry'",
+    "instance 6 (key): ssh_key: the image 'pytorch-2-6' needs one",
+    "instance 6 (key): credentials.password: unknown",
+    "instance 6 (key): credentials.password_variable: names the variable that holds the password",
+    "instance 6 (key): credentials.host: 'example.org' is not one of docker.io, ghcr.io",
+]
+
+
+def test_every_problem_is_named_at_once(cloud: Cloud, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(WRONG)
+    done = cloud.run("launch", path)
+    assert done.code == 2
+    for problem in PROBLEMS:
+        assert done.err.count(problem) == 1, done.err
+    assert "hunter2" not in done.err
+    assert cloud.simulator.instances() == []
+
+
+FINE = "[[instance]]\nname = 'a'\nimage = 'x'\nexpose = 22\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("this is no TOML", "this is not TOML"),
+        ("", "at least one [[instance]]"),
+        ("[instance]\nname = 'x'", "at least one [[instance]]"),
+        ("[[instance]]\nname = 'x'\nimage = 'x'\nexpose = [22]", "plan: required; or one of gpu"),
+        (
+            "[[instance]]\nname = 'x'\nmax_hourly = 'much'\nimage = 'x'\nexpose = 22",
+            "max_hourly is an amount",
+        ),
+        (
+            "[[instance]]\nname = 'a-{i}'\ncount = 0\nmax_hourly = 1\nimage = 'x'\nexpose = 22",
+            "count: 0 is not",
+        ),
+        (
+            "[[instance]]\nname = 'a'\nmax_hourly = 1\nimage = 'x'\nexpose = 22\n" * 2,
+            "several containers would be",
+        ),
+        ("[[instance]]\nname = 'a'\nmax_hourly = 1\nssh_key = 'no.pub'", "neither the text of a public key"),
+        (
+            "[[instance]]\nname = 'a'\nkind = 'vm'\nmax_hourly = 1\nos_image = 'dos'",
+            "os_image: 'dos' is none",
+        ),
+    ],
+)
+def test_a_file_that_makes_no_sense(cloud: Cloud, tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    done = cloud.run("launch", path)
+    assert done.code == 2
+    assert word in done.err
+
+
+def test_a_file_that_is_not_there(cloud: Cloud, tmp_path: Path) -> None:
+    assert cloud.run("launch", tmp_path / "none.toml").code == 2
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    assert "it is not a text file" in cloud.run("launch", tmp_path / "binary").err
+    (tmp_path / "many.toml").write_text(BATCH)
+    assert "asks for 4 instances; see `launch`" in cloud.run("deploy", "--file", tmp_path / "many.toml").err
+
+
+def test_keys_passwords_and_variables_come_from_where_they_are(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "id.pub").write_text(f"{SSH_KEY}\n")
+    monkeypatch.setenv("TOKEN", "hunter2")
+    monkeypatch.setenv("FLUENCE_REGISTRY_PASSWORD", "hunter3")
+    shown = cloud.deploy(
+        *("exp-1", "--ssh-key", str(tmp_path / "id.pub"), "-e", "TOKEN"),
+        *("--registry", "ghcr.io", "--registry-user", "me"),
+    )
+    assert shown["environment"] == ["SSH_PUBKEY", "TOKEN"]
+    (instance,) = cloud.simulator.live()
+    settings = instance.settings  # type: ignore[attr-defined]
+    assert settings.ssh_key == SSH_KEY
+    assert dict(settings.environment)["TOKEN"] == "hunter2"
+    (tmp_path / "id").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    flags = ("--plan", cloud.plan(), "--image", "x", "-p", "22", "--ssh-key", tmp_path / "id")
+    done = cloud.run("deploy", "b", *flags)
+    assert done.code == 2
+    assert "this is a private key" in done.err
+    assert "abc" not in done.err
+
+
+def test_what_a_killed_launch_left_in_its_journal_is_swept(cloud: Cloud, batch: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "run.journal"
+    cloud.ok("launch", batch, "--journal", journal)
+    # All of it was handed over, so nothing was left behind.
+    assert cloud.ok("sweep", "--journal", journal).out == "Nothing was found.\n"
+    assert len(cloud.live()) == 4

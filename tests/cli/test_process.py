@@ -1,0 +1,153 @@
+"""The command as a process of its own: exit codes, Ctrl-C once and twice, SIGTERM, completion, what it loads.
+
+Where minutes must pass, the process brings the simulated cloud along, on virtual time, and says at its end
+what is left of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer
+
+PYTHON = [sys.executable, "-W", "error", "-c"]
+MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
+
+WITH_CLOUD = """
+import asyncio, json, os, signal, sys
+from aiofluence.cli import main
+from aiofluence.simulator import DEFAULT_API_KEY, Provisioning, Simulator, SimulatorServer, VirtualClockLoop
+
+median, signals, *arguments = sys.argv[1:]
+simulator = Simulator(provisioning=Provisioning(median=float(median), sigma=0.0))
+
+class Loop(VirtualClockLoop):
+    def __init__(self):
+        super().__init__()
+        self.server = SimulatorServer(simulator)
+        self.run_until_complete(self.server.__aenter__())
+        os.environ["FLUENCE_BASE_URL"] = self.server.url
+        for at, name in enumerate(signals.split(), 1):
+            self.call_later(30 * at, signal.raise_signal, getattr(signal, name))
+
+    def close(self):
+        if not self.is_closed():
+            self.run_until_complete(self.server.__aexit__(None, None, None))
+        super().close()
+
+asyncio.events.new_event_loop = Loop
+os.environ["FLUENCE_API_KEY"] = DEFAULT_API_KEY
+# A process that a script starts in the background ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+plan = simulator.catalog.find("container").id
+code = main([argument.replace("PLAN", plan) for argument in arguments])
+left = {"live": [i.id for i in simulator.live()], "all": len(simulator.instances())}
+print(json.dumps(left | {"reserved": str(simulator.reserved())}))
+sys.exit(code)
+"""
+DEPLOY = ("deploy", "exp-1", "--plan", "PLAN", "--image", "ubuntu", "-p", "22")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+
+
+def run(*arguments: str, code: str = MAIN, env: Mapping[str, str] | None = None) -> Any:
+    return subprocess.run(
+        [*PYTHON, code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def run_with_cloud(median: float, signals: str, *arguments: str) -> tuple[int, str, Any]:
+    """The exit code, what was told on stderr, and what is left of the cloud."""
+    done = run(str(median), signals, *arguments, code=WITH_CLOUD)
+    *_, last = done.stdout.splitlines() or [done.stderr]
+    return done.returncode, done.stderr, json.loads(last)
+
+
+@needs_signals
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_leaves_nothing_running_and_says_so(number: str, code: int) -> None:
+    returncode, told, left = run_with_cloud(150, number, *DEPLOY)
+    assert returncode == code, told
+    assert left == {"live": [], "all": 1, "reserved": "0"}
+    assert told.splitlines()[-1] == "Interrupted: exp-1 ended, nothing of it is left running."
+    assert "Traceback" not in told
+
+
+@needs_signals
+def test_a_second_ctrl_c_leaves_at_once_and_names_what_runs() -> None:
+    returncode, told, left = run_with_cloud(1e6, "SIGINT SIGINT", *DEPLOY)
+    assert returncode == 130, told
+    (live,) = left["live"]
+    assert "A second Ctrl-C leaves at once" in told
+    assert "may still be running, and billing" in told
+    assert live in told
+    assert "nothing of it is left" not in told
+    assert "Traceback" not in told
+
+
+def test_a_whole_life_in_one_process() -> None:
+    assert run_with_cloud(150, "", *DEPLOY)[0] == 0
+
+
+async def test_exit_codes() -> None:
+    simulator = Simulator()
+    async with SimulatorServer(simulator) as server:
+        env = {"FLUENCE_API_KEY": DEFAULT_API_KEY, "FLUENCE_BASE_URL": server.url}
+
+        async def code(*arguments: str, **other: str) -> int:
+            done = await asyncio.to_thread(run, *arguments, env=env | other)
+            assert "Traceback" not in done.stderr
+            return int(done.returncode)
+
+        plan = simulator.catalog.find("container").id
+        flags = ("--plan", plan, "--image", "ubuntu", "-p", "22", "--no-wait")
+        assert await code("deploy", "exp-1", *flags) == 0
+        codes = await asyncio.gather(
+            code("show", "nothing"), code("show"), code("wait", "exp-1", "--timeout", "0.1")
+        )
+        assert [*codes] == [1, 2, 124]
+        assert [instance.name for instance in simulator.live()] == ["exp-1"]
+
+
+def test_completion_knows_options() -> None:
+    def completed(line: str) -> str:
+        env = {
+            "_AIOFLUENCE_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(line.count(" ")),
+        }
+        done = run(env=env)
+        assert done.stderr == ""
+        return str(done.stdout)
+
+    assert "--dry-run" in completed("aiofluence deploy --dr")
+
+
+def test_the_simulator_by_this_name() -> None:
+    done = run("simulator", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: aiofluence simulator")
+    assert "--time-scale" in done.stdout
+
+
+@needs_signals
+def test_a_reader_that_leaves_early_is_no_crash() -> None:
+    command = [*PYTHON, WITH_CLOUD, "150", "", "plans"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=30) == 1
