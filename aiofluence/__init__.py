@@ -37,9 +37,11 @@ from .gate import RateLimit
 from .lifecycle.batch import Launch
 from .lifecycle.custody import Custody
 from .lifecycle.policy import DeployPolicy
-from .lifecycle.report import LaunchError, LaunchProgress, LaunchState, Outcome, Report
+from .lifecycle.report import LaunchError, LaunchState, Outcome, Report
 from .lifecycle.schedule import Poll
 from .lifecycle.sweep import SweepReport
+from .lifecycle.tally import LaunchProgress
+from .lifecycle.timeline import Timeline, Times
 from .lifecycle.wait import Until
 from .models.catalog import (
     ContainerPlan,
@@ -66,6 +68,7 @@ from .models.instances import (
 )
 from .models.output import Event, GapReason, LogGap, LogLine
 from .models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, VMSpec, unique_name
+from .models.table import Table
 from .models.updates import ContainerUpdate
 from .models.values import (
     ContainerStatus,
@@ -79,6 +82,7 @@ from .models.values import (
     Size,
     Status,
 )
+from .progress import ProgressDisplay
 from .protocol import Reply, Request, Timeout, Wire
 from .retry import Retry
 from .run import run
@@ -147,6 +151,7 @@ __all__ = [
     "Port",
     "PortProtocol",
     "Pricing",
+    "ProgressDisplay",
     "RateLimit",
     "RateLimitedError",
     "RefusedError",
@@ -165,8 +170,11 @@ __all__ = [
     "Status",
     "Supply",
     "SweepReport",
+    "Table",
     "TaggedLine",
+    "Timeline",
     "Timeout",
+    "Times",
     "UncertainDeployError",
     "UnsupportedImageError",
     "Until",

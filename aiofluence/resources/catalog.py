@@ -22,6 +22,7 @@ from ..models.catalog import (
     offers_from_containers,
     offers_from_machines,
 )
+from ..models.table import Table
 from ..models.values import Kind
 from ..protocol import Call, Replay
 from ..transport import Transport
@@ -43,15 +44,15 @@ class Plans:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def containers(self) -> list[ContainerPlan]:
+    async def containers(self) -> Table[ContainerPlan]:
         """The container plans.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return structure(await self._transport.call(CONTAINER_PLANS), list[ContainerPlan])
+        return Table(structure(await self._transport.call(CONTAINER_PLANS), list[ContainerPlan]))
 
-    async def vms(self) -> list[MachinePlanGroup]:
+    async def vms(self) -> Table[MachinePlanGroup]:
         """The VM options, grouped by GPU model and by number of GPUs, as the wire groups them.
 
         Raises:
@@ -59,7 +60,7 @@ class Plans:
         """
         return await self._groups(VM_PLANS)
 
-    async def baremetal(self) -> list[MachinePlanGroup]:
+    async def baremetal(self) -> Table[MachinePlanGroup]:
         """The bare-metal options, grouped as `vms`.
 
         Raises:
@@ -75,7 +76,7 @@ class Plans:
         gpu_count: int | None = None,
         location: str | None = None,
         max_hourly: Decimal | float | str | None = None,
-    ) -> list[Offer]:
+    ) -> Table[Offer]:
         """One flat list of what fits, over all kinds, cheapest first.
 
         Args:
@@ -106,10 +107,10 @@ class Plans:
             and (location is None or location.upper() in offer.locations)
             and (ceiling is None or offer.hourly <= ceiling)
         )
-        return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
+        return Table(sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id)))
 
-    async def _groups(self, call: Call) -> list[MachinePlanGroup]:
-        return list(structure(await self._transport.call(call), _Groups).data)
+    async def _groups(self, call: Call) -> Table[MachinePlanGroup]:
+        return Table(structure(await self._transport.call(call), _Groups).data)
 
 
 class Images:
@@ -118,14 +119,14 @@ class Images:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def list(self) -> builtins.list[DefaultImage]:
+    async def list(self) -> Table[DefaultImage]:
         """All of them; `image.to_spec(...)` makes a spec of one.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
         reply = await self._transport.call(DEFAULT_IMAGES)
-        return structure(reply, builtins.list[DefaultImage])
+        return Table(structure(reply, builtins.list[DefaultImage]))
 
 
 def _kinds(kind: Kind | str | None) -> tuple[Kind, ...]:
