@@ -40,68 +40,64 @@ class ProgressDisplay:
         self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._handle: Any = None
-        self._said = ""
-        self._notebook = _notebook()
+        self._text = "nothing yet"
+        self._display = _notebook_display()
 
     def __call__(self, event: LaunchProgress) -> None:
         """Take note of an event; it is shown within a second."""
         first, self._event = self._event is None, event
         self._heard = asyncio.get_running_loop().time()
-        if first or not self._pending:
-            self._show()
+        if first or not _pending(event):
+            self._show(event)
 
-    @property
-    def _pending(self) -> bool:
-        return self._event is not None and any(self._event.counts[state] for state in _PENDING)
-
-    def _show(self) -> None:
+    def _show(self, event: LaunchProgress) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_EVERY, self._show) if self._pending else None
-        if self._notebook is None:
-            self._print(last=self._timer is None)
+            self._timer = None
+        loop, before = asyncio.get_running_loop(), self._text
+        self._text = ", ".join(f"{event.counts[state]} {state}" for state in _COLOURS if event.counts[state])
+        if _pending(event):
+            self._timer = loop.call_later(_EVERY, lambda: self._show(self._event or event))
+            if self._display is not None or sys.stderr.isatty():
+                left = event.eta - (loop.time() - self._heard)
+                self._text += f"; about {left:.0f} s to go" if left >= 1 else "; any moment now"
+        if self._display is None:
+            self._write(before)
         elif self._handle is None:
-            self._handle = self._notebook.display(self, display_id=True)
+            self._handle = self._display(self, display_id=True)
         else:
             self._handle.update(self)
 
-    def _print(self, *, last: bool) -> None:
+    def _write(self, before: str) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{self}" + ("\n" if last else ""))
-            sys.stderr.flush()
-        elif (counts := self._counts()) != self._said:
-            self._said = counts
-            print(counts, file=sys.stderr, flush=True)
-
-    def _counts(self) -> str:
-        if self._event is None:
-            return "nothing yet"
-        counts = self._event.counts
-        return ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state]) or "nothing"
+            sys.stderr.write(f"\r\x1b[K{self._text}" + ("" if self._timer else "\n"))
+        elif self._text != before:
+            sys.stderr.write(f"{self._text}\n")
+        sys.stderr.flush()
 
     def __repr__(self) -> str:
-        if self._event is None or not self._pending:
-            return self._counts()
-        left = self._event.eta - (asyncio.get_running_loop().time() - self._heard)
-        return f"{self._counts()}; {f'about {left:.0f} s to go' if left >= 1 else 'any moment now'}"
+        return self._text
 
     def _repr_html_(self) -> str:
-        if self._event is None:
-            return repr(self)
-        counts = self._event.counts
+        counts = self._event.counts if self._event is not None else {}
         parts = "".join(
             f'<div title="{counts[state]} {state}" style="flex:{counts[state]};background:{colour}"></div>'
             for state, colour in _COLOURS.items()
-            if counts[state]
+            if counts.get(state)
         )
-        bar = (
-            f'<div style="display:flex;height:12px;max-width:600px;border-radius:6px;overflow:hidden">{parts}'
+        return (
+            '<div role="status"><div style="display:flex;height:12px;max-width:600px;border-radius:6px;'
+            f'overflow:hidden">{parts}</div><small>{self._text}</small></div>'
         )
-        return f'<div role="status">{bar}</div><small>{self!r}</small></div>'
 
 
-def _notebook() -> Any:
-    """IPython's module `display` when a notebook's kernel runs this, else None. Imports no IPython of its own."""
-    shell = sys.modules.get("IPython") and importlib.import_module("IPython").get_ipython()
-    return importlib.import_module("IPython.display") if getattr(shell, "kernel", None) else None
+def _pending(event: LaunchProgress) -> bool:
+    return any(event.counts[state] for state in _PENDING)
+
+
+def _notebook_display() -> Any:
+    """IPython's `display` if a notebook's kernel runs this, else None. Loads no IPython that is not there."""
+    if "IPython" not in sys.modules:
+        return None
+    shell = importlib.import_module("IPython").get_ipython()
+    return importlib.import_module("IPython.display").display if getattr(shell, "kernel", None) else None
