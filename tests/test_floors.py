@@ -99,6 +99,8 @@ IN_FLOOR = (
     ("house", "recovery", "session"),
     ("run", ""),
     ("progress", ""),
+    ("sync.door", "sync.objects", "sync.session"),
+    ("sync.door", "sync.session"),
     ("", "pytest_plugin"),
     ("", "cli", "__main__"),
 )
