@@ -121,6 +121,7 @@ HOMES = {
     "backoff": {"retry"},
     "orjson": {"protocol"},
     "rich": {"cli"},
+    "IPython": set[str](),  # asked for by name, where a notebook has loaded it: `progress`
 }
 
 WALL_CLOCKS = {

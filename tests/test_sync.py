@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from aiofluence import (
     LaunchError,
     LifecycleError,
     LogLine,
+    NoReplyError,
     Poll,
     SpecError,
     Until,
@@ -246,7 +248,7 @@ def test_from_many_threads_and_closed_under_them(simulator: Simulator) -> None:
             session.custody  # noqa: B018 - a turn of the loop
     for thread in threads:
         thread.join()
-    assert len(ended) == 4
+    assert [type(error) for error in ended] == [NoReplyError] * 4
     assert simulator.live() == []
 
 
@@ -353,15 +355,21 @@ def test_what_comes_in_the_moment_of_ctrl_c_is_not_lost(
 ) -> None:
     run, spec = _Call.run, container_spec(simulator)
 
-    async def run_and_strike(call: _Call) -> Any:
+    async def run_and_strike(call: _Call) -> None:
         """The last moment: the loop's thread has the result, and the waiting thread does not yet."""
-        result = await run(call)
-        if not struck.is_set() and any(_refs(result)):
+        there, call.outcome = call.outcome, Future()
+        await run(call)
+        got, call.outcome = call.outcome, there
+        error = got.exception()
+        if error is not None:
+            there.set_exception(error)
+            return
+        if not struck.is_set() and any(_refs(got.result())):
             main = threading.main_thread().ident
             assert main is not None
             signal.pthread_kill(main, signal.SIGINT)
             struck.wait()
-        return result
+        there.set_result(got.result())
 
     with pytest.raises(KeyboardInterrupt), session_on(simulator) as fluence:
         monkeypatch.setattr(_Call, "run", run_and_strike)

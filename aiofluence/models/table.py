@@ -62,7 +62,7 @@ class Table(list[T]):
 
     def __init__(self, rows: Iterable[T] = (), *, at: datetime | None = None) -> None:
         super().__init__(rows)
-        self.at = at
+        self.at: datetime | None = at
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> T: ...

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NoReplyError
 from ..lifecycle.report import Outcome, Report
 from ..models.instances import ContainerSummary, InstanceRef, MachineSummary
 from ..session import Session as AsyncSession
@@ -29,26 +29,37 @@ _HANDING_OVER: Final = {"deploy", "post", "deploy_and_wait", "deploy_all_and_wai
 
 
 class _Call:
-    """One call on its way: in the loop's thread a task."""
+    """One call on its way: in the loop's thread a task, here an outcome to wait for."""
 
-    def __init__(self, function: Callable[[], Any], calls: set[_Call]) -> None:
-        self._function = function
-        self._calls = calls
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.outcome: Future[Any] = Future()
         self.task: asyncio.Task[Any] | None = None
+        self._function = function
 
-    async def run(self) -> Any:
+    async def run(self) -> None:
         self.task = asyncio.current_task()
-        self._calls.add(self)
         try:
             result = self._function()
-            return await result if isawaitable(result) else result
-        finally:
-            self._calls.discard(self)
+            if isawaitable(result):
+                result = await result
+        except asyncio.CancelledError:
+            self.outcome.set_exception(_closed())
+            raise
+        except BaseException as error:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(result)
 
     def cancel(self) -> None:
         """In the loop's thread, and once: a task that clears up is left alone."""
         if self.task is not None:
             self.task.cancel()
+        elif not self.outcome.done():  # the Ctrl-C came before it had begun
+            self.outcome.set_exception(_closed())
+
+    def ended_with(self, error: BaseException) -> bool:
+        """Whether `error` is what it came to; if not, it struck us while we waited."""
+        return self.outcome.done() and self.outcome.exception() is error
 
 
 class Door:
@@ -66,7 +77,7 @@ class Door:
         try:
             self.call(self._session.__aenter__, undo=lambda _: self._session.__aexit__(None, None, None))
         except BaseException:
-            self._thread.close()
+            self._end_thread()
             raise
 
     def call(self, function: Callable[[], Any], undo: Callable[[Any], Any] | None = None) -> Any:
@@ -74,64 +85,73 @@ class Door:
 
         Struck meanwhile by Ctrl-C, or by what another signal's handler raises, it cancels the call, waits
         until that is through, and raises again. `undo` gets a result that came at that very moment.
+        A second Ctrl-C, one that strikes while the first is on its way through the program, leaves at once.
         """
-        portal = self._running()
-        call = _Call(function, self._calls)
-        future = portal.start_task_soon(call.run)
+        portal, call = self._running(), _Call(function)
+        self._calls.add(call)
         try:
-            return future.result()
+            portal.start_task_soon(call.run)
+            return call.outcome.result()
         except BaseException as struck:
-            if not _struck_from_outside(future, struck):
+            if call.ended_with(struck) or _is_wrong_thread(struck):
                 raise
-            portal.start_task_soon(call.cancel)
-            self._wait_out(future, again=_is_second(struck))
-            if undo is not None and not future.cancelled() and future.exception() is None:
-                self.call(lambda: undo(future.result()))
+            self._wait_out(call, struck, lambda: portal.call(call.cancel))
+            if undo is not None and call.outcome.exception() is None:
+                self.call(lambda: undo(call.outcome.result()))
             raise
+        finally:
+            self._calls.discard(call)
 
     def close(self) -> None:
         """Close the session, which waits for custody, and end the thread.
 
         A Ctrl-C does not cut this short; a second one does.
         """
-        portal = self._running()
+        portal, call = self._running(), _Call(self._close)
         try:
-            closing = portal.start_task_soon(self._close)
-            try:
-                closing.result()
-            except BaseException as struck:
-                if not _struck_from_outside(closing, struck):
-                    raise
-                self._wait_out(closing, again=_is_second(struck))
-                closing.result()  # its CustodyError comes first
-                raise
+            portal.start_task_soon(call.run)
+            call.outcome.result()
+        except BaseException as struck:
+            if not call.ended_with(struck) and not _is_wrong_thread(struck):
+                self._wait_out(call, struck, lambda: self._start_unless_begun(call))
+                call.outcome.result()  # its CustodyError comes first
+            raise
         finally:
-            self._portal = None
-            self._thread.close()
+            self._end_thread()
 
     async def _close(self) -> None:
-        calls = [call.task for call in tuple(self._calls) if call.task is not None]
-        for task in calls:
-            if task is not asyncio.current_task():
-                task.cancel()
-        if calls:
-            await asyncio.wait(calls)
+        tasks = [call.task for call in tuple(self._calls) if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._session.__aexit__(None, None, None)
 
-    def _wait_out(self, future: Future[Any], *, again: bool) -> None:
-        """Wait until `future` is done, however it ends; struck `again`, leave everything at once."""
-        if not again:
-            try:
-                wait([future])
-                return
-            except BaseException:
-                self._leave(future)
-                raise
-        self._leave(future)
+    def _start_unless_begun(self, call: _Call) -> None:
+        # The loop takes what it is given in order: what has not begun by now was never given to it.
+        if not self._running().call(lambda: call.task is not None):
+            self._running().start_task_soon(call.run)
 
-    def _leave(self, future: Future[Any]) -> None:
-        self._running().start_task_soon(self._session._house.home.tear_down)
-        wait([future])
+    def _wait_out(self, call: _Call, struck: BaseException, settle: Callable[[], Any]) -> None:
+        """Wait until `call` is through, after `settle`; struck again, leave at once."""
+        try:
+            if not _is_second(struck):
+                settle()
+                wait([call.outcome])
+                return
+        except BaseException:
+            self._leave(call, settle)
+            raise
+        self._leave(call, settle)
+
+    def _leave(self, call: _Call, settle: Callable[[], Any]) -> None:
+        self._running().call(self._session._house.home.tear_down)
+        settle()
+        wait([call.outcome])
+
+    def _end_thread(self) -> None:
+        self._portal = None
+        self._thread.close()
 
     def _running(self) -> BlockingPortal:
         if self._portal is None:
@@ -144,9 +164,14 @@ class Door:
             self._session._house.custodian.take(ref)
 
 
-def _struck_from_outside(future: Future[Any], error: BaseException) -> bool:
-    """Whether `error`, raised while we waited for `future`, is not what the future came to."""
-    return not (future.done() and (future.cancelled() or future.exception() is error))
+def _closed() -> NoReplyError:
+    """For who still waits when the session is closed from another thread."""
+    return NoReplyError("the session was closed meanwhile", phase="closed")
+
+
+def _is_wrong_thread(error: BaseException) -> bool:
+    """What anyio raises in the loop's own thread, as in a callback: to wait there would be for ever."""
+    return isinstance(error, RuntimeError)
 
 
 def _is_second(struck: BaseException) -> bool:
