@@ -222,6 +222,11 @@ def test_used_wrongly_it_says_how(simulator: Simulator) -> None:
         sync.Session(DEFAULT_API_KEY, max_in_flight=0)
 
 
+def test_a_callback_that_calls_the_session_is_told(fluence: sync.Session) -> None:
+    with pytest.raises(RuntimeError, match="event loop thread"):
+        fluence.call(fluence.containers.list)
+
+
 def test_inside_a_running_loop_as_in_a_notebook(simulator: Simulator) -> None:
     async def cell() -> int:
         with session_on(simulator) as fluence:
