@@ -6,8 +6,7 @@ every run for the sake of its plugin, and a shell that completes the command doe
 """
 
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
 
 if _TYPE_CHECKING:
     from .public import *
@@ -72,6 +71,7 @@ __all__ = [
     "Port",
     "PortProtocol",
     "Pricing",
+    "ProgressDisplay",
     "RateLimit",
     "RateLimitedError",
     "RefusedError",
@@ -90,8 +90,11 @@ __all__ = [
     "Status",
     "Supply",
     "SweepReport",
+    "Table",
     "TaggedLine",
+    "Timeline",
     "Timeout",
+    "Times",
     "UncertainDeployError",
     "UnsupportedImageError",
     "Until",

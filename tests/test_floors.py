@@ -45,6 +45,8 @@ FLOORS = {
     "session": 6,
     "run": 7,
     "public": 7,
+    "progress": 7,
+    "sync": 7,
     "pytest_plugin": 7,
     "cli": 7,
     "__main__": 7,
@@ -86,7 +88,10 @@ IN_FLOOR = (
     ("lifecycle.wait", "lifecycle.launch", "lifecycle.terms", "lifecycle.batch", "lifecycle.many"),
     ("lifecycle.wait", "lifecycle.launch", "lifecycle.one"),
     ("lifecycle.wait", "lifecycle.many"),
-    ("lifecycle.report", "lifecycle.terms", "lifecycle.batch", "lifecycle.many"),
+    ("lifecycle.timeline", "lifecycle.report", "lifecycle.tally", "lifecycle.batch"),
+    ("lifecycle.report", "lifecycle.tally", "lifecycle.terms", "lifecycle.batch", "lifecycle.many"),
+    ("lifecycle.seen", "lifecycle.tally"),
+    ("lifecycle.seen", "lifecycle.batch"),
     ("lifecycle.journal", "lifecycle.custody", "lifecycle.deploy", "lifecycle.sweep"),
     ("lifecycle.policy", "lifecycle.deploy"),
     ("tail.answer", "tail.overlap", "tail.sequence", "tail.stitch", "tail.logs"),
@@ -96,6 +101,9 @@ IN_FLOOR = (
     ("house", "following", "session"),
     ("house", "recovery", "session"),
     ("run", "public", ""),
+    ("progress", "public"),
+    ("sync.door", "sync.objects", "sync.session"),
+    ("sync.door", "sync.session"),
     ("", "pytest_plugin"),
     ("", "cli", "__main__"),
 )
@@ -118,6 +126,7 @@ HOMES = {
     "rich": {"cli"},
     "pytest": {"pytest_plugin"},
     "typer": {"cli"},
+    "IPython": set[str](),  # asked for by name, where a notebook has loaded it: `progress`
 }
 
 WALL_CLOCKS = {

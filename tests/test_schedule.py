@@ -7,8 +7,7 @@ from itertools import islice
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from aiofluence import ConfigError, Poll
 from aiofluence.lifecycle.schedule import Belief, Table, backing_off, cheaper_as_list, cost, next_look

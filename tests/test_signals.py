@@ -89,9 +89,11 @@ class World:
         self.plan_id = simulator.catalog.find("container").id
         self._processes: list[asyncio.subprocess.Process] = []
 
-    async def start(self, runner: str, use: str = "wait", journal: Path | None = None) -> Child:
+    async def start(
+        self, runner: str, use: str = "wait", journal: Path | None = None, *, program: str = PROGRAM
+    ) -> Child:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", PROGRAM, runner, self.plan_id, str(journal or ""), use),
+            *(sys.executable, "-c", program, runner, self.plan_id, str(journal or ""), use),
             env=os.environ | {"FLUENCE_API_KEY": self.simulator.api_key, "FLUENCE_BASE_URL": self.server.url},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

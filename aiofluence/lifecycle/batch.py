@@ -38,8 +38,11 @@ from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
 from ..resources.catalog import Plans, read_money
 from .launch import Launcher
-from .report import LaunchError, LaunchState, Outcome, Report, Tally
+from .report import LaunchError, LaunchState, Outcome, Report
+from .seen import Seen
+from .tally import Tally
 from .terms import Budget, Terms
+from .timeline import Times
 from .wait import deadline_in
 
 log: Final = logging.getLogger("aiofluence")
@@ -66,14 +69,15 @@ class _Job:
     instance: Instance | None = None
     error: FluenceError | None = None
     others: Iterator[Spec] | None = None
-    since: float = 0.0
+    times: Times = attrs.field(factory=Times)
+    seen: Seen | None = None
     task: asyncio.Task[None] | None = None
     settled: bool = False
     handed_over: bool = False
 
     def snapshot(self) -> Outcome:
         """How it stands now; its outcome, once it has settled."""
-        return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error)
+        return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error, self.times)
 
 
 class Launch:
@@ -229,14 +233,14 @@ class Launch:
                 job.ref = await self._deploy(job)
             finally:
                 self._slots.release()
-            job.since = asyncio.get_running_loop().time()
+            job.seen = Seen(job.ref)
             self._move(job, LaunchState.PROVISIONING)
             if self._stopped:  # and this one was let through to have its ref
                 self._launcher.custodian.hand_over(job.ref)
                 self._settle(job, LaunchState.UNKNOWN, None)
                 return
             job.instance = await self._launcher.see_through(
-                job.ref, terms.until, self._deadline, terms.on_failure
+                job.ref, terms.until, self._deadline, terms.on_failure, seen=job.seen
             )
             self._settle(job, LaunchState.ACTIVE, None)
         except FluenceError as error:
@@ -266,6 +270,7 @@ class Launch:
                 raise gone
             log.info("%s %s: %s; trying plan %s", job.spec.kind, job.spec.name, gone, other.plan_id)
             job.spec = other
+            job.times = self._tally.stamp(job.times, job.state, job.seen)
 
     async def _make_budget(self) -> Budget:
         """Price every spec; one whose plan is gone by its first fallback that is not."""
@@ -363,4 +368,5 @@ class Launch:
 
     def _move(self, job: _Job, state: LaunchState) -> None:
         was, job.state = job.state, state
-        self._tally.move(was, job.snapshot(), job.since)
+        job.times = self._tally.stamp(job.times, state, job.seen)
+        self._tally.move(was, job.snapshot())

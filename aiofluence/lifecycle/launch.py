@@ -21,6 +21,7 @@ from ..transport import ServerClock
 from .custody import Custodian
 from .deploy import Deployer
 from .recovery import Recovery, Resume, being_ended
+from .seen import Seen
 from .tasks import TaskHome
 from .wait import Until, Waiter, deadline_in
 
@@ -102,10 +103,11 @@ class Launcher:
         on_failure: OnFailure,
         *,
         fresh: bool = True,
+        seen: Seen | None = None,
     ) -> Instance:
         """Wait as `wait` does; if that ends badly, `on_failure` says what becomes of the instance.
 
-        `fresh` says that it was deployed just now, so that nobody need look at once.
+        `fresh` says that it was deployed just now, so that nobody need look at once; `seen` is filled in.
 
         Raises:
             LifecycleError: as `wait`.
@@ -113,7 +115,7 @@ class Launcher:
         keep = on_failure == "keep"
         with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
             try:
-                return await self._waiter.wait(ref, until, deadline, fresh=fresh)
+                return await self._waiter.wait(ref, until, deadline, fresh=fresh, seen=seen)
             except InstanceFailedError:
                 self.custodian.note_gone(ref)  # there is nothing left to end
                 raise

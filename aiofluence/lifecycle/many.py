@@ -12,7 +12,8 @@ from ..models.specs import Spec
 from ..resources.catalog import Plans
 from .batch import Launch
 from .launch import Launcher, OnFailure
-from .report import OnProgress, Report
+from .report import Report
+from .tally import OnProgress
 from .terms import Fallback, Terms
 from .wait import Until
 

@@ -5,24 +5,19 @@ Plain values; who is launched when, and what is called off, is `batch`'s.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
 
 from ..errors import FluenceError, LifecycleError
 from ..models.instances import Instance, InstanceRef, without_secrets
 from ..models.specs import Spec, spec_without_secrets
-
-log: Final = logging.getLogger("aiofluence")
-
-_TYPICAL: Final = 150.0
-"""Seconds that provisioning takes, as long as a launch has seen none."""
+from ..models.table import Cell, Row, Table
+from .timeline import Bar, Fate, Timeline, Times, draw
 
 
 class LaunchState(StrEnum):
@@ -44,8 +39,16 @@ class LaunchState(StrEnum):
     """It may be running and nobody ends it: kept by `on_failure="keep"`, or not to be found out."""
 
 
-@attrs.frozen
-class Outcome:
+_FATES: Final[dict[LaunchState, Fate]] = {
+    LaunchState.ACTIVE: "ready",
+    LaunchState.FAILED: "failed",
+    LaunchState.TERMINATED: "given up",
+    LaunchState.UNKNOWN: "unknown",
+}
+
+
+@attrs.frozen(repr=False)
+class Outcome(Row):
     """What came of one spec.
 
     Attributes:
@@ -55,6 +58,7 @@ class Outcome:
         ref: the instance, None when none is known.
         instance: the instance as it was when it became active, else None.
         error: why it is not active. None when it is, or was given up without a fault of its own.
+        times: when it came how far.
     """
 
     spec: Spec
@@ -63,9 +67,21 @@ class Outcome:
     ref: InstanceRef | None = None
     instance: Instance | None = None
     error: FluenceError | None = None
+    times: Times = attrs.field(factory=Times)
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        ready, error = self.times.ready, self.error
+        return {
+            "name": self.spec.name,
+            "status": self.status,
+            "USDC/h": self.instance.billing.hourly_usage if self.instance else None,
+            "seconds": None if ready is None else round(ready),
+            "error": f"{type(error).__name__}: {error}".splitlines()[0][:200] if error else None,
+            "id": self.ref.id if self.ref else None,
+        }
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Report:
     """What came of a launch; `outcomes`, and each selection of them, in the order of the specs."""
 
@@ -101,6 +117,12 @@ class Report:
         """What the instances of `ready` cost together in one hour, in USDC."""
         return sum((instance.billing.hourly_usage for instance in self.instances), Decimal(0))
 
+    def timeline(self) -> Timeline:
+        """A picture of the launch: from queued to ready, a bar for each instance. `.save("launch.svg")`."""
+        return draw(
+            Bar(outcome.spec.name, _FATES[outcome.status], outcome.times) for outcome in self.outcomes
+        )
+
     def _of(self, status: LaunchState) -> tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.status is status)
 
@@ -108,80 +130,11 @@ class Report:
         parts = ((len(self._of(state)), state) for state in LaunchState)
         return ", ".join(f"{count} {state}" for count, state in parts if count) or "nothing"
 
+    def __repr__(self) -> str:
+        return f"<Report {self}, {self.hourly_cost:f} USDC/h>"
 
-@attrs.frozen
-class LaunchProgress:
-    """One spec of a launch has come a step further.
-
-    Attributes:
-        index: the place of the spec in the launch, from 0.
-        spec: the spec; after a fallback the one that is now tried.
-        state: how far it has come.
-        ref: the instance, once it has an id.
-        error: why it failed, if it did.
-        counts: how many specs of the launch are in each state now.
-        eta: seconds until the last one will be active, roughly: by how long this launch's own have taken,
-            150 s until the first of them is; 0.0 when nothing is under way.
-    """
-
-    index: int
-    spec: Spec
-    state: LaunchState
-    ref: InstanceRef | None
-    error: FluenceError | None
-    counts: Mapping[str, int]
-    eta: float
-
-
-OnProgress: TypeAlias = Callable[[LaunchProgress], object]
-
-
-class Tally:
-    """Counts the specs of a launch by state, and tells of each step."""
-
-    def __init__(self, total: int, hear: OnProgress | None) -> None:
-        self.counts: dict[str, int] = dict.fromkeys(LaunchState, 0)
-        self.counts[LaunchState.QUEUED] = total
-        self._total = total
-        self._hear = hear
-        self._began = self._last_posted = _now()
-        self._took = 0.0
-
-    def move(self, was: LaunchState, outcome: Outcome, since: float) -> None:
-        """A spec has left the state `was`, in which it had been since that loop time."""
-        now, state = _now(), outcome.status
-        self.counts[was] -= 1
-        self.counts[state] += 1
-        if state is LaunchState.PROVISIONING:
-            self._last_posted = now
-        elif state is LaunchState.ACTIVE:
-            self._took += now - since
-        self.tell(outcome)
-
-    def tell(self, at: Outcome) -> None:
-        """Tell where a spec is; `at` may be one that has not settled."""
-        if self._hear is None:
-            return
-        counts = MappingProxyType(dict(self.counts))
-        try:
-            self._hear(LaunchProgress(at.index, at.spec, at.status, at.ref, at.error, counts, self._eta()))
-        except Exception:  # what shows the progress must not cost an instance
-            log.exception("on_progress failed")
-
-    def _eta(self) -> float:
-        queued, posting = self.counts[LaunchState.QUEUED], self.counts[LaunchState.POSTING]
-        if not (queued or posting or self.counts[LaunchState.PROVISIONING]):
-            return 0.0
-        seen = self.counts[LaunchState.ACTIVE]
-        typical = self._took / seen if seen else _TYPICAL
-        if not (queued or posting):
-            return max(0.0, self._last_posted + typical - _now())
-        sent = self._total - queued
-        return typical + (queued * (_now() - self._began) / sent if sent else 0.0)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    def _repr_html_(self) -> str:
+        return Table(self.outcomes)._repr_html_(f"{self}, {self.hourly_cost:f} USDC/h")
 
 
 class LaunchError(LifecycleError):

@@ -49,6 +49,11 @@ class TaskHome:
         if self._keeper is not None:
             await asyncio.wait([self._keeper])
 
+    def tear_down(self) -> None:
+        """Leave at once, as `asyncio.run` makes us after a second Ctrl-C; for loops in another thread."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+
     @property
     def is_torn_down(self) -> bool:
         """Whether somebody is cancelling the session's own task, too.

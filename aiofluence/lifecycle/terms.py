@@ -16,7 +16,7 @@ from ..models.catalog import Offer
 from ..models.specs import Spec, VMSpec
 from ..resources.catalog import read_money
 from .launch import OnFailure, check_on_failure
-from .report import OnProgress
+from .tally import OnProgress
 from .wait import Until
 
 Fallback: TypeAlias = str | Offer | Callable[[Spec], Spec]

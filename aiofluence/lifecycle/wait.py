@@ -61,11 +61,18 @@ class Waiter:
         self._connecting = asyncio.Semaphore(16)
 
     async def wait(
-        self, ref: InstanceRef, until: Until, deadline: float | None, *, fresh: bool = False
+        self,
+        ref: InstanceRef,
+        until: Until,
+        deadline: float | None,
+        *,
+        fresh: bool = False,
+        seen: Seen | None = None,
     ) -> Instance:
         """Wait until `ref` is as far as `until`; see `Session.wait` for what it raises.
 
-        `fresh` says that it was deployed this moment: then the first look can wait a while.
+        `fresh` says that it was deployed this moment: then the first look can wait a while. What is seen
+        goes into `seen`, if the caller wants it.
 
         Raises:
             InstanceFailedError: its provisioning failed.
@@ -73,7 +80,7 @@ class Waiter:
             WaitTimeoutError: `deadline` came first.
         """
 
-        seen = Seen(ref)
+        seen = seen or Seen(ref)
 
         def reached(instance: Instance) -> bool:
             _raise_if_final(instance, seen)

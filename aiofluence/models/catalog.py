@@ -5,13 +5,15 @@ Answers of the service as frozen values; reading the wire is `convert`'s work, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import attrs
 
 from .specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from .table import Cell, Row
 from .values import DeploymentType, Environment, Interface, Kind, Port, Size
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Offer",
     "Pricing",
     "Supply",
+    "describe_gpu",
     "offers_from_containers",
     "offers_from_machines",
 ]
@@ -69,8 +72,8 @@ class Pricing:
         return self.hour * self.upfront_hours
 
 
-@attrs.frozen
-class ContainerPlan:
+@attrs.frozen(repr=False)
+class ContainerPlan(Row):
     """A container plan; `id` goes into a spec as `plan_id`, any of `locations` as `location`."""
 
     id: str
@@ -80,9 +83,21 @@ class ContainerPlan:
     pricing: Pricing
     locations: tuple[str, ...] = ()
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "plan": self.name,
+            "GPU": describe_gpu(self.gpu_model, self.supply.gpu_count),
+            "USDC/h": self.pricing.hour,
+            "where": "/".join(self.locations),
+            "id": self.id,
+            "vCPU": self.supply.vcpu,
+            "memory": str(self.supply.memory),
+            "storage": str(self.supply.storage),
+        }
 
-@attrs.frozen
-class MachineOption:
+
+@attrs.frozen(repr=False)
+class MachineOption(Row):
     """A VM or bare-metal machine at one provider and place; `id` goes into a spec as `plan_id`.
 
     `os_options` are the only values that `os_image` may take, letter for letter.
@@ -99,9 +114,21 @@ class MachineOption:
     nvlink: bool | None = None
     os_options: tuple[str, ...] = ()
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "provider": self.provider,
+            "where": self.location,
+            "USDC/h": self.pricing.hour,
+            "id": self.id,
+            "vCPU": self.vcpu,
+            "memory": str(self.memory),
+            "storage": str(self.storage),
+            "systems": ", ".join(self.os_options[:3]) + (", …" if len(self.os_options) > 3 else ""),
+        }
 
-@attrs.frozen
-class MachineAvailability:
+
+@attrs.frozen(repr=False)
+class MachineAvailability(Row):
     """The options for one number of GPUs."""
 
     gpu_count: int
@@ -113,18 +140,36 @@ class MachineAvailability:
     providers: tuple[str, ...] = ()
     options: tuple[MachineOption, ...] = ()
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "GPUs": f"{self.gpu_count} GPU{'s' if self.gpu_count > 1 else ''}",
+            "USDC/h and up": self.minimum_price,
+            "options": len(self.options),
+            "providers": ", ".join(self.providers),
+            "where": "/".join(self.locations),
+        }
 
-@attrs.frozen
-class MachinePlanGroup:
+
+@attrs.frozen(repr=False)
+class MachinePlanGroup(Row):
     """Everything there is with one GPU model, grouped by number of GPUs, as the wire groups it."""
 
     gpu_model: GpuModel
     minimum_price: Decimal | None = None
     availability_by_number: tuple[MachineAvailability, ...] = ()
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        counts = " or ".join(str(number.gpu_count) for number in self.availability_by_number)
+        return {
+            "GPU": describe_gpu(self.gpu_model),
+            "USDC/h and up": self.minimum_price,
+            "GPUs": f"{counts} GPUs",
+            "options": sum(len(number.options) for number in self.availability_by_number),
+        }
 
-@attrs.frozen
-class DefaultImage:
+
+@attrs.frozen(repr=False)
+class DefaultImage(Row):
     """A ready-made container image of the service."""
 
     slug: str
@@ -135,6 +180,15 @@ class DefaultImage:
     environment: Environment = attrs.field(factory=Environment)
     startup_command: str | None = None
     requires_ssh: bool | None = None
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "slug": self.slug,
+            "name": self.name,
+            "image": self.image,
+            "ports": ", ".join(map(str, self.expose)),
+            "description": self.description and self.description[:80],
+        }
 
     def to_spec(self, *, name: str, plan_id: str, **fields: Any) -> ContainerSpec:
         """A ContainerSpec that deploys this image; `fields` replace what the image says.
@@ -153,8 +207,8 @@ class DefaultImage:
         return ContainerSpec(name=name, plan_id=plan_id, **(of_image | fields))
 
 
-@attrs.frozen
-class Offer:
+@attrs.frozen(repr=False)
+class Offer(Row):
     """One thing that can be deployed, of any kind, so that all of them compare.
 
     Attributes:
@@ -183,6 +237,20 @@ class Offer:
     nvlink: bool | None = None
     os_options: tuple[str, ...] = ()
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "plan": self.name,
+            "kind": self.kind,
+            "GPU": describe_gpu(self.gpu_model, self.gpu_count),
+            "USDC/h": self.hourly,
+            "where": "/".join(self.locations),
+            "id": self.plan_id,
+            "provider": self.provider,
+            "vCPU": self.vcpu,
+            "memory": str(self.memory),
+            "storage": str(self.storage),
+        }
+
     def to_spec(self, *, name: str, **fields: Any) -> Spec:
         """The spec that deploys this offer. A machine gets the first of `os_options` unless told.
 
@@ -196,6 +264,11 @@ class Offer:
             fields["os_image"] = self.os_options[0]
         machine = VMSpec if self.kind is Kind.VM else BareMetalSpec
         return machine(name=name, plan_id=self.plan_id, **fields)
+
+
+def describe_gpu(gpu: GpuModel, count: int = 1) -> str:
+    """`2 × h200 141 GiB`; without the number when it is one."""
+    return f"{f'{count} × ' if count != 1 else ''}{gpu.model} {gpu.vram}"
 
 
 def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:

@@ -5,13 +5,15 @@ Answers of the service as frozen values. Only the detail has money, network and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar, TypeAlias, TypeVar
 
 import attrs
 
-from .catalog import GpuModel, Supply
+from .catalog import GpuModel, Supply, describe_gpu
+from .table import Cell, Row, age
 from .values import ContainerStatus, Environment, Kind, Port, PortProtocol, Status
 
 __all__ = [
@@ -101,8 +103,8 @@ class ContainerInfo:
     startup_command: str | None = attrs.field(default=None, repr=False)
 
 
-@attrs.frozen(kw_only=True)
-class ContainerSummary:
+@attrs.frozen(kw_only=True, repr=False)
+class ContainerSummary(Row):
     """A container as a list shows it: no network, no money, no container status."""
 
     kind: ClassVar[Kind] = Kind.CONTAINER
@@ -121,8 +123,11 @@ class ContainerSummary:
         """The ref that names this instance."""
         return InstanceRef(self.kind, self.id, self.name)
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return _cells(self, at)
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class Container(ContainerSummary):
     """A container in full. `network` is None unless active."""
 
@@ -132,8 +137,8 @@ class Container(ContainerSummary):
     network: Network | None = None
 
 
-@attrs.frozen(kw_only=True)
-class MachineSummary:
+@attrs.frozen(kw_only=True, repr=False)
+class MachineSummary(Row):
     """A VM or bare-metal machine as a list shows it. `kind` is where we asked: the wire does not say."""
 
     kind: Kind
@@ -151,8 +156,11 @@ class MachineSummary:
         """The ref that names this instance."""
         return InstanceRef(self.kind, self.id, self.name)
 
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return _cells(self, at)
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class Machine(MachineSummary):
     """A VM or bare-metal machine in full.
 
@@ -171,6 +179,23 @@ Summary: TypeAlias = ContainerSummary | MachineSummary
 Instance: TypeAlias = Container | Machine
 Referable: TypeAlias = InstanceRef | Summary
 """Whatever a lifecycle call takes: a ref, or any instance object (details are summaries, too)."""
+
+
+def _cells(seen: Summary, at: datetime | None) -> Mapping[str, Cell]:
+    """Of a summary or a detail; it is seen here alone what both have in common."""
+    billing = seen.billing if isinstance(seen, Container | Machine) else None
+    return {
+        "name": seen.name,
+        "kind": None if seen.kind is Kind.CONTAINER else seen.kind,
+        "status": seen.status,
+        "GPU": describe_gpu(seen.resources.gpu_model, seen.resources.supply.gpu_count),
+        "USDC/h": billing.hourly_usage if billing else None,
+        "age": age(seen.created_at, at),
+        "id": seen.id,
+        "where": seen.location,
+        "spent": billing.total_spendings if billing else None,
+    }
+
 
 _SeenT = TypeVar("_SeenT", bound=Summary | None)
 

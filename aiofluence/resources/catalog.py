@@ -23,6 +23,7 @@ from ..models.catalog import (
     offers_from_containers,
     offers_from_machines,
 )
+from ..models.table import Table
 from ..models.values import Kind
 from ..protocol import Call, Replay
 from ..transport import Transport
@@ -44,15 +45,15 @@ class Plans:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def containers(self) -> list[ContainerPlan]:
+    async def containers(self) -> Table[ContainerPlan]:
         """The container plans.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return structure(await self._transport.call(CONTAINER_PLANS), list[ContainerPlan])
+        return Table(structure(await self._transport.call(CONTAINER_PLANS), list[ContainerPlan]))
 
-    async def vms(self) -> list[MachinePlanGroup]:
+    async def vms(self) -> Table[MachinePlanGroup]:
         """The VM options, grouped by GPU model and by number of GPUs, as the wire groups them.
 
         Raises:
@@ -60,7 +61,7 @@ class Plans:
         """
         return await self._groups(VM_PLANS)
 
-    async def baremetal(self) -> list[MachinePlanGroup]:
+    async def baremetal(self) -> Table[MachinePlanGroup]:
         """The bare-metal options, grouped as `vms`.
 
         Raises:
@@ -76,7 +77,7 @@ class Plans:
         gpu_count: int | None = None,
         location: str | None = None,
         max_hourly: Decimal | float | str | None = None,
-    ) -> list[Offer]:
+    ) -> Table[Offer]:
         """One flat list of what fits, over all kinds, cheapest first.
 
         Args:
@@ -101,8 +102,8 @@ class Plans:
             offers += offers_from_machines(Kind.BAREMETAL, await self.baremetal())
         return choose_offers(offers, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly)
 
-    async def _groups(self, call: Call) -> list[MachinePlanGroup]:
-        return list(structure(await self._transport.call(call), _Groups).data)
+    async def _groups(self, call: Call) -> Table[MachinePlanGroup]:
+        return Table(structure(await self._transport.call(call), _Groups).data)
 
 
 class Images:
@@ -111,14 +112,14 @@ class Images:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def list(self) -> builtins.list[DefaultImage]:
+    async def list(self) -> Table[DefaultImage]:
         """All of them; `image.to_spec(...)` makes a spec of one.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
         reply = await self._transport.call(DEFAULT_IMAGES)
-        return structure(reply, builtins.list[DefaultImage])
+        return Table(structure(reply, builtins.list[DefaultImage]))
 
 
 def choose_offers(
@@ -128,7 +129,7 @@ def choose_offers(
     gpu_count: int | None = None,
     location: str | None = None,
     max_hourly: Decimal | float | str | None = None,
-) -> builtins.list[Offer]:
+) -> Table[Offer]:
     """Those of `offers` that fit, cheapest first; the arguments are those of `Plans.find`.
 
     Raises:
@@ -143,7 +144,7 @@ def choose_offers(
         and (location is None or location.upper() in offer.locations)
         and (ceiling is None or offer.hourly <= ceiling)
     )
-    return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
+    return Table(sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id)))
 
 
 def _kinds(kind: Kind | str | None) -> tuple[Kind, ...]:

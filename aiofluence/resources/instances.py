@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
+from ..models.table import Table
 from ..models.values import Kind
 from ..protocol import Answer, Call, Json, Lane, Replay, Reply, decode_rows, safe_id
 from ..retry import is_refusal
@@ -137,13 +138,14 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         reply = structure(await self._transport.call(call), _Deployed)
         return InstanceRef(self.kind, safe_id(reply.instance_id), spec.name)
 
-    async def list(self) -> builtins.list[SummaryT]:
+    async def list(self) -> Table[SummaryT]:
         """Every instance of this kind the account ever had, ended and failed ones included.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return await self.look_at_all()
+        rows = await self.look_at_all()
+        return Table(rows, at=self._transport.clock.at(asyncio.get_running_loop().time()))
 
     async def get(self, id: str) -> DetailT:
         """One instance in full.

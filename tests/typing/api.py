@@ -22,13 +22,17 @@ from aiofluence import (
     LogGap,
     LogLine,
     Machine,
+    MachineSummary,
+    Offer,
     Outcome,
     Report,
     Session,
+    Table,
     TaggedLine,
     Until,
     VMSpec,
     WaitTimeoutError,
+    sync,
 )
 
 
@@ -85,6 +89,29 @@ async def tails(fluence: Session, ref: InstanceRef, containers: list[Container])
         assert_type(tagged, TaggedLine)
         assert_type(tagged.line, LogLine | LogGap)
     await fluence.tail_logs(ref).aclose()
+
+
+def without_async(
+    fluence: sync.Session, container: ContainerSpec, vm: VMSpec, baremetal: BareMetalSpec, ref: InstanceRef
+) -> None:
+    with fluence as inside:
+        assert_type(inside, sync.Session)
+    assert_type(fluence.deploy_and_wait(container), Container)
+    assert_type(fluence.deploy_and_wait(vm), Machine)
+    assert_type(fluence.wait(ref), Container | Machine)
+    assert_type(fluence.containers.get("id"), Container)
+    assert_type(fluence.vms.list(), Table[MachineSummary])
+    assert_type(fluence.baremetal.deploy(baremetal), InstanceRef)
+    assert_type(fluence.plans.find(), Table[Offer])
+    with fluence.running(container) as running:
+        assert_type(running, Container)
+    with fluence.launch([container, vm]) as launch:
+        assert_type(launch, sync.Launch)
+        for outcome in launch:
+            assert_type(outcome, Outcome)
+    assert_type(launch.report, Report)
+    for line in fluence.tail_logs(ref):
+        assert_type(line, LogLine | LogGap)
 
 
 async def errors(error: LifecycleError, timed_out: WaitTimeoutError, off: LaunchError) -> None:

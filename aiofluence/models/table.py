@@ -1,0 +1,141 @@
+"""How plans, offers and instances show themselves: a short repr, and a table in notebooks.
+
+Text only; nothing here knows what it shows. Whatever comes from elsewhere is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final, SupportsIndex, TypeAlias, TypeVar, overload
+
+__all__ = ["Cell", "Row", "Table", "age", "escaped", "visible"]
+
+Cell: TypeAlias = str | int | Decimal | None
+"""Text, a number (set to the right), or nothing."""
+
+_IN_NOTEBOOKS: Final = 100
+"""Rows of a list that a notebook shows."""
+_IN_REPRS: Final = 10
+"""Rows of a list that its repr shows."""
+
+
+class Row:
+    """What a table shows as one row, and a repr in one line.
+
+    The repr is short on purpose, and no Python; `attrs.asdict` has every field.
+    """
+
+    __slots__ = ()
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        """What is shown of it, by column, the name first; ages are told as they were `at` that moment.
+
+        What stands behind the id is for tables, and not for a repr.
+        """
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        said: list[str] = []
+        for column, cell in self._cells().items():
+            if not said:
+                said.append(repr(cell))
+            elif cell not in (None, ""):
+                said.append(visible(cell) if isinstance(cell, str) else f"{_plain(cell)} {column}")
+            if column == "id":
+                break
+        return f"<{type(self).__name__} {', '.join(said)}>"
+
+
+T = TypeVar("T")
+
+
+class Table(list[T]):
+    """A list, in every respect, that a notebook shows as a table and a repr line by line, cut if long.
+
+    Attributes:
+        at: when it was so, by the service's clock; ages in the table are reckoned from here, so that they do
+            not change with the time of looking. None when that is not known.
+    """
+
+    def __init__(self, rows: Iterable[T] = (), *, at: datetime | None = None) -> None:
+        super().__init__(rows)
+        self.at: datetime | None = at
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Table[T]: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> T | Table[T]:
+        if isinstance(place, slice):
+            return Table(super().__getitem__(place), at=self.at)
+        return super().__getitem__(place)
+
+    def __repr__(self) -> str:
+        if not self:
+            return "[]"
+        lines = [repr(row) for row in self[:_IN_REPRS]]
+        if len(self) > _IN_REPRS:
+            lines.append(f"… and {len(self) - _IN_REPRS} more")
+        return "[" + ",\n ".join(lines) + "]"
+
+    def _repr_html_(self, remark: str = "") -> str:
+        rows = [_cells_of(row, self.at) for row in self[:_IN_NOTEBOOKS]]
+        when = f"as of {_moment(self.at)}" if self.at is not None else ""
+        return _html_table(rows, len(self), remark or when)
+
+
+def _html_table(rows: Sequence[Mapping[str, Cell]], total: int, remark: str = "") -> str:
+    """`rows` as an HTML table, with every cell escaped; below it how many there are in all."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    used = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
+    numbers = {c for c in used if all(isinstance(row.get(c), int | Decimal | None) for row in rows)}
+    head = "".join(_html_cell("th", column, column in numbers) for column in used)
+    body = "".join(
+        "<tr>" + "".join(_html_cell("td", _plain(row.get(c)), c in numbers) for c in used) + "</tr>\n"
+        for row in rows
+    )
+    size = f"{len(rows)} of {total}" if len(rows) < total else f"{total}"
+    foot = ", ".join(filter(None, [f"{size} {'row' if total == 1 else 'rows'}", remark]))
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n" if rows else ""
+    return f"<div>{table}<small>{escaped(foot)}</small></div>"
+
+
+def visible(text: str) -> str:
+    """`text` on one line, without the characters that a screen would obey instead of show."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+def escaped(text: str) -> str:
+    """`text` for HTML and SVG: no markup, and no character that is not allowed there."""
+    return html.escape(visible(text))
+
+
+def age(created: datetime, at: datetime | None) -> str:
+    """`3 min`, `5.2 h`, `12 d` at that moment; without one, `since 2026-11-23 14:02 UTC`."""
+    if at is None:
+        return f"since {_moment(created)}"
+    seconds = max(timedelta(), at - created).total_seconds()
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def _moment(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def _cells_of(row: object, at: datetime | None) -> Mapping[str, Cell]:
+    return row._cells(at) if isinstance(row, Row) else {"": repr(row)}
+
+
+def _plain(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:f}" if isinstance(cell, Decimal) else str(cell)
+
+
+def _html_cell(tag: str, text: str, number: bool) -> str:
+    return f'<{tag} style="text-align:{"right" if number else "left"}">{escaped(text)}</{tag}>'

@@ -1,0 +1,395 @@
+"""The door without async: the same verbs as the async session, and the same end of everything.
+
+Against the simulator, in real time that is short: what waits here is a thread.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+import aiofluence
+from aiofluence import (
+    ConfigError,
+    Container,
+    ContainerSpec,
+    ContainerUpdate,
+    LaunchError,
+    LifecycleError,
+    LogLine,
+    NoReplyError,
+    Poll,
+    SpecError,
+    Until,
+    WaitTimeoutError,
+    sync,
+)
+from aiofluence.models.specs import Spec
+from aiofluence.simulator import DEFAULT_API_KEY, ClusterOptions, Provisioning, Simulator, SimulatorWire
+from aiofluence.sync.door import _Call, _refs
+
+from . import sync_generator
+from .harness import FAST, container_spec, vm_spec
+from .test_signals import NEVER, SOON, world
+
+QUICK = Provisioning(0.1, 0.0, start_delay=0.1, network_delay=0.1, domain_delay=0.1, update_delay=0.1)
+
+
+def session_on(simulator: Simulator, **options: Any) -> sync.Session:
+    options.setdefault("poll", Poll(interval=0.02))
+    return sync.Session(DEFAULT_API_KEY, wire=SimulatorWire(simulator), rate=FAST, **options)
+
+
+@pytest.fixture
+def simulator() -> Simulator:
+    return Simulator(provisioning=QUICK, cluster=ClusterOptions(log_interval=0.1))
+
+
+@pytest.fixture
+def fluence(simulator: Simulator) -> Iterator[sync.Session]:
+    with session_on(simulator) as session:
+        yield session
+
+
+# --- it cannot drift ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", sync_generator.MODULES)
+def test_what_is_generated_is_current(module: str) -> None:
+    there = (sync_generator.FOLDER / f"{module}.py").read_text(encoding="utf-8")
+    assert _shape(there) == _shape(sync_generator.written(module)), "run `python -m tests.sync_generator`"
+
+
+def _shape(text: str) -> str:
+    """The code without its form, and without the order of its imports, which the formatter decides."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = " ".join(node.value.split())
+    loose = {ast.dump(n) for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)}
+    return str(sorted(loose)) + "".join(ast.dump(n) for n in tree.body if isinstance(n, ast.ClassDef))
+
+
+@pytest.mark.parametrize("name", sync_generator.CLASSES)
+def test_a_twin_has_every_name_and_signature(name: str) -> None:
+    module = sys.modules[f"aiofluence.{sync_generator.CLASSES[name]}"]
+    original, twin = getattr(module, name), getattr(sync, name)
+    for member in dir(original):
+        if member.startswith("_") or member in ("kind", "calls", *sync_generator.LEFT_OUT):
+            continue
+        ours = getattr(twin, "close" if member == "aclose" else member)
+        theirs = getattr(original, member)
+        if callable(theirs):
+            assert _parameters(ours) == _parameters(theirs), member
+            assert not inspect.iscoroutinefunction(ours), member
+            assert ours.__doc__, member
+    if name == "Session":
+        assert _parameters(twin.__init__) == _parameters(original.__init__)
+
+
+def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def test_every_class_with_async_verbs_has_a_twin() -> None:
+    public = [getattr(aiofluence, name) for name in aiofluence.__all__]
+    for cls in public:
+        if (
+            inspect.isclass(cls)
+            and not issubclass(cls, Exception)
+            and not getattr(cls, "_is_protocol", False)
+        ):
+            verbs = [m for m, value in inspect.getmembers(cls) if inspect.iscoroutinefunction(value)]
+            assert not verbs or cls.__name__ in sync.__all__, cls
+
+
+def test_importing_the_library_does_not_load_it() -> None:
+    code = (
+        "import aiofluence, sys; assert not any(name.startswith('aiofluence.sync') for name in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- it works -----------------------------------------------------------------------------------------------
+
+
+def test_resources(simulator: Simulator, fluence: sync.Session) -> None:
+    offer, *_ = fluence.plans.find(kind="container")
+    assert offer.plan_id in {plan.id for plan in fluence.plans.containers()}
+    assert fluence.images.list()
+    ref = fluence.containers.deploy(container_spec(simulator))
+    assert [row.id for row in fluence.containers.list()] == [ref.id]
+    assert fluence.wait(ref).id == fluence.containers.get(ref.id).id == ref.id
+    assert fluence.request("GET", "/gpu/plans/").status == 200
+    assert fluence.with_options(timeout=5).containers.get(ref.id).id == ref.id
+    fluence.containers.terminate(ref.id)
+    assert simulator.live() == []
+
+
+def test_one_from_deploy_to_its_end(simulator: Simulator, fluence: sync.Session) -> None:
+    container = fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+    assert isinstance(container, Container)
+    update = ContainerUpdate.from_container(container)
+    assert fluence.update_and_wait(container, update).id == container.id
+    assert fluence.ensure(container_spec(simulator)) == container.ref
+    assert fluence.sweep(prefix="exp-").found == ()  # it is this session's own
+    assert fluence.custody.ending == ()
+    fluence.terminate_and_wait(container)
+    assert simulator.live() == []
+
+
+def test_running(simulator: Simulator, fluence: sync.Session) -> None:
+    with pytest.raises(ZeroDivisionError):
+        with fluence.running(container_spec(simulator)) as container:
+            assert [instance.id for instance in simulator.live()] == [container.id]
+            raise ZeroDivisionError
+    assert simulator.live() == []
+
+
+def test_many_at_once(simulator: Simulator, fluence: sync.Session) -> None:
+    specs: list[Spec] = [*container_spec(simulator, "exp-{i}").many(3), vm_spec(simulator)]
+    heard: list[str] = []
+    report = fluence.deploy_all_and_wait(specs, on_progress=lambda event: heard.append(event.state))
+    assert len(report.ready) == 4
+    assert "provisioning" in heard
+
+
+def test_a_launch_one_by_one_and_left_early(simulator: Simulator, fluence: sync.Session) -> None:
+    with fluence.launch(container_spec(simulator, "exp-{i}").many(5)) as launch:
+        mine = next(launch)
+    assert len(launch.report.ready) == 1
+    with fluence.launch(container_spec(simulator, "more-{i}").many(2)) as launch:
+        assert len(launch.complete().ready) == 2
+        assert list(launch) == []
+    names = {"more-0", "more-1", mine.spec.name}
+    fluence.sweep(prefix="nothing")  # one more turn of the loop for what is being ended
+    while fluence.custody.ending:
+        fluence.containers.list()
+    assert {instance.name for instance in simulator.live()} == names
+
+
+def test_tails(simulator: Simulator, fluence: sync.Session) -> None:
+    container = fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+    tail = fluence.tail_logs(container)
+    assert tail.ref == container.ref
+    assert isinstance(next(tail), LogLine)
+    tail.close()
+    assert list(tail) == []
+    for event in fluence.tail_events(container):
+        assert event.raw
+        break
+    assert next(fluence.tail_all([container])).ref == container.ref
+
+
+def test_errors_are_the_same_and_can_be_gone_on_from(simulator: Simulator) -> None:
+    simulator.provisioning = NEVER
+    with session_on(simulator) as fluence:
+        with pytest.raises(SpecError):
+            fluence.deploy_and_wait(ContainerSpec(name="", plan_id="", image="", expose=[]))
+        with pytest.raises(WaitTimeoutError) as caught:
+            fluence.deploy_and_wait(container_spec(simulator), timeout=0.1, on_failure="keep")
+        assert isinstance(caught.value, LifecycleError)
+        with pytest.raises(WaitTimeoutError):
+            fluence.call(caught.value.resume, timeout=0.1)
+        assert fluence.call(max, 1, 2) == 2
+        with pytest.raises(LaunchError):
+            fluence.deploy_all_and_wait(
+                [container_spec(simulator)], min_ready=1, timeout=0.1, on_failure="keep"
+            )
+
+
+def test_used_wrongly_it_says_how(simulator: Simulator) -> None:
+    session = session_on(simulator)
+    with pytest.raises(ConfigError, match="with Session"):
+        session.plans.containers()
+    with session:
+        assert "without async" in repr(session)
+    with pytest.raises(ConfigError, match="with Session"):
+        session.plans.containers()
+    with pytest.raises(ConfigError, match="entered once"):
+        session.__enter__()
+    with pytest.raises(ConfigError):
+        sync.Session(DEFAULT_API_KEY, max_in_flight=0)
+
+
+def test_a_callback_that_calls_the_session_is_told(fluence: sync.Session) -> None:
+    with pytest.raises(RuntimeError, match="event loop thread"):
+        fluence.call(fluence.containers.list)
+
+
+def test_inside_a_running_loop_as_in_a_notebook(simulator: Simulator) -> None:
+    async def cell() -> int:
+        with session_on(simulator) as fluence:
+            return len(fluence.plans.containers())
+
+    assert asyncio.run(cell()) > 0
+
+
+def test_from_many_threads_and_closed_under_them(simulator: Simulator) -> None:
+    simulator.provisioning = Provisioning(median=0.5, sigma=0.0)
+    ended: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            session.deploy_and_wait(container_spec(simulator, f"exp-{number}"))
+        except BaseException as error:
+            ended.append(error)
+
+    with session_on(simulator) as session:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(simulator.live()) < 4:
+            session.custody  # noqa: B018 - a turn of the loop
+    for thread in threads:
+        thread.join()
+    assert [type(error) for error in ended] == [NoReplyError] * 4
+    assert simulator.live() == []
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import os, sys, time
+from aiofluence import ContainerSpec, Poll, RateLimit
+from aiofluence.sync import Session
+
+def say(*words):
+    os.write(1, (" ".join(words) + "\\n").encode())  # at once: two threads speak
+
+_, plan_id, journal, use = sys.argv[1:]
+session = Session(
+    poll=Poll(interval=0.05), rate=RateLimit(1000, 1000), on_reply=lambda call, reply: say(call.method)
+)
+spec = ContainerSpec(name="exp-1", plan_id=plan_id, image="ubuntu:22.04", expose=[22])
+try:
+    with session as fluence:
+        try:
+            if use == "running":
+                with fluence.running(spec):
+                    say("inside")
+                    time.sleep(3600)
+            if use == "launch":
+                with fluence.launch([spec]) as launch:
+                    for outcome in launch:
+                        say("has")
+            if use == "close":
+                fluence.containers.deploy(spec)
+                fluence.call(fluence._door.give_back, fluence.containers.list()[:1])
+                say("closing")
+            else:
+                fluence.deploy_and_wait(spec)
+        except KeyboardInterrupt:
+            say("cancelled")
+            raise
+finally:
+    say("closed")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("use", ["wait", "running", "launch", "close"])
+async def test_ctrl_c_is_drained(use: str) -> None:
+    async with world(SOON) as service:
+        child = await service.start("", use, program=PROGRAM)
+        await child.says("closing" if use == "close" else "GET")
+        if use == "running":
+            service.hurry()
+            await child.says("inside")
+            service.hurry(slowly=True)
+        assert len(service.simulator.live()) == 1
+        child.send(signal.SIGINT)
+        if use != "close":
+            await child.says("cancelled")
+        service.hurry()
+        await child.says("closed")
+        code, told = await child.ended()
+        assert code == -signal.SIGINT, told
+        service.simulator.advance(service.server.now())
+        assert service.simulator.live() == []
+        assert service.simulator.reserved() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("use", ["wait", "launch"])
+async def test_a_second_ctrl_c_leaves_at_once_and_tells(use: str) -> None:
+    async with world(NEVER) as service:
+        child = await service.start("", use, program=PROGRAM)
+        await child.says("GET")
+        child.send(signal.SIGINT)
+        await child.says("cancelled")
+        await child.says("GET")  # it waits for its end
+        child.send(signal.SIGINT)
+        code, told = await child.ended()
+        assert code == -signal.SIGINT, told
+        (live,) = service.simulator.live()
+        assert live.id in told
+        assert "sweep(prefix='exp-1')" in told
+        assert "never retrieved" not in told
+        assert "was destroyed" not in told
+
+
+@pytest.fixture
+def struck() -> Iterator[threading.Event]:
+    """Set when Ctrl-C has been raised in this thread."""
+    event = threading.Event()
+
+    def handler(number: int, frame: object) -> None:
+        event.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    yield event
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("verb", ["deploy", "deploy_and_wait", "deploy_all_and_wait", "running", "next"])
+def test_what_comes_in_the_moment_of_ctrl_c_is_not_lost(
+    simulator: Simulator, verb: str, struck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, spec = _Call.run, container_spec(simulator)
+
+    async def run_and_strike(call: _Call) -> None:
+        """The last moment: the loop's thread has the result, and the waiting thread does not yet."""
+        there, call.outcome = call.outcome, Future()
+        await run(call)
+        got, call.outcome = call.outcome, there
+        error = got.exception()
+        if error is not None:
+            there.set_exception(error)
+            return
+        if not struck.is_set() and any(_refs(got.result())):
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGINT)
+            struck.wait()
+        there.set_result(got.result())
+
+    with pytest.raises(KeyboardInterrupt), session_on(simulator) as fluence:
+        monkeypatch.setattr(_Call, "run", run_and_strike)
+        match verb:
+            case "deploy":
+                fluence.containers.deploy(spec)
+            case "deploy_and_wait":
+                fluence.deploy_and_wait(spec)
+            case "deploy_all_and_wait":
+                fluence.deploy_all_and_wait([spec])
+            case "running":
+                with fluence.running(spec):
+                    raise AssertionError("it was struck before this")
+            case _:
+                with fluence.launch([spec]) as launch:
+                    next(launch)
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
