@@ -43,6 +43,7 @@ FLOORS = {
     "run": 7,
     "pytest_plugin": 7,
     "cli": 7,
+    "dask": 7,
     "__main__": 7,
     "": 7,  # aiofluence/__init__.py
 }
@@ -95,6 +96,7 @@ IN_FLOOR = (
     ("run", ""),
     ("", "pytest_plugin"),
     ("", "cli", "__main__"),
+    ("dask.network", "dask.worker", "dask.cluster"),
 )
 # Folders whose modules are equals: any direction, though never in a circle.
 FREE_INSIDE = {"models", "resources", "cli", "simulator"}
@@ -113,6 +115,8 @@ HOMES = {
     "backoff": {"retry"},
     "orjson": {"protocol"},
     "rich": {"cli"},
+    "distributed": {"dask"},
+    "dask": {"dask"},
 }
 
 WALL_CLOCKS = {
