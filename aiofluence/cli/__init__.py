@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from .demo import demo
 
-    return demo(options.speed, options.seed)
+    return demo(options.speed, options.seed, run_commands=options.exec)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="equal seeds give equal provisioning times and logs (default: 0)",
+    )
+    demo.add_argument(
+        "--exec", action="store_true", help="run the containers' commands as processes of this machine"
     )
     return parser
 

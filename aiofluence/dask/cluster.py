@@ -27,6 +27,7 @@ from ..models.instances import InstanceRef
 from ..models.specs import ContainerSpec, unique_name
 from ..models.values import Port
 from ..session import Session
+from ..tail.merged import MergedTail
 from .network import WORKER_PORT, contact_problems, is_loopback
 from .worker import ContainerWorker
 
@@ -150,6 +151,19 @@ class FluenceCluster(SpecCluster):
         """The containers that are workers, or are about to be, by the worker's name."""
         return {worker.name: worker.ref for worker in self._alive if worker.ref is not None}
 
+    def tail_logs(self, *, last: int = 100) -> MergedTail:
+        """`async for tagged in cluster.tail_logs()`: what the containers of this moment print, as it comes.
+
+        Dask's own `get_logs` has the lines of its loggers alone, and of workers that have joined.
+
+        Args:
+            last: how many of the lines that are there already come first, of each.
+
+        Raises:
+            ConfigError: `last` is below 1.
+        """
+        return self._fluence.tail_all(self.containers.values(), last=last)
+
     @property
     def _here(self) -> Scheduler:
         assert isinstance(self.scheduler, Scheduler)
@@ -240,8 +254,7 @@ class FluenceCluster(SpecCluster):
             self._here,
             spec,
             timeout=self._timeout,
-            # When one after the other fails, a fleet of failures must not cost more than one of workers.
-            pause=0.0 if self._failures < 2 else min(3600.0, 15.0 * 2 ** min(self._failures, 10)),
+            pause=pause_after(self._failures),
             on_change=self._note_change,
         )
         self._alive.add(worker)
@@ -276,6 +289,14 @@ class FluenceCluster(SpecCluster):
         log.warning("%s: worker %s is lost: %s", self.name, worker.name, worker.error or "no connection")
         if not self._starting:
             self.scale(len(self.worker_spec) + 1)
+
+
+def pause_after(failures: int) -> float:
+    """Seconds before the next deploy, after so many failures in a row.
+
+    At last an hour, which is what every deploy is charged for: failures then cost no more than workers would.
+    """
+    return 0.0 if failures < 2 else min(3600.0, 15.0 * 2.0 ** min(failures - 2, 8))
 
 
 def _completed(spec: ContainerSpec) -> ContainerSpec:

@@ -15,7 +15,7 @@ from distributed import Scheduler
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
-from ..errors import FluenceError, LifecycleError, WaitTimeoutError
+from ..errors import FluenceError, InstanceEndedError, LifecycleError, WaitTimeoutError
 from ..lifecycle.wait import Until, deadline_in
 from ..models.instances import Container, InstanceRef
 from ..models.specs import ContainerSpec
@@ -112,10 +112,17 @@ class ContainerWorker(ProcessInterface):
     async def _live(self) -> None:
         await asyncio.sleep(self._pause)
         deadline = deadline_in(self._timeout)
-        async with self._fluence.running(self._spec, until=Until.READY, timeout=self._timeout) as container:
-            self.ref = container.ref
-            await self._join(container, deadline)
-            await asyncio.Event().wait()  # until it is cancelled
+        try:
+            async with self._fluence.running(
+                self._spec, until=Until.READY, timeout=self._timeout
+            ) as container:
+                self.ref = container.ref
+                await self._join(container, deadline)
+                await asyncio.Event().wait()  # until it is cancelled
+        except InstanceEndedError as error:
+            if self.ref is None and error.ref is not None:  # it ended before it was READY
+                await self._explain(error, error.ref)
+            raise
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self.status = Status.closed
@@ -147,7 +154,7 @@ class ContainerWorker(ProcessInterface):
                 await self._fluence.wait(container, until=Until.READY)  # raises when it has ended
             await self._reach(contact)
         except Exception as error:
-            await self._explain(error, container)
+            await self._explain(error, container.ref)  # now, while there is a log for sure
             raise
         self.joined_at = loop.time()
         self._on_change(self)
@@ -165,10 +172,10 @@ class ContainerWorker(ProcessInterface):
             ) from error
         writer.close()
 
-    async def _explain(self, error: Exception, container: Container) -> None:
+    async def _explain(self, error: Exception, ref: InstanceRef) -> None:
         """Add the container's last lines to `error`, if they can be had."""
         with contextlib.suppress(FluenceError):
-            lines = await self._fluence.containers.logs(container.id, last=_EVIDENCE)
+            lines = await self._fluence.containers.logs(ref.id, last=_EVIDENCE)
             error.add_note("\n  ".join((f"The last lines of {self.name}:", *(line.text for line in lines))))
 
 

@@ -19,7 +19,7 @@ class HostsContainers(OperatesContainers):
 
         Raises:
             LookupError: there is no such instance.
-            ValueError: it is no container that is being provisioned, or this is not one port for each it exposes.
+            ValueError: it is no container that is being provisioned, or exposes another number of ports.
         """
         instance = self._fresh(instance_id)
         if len(ports) != len(instance.expose):

@@ -10,7 +10,6 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -29,7 +28,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer, SimulatorWire
 
-from ..harness import FAST, VIRTUAL, container_spec
+from ..harness import FAST, VIRTUAL, container_spec, is_gone
 from .test_command import exports, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are POSIX's")
@@ -78,26 +77,6 @@ async def lines_of(session: Session, container: Container, count: int) -> list[s
         while len(lines := await session.containers.logs(container.id)) < count:
             await asyncio.sleep(0.02)
     return [line.text for line in lines]
-
-
-def is_gone(group: int) -> bool:
-    """Whether no process of that group runs; one that only waits to be reaped does not."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, found, *_ = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(found) == group and state not in "ZX":
-            return False
-    return True if Path("/proc/self").exists() else _is_gone_elsewhere(group)
-
-
-def _is_gone_elsewhere(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return True
-    return False
 
 
 async def group_of(session: Session, container: Container) -> int:
