@@ -187,8 +187,7 @@ class FluenceCluster(SpecCluster):
             await self._see_started()
         except BaseException:
             # Dask would take down only what an Exception broke off, and not what was cancelled.
-            with anyio.CancelScope(shield=True):
-                await self._close()
+            await self._close()
             raise
         return self
 
@@ -228,10 +227,11 @@ class FluenceCluster(SpecCluster):
             worker.cancel()  # first of all: from here on the session sees to it
         if self.status == Status.starting:  # cancelled in the middle; Dask would leave the scheduler running
             self.status = Status.failed
-        try:
-            await super()._close()
-        finally:
-            await self._stack.aclose()
+        with anyio.CancelScope(shield=True):  # a cancelled scope would cancel again in every turn of the loop
+            try:
+                await super()._close()
+            finally:
+                await self._stack.aclose()
 
     # Its workers
 

@@ -124,6 +124,8 @@ class LocalProcesses:
             for child in list(self._children.values()):
                 child.process.wait()
                 self._bury(child)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task  # so that what broke it comes to light
 
     def look(self) -> None:
         """Make the processes what the simulator says; doors do this after each request."""
@@ -162,38 +164,49 @@ class LocalProcesses:
         self._simulator.place(instance.id, HOST, ports)
 
     def _launch(self, instance: ContainerInstance) -> None:
-        settings = instance.settings
-        if settings.startup_command is None:
+        """Run the startup command; one that cannot be run exits at once."""
+        if instance.settings.startup_command is None:
             return
-        home = tempfile.mkdtemp(prefix="aiofluence-")
+        try:
+            child = self._spawn(instance, shlex.split(instance.settings.startup_command))
+        except (OSError, ValueError, IndexError) as error:  # no such program; quotes or bytes that cannot be
+            self._simulator.print(instance.id, f"cannot run the startup command: {error}")
+            self._simulator.exit(instance.id, 127)
+            return
+        self._children[instance.id] = child
+        asyncio.get_running_loop().add_reader(child.output, self._read, child)
+
+    def _spawn(self, instance: ContainerInstance, command: list[str]) -> _Child:
+        with contextlib.ExitStack() as undo:
+            home = tempfile.mkdtemp(prefix="aiofluence-")
+            undo.callback(shutil.rmtree, home, ignore_errors=True)
+            ours, theirs = os.pipe()
+            undo.callback(os.close, ours)
+            os.set_blocking(ours, False)
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=theirs,
+                    stderr=theirs,
+                    cwd=home,
+                    env=self._environment(instance, home),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(theirs)
+            undo.pop_all()  # they are the child's now
+        return _Child(instance.id, _pod(instance), process, home, ours)
+
+    def _environment(self, instance: ContainerInstance, home: str) -> dict[str, str]:
+        """All that the process learns of us: nothing of our own variables but the path."""
+        settings = instance.settings
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **dict(settings.environment)}
         if settings.ssh_key is not None:
             environment["SSH_PUBKEY"] = settings.ssh_key
         for port, number in zip(instance.expose, self._admitted[instance.id], strict=True):
             environment[f"PORT_{port.port}"] = str(number)
-        ours, theirs = os.pipe()
-        os.set_blocking(ours, False)
-        try:
-            process = subprocess.Popen(
-                shlex.split(settings.startup_command),
-                stdin=subprocess.DEVNULL,
-                stdout=theirs,
-                stderr=theirs,
-                cwd=home,
-                env=environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError, IndexError) as error:  # no such program; quotes or bytes that cannot be
-            os.close(ours)
-            shutil.rmtree(home, ignore_errors=True)
-            self._simulator.print(instance.id, f"cannot run the startup command: {error}")
-            self._simulator.exit(instance.id, 127)
-            return
-        finally:
-            os.close(theirs)
-        child = _Child(instance.id, _pod(instance), process, home, ours)
-        self._children[instance.id] = child
-        asyncio.get_running_loop().add_reader(ours, self._read, child)
+        return environment
 
     def _tend(self, child: _Child, instance: ContainerInstance | None) -> None:
         """Bury a child that has ended, and stop one that should not run."""

@@ -287,8 +287,8 @@ async def test_a_clock_that_jumps_does_not_suit_real_processes() -> None:
             await session.containers.list()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_the_command_and_every_process_of_its_containers(number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+async def test_a_signal_ends_the_command_and_every_process_of_its_containers(name: str) -> None:
     with running("--port", "0", "--exec", "--time-scale", "2000") as process:
         told = await asyncio.to_thread(exports, process)
         assert told["FLUENCE_API_KEY"] != "simulator-key"
@@ -296,7 +296,7 @@ async def test_a_signal_ends_the_command_and_every_process_of_its_containers(num
             command = "sh -c 'sleep 600 & echo group $$; wait'"
             container = await session.deploy_and_wait(spec_for(Simulator(), command), until=Until.READY)
             group = await group_of(session, container)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         out, err = await asyncio.to_thread(process.communicate, timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
     await until(lambda: is_gone(group))
