@@ -34,6 +34,8 @@ from .worker import ContainerWorker
 log: Final = logging.getLogger("aiofluence")
 
 _COMMAND: Final = "python -c \"import os; exec(os.environ['FLUENCE_WORKER_CODE'])\""
+_OURS: Final = {"contact_address", "host", "name", "port", "protocol", "security"}
+"""What `inside` says of a worker itself."""
 _STEADY: Final = 600.0
 """Seconds for which a worker must have been there for its loss not to count as a failure."""
 _ANSWER_TIMEOUT: Final = 10.0
@@ -137,6 +139,8 @@ class FluenceCluster(SpecCluster):
             problems.append(f"min_ready: {self._min_ready} of n={self._count} workers makes no sense")
         if self._timeout is not None and not self._timeout > 0:
             problems.append(f"timeout: {self._timeout!r} is not a number of seconds")
+        if ours := sorted(_OURS & self._worker_options.keys()):
+            problems.append(f"worker_options: {', '.join(ours)} cannot be chosen")
         try:
             json.dumps(self._worker_options)
         except (TypeError, ValueError) as error:

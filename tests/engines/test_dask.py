@@ -214,6 +214,18 @@ async def test_a_worker_that_never_joins_is_given_up(
         assert given.simulator.live() == []
 
 
+async def test_a_worker_that_cannot_be_reached_is_no_worker(tmp_path: Path) -> None:
+    image = tmp_path / "python"  # it listens somewhere else than it was told
+    image.write_text(f'#!/bin/sh\nPORT_9000=0\nexec {sys.executable} "$@"\n')
+    image.chmod(0o755)
+    async with fleet() as given:
+        spec = given.spec(environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+        with pytest.raises(LifecycleError, match="has joined, but cannot be reached from here"):
+            async with given.cluster(1, spec=spec):
+                pass  # pragma: no cover
+        assert given.simulator.live() == []
+
+
 def test_failure_after_failure_is_tried_again_ever_more_rarely() -> None:
     assert [pause_after(failures) for failures in range(5)] == [0, 0, 15, 30, 60]
     assert pause_after(10_000) == 3600
@@ -268,6 +280,7 @@ async def test_bad_arguments_are_named_before_anything_is_sent() -> None:
         refuse("is not 'tls://host:port'", contact="203.0.113.9:8786")
         refuse("is not 'tcp://host:port'", contact="tls://203.0.113.9:8786", security=Security())
         refuse("min_ready.*; worker_options", n=2, min_ready=3, worker_options={"nthreads": {1}})
+        refuse("name, port cannot be chosen", worker_options={"port": 1, "name": "a"})
         refuse("timeout", contact="tls://203.0.113.9:8786", timeout=0)
         refuse("startup_command", container_spec(simulator, startup_command="sleep 1"))
         refuse("expose", container_spec(simulator, expose=range(1, 11)))
