@@ -93,7 +93,7 @@ IN_FLOOR = (
     ("lifecycle.tasks", "tail.merged"),
     ("house", "following", "session"),
     ("house", "recovery", "session"),
-    ("run", ""),
+    ("run", "", "cli"),
     ("", "pytest_plugin"),
     ("", "cli", "__main__"),
     ("dask.network", "dask.worker", "dask.cluster"),

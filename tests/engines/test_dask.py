@@ -37,6 +37,7 @@ from aiofluence.dask.network import WORKER_PORT, contact_problems
 from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer
 
 from ..harness import FAST, container_spec, is_gone
+from ..test_readme import blocks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are POSIX's")
 
@@ -319,6 +320,15 @@ async def test_a_stranger_is_not_let_in() -> None:
                 with pytest.raises((OSError, TypeError)) as caught:
                     await connect(cluster.scheduler_address, timeout=0.5, **args)
                 assert re.search("certificate|ssl_context", repr((caught.value, caught.value.__cause__)))
+
+
+def test_the_block_in_the_docs_that_costs_nothing_computes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    _, (_, code) = blocks("docs/dask.md", "python")
+    exec(compile(code, "docs/dask.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out == "285\n"
 
 
 def test_where_a_contact_makes_sense() -> None:

@@ -29,6 +29,7 @@ from aiofluence import (
 from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer, SimulatorWire
 
 from ..harness import FAST, VIRTUAL, container_spec, is_gone
+from ..test_readme import blocks
 from .test_command import exports, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are POSIX's")
@@ -256,6 +257,12 @@ async def test_a_container_without_a_command_is_only_simulated() -> None:
             assert await session.containers.logs(container.id) == []
             assert container.network is not None
             assert container.network.domain == "127.0.0.1"
+
+
+def test_the_block_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    ((_, code),) = blocks("docs/simulator.md", "python")
+    exec(compile(code, "docs/simulator.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.endswith("/ answers\n")
 
 
 async def test_it_is_never_open_to_others() -> None:
