@@ -20,8 +20,8 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The interpreters our classifiers promise, and the one that runs nox: so one at least is always there.
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
-# The tests behind nginx have a session of their own.
-WITHOUT_NGINX = "--ignore=tests/nginx"
+# These have sessions of their own, on one interpreter: they need a real nginx, and what extras bring.
+ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/engines")
 # Much of the suite waits for child processes, so four at once pay even on two cores.
 AT_ONCE = ("-n", "4", "--dist", "worksteal")
 
@@ -42,7 +42,7 @@ def group(name: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
     session.install("-e", ".[cli]", *group("test"))
-    session.run("pytest", WITHOUT_NGINX, *AT_ONCE, *session.posargs)
+    session.run("pytest", *ELSEWHERE, *AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -55,6 +55,13 @@ def nginx(session: nox.Session) -> None:
         session.skip(missing)
     session.install("-e", ".[cli]", *group("test"))
     session.run("pytest", "tests/nginx", *session.posargs)
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """What computes on the fleet, with real engines. Their packages are large, so on one interpreter."""
+    session.install("-e", ".[dask]", *group("test"))
+    session.run("pytest", "tests/engines", *AT_ONCE, *session.posargs)
 
 
 @nox.session(default=False)
@@ -103,7 +110,7 @@ def text_files() -> list[Path]:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy on the package and its tests; pyright on what users' type checkers see."""
-    session.install("-e", ".[cli]", *group("types"), "nox")
+    session.install("-e", ".[cli,dask]", *group("types"), "nox")
     session.run("mypy")
     session.run(
         "pyright",
@@ -118,7 +125,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation. A warning is an error."""
-    session.install("-e", ".[cli]", *group("docs"))
+    session.install("-e", ".[cli,dask]", *group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
@@ -145,7 +152,7 @@ def package(session: nox.Session) -> None:
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
             session.run(python, "-m", "pip", "install", "-q", f"{wheel}[cli]", *group("test"), external=True)
-            session.run(python, "-m", "pytest", WITHOUT_NGINX, *AT_ONCE, *session.posargs, external=True)
+            session.run(python, "-m", "pytest", *ELSEWHERE, *AT_ONCE, *session.posargs, external=True)
 
 
 IMPORT_ALONE = """

@@ -6,9 +6,11 @@ No test double of the client: a session here is a user's session, and only the s
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiofluence import BareMetalSpec, ContainerSpec, RateLimit, Session, VMSpec
@@ -70,6 +72,24 @@ def _machine(simulator: Simulator, kind: Any, name: str) -> dict[str, Any]:
         "ssh_key": SSH_KEY,
         "os_image": offer.os_options[0],
     }
+
+
+def is_gone(group: int) -> bool:
+    """Whether no process of that group runs; one that only waits to be reaped does not. POSIX only."""
+    if not Path("/proc/self/stat").exists():
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):  # macOS: a group of zombies
+            return True
+        return False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, found, *_ = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(found) == group and state not in "ZX":
+            return False
+    return True
 
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -49,6 +49,7 @@ FLOORS = {
     "sync": 7,
     "pytest_plugin": 7,
     "cli": 7,
+    "dask": 7,
     "__main__": 7,
     "": 7,  # aiofluence/__init__.py
 }
@@ -104,8 +105,10 @@ IN_FLOOR = (
     ("progress", "public"),
     ("sync.door", "sync.objects", "sync.session"),
     ("sync.door", "sync.session"),
+    ("run", "", "cli"),
     ("", "pytest_plugin"),
     ("", "cli", "__main__"),
+    ("dask.network", "dask.worker", "dask.cluster"),
 )
 # Folders whose modules are equals: any direction, though never in a circle.
 FREE_INSIDE = {"models", "resources", "cli", "simulator"}
@@ -127,6 +130,8 @@ HOMES = {
     "pytest": {"pytest_plugin"},
     "typer": {"cli"},
     "IPython": set[str](),  # asked for by name, where a notebook has loaded it: `progress`
+    "distributed": {"dask"},
+    "dask": {"dask"},
 }
 
 WALL_CLOCKS = {

@@ -6,19 +6,20 @@ Exit codes, Ctrl-C and errors are its business; what happens in between is `stor
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 
-from .. import FluenceError, Poll, RateLimit, Session
-from ..simulator import ClusterOptions, Simulator, SimulatorServer
+from .. import FluenceError, Poll, RateLimit, Session, run
+from ..simulator import ClusterOptions, LocalProcesses, Simulator, SimulatorServer
 from .display import choose_display
 from .exits import explain
 from .story import LOOK_EVERY, Story, count_live
 
 
-def demo(speed: float, seed: int) -> int:
-    """Run the demo; returns the exit code: 0, 1 when something failed, 130 on Ctrl-C."""
+def demo(speed: float, seed: int, *, run_commands: bool = False) -> int:
+    """Run the demo; returns the exit code: 0, 1 when something failed, 130 on Ctrl-C or SIGTERM."""
     try:
-        return asyncio.run(_run(speed, seed))
+        return run(_run(speed, seed, run_commands))
     except KeyboardInterrupt:
         # Before anything was launched, or a second Ctrl-C: the simulated cloud ends with this process.
         print("Interrupted; the simulated cloud is gone, and everything in it.", file=sys.stderr)
@@ -27,16 +28,17 @@ def demo(speed: float, seed: int) -> int:
         return explain(error, "aiofluence demo")
 
 
-async def _run(speed: float, seed: int) -> int:
+async def _run(speed: float, seed: int, run_commands: bool) -> int:
     loop = asyncio.get_running_loop()
     began = loop.time()
     display = choose_display(lambda: (loop.time() - began) * speed)
     # Fewer log lines than usual: in time-lapse they would rush past.
-    simulator = Simulator(seed, cluster=ClusterOptions(log_interval=6.0))
-    async with SimulatorServer(simulator, time_scale=speed) as server:
+    simulator = Simulator(seed, api_key=secrets.token_urlsafe(), cluster=ClusterOptions(log_interval=6.0))
+    processes = LocalProcesses() if run_commands else None
+    async with SimulatorServer(simulator, time_scale=speed, processes=processes) as server:
         try:
             async with _session(server) as session:
-                story = Story(session, server, display)
+                story = Story(session, server, display, run_commands=run_commands)
                 try:
                     await story.play()
                 except asyncio.CancelledError:

@@ -28,6 +28,9 @@ def demo(
     seed: Annotated[
         int, typer.Option(metavar="N", help="Equal seeds give equal provisioning times and logs.")
     ] = 0,
+    run_commands: Annotated[
+        bool, typer.Option("--exec", help="Run the containers' commands as processes of this machine.")
+    ] = False,
 ) -> None:
     """The whole library in 15 seconds, without key or cost.
 
@@ -37,7 +40,7 @@ def demo(
     """
     from .demo import demo as play
 
-    raise typer.Exit(play(speed, seed))
+    raise typer.Exit(play(speed, seed, run_commands=run_commands))
 
 
 def simulator(context: typer.Context) -> None:

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+import attrs
+
 from .. import (
     Billing,
     Container,
     ContainerSpec,
     ContainerUpdate,
+    DefaultImage,
     EventType,
     InstanceFailedError,
     InstanceRef,
@@ -47,10 +50,13 @@ _TAIL: Final = 100.0
 class Story:
     """The acts, in order. `play` tells them all; `give_back` ends what an interrupted one has left."""
 
-    def __init__(self, session: Session, server: SimulatorServer, display: Display) -> None:
+    def __init__(
+        self, session: Session, server: SimulatorServer, display: Display, *, run_commands: bool
+    ) -> None:
         self._session = session
         self._server = server
         self._display = display
+        self._run_commands = run_commands
         self._held: dict[str, InstanceRef] = {}
         """What we must end ourselves; until the launch hands it over, the session is the custodian."""
         self._ready: dict[str, Instance] = {}
@@ -71,6 +77,8 @@ class Story:
         began, speed = loop.time(), self._server.time_scale
         say(f"A simulated Fluence GPU Cloud at {self._server.url}")
         say(f"No key, no cost; nothing leaves this machine. Time there runs {speed:g} times as fast.")
+        if self._run_commands:
+            say("The containers' commands run as processes of this machine; their output is the logs.")
         container, machine = await self._browse()
         await self._launch(container, machine)
         self._tell_failures()
@@ -130,8 +138,7 @@ class Story:
         images = await self._session.images.list()
         image = next((image for image in images if "pytorch" in image.slug), images[0])
         ordered: list[tuple[Spec, Offer]] = [
-            (image.to_spec(name=f"demo-{n}", plan_id=container.plan_id, ssh_key=_SSH_KEY), container)
-            for n in range(1, 5)
+            (self._container_spec(image, f"demo-{n}", container.plan_id), container) for n in range(1, 5)
         ]
         ordered.append((machine.to_spec(name="demo-vm", ssh_key=_SSH_KEY), machine))
 
@@ -156,6 +163,11 @@ class Story:
                     if settled:
                         break
                     await asyncio.wait(work, timeout=LOOK_EVERY)
+
+    def _container_spec(self, image: DefaultImage, name: str, plan_id: str) -> ContainerSpec:
+        spec = image.to_spec(name=name, plan_id=plan_id, ssh_key=_SSH_KEY)
+        # What the image would start is in the image, which is not here.
+        return attrs.evolve(spec, startup_command=_command(1)) if self._run_commands else spec
 
     async def _bring_up(self, specs: Sequence[Spec], began: float) -> None:
         """Deploy all of them, and hold each as soon as it can be used."""
@@ -232,7 +244,8 @@ class Story:
     async def _update(self, container: Container) -> None:
         self._display.act(f"Updating {container.name}: a new command, all else as it was")
         began = self._server.now()
-        update = ContainerUpdate.from_container(container, startup_command="python train.py --epochs 3")
+        command = _command(2) if self._run_commands else "python train.py --epochs 3"
+        update = ContainerUpdate.from_container(container, startup_command=command)
         updated = await self._session.update_and_wait(container, update)
         took = self._server.now() - began
         self._display.say(f"applied after {took:.0f} s: {updated.container_info.startup_command}")
@@ -278,6 +291,12 @@ class Story:
     async def _end(self, name: str) -> None:
         await self._session.terminate_and_wait(self._held[name])
         del self._held[name]
+
+
+def _command(epoch: int) -> str:
+    """Something that can be run anywhere, and talks."""
+    step = f"step=$((step + 1)); echo epoch {epoch} step $step in process $$; sleep 0.25"
+    return f"sh -c 'step=0; while :; do {step}; done'"
 
 
 async def count_live(session: Session) -> int:

@@ -13,6 +13,7 @@ from .billing import LedgerEntry
 from .catalog import Catalog, Offer, default_catalog
 from .clock import VirtualClockLoop, run_virtual
 from .cluster import ClusterEvent, ClusterOptions, PodName
+from .exec import LocalProcesses
 from .faults import RANDOM_FAULTS, Effect, Fault, Outcome, Script
 from .instances import ContainerInstance, Instance, MachineInstance, State
 from .podlog import ContainerLog, PodLog
@@ -36,6 +37,7 @@ __all__ = [
     "Fault",
     "Instance",
     "LedgerEntry",
+    "LocalProcesses",
     "MachineInstance",
     "Offer",
     "Outcome",

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import secrets
 import signal
 import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
+from .exec import LocalProcesses
 from .server import SimulatorServer, is_loopback
-from .simulator import Simulator
+from .simulator import DEFAULT_API_KEY, Simulator
 from .timing import Provisioning
 
 _PROGRAM = "python -m aiofluence.simulator"
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
     options = parser.parse_args(arguments)
     if not options.allow_remote and not is_loopback(options.host):
         parser.error(f"{options.host} is not loopback; --allow-remote opens the simulator to others")
+    if options.exec and not is_loopback(options.host):
+        parser.error(f"{options.host} is not loopback, and --exec is for this machine alone")
     try:
         # Where the loop cannot handle signals itself, Ctrl-C arrives as KeyboardInterrupt.
         with contextlib.suppress(KeyboardInterrupt):
@@ -39,11 +43,14 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
 async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows
-        for number in (signal.SIGINT, signal.SIGTERM):
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
+        # SIGHUP, since processes that we run would survive the terminal.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, stop.set)
     simulator = Simulator(
         options.seed,
+        # The default key is known to all, and with --exec it would let every local user run programs as us.
+        api_key=secrets.token_urlsafe() if options.exec else DEFAULT_API_KEY,
         balance=options.balance,
         provisioning=Provisioning(failure_rate=options.failure_rate),
     )
@@ -53,6 +60,7 @@ async def _serve(options: argparse.Namespace) -> None:
         options.port,
         options.time_scale,
         allow_remote=options.allow_remote,
+        processes=LocalProcesses(options.max_children) if options.exec else None,
     ) as server:
         print(f"export FLUENCE_API_KEY={simulator.api_key}")
         print(f"export FLUENCE_BASE_URL={server.url}", flush=True)
@@ -85,12 +93,30 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="share of provisionings that fail, 0 to 1 (default: 0)",
     )
     parser.add_argument("--allow-remote", action="store_true", help="permit a host that is not loopback")
+    parser.add_argument(
+        "--exec",
+        action="store_true",
+        help="run the containers' startup commands as processes of this machine; there is no sandbox",
+    )
+    parser.add_argument(
+        "--max-children",
+        type=_count,
+        default=16,
+        metavar="N",
+        help="with --exec: containers there may be at once (default: 16)",
+    )
     return parser
 
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
     return int(text)
 
 

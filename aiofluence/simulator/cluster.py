@@ -218,6 +218,17 @@ def not_configurable(name: PodName, reason: str, end: float) -> list[ClusterEven
     return [_about(end, name.pod, "Failed", "Pod", f"Error: {reason}", warn=True)]
 
 
+def not_scheduled(name: PodName, reason: str, at: float) -> ClusterEvent:
+    """No node has room for the pod."""
+    return _about(at, name.pod, "FailedScheduling", "Pod", reason, warn=True)
+
+
+def exited(name: PodName, code: int, at: float) -> ClusterEvent:
+    """The container's process has ended by itself."""
+    message = f"Container {name.deployment} exited with code {code}"
+    return _about(at, name.pod, "Exited", "Pod", message, warn=code != 0)
+
+
 def killed(name: PodName, at: float, *, scaled_down: bool) -> list[ClusterEvent]:
     """A pod goes: with its whole deployment, or replaced after an update."""
     events = [_about(at, name.pod, "Killing", "Pod", f"Stopping container {name.deployment}")]

@@ -68,6 +68,14 @@ class ContainerSettings:
         return [{"name": name, "value": value} for name, value in shown]
 
 
+@attrs.frozen
+class Placement:
+    """Where a container can really be reached: its host, and the outer port of each port it exposes."""
+
+    host: str
+    ports: tuple[int, ...]
+
+
 @attrs.define(eq=False, kw_only=True)
 class Instance:
     """What the service knows of one instance. Times are simulated seconds.
@@ -108,6 +116,8 @@ class ContainerInstance(Instance):
     started: bool = False
     forwarded_ports: list[Json] | None = None
     domain: str | None = None
+    placement: Placement | None = None
+    """Where it is, if it runs anywhere; None for one that is only simulated."""
     updating: bool = False
 
 
@@ -184,7 +194,7 @@ def _container_json(instance: ContainerInstance) -> Json:
         network = {
             "domain": domain,
             "forwarded_ports": instance.forwarded_ports,
-            "uri": f"http://{instance.id[:8]}.{domain}" if web and domain else None,
+            "uri": _uri(instance) if web and domain else None,
         }
     settings = instance.settings
     return {
@@ -214,6 +224,13 @@ def _domain(instance: Instance) -> str | None:
     if isinstance(instance, ContainerInstance) and instance.state is State.ACTIVE:
         return instance.domain
     return None
+
+
+def _uri(instance: ContainerInstance) -> str:
+    if instance.placement is None:
+        return f"http://{instance.id[:8]}.{instance.domain}"
+    web = next(index for index, port in enumerate(instance.expose) if port.protocol == "http")
+    return f"http://{instance.domain}:{instance.placement.ports[web]}"
 
 
 def _login(os_image: str) -> str:

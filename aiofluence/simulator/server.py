@@ -15,8 +15,9 @@ from aiohttp import web
 from aiofluence.protocol import Reply, Request
 
 from .control import PREFIX, Control
+from .exec import LocalProcesses
 from .faults import Effect
-from .simulator import Simulator
+from .simulator import DEFAULT_API_KEY, Simulator
 
 # Far above what the contract allows in a request, so that the service itself says what is wrong.
 _MAX_REQUEST = 16 * 2**20
@@ -40,9 +41,11 @@ class SimulatorServer:
         port: the port, or 0 for any that is free.
         time_scale: simulated seconds in one real second.
         allow_remote: permit a host that is not loopback.
+        processes: runs the containers' startup commands on this machine; None only simulates them.
 
     Raises:
-        ValueError: the host is not loopback and `allow_remote` is not set.
+        ValueError: the host is not loopback and `allow_remote` is not set; or, with `processes`, is not
+            loopback at all, or the simulator has the key that everybody knows.
     """
 
     def __init__(
@@ -53,13 +56,19 @@ class SimulatorServer:
         time_scale: float = 1.0,
         *,
         allow_remote: bool = False,
+        processes: LocalProcesses | None = None,
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(f"{host} is not loopback: the simulator would be open to others")
+        if processes is not None and not is_loopback(host):
+            raise ValueError(f"{host} is not loopback: others could run their programs on this machine")
+        if processes is not None and simulator.api_key == DEFAULT_API_KEY:
+            raise ValueError("to run processes, give the simulator an api_key that other users cannot know")
         self.simulator = simulator
         self.host = host
         self.port: int = port
         self.time_scale = time_scale
+        self._processes = processes
         self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()
         self._clock: _Clock | None = None
@@ -76,6 +85,7 @@ class SimulatorServer:
 
         Raises:
             OSError: the port is in use, or the host is not ours.
+            ValueError: the processes serve another door already, or cannot be run in this loop.
         """
         # Without handler_cancellation a hanging handler would outlive its client.
         app = web.Application(client_max_size=_MAX_REQUEST)
@@ -84,6 +94,8 @@ class SimulatorServer:
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port).start()
+            if self._processes is not None:
+                self._processes.start(self.simulator, self.now)
         except BaseException:
             await runner.cleanup()
             raise
@@ -98,8 +110,12 @@ class SimulatorServer:
         traceback: TracebackType | None,
     ) -> None:
         self._closing.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        try:
+            if self._runner is not None:
+                await self._runner.cleanup()
+        finally:
+            if self._processes is not None:
+                await self._processes.close()
 
     def now(self) -> float:
         """The simulated second of this moment, such as for `simulator.advance`."""
@@ -125,6 +141,8 @@ class SimulatorServer:
                 return web.Response(status=403, text="only from the simulator's own machine\n")
             return _whole(self._control.answer(ours))
         outcome = self.simulator.receive(ours, self.now())
+        if self._processes is not None:
+            self._processes.look()
         if outcome.delay:
             await self._pause(outcome.delay / self.time_scale)
         if outcome.effect is Effect.HANG:

@@ -20,8 +20,8 @@ from aiofluence.protocol import Reply, Request
 from .billing import ZERO, LedgerEntry
 from .catalog import Catalog, Kind, default_catalog
 from .cluster import ClusterOptions
-from .containers import OperatesContainers
 from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
+from .hosting import HostsContainers
 from .instances import Calendar, Instance
 from .routes import operation as operation_of
 from .service import ServerRateLimit, Service
@@ -51,7 +51,7 @@ class SeenRequest:
     effect: Effect
 
 
-class Simulator(OperatesContainers):
+class Simulator(HostsContainers):
     """The whole service, simulated: catalogue, deploys, billing, logs, events and faults.
 
     Args:

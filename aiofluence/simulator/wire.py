@@ -10,6 +10,7 @@ import asyncio
 from aiofluence.errors import DecodeError, NoReplyError, NotSentError
 from aiofluence.protocol import Reply, Request
 
+from .exec import LocalProcesses
 from .faults import Effect, Outcome
 from .simulator import Simulator
 
@@ -24,12 +25,22 @@ class SimulatorWire:
         simulator: the service; several wires may share it.
         time_scale: simulated seconds in one second of the loop.
         latency: seconds of the loop from sending to the answer.
+        processes: runs the containers' startup commands on this machine; None only simulates them.
     """
 
-    def __init__(self, simulator: Simulator, time_scale: float = 1.0, *, latency: float = 0.02) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        time_scale: float = 1.0,
+        *,
+        latency: float = 0.02,
+        processes: LocalProcesses | None = None,
+    ) -> None:
         self.simulator = simulator
         self.time_scale = time_scale
         self.latency = latency
+        self._processes = processes
+        self._started = False
         self._closed = False
         self._sleepers: set[asyncio.Future[None]] = set()
 
@@ -50,7 +61,12 @@ class SimulatorWire:
         half = self.latency / 2
         if self._closed or not await self._sleep(half):
             raise NotSentError("the wire is closed")
+        if self._processes is not None and not self._started:
+            self._started = True  # there is no earlier moment: a wire is not entered
+            self._processes.start(self.simulator, self.now)
         outcome = self.simulator.receive(request, self.now())
+        if self._processes is not None:
+            self._processes.look()
         if outcome.effect is Effect.REFUSE:
             raise NotSentError("connection refused")
         wait = half + outcome.delay / self.time_scale
@@ -68,6 +84,8 @@ class SimulatorWire:
         for sleeper in self._sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
+        if self._processes is not None:
+            await self._processes.close()
 
     async def _sleep(self, seconds: float) -> bool:
         """Sleep; False when the wire was closed meanwhile."""

@@ -180,6 +180,19 @@ class World:
             rules.refuse(rules.NOT_ACTIVE)
         self._end(instance, self.timeline.now)
 
+    def refuse_room(self, instance: ContainerInstance, reason: str) -> None:
+        """Let a container that is still being provisioned end FAILED, with an event that says why."""
+        now = self.timeline.now
+        instance.failure = reason
+        instance.events = [event for event in instance.events if event.at <= now]
+        instance.events.append(cluster.not_scheduled(instance.log.pod.name, reason, now))
+
+    def exit(self, instance: ContainerInstance, code: int) -> None:
+        """A container's process has ended by itself, and the instance with it."""
+        now = self.timeline.now
+        instance.events.append(cluster.exited(instance.log.pod.name, code, now))
+        self._end(instance, now)
+
     def add_ended(self, offer: Offer, name: str) -> Instance:
         """An instance of long ago, at no cost: history for the lists. Its details are made up."""
         rng, record = self._record(offer, name)
@@ -281,17 +294,20 @@ class World:
 
     def _networked(self, instance: ContainerInstance, at: float) -> None:
         if instance.state is State.ACTIVE:
-            ports = [port for port in instance.expose if port.protocol != "http"]  # that one is behind `uri`
-            outside = instance.rng.sample(range(30000, 32768), len(ports))
+            outside = instance.rng.sample(range(30000, 32768), len(instance.expose))
+            if instance.placement is not None:
+                outside = list(instance.placement.ports)
             instance.forwarded_ports = [
                 {"port": port.port, "external_port": str(number), "protocol": port.protocol}
-                for port, number in zip(ports, outside, strict=True)
+                for port, number in zip(instance.expose, outside, strict=True)
+                if port.protocol != "http"  # that one is behind `uri`
             ]
             self._touch(instance, at)
 
     def _named(self, instance: ContainerInstance, at: float) -> None:
         if instance.state is State.ACTIVE:
-            instance.domain = f"provider-{instance.rng.randint(1, 40)}.gpu.example"
+            place = instance.placement
+            instance.domain = place.host if place else f"provider-{instance.rng.randint(1, 40)}.gpu.example"
             self._touch(instance, at)
 
     def _updated(self, instance: ContainerInstance, change: rules.ContainerChange, at: float) -> None:

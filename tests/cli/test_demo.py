@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from asyncio import get_running_loop
 from collections.abc import Mapping
 
@@ -19,6 +20,8 @@ import pytest
 from aiofluence import FluenceError, NotSentError
 from aiofluence.cli import main
 from aiofluence.cli.exits import explain
+
+from ..harness import is_gone
 
 PYTHON = [sys.executable, "-W", "error", "-c"]
 MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
@@ -113,6 +116,31 @@ def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> No
     *_, last = out.splitlines()
     assert last.endswith("Interrupted: everything is terminated, 0 left running.")
     assert "Summary" not in out
+
+
+@needs_signals
+def test_with_exec_it_shows_what_real_processes_print() -> None:
+    done = run(*FAST, "--exec")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "epoch 1 step 1 in process" in done.stdout
+    assert "echo epoch 2" in done.stdout
+    assert done.stdout.endswith("left running  0\n")
+
+
+@needs_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_takes_the_processes_along(number: signal.Signals) -> None:
+    command = [*PYTHON, INTERRUPTIBLE, "demo", "--exec", "--speed", "100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = next(line for line in process.stdout if "in process" in line)
+        group = int(told.split()[-1])
+        assert os.getpgid(group) == group
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
+    while not is_gone(group):  # killed, and not all of it has died yet
+        time.sleep(0.02)
 
 
 @needs_signals

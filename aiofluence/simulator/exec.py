@@ -1,0 +1,283 @@
+"""Runs the startup commands of simulated containers as processes of this machine: `LocalProcesses`.
+
+Stands at a door and looks at the simulator: starts what should run, stops what should not, and reports lines
+and exits through public methods. No container and no sandbox: what it runs may do all that its user may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Container, Iterable
+from typing import Final
+
+import attrs
+
+from .clock import VirtualClockLoop
+from .instances import ContainerInstance, State
+from .simulator import Simulator
+
+HOST: Final = "127.0.0.1"
+_TICK: Final = 0.05
+"""Real seconds between two looks, when no request causes one."""
+_READ: Final = 2**16
+"""Bytes read at once, and of an unfinished line before it is cut."""
+_LAST_READS: Final = 16
+"""More than a pipe holds."""
+# Below the ports that systems give to outgoing connections, so that nobody is likely to get in between.
+_PORTS: Final = range(20000, 32000)
+
+
+@attrs.define(eq=False)
+class _Child:
+    """One process group, whose leader is the startup command."""
+
+    instance_id: str
+    pod: str
+    process: subprocess.Popen[bytes]
+    home: str
+    output: int
+    """Our end of the pipe that is its stdout and stderr."""
+    line: bytes = b""
+    """What came after the last newline."""
+    kill_at: float | None = None
+    """When it is killed, in the loop's seconds; None while it should run."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies
+            os.killpg(self.process.pid, number)
+
+
+class LocalProcesses:
+    """Runs the containers of one simulator's door on this machine. Linux and macOS, real time only.
+
+    ```python
+    async with SimulatorServer(Simulator(api_key=secrets.token_hex()), processes=LocalProcesses()):
+        ...
+    ```
+
+    Each startup command is split as a shell would, and run without one, in a session and process group of its
+    own, in an empty directory that is its `HOME`. It gets the container's variables, `PATH`, `HOME`, and for
+    each exposed port `PORT_<port>`: where to listen on 127.0.0.1, which is the forwarded external port, too.
+    Its lines are the container's log; when it exits, the instance has ended. A container without a startup
+    command runs nothing, and none prints generated lines.
+
+    Args:
+        max_children: containers there may be at once; one more fails to be provisioned.
+        grace: real seconds between SIGTERM and SIGKILL.
+
+    Raises:
+        ValueError: this is no POSIX system, or an argument makes no sense.
+    """
+
+    def __init__(self, max_children: int = 16, *, grace: float = 5.0) -> None:
+        if os.name != "posix":
+            raise ValueError("processes can only be run on Linux and macOS")
+        if max_children < 1 or not grace >= 0:
+            raise ValueError("max_children must be at least 1, and grace at least 0 seconds")
+        self.max_children = max_children
+        self.grace = grace
+        self._children: dict[str, _Child] = {}
+        self._admitted: dict[str, tuple[int, ...]] = {}
+        """The ports of every container that has a place, by its id."""
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self, simulator: Simulator, now: Callable[[], float]) -> None:
+        """Begin to look; doors do this. `now` gives the simulated second.
+
+        Raises:
+            ValueError: it serves another door already, or the loop's clock is virtual.
+        """
+        if self._task is not None:
+            raise ValueError("each door needs LocalProcesses of its own")
+        if isinstance(asyncio.get_running_loop(), VirtualClockLoop):
+            raise ValueError("processes need real time, and this loop's clock jumps")
+        self._simulator = simulator
+        simulator.cluster = attrs.evolve(simulator.cluster, log_interval=None)
+        self._task = asyncio.create_task(self._go_on(now))
+
+    async def close(self) -> None:
+        """Stop everything: SIGTERM, and SIGKILL after `grace` seconds, or at once when cancelled."""
+        if self._task is None:
+            return
+        self._closing = True
+        try:
+            self.look()
+            while self._children:
+                await asyncio.sleep(_TICK)
+                self.look()
+        finally:
+            self._task.cancel()
+            for child in self._children.values():
+                child.signal(signal.SIGKILL)
+            for child in list(self._children.values()):
+                child.process.wait()
+                self._bury(child)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task  # so that what broke it comes to light
+
+    def look(self) -> None:
+        """Make the processes what the simulator says; doors do this after each request."""
+        live = {i.id: i for i in self._simulator.live() if isinstance(i, ContainerInstance)}
+        if self._closing:
+            live = {}
+        for child in list(self._children.values()):
+            self._tend(child, live.get(child.instance_id))
+        for gone in self._admitted.keys() - live.keys() - self._children.keys():
+            del self._admitted[gone]
+        for instance in live.values():
+            if instance.state is State.INITIALIZED and instance.failure is None:
+                self._admit(instance)
+            elif instance.started and instance.id in self._admitted and instance.id not in self._children:
+                self._launch(instance)
+
+    async def _go_on(self, now: Callable[[], float]) -> None:
+        while True:
+            self._simulator.advance(now())
+            self.look()
+            await asyncio.sleep(_TICK)
+
+    # One container
+
+    def _admit(self, instance: ContainerInstance) -> None:
+        """Give a new container a place and ports, or let it fail."""
+        if instance.id in self._admitted:
+            return
+        if len(self._admitted) >= self.max_children:
+            room = f"0/1 nodes are available: this simulator runs at most {self.max_children} containers"
+            self._simulator.refuse_room(instance.id, room)
+            return
+        taken = {port for ports in self._admitted.values() for port in ports}
+        ports = _free_ports(len(instance.expose), taken)
+        self._admitted[instance.id] = ports
+        self._simulator.place(instance.id, HOST, ports)
+
+    def _launch(self, instance: ContainerInstance) -> None:
+        """Run the startup command; one that cannot be run exits at once."""
+        if instance.settings.startup_command is None:
+            return
+        try:
+            child = self._spawn(instance, shlex.split(instance.settings.startup_command))
+        except (OSError, ValueError, IndexError) as error:  # no such program; quotes or bytes that cannot be
+            self._simulator.print(instance.id, f"cannot run the startup command: {error}")
+            self._simulator.exit(instance.id, 127)
+            return
+        self._children[instance.id] = child
+        asyncio.get_running_loop().add_reader(child.output, self._read, child)
+
+    def _spawn(self, instance: ContainerInstance, command: list[str]) -> _Child:
+        with contextlib.ExitStack() as undo:
+            home = tempfile.mkdtemp(prefix="aiofluence-")
+            undo.callback(shutil.rmtree, home, ignore_errors=True)
+            ours, theirs = os.pipe()
+            undo.callback(os.close, ours)
+            os.set_blocking(ours, False)
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=theirs,
+                    stderr=theirs,
+                    cwd=home,
+                    env=self._environment(instance, home),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(theirs)
+            undo.pop_all()  # they are the child's now
+        return _Child(instance.id, _pod(instance), process, home, ours)
+
+    def _environment(self, instance: ContainerInstance, home: str) -> dict[str, str]:
+        """All that the process learns of us: nothing of our own variables but the path."""
+        settings = instance.settings
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **dict(settings.environment)}
+        if settings.ssh_key is not None:
+            environment["SSH_PUBKEY"] = settings.ssh_key
+        for port, number in zip(instance.expose, self._admitted[instance.id], strict=True):
+            environment[f"PORT_{port.port}"] = str(number)
+        return environment
+
+    def _tend(self, child: _Child, instance: ContainerInstance | None) -> None:
+        """Bury a child that has ended, and stop one that should not run."""
+        wanted = instance is not None and instance.started and _pod(instance) == child.pod
+        code = child.process.poll()
+        now = asyncio.get_running_loop().time()
+        if code is not None:
+            self._bury(child)
+            if wanted and child.kill_at is None:
+                self._simulator.exit(child.instance_id, code if code >= 0 else 128 - code)
+        elif child.kill_at is None and not wanted:
+            child.kill_at = now + self.grace
+            child.signal(signal.SIGTERM)
+        elif child.kill_at is not None and child.kill_at <= now:
+            child.signal(signal.SIGKILL)
+
+    def _bury(self, child: _Child) -> None:
+        """The leader has ended: so must its group, as a container ends with its first process."""
+        child.signal(signal.SIGKILL)
+        for _ in range(_LAST_READS):  # a process that has left the group may go on writing for ever
+            if not self._read(child):
+                break
+        self._print(child, [child.line] if child.line else [])
+        asyncio.get_running_loop().remove_reader(child.output)
+        os.close(child.output)
+        shutil.rmtree(child.home, ignore_errors=True)
+        del self._children[child.instance_id]
+
+    # Its output
+
+    def _read(self, child: _Child) -> bool:
+        """Take what is there; gives whether there was anything."""
+        try:
+            chunk = os.read(child.output, _READ)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            asyncio.get_running_loop().remove_reader(child.output)
+            return False
+        *lines, child.line = (child.line + chunk).split(b"\n")
+        if len(child.line) >= _READ:
+            lines.append(child.line)
+            child.line = b""
+        self._print(child, lines)
+        return True
+
+    def _print(self, child: _Child, lines: Iterable[bytes]) -> None:
+        instance = self._simulator.get_instance(child.instance_id)
+        # What a container says after its end, nobody hears.
+        if isinstance(instance, ContainerInstance) and instance.started and _pod(instance) == child.pod:
+            texts = (line.removesuffix(b"\r").decode(errors="replace") for line in lines)
+            self._simulator.print(child.instance_id, *texts)
+
+
+def _pod(instance: ContainerInstance) -> str:
+    """What changes when an update replaces the container."""
+    return instance.log.pod.name.pod
+
+
+def _free_ports(count: int, taken: Container[int]) -> tuple[int, ...]:
+    """Ports of 127.0.0.1 that are free now, for TCP and for UDP. In no order: others may look, too."""
+    candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
+    free = (number for number in candidates if number not in taken and _is_free(number))
+    return tuple(itertools.islice(free, count))
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                return False
+    return True
