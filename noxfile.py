@@ -20,8 +20,8 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The interpreters our classifiers promise, and the one that runs nox: so one at least is always there.
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
-# The tests behind nginx have a session of their own.
-WITHOUT_NGINX = "--ignore=tests/nginx"
+# The tests behind nginx, and those of other engines, have sessions of their own.
+ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/engines")
 # Much of the suite waits for child processes, so four at once pay even on two cores.
 AT_ONCE = ("-n", "4", "--dist", "worksteal")
 
@@ -42,7 +42,7 @@ def group(name: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
     session.install("-e", ".[cli]", *group("test"))
-    session.run("pytest", WITHOUT_NGINX, *AT_ONCE, *session.posargs)
+    session.run("pytest", *ELSEWHERE, *AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -55,6 +55,13 @@ def nginx(session: nox.Session) -> None:
         session.skip(missing)
     session.install("-e", ".[cli]", *group("test"))
     session.run("pytest", "tests/nginx", *session.posargs)
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """The docs' recipes on other people's engines, as they stand there. A minute, so on one interpreter."""
+    session.install("-e", ".", *group("engines"), *group("test"))
+    session.run("pytest", "tests/engines", *AT_ONCE, *session.posargs)
 
 
 @nox.session(default=False)
@@ -145,7 +152,7 @@ def package(session: nox.Session) -> None:
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
             session.run(python, "-m", "pip", "install", "-q", f"{wheel}[cli]", *group("test"), external=True)
-            session.run(python, "-m", "pytest", WITHOUT_NGINX, *AT_ONCE, *session.posargs, external=True)
+            session.run(python, "-m", "pytest", *ELSEWHERE, *AT_ONCE, *session.posargs, external=True)
 
 
 IMPORT_ALONE = """

@@ -20,6 +20,7 @@ from aiofluence import (
     InstanceRef,
     InvalidRequestError,
     Kind,
+    LifecycleError,
     RefusedError,
     Session,
     SpecError,
@@ -49,22 +50,30 @@ def spec_for(name: str) -> ContainerSpec:
     )
 
 
+FINAL = (SpecError, RefusedError, InvalidRequestError, AuthError, ConfigError, LifecycleError)
+
+
 def may_pass(error: BaseException) -> bool:
-    """Whether trying again can help: not against a refusal."""
-    return not isinstance(error, SpecError | RefusedError | InvalidRequestError | AuthError | ConfigError)
+    """Whether trying again can help."""
+    return not isinstance(error, FINAL)
 
 
 @DBOS.step(retries_allowed=True, max_attempts=20, interval_seconds=5, backoff_rate=1, should_retry=may_pass)
 async def ensure(name: str) -> str:
-    """At least once: what an attempt that died had launched, the next one takes."""
-    container = await fluence.ensure(spec_for(name), until=Until.READY)
-    return container.id
+    """At least once: what an attempt that died had launched, the next one takes. Then its id is on record."""
+    ref = await fluence.ensure(spec_for(name))
+    return ref.id
+
+
+@DBOS.step(retries_allowed=True, max_attempts=20, interval_seconds=5, backoff_rate=1, should_retry=may_pass)
+async def wait(name: str, id: str) -> None:
+    await fluence.wait(InstanceRef(Kind.CONTAINER, id, name), until=Until.READY)
 
 
 @DBOS.step(retries_allowed=True, max_attempts=1000, interval_seconds=5, backoff_rate=1, should_retry=may_pass)
 async def terminate(name: str, id: str) -> None:
     """At least once: what has ended already is a success."""
-    await fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, name))
+    await fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, name), timeout=None)
 
 
 @DBOS.step()
@@ -79,13 +88,17 @@ async def fleet(size: int) -> int:
     names = [f"{DBOS.workflow_id}-{i:03}" for i in range(size)]  # the same in every life of this run
     found = await asyncio.gather(*map(ensure, names), return_exceptions=True)
     ids = {name: id for name, id in zip(names, found, strict=True) if isinstance(id, str)}
-    if len(ids) == size:
+    errors = [error for error in found if isinstance(error, BaseException)]
+    if not errors:
+        waited = await asyncio.gather(*(wait(name, id) for name, id in ids.items()), return_exceptions=True)
+        errors = [error for error in waited if isinstance(error, BaseException)]
+    if not errors:
         await work(list(ids.values()))
         await DBOS.recv_async("stop", timeout_seconds=A_DAY)
     await asyncio.gather(*(terminate(name, id) for name, id in ids.items()))
-    if len(ids) < size:
-        raise RuntimeError("; ".join(str(error) for error in found if isinstance(error, Exception)))
-    return len(ids)
+    if errors:
+        raise errors[0]
+    return size
 
 
 async def launch(run: str, size: int) -> None:
@@ -105,12 +118,12 @@ async def launch(run: str, size: int) -> None:
             DBOS.destroy()
 
 
-def main(command: str, run: str, size: str = "1") -> None:
+async def main(command: str, run: str, size: str = "1") -> None:
     if command == "launch":
-        aiofluence.run(launch(run, int(size)))
-    else:
-        DBOSClient(system_database_url=DATABASE).send(run, "now", topic="stop")
+        await launch(run, int(size))
+    elif command == "stop":
+        await DBOSClient(system_database_url=DATABASE).send_async(run, "now", topic="stop")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    aiofluence.run(main(*sys.argv[1:]))

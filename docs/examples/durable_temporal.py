@@ -2,7 +2,7 @@
 
 python durable_temporal.py worker            works until Ctrl-C or SIGTERM; start it again after a crash
 python durable_temporal.py launch exp-7 50   starts the run, or finds it, and waits until it has ended
-python durable_temporal.py stop exp-7        ends it; so does cancelling the workflow
+python durable_temporal.py stop exp-7        ends it; `cancel` does, too
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
         InstanceRef,
         InvalidRequestError,
         Kind,
+        LifecycleError,
         RefusedError,
         Session,
         SpecError,
@@ -37,6 +38,8 @@ with workflow.unsafe.imports_passed_through():
 
 QUEUE = "fluence"
 A_DAY = timedelta(days=1)
+
+FINAL = (SpecError, RefusedError, InvalidRequestError, AuthError, ConfigError, LifecycleError)
 
 # A worker whose heartbeat is missing is taken for dead, and another attempt begins `SETTLE` later: by then
 # a list shows what the dead one may have sent. Not shorter than `DeployPolicy.settle`, and no faster growth.
@@ -72,7 +75,7 @@ async def an_attempt() -> AsyncIterator[None]:
     beating = asyncio.create_task(beat())
     try:
         yield
-    except (SpecError, RefusedError, InvalidRequestError, AuthError, ConfigError) as error:
+    except FINAL as error:
         raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from None
     finally:
         beating.cancel()
@@ -86,16 +89,21 @@ class Instances:
 
     @activity.defn
     async def ensure(self, name: str) -> str:
-        """At least once: what an attempt that died had launched, the next one takes."""
+        """At least once: what an attempt that died had launched, the next one takes. Then its id is known."""
         async with an_attempt():
-            container = await self.fluence.ensure(spec_for(name), until=Until.READY)
-        return container.id
+            ref = await self.fluence.ensure(spec_for(name))
+        return ref.id
+
+    @activity.defn
+    async def wait(self, name: str, id: str) -> None:
+        async with an_attempt():
+            await self.fluence.wait(InstanceRef(Kind.CONTAINER, id, name), until=Until.READY)
 
     @activity.defn
     async def terminate(self, name: str, id: str) -> None:
         """At least once: what has ended already is a success."""
         async with an_attempt():
-            await self.fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, name))
+            await self.fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, name), timeout=None)
 
     @activity.defn
     async def work(self, ids: list[str]) -> None:
@@ -119,17 +127,18 @@ class Fleet:
         names = [f"{workflow.info().workflow_id}-{i:03}" for i in range(size)]
         ensuring = asyncio.gather(*map(self.ensure, names), return_exceptions=True)
         try:
-            ids = await asyncio.shield(ensuring)  # what is on its way cannot be ended yet: never cancel it
-            if errors := [error for error in ids if isinstance(error, BaseException)]:
+            found = await asyncio.shield(ensuring)  # what is on its way cannot be ended yet: never cancel it
+            if errors := [error for error in found if isinstance(error, BaseException)]:
                 raise errors[0]
+            ids = [id for id in found if isinstance(id, str)]
+            await asyncio.gather(*map(self.wait, names, ids))
             await workflow.execute_activity_method(
                 Instances.work, ids, start_to_close_timeout=timedelta(minutes=10)
             )
             await workflow.wait_condition(lambda: self.stopped, timeout=A_DAY)
         finally:
-            found = zip(names, await ensuring, strict=True)
-            ended = [self.terminate(name, id) for name, id in found if isinstance(id, str)]
-            await asyncio.gather(*ended)
+            launched = zip(names, await ensuring, strict=True)
+            await asyncio.gather(*(self.terminate(name, id) for name, id in launched if isinstance(id, str)))
         return size
 
     def ensure(self, name: str) -> workflow.ActivityHandle[str]:
@@ -139,6 +148,14 @@ class Fleet:
             start_to_close_timeout=timedelta(minutes=20),
             heartbeat_timeout=HEARTBEAT,
             retry_policy=RetryPolicy(initial_interval=SETTLE, backoff_coefficient=1),
+        )
+
+    def wait(self, name: str, id: str) -> workflow.ActivityHandle[None]:
+        return workflow.start_activity_method(
+            Instances.wait,
+            args=[name, id],
+            start_to_close_timeout=timedelta(minutes=20),
+            heartbeat_timeout=HEARTBEAT,
         )
 
     def terminate(self, name: str, id: str) -> workflow.ActivityHandle[None]:
@@ -159,7 +176,10 @@ async def work() -> None:
     async with open_session() as fluence:
         its = Instances(fluence)
         async with Worker(
-            client, task_queue=QUEUE, workflows=[Fleet], activities=[its.ensure, its.terminate, its.work]
+            client,
+            task_queue=QUEUE,
+            workflows=[Fleet],
+            activities=[its.ensure, its.wait, its.terminate, its.work],
         ):
             await asyncio.Event().wait()
 
@@ -177,10 +197,21 @@ async def stop(run: str) -> None:
     await client.get_workflow_handle(run).signal(Fleet.stop)
 
 
-def main(command: str, run: str = "", size: str = "1") -> None:
-    todo = {"worker": work, "launch": lambda: launch(run, int(size)), "stop": lambda: stop(run)}
-    aiofluence.run(todo[command]())
+async def cancel(run: str) -> None:
+    client = await connect()
+    await client.get_workflow_handle(run).cancel()
+
+
+async def main(command: str, run: str = "", size: str = "1") -> None:
+    if command == "worker":
+        await work()
+    elif command == "launch":
+        await launch(run, int(size))
+    elif command == "stop":
+        await stop(run)
+    elif command == "cancel":
+        await cancel(run)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    aiofluence.run(main(*sys.argv[1:]))

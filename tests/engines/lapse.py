@@ -14,17 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiofluence
 from aiofluence import DeployPolicy, Poll, RateLimit, Session
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-SCALE = 50.0
+SCALE = 25.0
 """Simulated seconds in one real second."""
 
 
 def session(*, careless: bool, journal: str | None = None) -> Session:
     """A session whose patience is in proportion, and so slow that a launch takes several lives."""
     return Session(
-        rate=RateLimit(per_second=40, burst=5),
+        rate=RateLimit(per_second=10 * SCALE, burst=20),
+        max_in_flight=6,
         poll=Poll(interval=10 / SCALE),
         deploy=DeployPolicy(settle=90 / SCALE, watch=300 / SCALE),
         journal=None if careless else journal,
@@ -33,15 +35,14 @@ def session(*, careless: bool, journal: str | None = None) -> Session:
 
 def hurry(example: Any, careless: bool) -> None:
     """Shorten what Temporal waits for."""
-    from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
-
+    sandbox = importlib.import_module("temporalio.worker.workflow_sandbox")
     example.HEARTBEAT /= SCALE
     example.SETTLE = timedelta(seconds=0.01) if careless else example.SETTLE / SCALE
     example.Worker = partial(
         example.Worker,
         # The sandbox would import the example anew, and with it the times that we have just changed.
-        workflow_runner=SandboxedWorkflowRunner(
-            SandboxRestrictions.default.with_passthrough_modules(example.__name__)
+        workflow_runner=sandbox.SandboxedWorkflowRunner(
+            sandbox.SandboxRestrictions.default.with_passthrough_modules(example.__name__)
         ),
         # The test server, unlike a real one, leaves a workflow's task in a dead worker's own queue for ever.
         max_cached_workflows=0,
@@ -55,7 +56,7 @@ def main(name: str, *arguments: str) -> None:
     example.Session = partial(session, careless=careless)
     if name == "durable_temporal":
         hurry(example, careless)
-    example.main(*arguments)
+    aiofluence.run(example.main(*arguments))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ SECRET: Final = "s3cret-in-the-environment"
 POST: Final = "POST /gpu/instances/"
 ANSWER: Final = 10.0
 """Simulated seconds that the service takes to answer a deploy: long enough for a kill in between."""
-LATE: Final = 30.0
+LATE: Final = 75.0
 """And those after which it may commit a deploy that it has not answered."""
 LIST_LAG: Final = 10.0
+"""It is listed that much later. `LATE` and this together are less than the 90 seconds of `settle`."""
 PATIENCE: Final = 60.0
 
 
@@ -72,7 +73,15 @@ class Figures:
 
 
 async def live_and_die(
-    engine: str, folder: Path, *, size: int, kills: int, seed: int, faults: float = 0.05, careless: bool = False
+    engine: str,
+    folder: Path,
+    *,
+    size: int,
+    kills: int,
+    seed: int,
+    lost: float = 0.2,
+    faults: float = 0.05,
+    careless: bool = False,
 ) -> Figures:
     """Launch `size` containers by that engine, kill the worker `kills` times, and count.
 
@@ -82,26 +91,25 @@ async def live_and_die(
         size: how many containers.
         kills: how often its worker is killed; a third of them after it was told to stop.
         seed: everything drawn at random follows from it, but what depends on how fast this machine is.
-        faults: share of deploys whose answer is lost, and of other requests that fail.
+        lost: share of deploys whose answer is lost.
+        faults: share of all other requests that fail.
         careless: without the journal, or the pause before another attempt.
     """
     began = time.monotonic()
     rng = random.Random(seed)
-    simulator = Simulator(
-        seed, balance=10**6, provisioning=Provisioning(median=100, sigma=0.2), list_lag=LIST_LAG
-    )
-    figures = Figures(lost=lose_answers(simulator, rng, size, faults))
+    simulator = service(seed)
+    figures = Figures(lost=lose_answers(simulator, rng, size, lost))
     simulator.fail(POST, Fault.slow(ANSWER), times=None)
     simulator.random_faults(faults, seed=seed)
     async with SimulatorServer(simulator, time_scale=SCALE) as server:
         world = World(engine, folder, server, careless)
         try:
             await world.open(size)
-            ending = kills // 3
+            ending = max(1, kills // 3)
             for _ in range(kills - ending):
                 await world.start_worker()
                 await world.hear("ready:", or_request=True)
-                await asyncio.sleep(rng.uniform(0, 1.0))
+                await asyncio.sleep(rng.uniform(0, 1.5))
                 figures.launching += world.heard("ready:") is None
                 figures.in_flight += world.deploy_in_flight()
                 await world.kill_worker()
@@ -109,7 +117,7 @@ async def live_and_die(
             await world.hear("ready:")
             simulator.advance(server.now())
             figures.live = [instance.name for instance in simulator.live()]
-            await world.stop_run()
+            await world.end_run()
             for _ in range(ending):
                 await world.hear("ended:", or_request=True)
                 await asyncio.sleep(rng.uniform(0, 0.3))
@@ -121,10 +129,18 @@ async def live_and_die(
             await world.close()
         simulator.advance(server.now() + LATE + LIST_LAG)  # whoever is late has come by then
     names = {instance.id: instance.name for instance in simulator.instances()}
-    figures.deploys.update(names[entry.instance_id or ""] for entry in simulator.ledger if entry.kind == "deploy")
+    figures.deploys.update(
+        names[entry.instance_id or ""] for entry in simulator.ledger if entry.kind == "deploy"
+    )
     figures.left = len(simulator.live())
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def service(seed: int = 0) -> Simulator:
+    """Instances are ready after two real seconds, and listed late."""
+    provisioning = Provisioning(median=50, sigma=0.2)
+    return Simulator(seed, balance=10**6, provisioning=provisioning, list_lag=LIST_LAG)
 
 
 def lose_answers(simulator: Simulator, rng: random.Random, size: int, share: float) -> int:
@@ -142,7 +158,14 @@ def lose_answers(simulator: Simulator, rng: random.Random, size: int, share: flo
 class World:
     """The processes of one run. What they print goes to one file."""
 
-    def __init__(self, engine: str, folder: Path, server: SimulatorServer, careless: bool) -> None:
+    def __init__(
+        self,
+        engine: str,
+        folder: Path,
+        server: SimulatorServer,
+        careless: bool = False,
+        plan_id: str | None = None,
+    ) -> None:
         self._engine = engine
         self._folder = folder
         self._simulator = server.simulator
@@ -151,11 +174,12 @@ class World:
         self._port = _free_port()
         self._processes: list[asyncio.subprocess.Process] = []
         self._worker: asyncio.subprocess.Process | None = None
+        self._launcher: asyncio.subprocess.Process | None = None
         self._requests = 0
         self._environment = os.environ | {
             "FLUENCE_API_KEY": DEFAULT_API_KEY,
             "FLUENCE_BASE_URL": server.url,
-            "PLAN_ID": server.simulator.catalog.find("container").id,
+            "PLAN_ID": plan_id or server.simulator.catalog.find("container").id,
             "TOKEN": SECRET,
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port}",
             "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
@@ -168,7 +192,7 @@ class World:
         if self._engine == "durable_temporal":
             await self._spawn(str(TEMPORAL_SERVER), str(self._port))
             await self._listening()
-            await self._example(*self._command)
+            self._launcher = await self._example(*self._command)
             self._command = ["worker"]
 
     async def close(self) -> None:
@@ -188,10 +212,24 @@ class World:
             self._worker.kill()
         await self._worker.wait()
 
-    async def stop_run(self) -> None:
-        """Tell the run to stop."""
+    async def deploying(self, count: int = 1) -> None:
+        """Wait until that many deploys were sent."""
+        async with asyncio.timeout(PATIENCE):
+            while self._simulator.count(POST) < count:
+                await asyncio.sleep(0.02)
+
+    async def end_run(self, command: str = "stop") -> None:
+        """Tell the run to end."""
         self._requests = self._simulator.count()
-        await (await self._example("stop", RUN)).wait()
+        await (await self._example(command, RUN)).wait()
+
+    async def over(self) -> str:
+        """Wait until the launcher has ended; everything that was said."""
+        launcher = self._launcher or self._worker
+        assert launcher is not None
+        async with asyncio.timeout(PATIENCE):
+            await launcher.wait()
+        return self._said.read_text()
 
     async def hear(self, word: str, *, or_request: bool = False) -> str:
         """Wait for a line that begins with `word`, or for the worker's first request.
