@@ -23,10 +23,10 @@ SCALE = 25.0
 
 
 def session(*, careless: bool, journal: str | None = None) -> Session:
-    """A session whose patience is in proportion, and so slow that a launch takes several lives."""
+    """A session whose patience is in proportion, and so narrow that a launch takes several lives."""
     return Session(
         rate=RateLimit(per_second=10 * SCALE, burst=20),
-        max_in_flight=6,
+        max_in_flight=2,
         poll=Poll(interval=10 / SCALE),
         deploy=DeployPolicy(settle=90 / SCALE, watch=300 / SCALE),
         journal=None if careless else journal,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 import sys
 import time
@@ -206,11 +207,13 @@ class World:
         self._requests = self._simulator.count()
         self._worker = await self._example(*self._command)
 
-    async def kill_worker(self) -> None:
+    async def kill_worker(self, number: int = signal.SIGKILL) -> int:
+        """Send it a signal and wait until it has ended; its exit code."""
         assert self._worker is not None
         if self._worker.returncode is None:
-            self._worker.kill()
-        await self._worker.wait()
+            self._worker.send_signal(number)
+        async with asyncio.timeout(PATIENCE):
+            return await self._worker.wait()
 
     async def deploying(self, count: int = 1) -> None:
         """Wait until that many deploys were sent."""

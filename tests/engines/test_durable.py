@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,28 @@ async def test_ended_while_it_launches_it_leaves_nothing(engine: str, command: s
         simulator.advance(server.now())
     assert len(simulator.instances()) == 4, said
     assert not simulator.live(), said
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_sigterm_ends_the_process_and_not_the_run(engine: str, tmp_path: Path) -> None:
+    simulator = service()
+    async with SimulatorServer(simulator, time_scale=SCALE) as server:
+        world = World(engine, tmp_path, server)
+        try:
+            await world.open(2)
+            await world.start_worker()
+            await world.hear("ready:")
+            assert await world.kill_worker(signal.SIGTERM) == 128 + signal.SIGTERM
+            simulator.advance(server.now())
+            assert len(simulator.live()) == 2
+            await world.start_worker()
+            await world.end_run()
+            said = await world.over()
+        finally:
+            await world.close()
+    assert "ended: 2" in said
+    assert len(simulator.instances()) == 2
+    assert not simulator.live()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
