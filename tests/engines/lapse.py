@@ -17,7 +17,7 @@ from typing import Any
 import aiofluence
 from aiofluence import DeployPolicy, Poll, RateLimit, Session
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "engines"
 SCALE = 25.0
 """Simulated seconds in one real second."""
 
