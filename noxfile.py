@@ -59,8 +59,8 @@ def nginx(session: nox.Session) -> None:
 
 @nox.session
 def engines(session: nox.Session) -> None:
-    """What computes on the fleet, with real engines. Their packages are large, so on one interpreter."""
-    session.install("-e", ".[dask]", *group("test"))
+    """Other people's engines on the fleet: Dask, DBOS, Temporal. Large packages, so on one interpreter."""
+    session.install("-e", ".[dask]", *group("engines"), *group("test"))
     session.run("pytest", "tests/engines", *AT_ONCE, *session.posargs)
 
 
