@@ -1,7 +1,8 @@
 """The longer way to the same answer: through aiohttp's own session, which calls traces and knows proxies.
 
-For whoever hands in `trace_configs` or sets `trust_env`, and for nobody else, since it costs
-half as much again. Translates no error and reads no body: that is the wire's.
+For whoever hands in `trace_configs`, sets `trust_env` or traces every session there is, and for an aiohttp
+that the other way was not tried with; for nobody else, since it costs half as much again. Translates no
+error and reads no body: that is the wire's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ class LostError(Exception):
 
 
 class Observed:
-    """Asks over `connector` by way of an `aiohttp.ClientSession`, which leaves the connector open."""
+    """Asks over `connector` by way of an `aiohttp.ClientSession`, which leaves the connector open.
+
+    Attributes:
+        wanted: somebody watches, or there may be a proxy. Traces count also when they come uninvited, as
+            those do that OpenTelemetry's `instrument()` puts into every session.
+    """
 
     def __init__(
         self,
@@ -43,6 +49,11 @@ class Observed:
             trust_env=trust_env,
             trace_configs=[_note_connections(), *trace_configs],
         )
+        self.wanted = trust_env or len(self._session.trace_configs) > 1
+
+    def drop(self) -> None:
+        """It will not be asked; the connector stays as it is."""
+        self._session.detach()
 
     async def ask(
         self,

@@ -26,6 +26,9 @@ from .protocol import Reply, Request, Timeout
 TraceConfig: TypeAlias = aiohttp.TraceConfig
 """aiohttp's own, for `Session(trace_configs=...)`."""
 
+_TRIED = "3.14."
+"""The aiohttp whose pool, writer and parser are known to go together as they do here. Any other is asked
+through its session: slower, and as safe."""
 _ERROR_BODY = 64 * 1024
 """Of a refusal only the beginning is read: what it means stands in its status and first lines."""
 _INTERIM = frozenset(range(100, 200)) - {101}
@@ -161,8 +164,11 @@ class AiohttpWire:
         )
         # All that the pool wants to know of a request is where it goes.
         self._address = aiohttp.ClientRequest("GET", URL(self._origin), loop=self._loop)
-        if self._trace_configs or self._trust_env:
-            self._observed = Observed(self._connector, self._trace_configs, trust_env=self._trust_env)
+        observed = Observed(self._connector, self._trace_configs, trust_env=self._trust_env)
+        if observed.wanted or not aiohttp.__version__.startswith(_TRIED):
+            self._observed = observed
+        else:
+            observed.drop()
         return self._connector
 
     def _headers_for(self, request: Request) -> CIMultiDict[str]:

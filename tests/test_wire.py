@@ -354,6 +354,42 @@ async def test_closing_gives_running_requests_a_typed_error(way: dict[str, Any])
             await wire.send(LIST)
 
 
+async def test_whatever_traces_every_session_of_a_program_sees_ours_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As OpenTelemetry's `AioHttpClientInstrumentor().instrument()` does it."""
+    paths: list[str] = []
+
+    async def note(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        paths.append(params.url.path)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    made = aiohttp.ClientSession.__init__
+
+    def instrumented(self: aiohttp.ClientSession, *args: Any, **options: Any) -> None:
+        options["trace_configs"] = [*(options.get("trace_configs") or ()), trace]
+        made(self, *args, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", instrumented)
+    async with RawServer(http("200 OK", b"[]")) as server:
+        await send(server.url)
+    assert paths == ["/gpu/instances/"]
+
+
+async def test_an_aiohttp_that_was_not_tried_is_asked_through_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aiohttp, "__version__", "3.15.0")
+
+    def fail(*_: object) -> None:
+        raise AssertionError("it was asked directly")
+
+    monkeypatch.setattr("aiofluence.wire.StreamWriter", fail)
+    async with RawServer(http("200 OK", b"[]")) as server:
+        assert (await send(server.url)).status == 200
+
+
 async def test_trace_configs_are_passed_through() -> None:
     seen: list[str] = []
 
