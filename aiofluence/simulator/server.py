@@ -127,6 +127,7 @@ class SimulatorServer:
         self.simulator.advance(self.now())
         self._clock = _Clock()
         self.time_scale = time_scale
+        self.now()  # the first reading is what ties a clock to the simulated time
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         ours = Request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -11,7 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from aiofluence.simulator import DEFAULT_API_KEY, Fault, ServerRateLimit, Simulator, SimulatorServer
+from aiofluence.simulator import (
+    DEFAULT_API_KEY,
+    Fault,
+    ServerRateLimit,
+    Simulator,
+    SimulatorServer,
+    run_virtual,
+)
 
 from .driver import EXACT, Driver, request
 
@@ -67,24 +75,32 @@ async def test_the_clock_moves_when_told(sim: Simulator, client: aiohttp.ClientS
     assert sim.now >= clock["now"]
 
 
-async def test_the_clock_can_run_faster_and_slower_again(client: aiohttp.ClientSession) -> None:
-    async def now() -> float:
-        state = await good(client, "GET", "state")
-        return float(state["now"])
-
-    async def reaches(second: float) -> None:
-        while await now() < second:
-            pass
-
+async def test_the_clock_can_run_faster(client: aiohttp.ClientSession) -> None:
     fast = await good(client, "POST", "clock", {"scale": 100_000})
     assert fast["scale"] == 100_000
-    await reaches(fast["now"] + 2_000.0)
+    while (await good(client, "GET", "state"))["now"] < fast["now"] + 2_000.0:
+        pass
     slow = await good(client, "POST", "clock", {"scale": 0.001, "advance": 5})
     assert slow["scale"] == 0.001
-    assert await now() < slow["now"] + 1.0
-    again = await good(client, "POST", "clock", {"scale": 100_000})
-    assert slow["now"] <= again["now"] < slow["now"] + 1_000_000.0
-    await reaches(again["now"] + 2_000.0)
+    assert (await good(client, "GET", "state"))["now"] < slow["now"] + 1.0
+
+
+def test_another_pace_counts_from_now_on_and_an_overtaken_clock_goes_on(sim: Simulator) -> None:
+    async def run() -> None:
+        seconds = []
+        async with SimulatorServer(sim) as server:
+            server.now()
+            for scale, wait in ((1000.0, 10.0), (1.0, 100.0), (1000.0, 1.0)):
+                server.rescale(scale)
+                await asyncio.sleep(wait)
+                seconds.append(server.now())
+            assert seconds == pytest.approx([10_000.0, 10_100.0, 11_100.0])
+            sim.advance(50_000.0)
+            assert server.now() == pytest.approx(50_000.0)
+            await asyncio.sleep(1.0)
+            assert server.now() == pytest.approx(51_000.0)
+
+    run_virtual(run)
 
 
 async def test_a_reset_begins_anew(sim: Simulator, client: aiohttp.ClientSession) -> None:
