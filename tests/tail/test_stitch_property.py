@@ -9,13 +9,21 @@ from __future__ import annotations
 import os
 from random import Random
 
-from hypothesis import HealthCheck, event, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
 
 from .life import Grow, Poll, Rotate, Swap, TooLong, Write, live
 from .store import Store
 
 CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "100"))
-many = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize="AIOFLUENCE_STITCH_CASES" not in os.environ,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),  # a life is long: shrinking it takes minutes
+    suppress_health_check=list(HealthCheck),
+)
 
 pod = st.integers(0, 2)
 # "#" becomes a number of its own; the other words recur.
