@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from random import Random
 
-from hypothesis import HealthCheck, Phase, event, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, event, given, settings, strategies as st
 
 from .life import Grow, Poll, Rotate, Swap, TooLong, Write, live
 from .store import Store
