@@ -72,6 +72,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/gate.py")
     session.run("python", "-m", "benchmarks.exactly_once", "200")
     session.run("python", "benchmarks/launch.py", "policies", "limits", "-n", "200")
+    session.run("python", "-m", "benchmarks.tail")
 
 
 @nox.session

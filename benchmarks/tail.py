@@ -425,14 +425,14 @@ def compare(shape: Shape, seeds: int, share: float) -> None:
         title = f"**{shape.name}** ({figures.lines:,})" if name == "ours" else ""
         per_seed = figures.megabytes / seeds
         print(
-            f"| {title} | {name} | {figures.lost:,} | {figures.twice:,} | {figures.disorder:,} | {figures.silent:,} "
-            f"| {figures.marks} | {figures.needless} | {per_seed:.2f} | {figures.requests / seeds:.0f} "
+            f"| {title} | {name} | {figures.lost:,} | {figures.twice:,} | {figures.disorder:,} "
+            f"| {figures.silent:,} | {figures.marks} | {figures.needless} | {per_seed:.2f} | {figures.requests / seeds:.0f} "
             f"| {figures.seconds / figures.requests:.1f} | {delay:.1f} |",
             flush=True,
         )
 
 
-# --- micro ---------------------------------------------------------------------------------------------------
+# --- micro -------------------------------------------------------------------------------------------------
 
 
 def micro() -> None:
@@ -483,10 +483,11 @@ def main() -> None:
     wanted = [word for word in arguments if word not in ("full", "quick")]
     seeds, share = (10, 1.0) if full else (1, 0.4)
     print(
-        f"{seeds} seed(s), {share:.0%} of the time; {FAILING:.0%} of the polls fail; MB and requests per seed\n"
+        f"{seeds} seed(s), {share:.0%} of the time; {FAILING:.0%} of the polls fail; MB, requests per seed\n"
     )
     print(
-        "| shape (lines) | tail | lost | twice | out of order | silent | marks | needless | MB | requests | s/request | mean delay, s |"
+        "| shape (lines) | tail | lost | twice | out of order | silent | marks | needless "
+        "| MB | requests | s/request | mean delay, s |"
     )
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for shape in SHAPES:

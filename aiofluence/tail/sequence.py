@@ -68,7 +68,7 @@ class Sequence:
             return None
         verdict = self._take(answer)
         self.widest = max(self.widest, answer.asked)
-        self.ask, self.dear = verdict.ask, verdict.dear
+        self.ask, self.dear = verdict.ask, verdict.doubt is GapReason.REPEATS
         return verdict
 
     def _take(self, answer: Answer) -> Verdict:
@@ -103,7 +103,7 @@ class Sequence:
 
     def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         place, grown, exact = self._place(answer, seen)
-        if answer.whole and not exact:
+        if answer.whole and (not exact or (answer.ending and not place.new)):
             if not answer.shared and not self._confirmed(answer, seen):
                 return self._doubt(answer, seen, place, grown)
         elif self.short is not None and len(seen) == answer.asked:

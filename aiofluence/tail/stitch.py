@@ -6,7 +6,6 @@ next, and when. A fetch that failed is simply not told. One `sequence` for each 
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import deque
 from collections.abc import Sequence as Lines
@@ -31,10 +30,10 @@ SLOWER = 1.5
 HOLDING = 3.0
 """Seconds between polls at most while new lines are held back."""
 ALLOWANCE = 64.0
-"""Bytes a second that may be spent on counting repeats, beside eight times what the log itself brings."""
-EARNED = 8
-MINUTES = 120.0
-"""Seconds over which it is measured how much the log brings."""
+"""Bytes a second that may be spent on counting repeats, beside ten times what the log itself brings."""
+EARNED = 10
+MINUTE = 60.0
+"""Seconds over which at least it is averaged how much the log brings."""
 YOUNG = 96
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""
 LOOK = 30.0
@@ -80,7 +79,8 @@ class Stitch:
         self._polled: float | None = None
         self._rates: deque[float] = deque(maxlen=5)
         self._credit = 16384.0
-        self._flow = 0.0  # bytes of the log that came lately
+        self._brought = 0  # bytes of the log that came out so far
+        self._since = 0.0
         self._line_bytes = 80.0
         self._together: Hashes[int] = hashes(())  # the lines of all pods in the order of the answers
         self._unbroken = 0
@@ -185,9 +185,10 @@ class Stitch:
 
     def _earn(self, lines: Lines[LogLine], now: float) -> None:
         if self._now is not None:
-            passed = now - self._now
-            self._credit = min(self._credit + (ALLOWANCE + EARNED * self._flow / MINUTES) * passed, 8e6)
-            self._flow *= math.exp(-passed / MINUTES)
+            flow = self._brought / max(MINUTE, now - self._since)
+            self._credit = min(self._credit + (ALLOWANCE + EARNED * flow) * (now - self._now), 8e6)
+        else:
+            self._since = now
         self._now = now
         if lines:
             mean = sum(len(line.raw) for line in lines) / len(lines) + 4
@@ -202,7 +203,7 @@ class Stitch:
         return True
 
     def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int], now: float) -> Step:
-        self._flow += sum(len(item.raw) for item in items if isinstance(item, LogLine))
+        self._brought += sum(len(item.raw) for item in items if isinstance(item, LogLine))
         self._fetches = self._fetches + 1 if self._in_poll else 1
         if wishes and self._fetches < PATIENCE:
             self._in_poll = True

@@ -209,7 +209,7 @@ def test_a_new_pod_is_told_from_its_beginning_and_the_old_one_marked_when_gone()
     assert step.ask is not None
     step = stitch.take(lines(old[-step.ask :], "old") + lines(new[-step.ask :], "new"), step.ask, 2.1)
     assert told(step) == new
-    gaps = []
+    gaps: list[LogLine | LogGap] = []
     for poll in range(3):
         assert step.ask is not None
         step = stitch.take(lines(new[-step.ask :], "new")[1:], step.ask, 4.0 + 2 * poll)

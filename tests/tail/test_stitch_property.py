@@ -9,13 +9,20 @@ from __future__ import annotations
 import os
 from random import Random
 
-from hypothesis import HealthCheck, event, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, event, given, settings, strategies as st
 
 from .life import Grow, Poll, Rotate, Swap, TooLong, Write, live
 from .store import Store
 
-CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "150"))
-many = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "100"))
+many = settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize="AIOFLUENCE_STITCH_CASES" not in os.environ,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),  # a life is long: shrinking it takes minutes
+    suppress_health_check=list(HealthCheck),
+)
 
 pod = st.integers(0, 2)
 # "#" becomes a number of its own; the other words recur.
@@ -24,7 +31,7 @@ block = st.one_of(
     st.lists(word, min_size=1, max_size=8).map(tuple),
     st.integers(2, 64).map(lambda size: tuple(f"row {row}" for row in range(size))),
 )
-times = st.one_of(st.integers(1, 4), st.integers(1, 60), st.sampled_from((100, 400, 1500)))
+times = st.one_of(st.integers(1, 4), st.integers(1, 30), st.sampled_from((80, 300)))
 write = st.builds(Write, block, times, pod)
 few = st.builds(Write, st.lists(word, min_size=1, max_size=3).map(tuple), st.integers(1, 3), pod)
 grow = st.builds(Grow, pod)
