@@ -6,14 +6,15 @@ modules that it gathers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from . import catalogue, changing, launching, looking, playing, tails
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="aiofluence",
     help="The Fluence GPU Cloud from the command line. The key is in FLUENCE_API_KEY, or in the file that "
     "FLUENCE_API_KEY_FILE names.",
@@ -40,7 +41,7 @@ def _root(
 ) -> None: ...
 
 
-for command in (
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     catalogue.plans,
     catalogue.images,
     launching.deploy,
@@ -56,12 +57,11 @@ for command in (
     changing.sweep,
     looking.ssh,
     looking.inventory,
-    playing.simulator,
     playing.demo,
-):
-    # The simulator has a command line of its own, which is handed what stands behind its name.
-    own = command is playing.simulator
-    app.command(
-        add_help_option=not own,
-        context_settings={"allow_extra_args": own, "ignore_unknown_options": own},
-    )(command)
+)
+for _command in _COMMANDS:
+    app.command()(_command)
+# The simulator has a command line of its own, which is handed what stands behind its name.
+app.command(
+    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)(playing.simulator)

@@ -6,6 +6,7 @@ Nothing is kept between two runs; how lines are stitched together is `tail`'s wo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import aiofluence
 
@@ -19,7 +20,7 @@ from .resolve import find_all
 from .running import execute
 from .shapes import event_shape, line_shape
 
-_FOLLOWED_FROM = 100
+_FOLLOWED_FROM: Final = 100
 """Lines that are there already, of which a tail shows the newest."""
 
 

@@ -121,6 +121,14 @@ async def test_exit_codes() -> None:
         assert [instance.name for instance in simulator.live()] == ["exp-1"]
 
 
+def test_help_loads_nothing_that_talks() -> None:
+    code = (
+        "import sys; from aiofluence.cli import main; main(['--help']);"
+        "print({'aiohttp', 'cattrs', 'pydantic'} & set(sys.modules))"
+    )
+    assert run(code=code).stdout.endswith("set()\n")
+
+
 def test_completion_knows_options() -> None:
     def completed(line: str) -> str:
         env = {
