@@ -200,6 +200,11 @@ class Generator:
             return ast.parse(f"return self._get({node.name!r})").body
         given = [f"{a.arg}" for a in node.args.args[1:]] + [f"{a.arg}={a.arg}" for a in node.args.kwonlyargs]
         call = f"self._call({', '.join([repr(node.name), *given])})"
+        if "json" in [a.arg for a in node.args.kwonlyargs]:  # no traceback with locals shows what is in it
+            positional = "".join(f"{a.arg}, " for a in node.args.args[1:])
+            named = ", ".join(f"{a.arg!r}: {a.arg}" for a in node.args.kwonlyargs)
+            prepared = f"self._prepared({node.name!r}, ({positional}), {{{named}}})"
+            return ast.parse(f"call = {prepared}\ndel json\nreturn self._door.run(call)").body
         written = ast.unparse(returns) if returns is not None else "None"
         if written == "None":
             return ast.parse(call).body
@@ -212,7 +217,8 @@ class Generator:
     def _constructor(self, node: Function, source: Source) -> ast.FunctionDef:
         given = [a.arg for a in node.args.args[1:]] + [f"{a.arg}={a.arg}" for a in node.args.kwonlyargs]
         body = ast.parse(
-            f"session = AsyncSession({', '.join(given)})\nself._attach(Door(session), session)"
+            f"try:\n    session = AsyncSession({', '.join(given)})\nfinally:\n    del api_key\n"
+            "self._attach(Door(session), session)"
         ).body
         returns = ast.Constant(None)
         return ast.FunctionDef("__init__", self._arguments(node.args, source, {}), body, [], returns)

@@ -29,6 +29,7 @@ from aiofluence import (
     LogLine,
     NoReplyError,
     Poll,
+    ReplyError,
     SpecError,
     Until,
     WaitTimeoutError,
@@ -40,6 +41,7 @@ from aiofluence.sync.door import _Call, _refs
 
 from . import sync_generator
 from .harness import FAST, container_spec, vm_spec
+from .test_secrets import KEY, shown
 from .test_signals import NEVER, SOON, world
 
 QUICK = Provisioning(0.1, 0.0, start_delay=0.1, network_delay=0.1, domain_delay=0.1, update_delay=0.1)
@@ -220,6 +222,14 @@ def test_used_wrongly_it_says_how(simulator: Simulator) -> None:
         session.__enter__()
     with pytest.raises(ConfigError):
         sync.Session(DEFAULT_API_KEY, max_in_flight=0)
+
+
+def test_no_error_shows_a_secret(fluence: sync.Session) -> None:
+    with pytest.raises(ConfigError) as refused:
+        sync.Session(KEY, max_in_flight=0)
+    with pytest.raises(ReplyError) as replied:
+        fluence.request("POST", "/gpu/instances/", json={"password": KEY})
+    assert KEY not in shown(refused.value) + shown(replied.value)
 
 
 def test_a_callback_that_calls_the_session_is_told(fluence: sync.Session) -> None:

@@ -7,7 +7,7 @@ Ctrl-C strikes the waiting thread is decided here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack
 from inspect import isawaitable
@@ -29,17 +29,29 @@ _HANDING_OVER: Final = {"deploy", "post", "deploy_and_wait", "deploy_all_and_wai
 
 
 class _Call:
-    """One call on its way: in the loop's thread a task, here an outcome to wait for."""
+    """One call on its way: in the loop's thread a task, here an outcome to wait for.
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    Its arguments are nowhere else meanwhile: no local variable of a frame shows what may be secret.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+        undo: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.outcome: Future[Any] = Future()
         self.task: asyncio.Task[Any] | None = None
+        self.undo = undo
         self._function = function
+        self._args = args
+        self._options = options or {}
 
     async def run(self) -> None:
         self.task = asyncio.current_task()
         try:
-            result = self._function()
+            result = self._function(*self._args, **self._options)
             if isawaitable(result):
                 result = await result
         except asyncio.CancelledError:
@@ -81,13 +93,17 @@ class Door:
             raise
 
     def call(self, function: Callable[[], Any], undo: Callable[[Any], Any] | None = None) -> Any:
-        """Call `function` in the loop's thread, await what it gives, and give that.
+        """Call `function` in the loop's thread, await what it gives, and give that; see `run`."""
+        return self.run(_Call(function, undo=undo))
+
+    def run(self, call: _Call) -> Any:
+        """Make `call` in the loop's thread, await what it gives, and give that.
 
         Struck meanwhile by Ctrl-C, or by what another signal's handler raises, it cancels the call, waits
-        until that is through, and raises again. `undo` gets a result that came at that very moment.
+        until that is through, and raises again. `call.undo` gets a result that came at that very moment.
         A second Ctrl-C, one that strikes while the first is on its way through the program, leaves at once.
         """
-        portal, call = self._running(), _Call(function)
+        portal = self._running()
         self._calls.add(call)
         try:
             portal.start_task_soon(call.run)
@@ -96,8 +112,8 @@ class Door:
             if call.ended_with(struck) or _is_wrong_thread(struck):
                 raise
             self._wait_out(call, struck, lambda: portal.call(call.cancel))
-            if undo is not None and call.outcome.exception() is None:
-                self.call(lambda: undo(call.outcome.result()))
+            if call.undo is not None and call.outcome.exception() is None:
+                self.run(_Call(call.undo, [call.outcome.result()]))
             raise
         finally:
             self._calls.discard(call)
@@ -214,9 +230,14 @@ class Mirror:
         self._door, self._inner = door, inner
 
     def _call(self, name: str, /, *args: Any, **options: Any) -> Any:
+        call = self._prepared(name, args, options)
+        del args, options
+        return self._door.run(call)
+
+    def _prepared(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> _Call:
         keep = options.get("on_failure", self._on_failure) == "keep"
         undo = self._door.give_back if name in _HANDING_OVER and not keep else None
-        return self._door.call(lambda: getattr(self._inner, name)(*args, **options), undo)
+        return _Call(getattr(self._inner, name), args, options, undo)
 
     def _get(self, name: str) -> Any:
         return self._door.call(lambda: getattr(self._inner, name))
@@ -227,7 +248,8 @@ class Mirror:
         return terms.on_failure if terms is not None else "terminate"
 
     def __repr__(self) -> str:
-        return f"<without async: {self._inner!r}>"
+        inner = getattr(self, "_inner", None)  # a debugger may ask while it is still being built
+        return f"<without async: {inner!r}>"
 
 
 class Iterated(Mirror, Generic[T_co]):
@@ -293,7 +315,9 @@ class Opened(Mirror):
         Raises:
             BaseException: whatever it raises.
         """
-        return self._door.call(lambda: function(*args, **options))
+        call = _Call(function, args, options)
+        del args, options
+        return self._door.run(call)
 
 
 class Block(AbstractContextManager[T_co]):

@@ -71,24 +71,27 @@ class Session(Opened):
         allow_insecure: bool = False,
         trust_env: bool = False,
     ) -> None:
-        session = AsyncSession(
-            api_key,
-            base_url=base_url,
-            rate=rate,
-            max_in_flight=max_in_flight,
-            timeout=timeout,
-            retry=retry,
-            poll=poll,
-            deploy=deploy,
-            journal=journal,
-            close_timeout=close_timeout,
-            wire=wire,
-            trace_configs=trace_configs,
-            on_reply=on_reply,
-            user_agent_suffix=user_agent_suffix,
-            allow_insecure=allow_insecure,
-            trust_env=trust_env,
-        )
+        try:
+            session = AsyncSession(
+                api_key,
+                base_url=base_url,
+                rate=rate,
+                max_in_flight=max_in_flight,
+                timeout=timeout,
+                retry=retry,
+                poll=poll,
+                deploy=deploy,
+                journal=journal,
+                close_timeout=close_timeout,
+                wire=wire,
+                trace_configs=trace_configs,
+                on_reply=on_reply,
+                user_agent_suffix=user_agent_suffix,
+                allow_insecure=allow_insecure,
+                trust_env=trust_env,
+            )
+        finally:
+            del api_key
         self._attach(Door(session), session)
 
     def with_options(
@@ -107,7 +110,9 @@ class Session(Opened):
         self, method: str, path: str, *, query: Mapping[str, object] | None = None, json: Any = None
     ) -> Reply:
         """Any request to the service, for what has no method here: gate, retries and errors as everywhere."""
-        return self._call("request", method, path, query=query, json=json)
+        call = self._prepared("request", (method, path), {"query": query, "json": json})
+        del json
+        return self._door.run(call)
 
     @overload
     def deploy_and_wait(
