@@ -29,6 +29,8 @@ MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
 INTERRUPTIBLE = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
 WITHOUT_RICH = f"import sys; sys.modules['rich'] = None; {MAIN[len('import sys; ') :]}"
 FAST = ("demo", "--speed", "200")
+# Slower, since processes take real time: their logs are followed for 100 / 40 seconds.
+REAL = ("demo", "--exec", "--speed", "40")
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals are POSIX's")
 
 
@@ -120,7 +122,7 @@ def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> No
 
 @needs_signals
 def test_with_exec_it_shows_what_real_processes_print() -> None:
-    done = run(*FAST, "--exec")
+    done = run(*REAL)
     assert (done.returncode, done.stderr) == (0, "")
     assert "epoch 1 step 1 in process" in done.stdout
     assert "echo epoch 2" in done.stdout
@@ -130,7 +132,7 @@ def test_with_exec_it_shows_what_real_processes_print() -> None:
 @needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_takes_the_processes_along(number: signal.Signals) -> None:
-    command = [*PYTHON, INTERRUPTIBLE, "demo", "--exec", "--speed", "100"]
+    command = [*PYTHON, INTERRUPTIBLE, *REAL]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = next(line for line in process.stdout if "in process" in line)
