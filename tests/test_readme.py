@@ -17,9 +17,16 @@ from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
 ROOT = Path(__file__).parent.parent
 KEY = "key-for-the-readme"
 ERRORS = tuple(f"docs/errors/{page.name}" for page in sorted((ROOT / "docs" / "errors").glob("*Error.md")))
-TESTING = "docs/testing.md"  # its blocks are tests: test_pytest_plugin.py runs them
+# Their blocks need something else than a loop on virtual time.
+NOT_HERE = {
+    "docs/dask.md",  # schedulers and processes: engines/test_dask.py
+    "docs/notebooks.md",  # cells, which await outside of functions
+    "docs/simulator.md",  # processes: simulator/test_exec.py
+    "docs/sync.md",  # a thread's loop
+    "docs/testing.md",  # tests: test_pytest_plugin.py
+}
 HOWTOS = tuple(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))
-PAGES = tuple(page for page in ("README.md", *HOWTOS, *ERRORS) if page != TESTING)
+PAGES = tuple(page for page in ("README.md", *HOWTOS, *ERRORS) if page not in NOT_HERE)
 
 
 def blocks(page: str, *languages: str) -> list[tuple[int, str]]:
