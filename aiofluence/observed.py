@@ -49,7 +49,7 @@ class Observed:
             trust_env=trust_env,
             trace_configs=[_note_connections(), *trace_configs],
         )
-        self.wanted = trust_env or len(self._session.trace_configs) > 1
+        self.wanted: bool = trust_env or len(self._session.trace_configs) > 1
 
     def drop(self) -> None:
         """It will not be asked; the connector stays as it is."""

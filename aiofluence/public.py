@@ -105,8 +105,8 @@ from .protocol import (
     Wire as Wire,
 )
 from .retry import Retry as Retry
-from .run import run as run
 from .session import Session as Session
+from .signals import run as run
 from .tail.events import EventTail as EventTail
 from .tail.logs import LogTail as LogTail
 from .tail.merged import (

@@ -67,7 +67,7 @@ class SimulatorServer:
         self.simulator = simulator
         self.host = host
         self.port: int = port
-        self.time_scale = time_scale
+        self.time_scale: float = time_scale
         self._processes = processes
         self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()

@@ -47,8 +47,8 @@ class Follow(ABC, Generic[T]):
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers have logs and events, and {ref.name} is a {ref.kind}")
         self.ref = ref
-        self.due = float("-inf")
-        self.over = False
+        self.due: float = float("-inf")
+        self.over: bool = False
         self.ready: deque[T] = deque()
         self.last_error: FluenceError | None = None
         self._containers = containers

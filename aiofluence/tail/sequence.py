@@ -36,29 +36,30 @@ class Sequence:
     def __init__(self, *, late: bool) -> None:
         self.late = late
         self.known: Hashes[int] = hashes(())
-        self.unbroken = 0  # lines at the end of `known` without a gap between
+        self.unbroken: int = 0  # lines at the end of `known` without a gap between
         self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
         self.head: Hashes[int] = hashes(())
-        self.last_length = 0  # of the last known line, to see it grow
-        self.last_delivered = True
+        self.last_length: int = 0  # of the last known line, to see it grow
+        self.last_delivered: bool = True
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
-        self.cut = False  # a line too long to show makes the whole log useless
-        self.begun = False
-        self.margin = NARROWEST  # lines of overlap that were needed lately
-        self.old = 0  # answers in a row that were older than what is known
-        self.old_since = 0.0
+        self.cut: bool = False  # a line too long to show makes the whole log useless
+        self.begun: bool = False
+        self.margin: int = NARROWEST  # lines of overlap that were needed lately
+        self.old: int = 0  # answers in a row that were older than what is known
+        self.old_since: float = 0.0
         self.begin_poll()
 
     def begin_poll(self) -> None:
         """The next answer begins a poll, and is not the wider look of one."""
-        self.tries = 0
-        self.widest = 0
-        self.ask, self.dear = 0, False
+        self.tries: int = 0
+        self.widest: int = 0
+        self.ask: int = 0
+        self.dear: bool = False
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
-        self.trusted = False  # it is not
-        self.looked_old = False
+        self.trusted: bool = False  # it is not
+        self.looked_old: bool = False
 
     # --- one answer ---------------------------------------------------------------------------------------
 

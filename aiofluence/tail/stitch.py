@@ -67,7 +67,7 @@ class Stitch:
     def __init__(self, last: int = 100) -> None:
         self._last = last
         self.ask: int | None = max(last, START)
-        self.interval = SHORTEST
+        self.interval: float = SHORTEST
         self._pods: dict[str | None, Sequence] = {}
         self._held: dict[str | None, tuple[tuple[LogLine, ...], Verdict]] = {}
         self._missing: dict[str | None, int] = {}
