@@ -162,6 +162,10 @@ def launch(
     fallback: Annotated[
         list[str] | None, typer.Option(metavar="PLAN", help="To try, in this order, when a plan is gone.")
     ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.SVG", help="Write a picture of how the launch went.", dir_okay=False),
+    ] = None,
     keep: KeepOption = False,
     journal: JournalOption = None,
     dry_run: DryRunOption = False,
@@ -204,6 +208,8 @@ def launch(
             if keep and table.refs:
                 note(f"Kept, and billing: {listed([str(ref) for ref in table.refs.values()])}")
             raise
+        if timeline is not None:
+            report.timeline().save(timeline)
         if as_json:
             print_json(_report_shape(report))
         else:

@@ -71,11 +71,7 @@ def _show_line(ref: InstanceRef, line: LogLine | LogGap, as_json: bool, several:
     if as_json:
         print_json_line(line_shape(ref, line))
         return
-    if isinstance(line, LogGap):
-        lost = f"at least {line.at_least} lines are missing" if line.at_least else "lines may be missing"
-        text = f"--- {lost} here: {line.reason} ---"
-    else:
-        text = line.text
+    text = str(line) if isinstance(line, LogGap) else line.text
     say(f"{ref.name}: {text}" if several else text)
 
 

@@ -86,6 +86,11 @@ class LogGap:
     at_least: int = 0
     pod: str | None = None
 
+    def __str__(self) -> str:
+        whose = f"[{self.pod}] " if self.pod else ""
+        lost = f"at least {self.at_least} lines are missing" if self.at_least else "lines may be missing"
+        return f"{whose}-- {lost}: {self.reason} --"
+
 
 @attrs.frozen
 class Event:
