@@ -426,8 +426,8 @@ def compare(shape: Shape, seeds: int, share: float) -> None:
         per_seed = figures.megabytes / seeds
         print(
             f"| {title} | {name} | {figures.lost:,} | {figures.twice:,} | {figures.disorder:,} "
-            f"| {figures.silent:,} | {figures.marks} | {figures.needless} | {per_seed:.2f} | {figures.requests / seeds:.0f} "
-            f"| {figures.seconds / figures.requests:.1f} | {delay:.1f} |",
+            f"| {figures.silent:,} | {figures.marks} | {figures.needless} | {per_seed:.2f} "
+            f"| {figures.requests / seeds:.0f} | {figures.seconds / figures.requests:.1f} | {delay:.1f} |",
             flush=True,
         )
 
