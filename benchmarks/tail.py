@@ -427,8 +427,7 @@ def compare(shape: Shape, seeds: int, share: float) -> None:
         print(
             f"| {title} | {name} | {figures.lost:,} | {figures.twice:,} | {figures.disorder:,} "
             f"| {figures.silent:,} | {figures.marks} | {figures.needless} | {per_seed:.2f} "
-            f"| {figures.requests / seeds:.0f} "
-            f"| {figures.seconds / figures.requests:.1f} | {delay:.1f} |",
+            f"| {figures.requests / seeds:.0f} | {figures.seconds / figures.requests:.1f} | {delay:.1f} |",
             flush=True,
         )
 

@@ -292,7 +292,7 @@ class Sequence:
         back = recurrence(self.known[-self.unbroken :], place.period)
         need = back + place.most + 16 if back < self.unbroken else WHOLE
         if self.end is not None:
-            need = min(need, self.end + place.most + 64)
+            need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
         if need <= answer.asked or self.tries > 1:
             need = max(need, answer.asked * 4)
         if need > WIDEST:
