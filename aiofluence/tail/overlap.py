@@ -126,7 +126,7 @@ def locate(
     if place.fit in (Fit.SURE, Fit.REPEATS):
         return place
     older = fits(seen, known)
-    if older and older[0] > 0:
+    if older and (older[0] > 0 or not unbroken):
         end = len(known) - older[0]
         block = known[max(0, end - length) : end]
         if _Surprise(known).bits(block) >= ENOUGH and not _twice(block, known):

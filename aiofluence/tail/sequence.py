@@ -26,8 +26,31 @@ HEAD = 8
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
 
-TRIES = 16
+TRIES = 32
 """Fetches in one poll after which the best guess is delivered behind a mark."""
+
+
+@attrs.frozen
+class Short:
+    """An answer that did not fill its window.
+
+    Attributes:
+        asked: its window.
+        seen: what it showed.
+        joins: its lines have come out, as far as they were new.
+        cut: it is cut at a line too long to be shown; None while that is not known.
+        filled: a window that the lines behind that one fill.
+        ceiling: one that they do not.
+        checked: that they are all there are was seen.
+    """
+
+    asked: int
+    seen: Hashes[int]
+    joins: bool
+    cut: bool | None = None
+    filled: int = 0
+    ceiling: int = WHOLE
+    checked: bool = False
 
 
 class Sequence:
@@ -43,7 +66,7 @@ class Sequence:
         self.last_delivered: bool = True
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
-        self.cut: bool = False  # a line too long to show makes the whole log useless
+        self.behind: bool = False  # all counting begins behind a line that is too long to be shown
         self.begun: bool = False
         self.margin: int = NARROWEST  # lines of overlap that were needed lately
         self.old: int = 0  # answers in a row that were older than what is known
@@ -57,15 +80,15 @@ class Sequence:
         self.ask: int = 0
         self.dear: bool = False
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
-        self.short: tuple[int, Hashes[int], bool] | None = None  # an answer that did not, and may be cut
-        self.trusted: bool = False  # it is not
+        self.short: Short | None = None  # an answer that did not, and may be cut
+        self.confirmed: bool = False  # it is not: the log is as short as that
         self.looked_old: bool = False
 
     # --- one answer ---------------------------------------------------------------------------------------
 
     def take(self, answer: Answer) -> Verdict | None:
         """What `answer` adds; None: nothing, for it is a narrower look that another pod asked for."""
-        if self.tries and answer.asked < self.widest and answer.asked != self.ask:
+        if answer.asked != self.ask and self.tries and (self.short or answer.asked < self.widest):
             return None
         verdict = self._take(answer)
         self.widest = max(self.widest, answer.asked)
@@ -75,22 +98,34 @@ class Sequence:
     def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
         seen = hashes(answer.lines)
-        if not self.begun:
-            return self._begin(answer, seen)
-        verdict = self._judge(answer, seen)
+        if self.short is not None:
+            return self._probed(answer, seen, self.short)
+        verdict = self._read(answer, seen)
         if not answer.whole and len(seen) > len(self.full):
             self.full = seen
         return verdict
 
+    def _read(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+        contradicted = bool(self.full) and not fits(self.full, seen)
+        believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
+        if not self.begun:
+            if not believed and seen and (contradicted or answer.ending):
+                return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
+            return self._begin(answer, seen)
+        if self.behind and not believed:
+            return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
+        place, grown, exact = self._place(answer, seen)
+        if not believed and (not exact or contradicted or answer.ending) and not self._seen_whole(seen):
+            return self._doubt(answer, seen, place, grown=grown)
+        return self._judge(answer, seen, place, grown)
+
+    def _seen_whole(self, seen: Hashes[int]) -> bool:
+        """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
+        return bool(self.full) and not self.behind and bool(fits(self.full, seen))
+
     def _begin(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         length = len(seen)
-        given_up = self.tries >= TRIES
-        if answer.whole and self.full and not fits(self.full, seen) and not given_up:
-            # Narrower windows showed other lines: this one is cut at a line too long to show.
-            self.cut, self.tries = True, TRIES - 1
-            narrower = answer.asked - length - 1 if answer.asked < WHOLE else len(self.full)
-            return Verdict(ask=max(1, narrower), settled=False)
-        enough = answer.whole or given_up
+        enough = answer.whole or self.behind or self.tries >= TRIES
         if not enough and not self.late:
             # The next answer must have something to hold on to.
             enough = locate(seen[1:], length - 1, seen[1:]).fit is Fit.SURE
@@ -98,34 +133,134 @@ class Sequence:
             self.full = seen
             return Verdict(ask=self._wider(answer.asked), settled=False)
         self.begun = True
-        gap = GapReason.LATE_START if self.late and not answer.whole else None
+        gap = GapReason.LATE_START if self.late and (self.behind or not answer.whole) else None
         self._deliver(answer, seen, length, anew=True)
         return Verdict(length, gap)
 
-    def _judge(self, answer: Answer, seen: Hashes[int]) -> Verdict:
-        place, grown, exact = self._place(answer, seen)
-        if answer.whole and (not exact or (answer.ending and not place.new)):
-            if not answer.shared and not self._confirmed(answer, seen):
-                return self._doubt(answer, seen, place, grown)
-        elif self.short is not None and len(seen) == answer.asked:
-            verdict = self._after_short(answer, seen, place)
-            if verdict is not None:
-                return verdict
+    def _judge(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
         if place.fit is Fit.SURE:
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
         if answer.whole or self.tries >= TRIES:
-            return self._give_up(answer, seen, place)
+            return self._give_up(answer, seen, place, grown)
         if place.fit is Fit.REPEATS:
-            return self._repeats(answer, seen, place)
+            return self._repeats(answer, seen, place, grown)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
             # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
             return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
-            return self._give_up(answer, seen, place)
+            return self._give_up(answer, seen, place, grown)
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+
+    # --- lines that are too long to be shown --------------------------------------------------------------
+    #
+    # The service ends a pod's answer before a line of over 64 KiB. A window of k lines that shows m of them
+    # has k - m - 1 behind that line, unless it is wider than the log. Those can be asked for by that number,
+    # and are then a log of their own, counted from there.
+
+    def _doubt(self, answer: Answer, seen: Hashes[int], place: Place, *, grown: bool) -> Verdict:
+        """The window was not filled: the log is that short, or it is cut. A narrower window tells."""
+        if place.fit is Fit.STALE and not self.old and not self.behind:
+            return self._old(answer)
+        length = len(seen)
+        verdict = Verdict(doubt=GapReason.UNCONFIRMED, settled=False, held=0 if self.begun else length)
+        joins = self.begun and place.fit is Fit.SURE and not self.behind
+        if joins:
+            end = self.end
+            verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
+            self.end = end if end is None else end + place.new - grown
+        self.short = Short(answer.asked, seen, joins)
+        return attrs.evolve(verdict, ask=max(1, length), settled=False)
+
+    def _probed(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
+        """What the narrower window tells of the one that was not filled."""
+        length = len(seen)
+        if answer.asked >= short.asked:
+            return self._probed_again(answer, seen, short)
+        if length < answer.asked:
+            if self.tries >= TRIES:
+                self.short = None
+                return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
+            if seen == short.seen and answer.asked > length:
+                return self._search(attrs.evolve(short, cut=True, ceiling=answer.asked))
+            behind = answer.asked - length - 1
+            if not behind:
+                return self._nothing_behind(short)
+            self.short = attrs.evolve(short, cut=True, ceiling=behind + 1)
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=behind, settled=False)
+        if short.cut is None:
+            if seen == short.seen:
+                return self._confirm(attrs.evolve(answer, whole=True), seen)
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=short.asked, settled=False)
+        if length >= short.ceiling:  # more came meanwhile
+            short = attrs.evolve(short, ceiling=short.asked)
+        short = attrs.evolve(short, filled=length)
+        all_of_it = short.ceiling - length <= 1
+        joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
+        if joins or self.tries >= TRIES or (all_of_it and short.checked):
+            self.short = None
+            return self._read_behind(attrs.evolve(answer, whole=all_of_it and short.checked), seen, short)
+        if all_of_it:
+            # Unless more came meanwhile: one line more must show nothing, for it begins with the long one.
+            self.short = attrs.evolve(short, checked=True)
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=length + 1, settled=False)
+        return self._search(short)
+
+    def _search(self, short: Short) -> Verdict:
+        """Between a window that is filled and one that shows what the widest does: halve."""
+        self.short = short
+        middle = (short.filled + min(short.ceiling, 4 * WIDEST)) // 2
+        return Verdict(doubt=GapReason.UNCONFIRMED, ask=max(1, middle), settled=False)
+
+    def _probed_again(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
+        """The wide window once more: with the lines that the narrow one showed, if they are no older ones."""
+        if seen == short.seen and self.tries < TRIES:
+            filled = max(1, len(seen), len(self.full))
+            self.short = attrs.evolve(short, cut=True, ceiling=answer.asked)
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=filled, settled=False)
+        if len(seen) < answer.asked and seen[: len(short.seen)] != short.seen and self.tries < TRIES:
+            self.short = attrs.evolve(short, seen=seen, joins=False)
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=max(1, len(seen)), settled=False)
+        return self._confirm(answer, seen)
+
+    def _confirm(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+        """What did not fill its window was the whole log."""
+        self.short = None
+        self.confirmed = True
+        if self.behind:
+            self.behind, self.end, self.head = False, None, hashes(())
+        return self._read(answer, seen)
+
+    def _read_behind(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
+        """These are the newest lines behind the long one; all of them, if the answer is whole."""
+        was_behind, self.behind = self.behind, True
+        if not self.begun:
+            return self._begin(answer, seen)
+        if not was_behind:
+            self.end, self.head = None, hashes(())
+        place, grown, _ = self._place(answer, seen)
+        if place.fit is Fit.SURE:
+            return self._sure(answer, seen, place.new, grown)
+        if place.fit is Fit.STALE:
+            return self._old(answer)
+        new = place.new if place.fit is not Fit.NONE and was_behind else None
+        reason = GapReason.OVERFLOW if new is None else GapReason.UNCONFIRMED
+        return self._lost(answer, seen, reason, int(short.joins and new is None), new, grown=grown)
+
+    def _nothing_behind(self, short: Short) -> Verdict:
+        """The line that is too long is the last one."""
+        self.short = None
+        fresh = not self.behind or self.end != 0
+        self.behind = True
+        if not self.begun:
+            self.begun = True
+            self.mark = GapReason.LATE_START if self.late else None
+        if fresh:
+            self.mark = self.mark or GapReason.OVERFLOW
+            self.end, self.head, self.unbroken = 0, hashes(()), 0
+        return Verdict()
 
     # --- evidence -----------------------------------------------------------------------------------------
 
@@ -152,8 +287,10 @@ class Sequence:
             return Place(Fit.SURE, answer.hint), False, False
         if place.fit is Fit.NONE and self.unbroken > 1:
             # The last line may have grown, or the first one of the window be cut.
-            longer = locate(self.known[:-1], self.unbroken - 1, seen, self.end and self.end - 1)
-            if longer.fit is Fit.SURE and longer.new and self._grown(answer, longer.new):
+            before = self.end and self.end - 1
+            longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
+            joins = longer.fit in (Fit.SURE, Fit.REPEATS, Fit.WEAK)
+            if joins and longer.new and self._grown(answer, longer.new):
                 return longer, True, False
             without_first = locate(self.known, self.unbroken, seen[1:], self.end)
             if without_first.fit is Fit.SURE:
@@ -172,15 +309,9 @@ class Sequence:
     def _grown(self, answer: Answer, new: int) -> bool:
         """Whether the first of the new lines is the last known line and more."""
         line = answer.lines[len(answer.lines) - new]
+        if not self.last_length:
+            return False  # an empty line is a finished one
         return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
-
-    def _confirmed(self, answer: Answer, seen: Hashes[int]) -> bool:
-        """Whether another window showed that this answer is the whole log, and not cut at a line too long."""
-        if self.tries >= TRIES or (self.full and fits(self.full, seen)):
-            return True
-        if self.short is None:
-            return False
-        return self.trusted and seen[: len(self.short[1])] == self.short[1]
 
     # --- what follows -------------------------------------------------------------------------------------
 
@@ -191,10 +322,7 @@ class Sequence:
             if new == 1 and line != self.growing:
                 self.growing = line  # it may go on growing: wait until it rests
                 return Verdict(grown=True, settled=False, held=1)
-            del self.known[-1]
-            self.unbroken -= 1
-            if self.end is not None:
-                self.end -= 1
+            self._forget_last()
         self.growing = None
         if self.tries == 1:
             self.margin = max(NARROWEST, self.margin * 9 // 10)
@@ -204,65 +332,13 @@ class Sequence:
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
 
-    def _doubt(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
-        """The window was not filled though there should be more: the log began anew, or a line is too long.
-
-        In the second case what is missing is that line and all behind it: so the next window is exactly that.
-        """
-        if place.fit is Fit.STALE and not self.old:
-            return self._old(answer)
-        length = len(seen)
-        narrower = length
-        known_to_be_longer = max(self.unbroken, self.end or 0) >= answer.asked
-        if known_to_be_longer or (self.short is not None and seen[:1] != self.short[1][:1]):
-            narrower = answer.asked - length - 1
-        again = self.short is not None and answer.asked - length == 1
-        self.short = (answer.asked, seen, place.fit is Fit.SURE)
-        verdict = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
-        if place.fit is Fit.SURE:
-            end = self.end
-            verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
-            self.end = end if end is None else end + place.new - grown
-        if again:
-            # The line that is too long is the last one: there is nothing behind it yet.
-            return attrs.evolve(verdict, settled=False, doubt=GapReason.OVERFLOW)
-        return attrs.evolve(verdict, ask=narrower if 0 < narrower < answer.asked else length, settled=False)
-
-    def _after_short(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict | None:
-        """A window was filled after one that was not: was that one the whole log, or cut?"""
-        assert self.short is not None
-        asked, earlier, joined = self.short
-        if place.fit is Fit.STALE:
-            return None
-        if fits(earlier, seen):
-            if place.fit is Fit.SURE:
-                # It was: the log is shorter than it used to be.
-                self.short = None
-                if joined:
-                    self.end, self.head = len(earlier), earlier[:HEAD]
-                    self.unbroken = min(self.unbroken, self.end)
-                return None
-            self.trusted = True  # it was, and it is what counts: fetch it again
-            return Verdict(ask=asked, settled=False)
-        if asked >= WHOLE:
-            self.cut = True
-        elif place.fit is not Fit.SURE:
-            exact = answer.asked == asked - len(earlier) - 1
-            if not joined:
-                if not exact:
-                    self.short = None
-                    return None
-                # These are all the lines behind the long one, and so is what came out after the last mark.
-                if place.fit is Fit.NONE:
-                    return self._lost(answer, seen, GapReason.OVERFLOW, 0)
-                if len(seen) - place.new >= self.unbroken:
-                    return self._sure(answer, seen, place.new, grown=False)
-                return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
-            if exact or answer.asked * 2 >= asked or self.tries >= TRIES:
-                return self._lost(answer, seen, GapReason.OVERFLOW, 1)
-            return Verdict(ask=answer.asked * 2, settled=False)
-        self.short = None
-        return None
+    def _forget_last(self) -> None:
+        """The last known line was not finished: the whole of it comes now."""
+        del self.known[-1]
+        self.unbroken -= 1
+        if self.end is not None:
+            self.end -= 1
+            del self.head[self.end :]
 
     def _stale(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         """An older state of the log; or it was written anew, word for word."""
@@ -272,7 +348,7 @@ class Sequence:
             wider = self._wider(WIDEST if self.old > 2 else answer.asked)
             look = self.tries == 1 or self.old > 2 or answer.ending
             return attrs.evolve(verdict, ask=wider) if look else verdict
-        if not self.trusted or self.old < 3 or answer.now - self.old_since < PATIENCE:
+        if not self.confirmed or self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
         return self._lost(answer, seen, GapReason.RESET, 0, found[0] if found else len(seen))
@@ -284,7 +360,7 @@ class Sequence:
         self.looked_old = True
         return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
-    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
         """Look back to where the repeats began, or count the whole log."""
         length = len(seen)
         tail = seen[length - place.new - place.period :] if place.new + place.period <= length else seen
@@ -296,34 +372,43 @@ class Sequence:
         if need <= answer.asked or self.tries > 1:
             need = max(need, answer.asked * 4)
         if need > WIDEST:
-            need = 0 if self.cut else WHOLE
+            need = 0 if self.behind else WHOLE
         if need == WHOLE and self.end is None:
             need = self._wider(answer.asked)
         if not need:
-            return self._give_up(answer, seen, place)
+            return self._give_up(answer, seen, place, grown)
         return Verdict(ask=need, dear=goes_on, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
-    def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+    def _give_up(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
         if place.fit is Fit.REPEATS:
-            return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
+            return self._lost(answer, seen, GapReason.REPEATS, 0, place.new, grown=grown)
         if place.fit is Fit.WEAK:
-            return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
+            return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new, grown=grown)
         began_anew = answer.whole and (self.end is None or len(seen) < self.end)
         return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
 
     def _lost(
-        self, answer: Answer, seen: Hashes[int], reason: GapReason, at_least: int, new: int | None = None
+        self,
+        answer: Answer,
+        seen: Hashes[int],
+        reason: GapReason,
+        at_least: int,
+        new: int | None = None,
+        *,
+        grown: bool = False,
     ) -> Verdict:
         self.old = 0
         self.growing = None
-        self.short = None
         new = len(seen) if new is None else new
         if reason is GapReason.RESET:
-            self.cut = False
+            self.behind = False
         self.mark = self.mark or reason
+        if grown:
+            self._forget_last()
+        grown = grown and self.last_delivered
         self._deliver(answer, seen, new, anew=new == len(seen))
-        return self._marked(new, at_least)
+        return self._marked(new, at_least, grown=grown)
 
     def _marked(self, new: int, at_least: int = 0, *, grown: bool = False) -> Verdict:
         """The verdict for lines that come out, behind the mark that waits for them."""
@@ -367,4 +452,4 @@ class Sequence:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""
         if asked < WIDEST:
             return min(WIDEST, asked * 4)
-        return WHOLE if asked < WHOLE and not self.cut else 0
+        return WHOLE if asked < WHOLE and not self.behind else 0

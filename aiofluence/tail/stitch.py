@@ -38,7 +38,7 @@ YOUNG = 96
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""
 LOOK = 30.0
 """Seconds until a pod is looked for that others may hide; twice as long each time."""
-PATIENCE = 32
+PATIENCE = 40
 """Fetches in one poll at most."""
 PODS = 32
 """Pods that are remembered at most."""
@@ -87,6 +87,8 @@ class Stitch:
         self._unjoined: Hashes[int] | None = None
         self._present: set[str | None] = set()
         self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
+        self._filled: set[int] = set()  # windows that the lines of several pods together filled
+        self._each = False  # each pod has a window of its own
         self._shared = False  # the window counts the lines of all pods together
         self._look, self._look_at = LOOK, 0.0
         self._fetches = 0
@@ -113,8 +115,15 @@ class Stitch:
         items: list[tuple[int, int, LogLine | LogGap]] = []
         wishes: list[int] = []
         self._present = set(by_pod)
-        filled = len(by_pod) > 1 and len(lines) == window
-        self._shared = self._shared or filled
+        filled = regular and len(by_pod) > 1 and len(lines) == window
+        for pod, sequence in self._pods.items():
+            if sequence.short is not None and window == sequence.ask:
+                by_pod.setdefault(pod, [])  # that it shows nothing says something
+        if filled:
+            self._filled.add(window)
+        # With more lines than asked for, each pod had a window of its own. One sum may be chance.
+        self._each = self._each or len(lines) > window
+        self._shared = len(self._filled) > 1 and not self._each
         for pod, indices in by_pod.items():
             pod_lines = [lines[index] for index in indices]
             if pod not in self._pods:
@@ -172,14 +181,21 @@ class Stitch:
     def finish(self) -> tuple[LogLine | LogGap, ...]:
         """The log has ended: what was held back, behind a mark where it cannot be sure."""
         items: list[LogLine | LogGap] = []
-        for pod, (lines, verdict) in self._held.items():
-            if verdict.doubt is not None:
-                items.append(LogGap(verdict.doubt, 0, pod))
-            items += [attrs.evolve(line, grown=verdict.grown) for line in lines]
+        for pod in tuple(self._held):
+            items += self._let_go(pod)
+        for pod, sequence in self._pods.items():
+            if sequence.mark is not None:
+                items.append(LogGap(sequence.mark, 0, pod))
+                sequence.mark = None
         items += [LogGap(GapReason.POD_GONE, 0, pod) for pod in self._missing if pod not in self._gone]
-        self._held.clear()
         self._missing.clear()
         return tuple(items)
+
+    def _let_go(self, pod: str | None) -> list[LogLine | LogGap]:
+        """What was held back of a pod, behind a mark where it cannot be sure."""
+        lines, verdict = self._held.pop(pod, ((), Verdict()))
+        mark = [] if verdict.doubt is None else [LogGap(verdict.doubt, 0, pod)]
+        return [*mark, *(attrs.evolve(line, grown=verdict.grown) for line in lines)]
 
     # --- when and how much --------------------------------------------------------------------------------
 
@@ -281,6 +297,7 @@ class Stitch:
             self._missing[pod] = self._missing.get(pod, 0) + regular
             if self._missing[pod] >= 3:
                 self._gone.add(pod)
+                items += [(len(lines), 0, item) for item in self._let_go(pod)]
                 items.append((len(lines), 0, LogGap(GapReason.POD_GONE, 0, pod)))
         while len(self._pods) > PODS and self._gone:
             pod = next(pod for pod in self._pods if pod in self._gone)

@@ -84,7 +84,7 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
             store.grow(f"+{unique}", name)
         elif isinstance(event, Rotate):
             store.rotate(event.keep, name)
-            store.write(f"began {unique}", name)
+            store.write(f"<began {unique}>", name)
         elif isinstance(event, Swap):
             if name is not None:
                 store.remove(name)

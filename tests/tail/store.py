@@ -71,8 +71,8 @@ class Store:
 
     def grow(self, more: str, pod: str | None = "web-1") -> None:
         log = self.pods.get(pod)
-        if log is None or len(log.lines) <= log.base:
-            self.write(more, pod)
+        if log is None or len(log.lines) <= log.base or not log.lines[-1].text:
+            self.write(more, pod)  # an empty line is a finished one
         else:
             log.lines[-1] = log.line(log.lines[-1].text + more, len(log.lines) - 1, log.lines[-1].at)
 
