@@ -86,7 +86,7 @@ class RedisRate:
 _PATIENCE: Final = 1.0
 """Seconds in which Redis must answer."""
 _RETRY: Final = 0.25
-_GRACE: Final = 1.0
+_GRACE: Final = 0.5
 """A Redis that comes back empty waits so many seconds, until all have noticed that it is back."""
 _ASKS_PER_SECOND: Final = 8
 """How often all sessions together ask while they are busy: sooner, and Redis would be asked for every call;
