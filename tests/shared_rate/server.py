@@ -9,16 +9,17 @@ import asyncio
 import os
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import attrs
-from redis.asyncio import Redis
 
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 PROGRAM: Final = shutil.which("redis-server", path=_PATH) or shutil.which("valkey-server", path=_PATH)
 """None: there is neither here."""
+HERE: Final = PROGRAM is not None and find_spec("redis") is not None
 
 _PATIENCE: Final = 15.0
 """Seconds in which it must start, and stop, on a busy machine."""
@@ -69,6 +70,8 @@ class RedisServer:
 
     async def ask(self, *command: Any) -> Any:
         """The answer to one command."""
+        from redis.asyncio import Redis
+
         async with Redis.from_url(self.url, decode_responses=True) as client:
             return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import random
+import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import attrs
 import pytest
@@ -26,10 +29,10 @@ from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorSer
 from ..harness import now
 from ..test_gate import assert_window_law
 from .gates import opened
-from .server import PROGRAM, RedisServer
+from .server import HERE, RedisServer
 
 pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="redis-server is not installed; on Debian: apt-get install redis-server"
+    not HERE, reason="needs pip install redis, and redis-server; on Debian: apt-get install redis-server"
 )
 
 LIMIT = RateLimit(per_second=20, burst=5)
@@ -290,6 +293,20 @@ async def test_a_session_is_paused_by_another_ones_429(server: RedisServer) -> N
             assert await listing == []
     clients = await server.ask("INFO", "clients")
     assert int(clients["connected_clients"]) == 1  # who asks: the sessions have hung up
+
+
+async def test_the_how_to_in_the_docs_runs(server: RedisServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    block = re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    async with SimulatorServer(Simulator()) as service:
+        given = {"REDIS_URL": server.url, "FLUENCE_API_KEY": DEFAULT_API_KEY, "FLUENCE_BASE_URL": service.url}
+        run = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", block[1]), env=os.environ | given
+        )
+        assert await run.wait() == 0
+        assert service.simulator.requests
+    assert await server.ask("KEYS", "*") == ["aiofluence:rate:team-a"]
 
 
 # --- Redis gone ---------------------------------------------------------------------------------------------
