@@ -189,7 +189,7 @@ def main() -> None:
         return asyncio.run(work(given.work, given.url, given.rate[0], given.tasks))
     print("| | turns | of the budget | most in 1 s | as a burst | spread | scripts a turn | CPU a turn |")
     print("|---|---|---|---|---|---|---|---|")
-    for rate in given.rate or (20, 400):
+    for rate in given.rate or (20, 160):
         for name, (module, _) in CONTENDERS.items():
             if importlib.util.find_spec(module) is None:
                 print(f"| {name} | is not installed |")
