@@ -20,7 +20,7 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The interpreters our classifiers promise, and the one that runs nox: so one at least is always there.
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
-# These have sessions of their own, on one interpreter: they need a real nginx or Redis, and what extras bring.
+# These have sessions of their own, on one interpreter: they need a real nginx or Redis, or large extras.
 ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/shared_rate", "--ignore=tests/engines")
 # Much of the suite waits for child processes, so four at once pay even on two cores.
 AT_ONCE = ("-n", "4", "--dist", "worksteal")
