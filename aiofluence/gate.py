@@ -205,14 +205,12 @@ class Gate:
         return max(self._not_before, self._arrival - (self._limit.burst - 1) / self._rate)
 
     def _take(self, now: float) -> Any:
-        """Use up a turn; what it took is for `_give_back`."""
+        """Use up a turn; what this returns, if anything, `_give_back` is given."""
         self._free -= 1
-        interval = 1 / self._rate
-        self._arrival = max(self._arrival, now) + interval
-        return interval
+        self._arrival = max(self._arrival, now) + 1 / self._rate
 
     def _give_back(self, taken: Any) -> None:
-        self._arrival -= taken
+        self._arrival -= 1 / self._rate
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let through whoever may pass now, and set the one timer for the next."""
