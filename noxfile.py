@@ -20,8 +20,8 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The interpreters our classifiers promise, and the one that runs nox: so one at least is always there.
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING]))
-# These have sessions of their own, on one interpreter: they need a real nginx, and what extras bring.
-ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/engines")
+# These have sessions of their own, on one interpreter: they need a real nginx or Redis, or large extras.
+ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/shared_rate", "--ignore=tests/engines")
 # Much of the suite waits for child processes, so four at once pay even on two cores.
 AT_ONCE = ("-n", "4", "--dist", "worksteal")
 
@@ -48,13 +48,27 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def nginx(session: nox.Session) -> None:
     """The session behind a real nginx. Half a minute, so on one interpreter; without nginx it is skipped."""
-    if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") is None:
-        missing = "nginx is not installed; on Debian: apt-get install nginx-light"
+    need(session, "nginx", package="nginx-light")
+    session.install("-e", ".[cli]", *group("test"))
+    session.run("pytest", "tests/nginx", *session.posargs)
+
+
+@nox.session
+def redis(session: nox.Session) -> None:
+    """One rate for many processes, on a real Redis. As slow as `nginx`, and skipped without one."""
+    need(session, "redis-server", "valkey-server", package="redis-server")
+    session.install("-e", ".[redis]", *group("test"))
+    session.run("pytest", "tests/shared_rate", "tests/test_redis_rate.py", *AT_ONCE, *session.posargs)
+
+
+def need(session: nox.Session, *programs: str, package: str) -> None:
+    """Skip the session unless one of these is installed; under CI that is an error."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    if not any(shutil.which(program, path=path) for program in programs):
+        missing = f"{' and '.join(programs)}: not installed; on Debian: apt-get install {package}"
         if "CI" in os.environ:
             session.error(missing)
         session.skip(missing)
-    session.install("-e", ".[cli]", *group("test"))
-    session.run("pytest", "tests/nginx", *session.posargs)
 
 
 @nox.session
@@ -67,12 +81,14 @@ def engines(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What calls, turns, waits and unclear deploys cost, beside what users would otherwise do. Not a test."""
-    session.install("-e", ".[speed]", *group("bench"), *group("test"))
+    session.install("-e", ".[speed,redis]", *group("bench"), *group("test"))
     session.run("python", "benchmarks/call.py")
     session.run("python", "benchmarks/gate.py")
     session.run("python", "-m", "benchmarks.exactly_once", "200")
     session.run("python", "benchmarks/launch.py", "policies", "limits", "-n", "200")
     session.run("python", "-m", "benchmarks.tail")
+    session.run("python", "-m", "benchmarks.shared_rate")
+    session.run("python", "-m", "benchmarks.scale")
 
 
 @nox.session
@@ -111,7 +127,7 @@ def text_files() -> list[Path]:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy on the package and its tests; pyright on what users' type checkers see."""
-    session.install("-e", ".[cli,dask]", *group("types"), "nox")
+    session.install("-e", ".[cli,dask,redis]", *group("types"), "nox")
     session.run("mypy")
     session.run(
         "pyright",
@@ -126,7 +142,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation. A warning is an error."""
-    session.install("-e", ".[cli,dask]", *group("docs"))
+    session.install("-e", ".[cli,dask,redis]", *group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
 
 

@@ -74,6 +74,7 @@ __all__ = [
     "ProgressDisplay",
     "RateLimit",
     "RateLimitedError",
+    "RedisRate",
     "RefusedError",
     "RegistryCredentials",
     "Reply",

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from .errors import ConfigError, NotSentError
 from .protocol import Lane
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
+"""Runs something as a task of the session's own."""
 
 
 @attrs.frozen
@@ -31,6 +35,10 @@ class RateLimit:
         if not (0 < self.per_second < float("inf") and self.burst >= 1):
             raise ConfigError("RateLimit needs per_second > 0 and burst >= 1")
 
+    def gate(self, max_in_flight: int) -> Gate:
+        """The gate of one session that keeps to this rate."""
+        return Gate(self, max_in_flight)
+
 
 _SHARE_OF_THE_OLDEST: Final = 4
 """Every n-th grant goes to whoever has waited longest, whatever the lane: urgent calls pass a backlog
@@ -39,14 +47,17 @@ _EARLY: Final = 1e-9
 """The loop may fire a timer early by its clock's resolution."""
 _PATIENCE: Final = 60.0
 _LONGEST_PAUSE: Final = 2.0
-_CUT: Final = 0.5
-_FLOOR: Final = 0.02
-_RECOVERY: Final = 0.01
+CUT: Final = 0.5
+FLOOR: Final = 0.02
+RECOVERY: Final = 0.01
 """After a refusal the rate is halved (never below 2 %), and each success gives back 1 % of the whole."""
 
 
 class Gate:
-    """Lets callers through one by one; each `acquire` that returns must be followed by one `release`."""
+    """Lets callers through one by one; each `acquire` that returns must be followed by one `release`.
+
+    A gate that gets its turns from elsewhere says so in `_opens_at`, `_take` and `_give_back`.
+    """
 
     def __init__(self, rate: RateLimit, max_in_flight: int) -> None:
         self._limit = rate
@@ -72,6 +83,9 @@ class Gate:
     def waiting(self) -> int:
         """How many callers stand before the gate."""
         return self._waiting
+
+    def open(self, spawn: Spawn) -> None:
+        """The session is open: a gate with work of its own starts it here. This one has none."""
 
     def acquire_at_once(self) -> float | None:
         """What `acquire` gives, if nobody has to wait; None otherwise. Most calls need no more."""
@@ -107,7 +121,7 @@ class Gate:
                 self._sweep(lane)
             elif waiter.turn.exception() is None:
                 # Granted in the tick in which the caller was cancelled: nothing was sent, all is given back.
-                self._arrival -= 1 / self._rate
+                self._give_back(waiter.taken)
                 self.release()
             raise
 
@@ -121,7 +135,7 @@ class Gate:
         """The service answered without complaint: the rate recovers a little."""
         self._outage = None
         if self._rate < self._limit.per_second:
-            self._set_rate(min(self._limit.per_second, self._rate + self._limit.per_second * _RECOVERY))
+            self._set_rate(min(self._limit.per_second, self._rate + self._limit.per_second * RECOVERY))
 
     def refused(self, sent_at: float, pause: float | None) -> None:
         """The service said "too fast" (429 or 503) to a request granted at `sent_at`.
@@ -132,7 +146,7 @@ class Gate:
         now = asyncio.get_running_loop().time()
         if sent_at > self._last_cut:
             self._last_cut = now
-            self._set_rate(max(self._limit.per_second * _FLOOR, self._rate * _CUT))
+            self._set_rate(max(self._limit.per_second * FLOOR, self._rate * CUT))
         self._pause(now + (pause or 0.0))
 
     def unreachable(self, sent_at: float) -> None:
@@ -190,9 +204,13 @@ class Gate:
             return float("inf")
         return max(self._not_before, self._arrival - (self._limit.burst - 1) / self._rate)
 
-    def _take(self, now: float) -> None:
+    def _take(self, now: float) -> Any:
+        """Use up a turn; what this returns, if anything, `_give_back` is given."""
         self._free -= 1
         self._arrival = max(self._arrival, now) + 1 / self._rate
+
+    def _give_back(self, taken: Any) -> None:
+        self._arrival -= 1 / self._rate
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let through whoever may pass now, and set the one timer for the next."""
@@ -204,7 +222,7 @@ class Gate:
                 return
             waiter = self._next()
             self._waiting -= 1
-            self._take(now)
+            waiter.taken = self._take(now)
             waiter.turn.set_result(now)
 
     def _next(self) -> _Waiter:
@@ -242,6 +260,7 @@ class _Outage:
 class _Waiter:
     turn: asyncio.Future[float]
     since: float
+    taken: Any = None
 
 
 def _closed() -> NotSentError:

@@ -68,6 +68,7 @@ class House:
         self.journal.open()
         self.state = "open"
         await self.home.open()
+        self.transport.gate.open(self.home.spawn)
 
     async def close(self) -> None:
         """Wait for what is in custody, then stop everything.

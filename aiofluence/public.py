@@ -104,6 +104,7 @@ from .protocol import (
     Timeout as Timeout,
     Wire as Wire,
 )
+from .redis_rate import RedisRate as RedisRate
 from .retry import Retry as Retry
 from .session import Session as Session
 from .signals import run as run

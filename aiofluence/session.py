@@ -15,7 +15,7 @@ import attrs
 from .convert import encode
 from .errors import ConfigError
 from .following import FollowsOutput
-from .gate import Gate, RateLimit
+from .gate import RateLimit
 from .house import House
 from .lifecycle.journal import Journal
 from .lifecycle.launch import Launcher
@@ -27,6 +27,7 @@ from .models.specs import BareMetalSpec, VMSpec
 from .models.values import Kind
 from .protocol import Call, Replay, Reply, Timeout, Wire, safe_path
 from .recovery import SurvivesCrashes
+from .redis_rate import RedisRate
 from .resources.catalog import Images, Plans
 from .resources.containers import Containers
 from .resources.instances import Instances
@@ -53,7 +54,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
     Args:
         api_key: else the variable `FLUENCE_API_KEY`, else the file that `FLUENCE_API_KEY_FILE` names.
         base_url: else `FLUENCE_BASE_URL`, else `https://api.fluence.dev`; with or without `/gpu` at the end.
-        rate: how fast this session may send.
+        rate: how fast this session may send, or a `RedisRate` that it shares with others.
         max_in_flight: how many requests may be under way at once.
         timeout: for one attempt of one request: a `Timeout`, or seconds in all.
         retry: how often a call is tried.
@@ -77,7 +78,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        rate: RateLimit | None = None,
+        rate: RateLimit | RedisRate | None = None,
         max_in_flight: int = 32,
         timeout: Timeout | float | None = None,
         retry: Retry | None = None,
@@ -103,7 +104,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         turn_on_log()
         transport = Transport(
             wire=wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env),
-            gate=Gate(rate or RateLimit(), max_in_flight),
+            gate=(rate or RateLimit()).gate(max_in_flight),
             headers=headers,
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),

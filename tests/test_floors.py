@@ -35,6 +35,7 @@ FLOORS = {
     "observed": 3,
     "wire": 3,
     "gate": 3,
+    "redis_rate": 3,
     "transport": 3,
     "resources": 4,
     "lifecycle": 5,
@@ -64,6 +65,7 @@ IN_FLOOR = (
     ("protocol", "retry"),
     ("flight", "observed", "wire", "transport"),
     ("gate", "transport"),
+    ("gate", "redis_rate"),
     (
         "lifecycle.tasks",
         "lifecycle.watcher",
@@ -132,6 +134,7 @@ HOMES = {
     "IPython": set[str](),  # asked for by name, where a notebook has loaded it: `progress`
     "distributed": {"dask"},
     "dask": {"dask"},
+    "redis": {"redis_rate"},
 }
 
 WALL_CLOCKS = {

@@ -21,6 +21,7 @@ ERRORS = tuple(f"docs/errors/{page.name}" for page in sorted((ROOT / "docs" / "e
 NOT_HERE = {
     "docs/dask.md",  # schedulers and processes: engines/test_dask.py
     "docs/notebooks.md",  # cells, which await outside of functions
+    "docs/scale.md",  # a Redis: shared_rate/test_redis_rate.py
     "docs/simulator.md",  # processes: simulator/test_exec.py
     "docs/sync.md",  # a thread's loop
     "docs/testing.md",  # tests: test_pytest_plugin.py

@@ -37,6 +37,7 @@ from ..models.instances import (
 from ..models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
 from ..models.updates import ContainerUpdate
 from ..protocol import Reply, Timeout, Wire
+from ..redis_rate import RedisRate
 from ..retry import Retry
 from ..session import Session as AsyncSession
 from ..transport import OnReply
@@ -56,7 +57,7 @@ class Session(Opened):
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        rate: RateLimit | None = None,
+        rate: RateLimit | RedisRate | None = None,
         max_in_flight: int = 32,
         timeout: Timeout | float | None = None,
         retry: Retry | None = None,

@@ -1,0 +1,26 @@
+"""Gates without a session around them: opened, and closed as a session would close them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiofluence import RedisRate
+from aiofluence.gate import Gate
+
+
+@asynccontextmanager
+async def opened(rate: RedisRate, max_in_flight: int = 32) -> AsyncIterator[Gate]:
+    """A gate of `rate`, with its task."""
+    gate = rate.gate(max_in_flight)
+    tasks: list[asyncio.Task[None]] = []
+    gate.open(lambda work: tasks.append(asyncio.create_task(work)))
+    try:
+        yield gate
+    finally:
+        gate.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)

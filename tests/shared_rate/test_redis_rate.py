@@ -1,0 +1,396 @@
+"""One rate for many, on a real redis-server: the window law, fair parts, refusals, Redis gone and back.
+
+Real sockets and a real clock, so each test takes seconds: in a session of its own, `nox -s redis`. What is
+compared are moments at which turns were given, and those are exact however slow the machine is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from aiofluence import RateLimit, RedisRate, Session
+from aiofluence.gate import Gate
+from aiofluence.protocol import Lane
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
+
+from ..harness import now
+from ..test_gate import assert_window_law
+from .gates import opened
+from .server import HERE, RedisServer
+
+pytestmark = pytest.mark.skipif(
+    not HERE, reason="needs pip install redis, and redis-server; on Debian: apt-get install redis-server"
+)
+
+LIMIT = RateLimit(per_second=20, burst=5)
+SECOND = 1.0
+BACK = "the shared rate is back"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RedisServer]:
+    async with RedisServer() as server:
+        yield server
+
+
+@attrs.define
+class Turns:
+    """What several gates were given: (loop time, number of the gate), in order."""
+
+    all: list[tuple[float, int]] = attrs.field(factory=list)
+
+    @property
+    def times(self) -> list[float]:
+        return [at for at, _ in self.all]
+
+    def between(self, start: float, end: float) -> Counter[int]:
+        return Counter(number for at, number in self.all if start <= at < end)
+
+
+@asynccontextmanager
+async def sharing(
+    server: RedisServer, number: int = 4, limit: RateLimit = LIMIT, share: float = 0.25
+) -> AsyncIterator[list[Gate]]:
+    """That many gates with one rate."""
+    async with AsyncExitStack() as stack:
+        rate = RedisRate(server.url, limit, share=share)
+        yield [await stack.enter_async_context(opened(rate)) for _ in range(number)]
+
+
+async def take(gates: list[Gate], each: int, turns: Turns | None = None) -> Turns:
+    """Every gate gets through that many callers, all waiting from the start."""
+    turns = turns or Turns()
+
+    async def one(number: int) -> None:
+        granted = await gates[number].acquire(Lane.AWAITED)
+        turns.all.append((granted, number))
+        gates[number].release()
+
+    await asyncio.gather(*(one(number) for number in range(len(gates)) for _ in range(each)))
+    return turns
+
+
+async def state(server: RedisServer, field: str) -> str:
+    value = await server.ask("HGET", "aiofluence:rate:fluence", field)
+    assert isinstance(value, str)
+    return value
+
+
+# --- one budget ---------------------------------------------------------------------------------------------
+
+
+async def test_four_processes_keep_one_budget_and_have_equal_parts(server: RedisServer) -> None:
+    tasks = 40
+    limit = RateLimit(per_second=40, burst=8)
+    arguments = (server.url, str(limit.per_second), str(limit.burst), str(tasks))
+    workers = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.shared_rate.worker", *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert await worker.stdout.readline() == b"ready\n"
+    printed = await asyncio.gather(*(worker.communicate(b"go\n") for worker in workers))
+    each = [sorted(map(float, output.split())) for output, _ in printed]
+    assert [len(times) for times in each] == [tasks] * 4
+    assert_window_law(list(itertools.chain(*each)), limit.per_second, limit.burst)
+    first = min(times[-1] for times in each)  # when the first of them is through
+    had = [sum(at <= first for at in times) for times in each]
+    assert min(had) >= 0.75 * max(had)
+
+
+@pytest.mark.parametrize("burst", [4, 20])
+async def test_the_window_law(server: RedisServer, burst: int) -> None:
+    async with sharing(server, limit=RateLimit(30, burst)) as gates:
+        turns = await take(gates, 10)
+        await asyncio.sleep(1.2)  # what was saved up is used, and no more than that
+        await take(gates, 10, turns)
+    assert_window_law(turns.times, 30, burst)
+
+
+async def test_redis_is_not_asked_for_every_turn(server: RedisServer) -> None:
+    async with sharing(server, 2, RateLimit(400, 40)) as gates:
+        await take(gates, 200)
+        stats = await server.ask("INFO", "commandstats")
+    calls = int(stats["cmdstat_evalsha"]["calls"])
+    assert calls < 400 / 10
+
+
+async def test_budgets_of_other_names_are_others(server: RedisServer) -> None:
+    rates = [RedisRate(server.url, RateLimit(10, 5), name=name) for name in ("one", "two")]
+    async with opened(rates[0]) as one, opened(rates[1]) as two:
+        began = now()
+        await asyncio.gather(take([one], 12), take([two], 12))
+    assert now() - began >= 1.1  # 12 at 10 a second: one alone is no faster
+    names = await server.ask("KEYS", "*")
+    assert sorted(names) == ["aiofluence:rate:one", "aiofluence:rate:two"]
+
+
+async def test_urgent_calls_go_first(server: RedisServer) -> None:
+    async with sharing(server, 2) as gates:
+        polls = [asyncio.create_task(take(gates, 15))]
+        await asyncio.sleep(0.3)
+        order: list[Lane] = []
+
+        async def one(lane: Lane) -> None:
+            await gates[0].acquire(lane)
+            order.append(lane)
+            gates[0].release()
+
+        late = [asyncio.create_task(one(Lane.POLL)) for _ in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(one(Lane.TERMINATE) for _ in range(3)), *late, *polls)
+    assert order[:3].count(Lane.TERMINATE) == 3
+
+
+async def test_no_more_in_flight_than_allowed(server: RedisServer) -> None:
+    async with opened(RedisRate(server.url, RateLimit(200, 50)), max_in_flight=3) as gate:
+        flying = most = 0
+
+        async def one() -> None:
+            nonlocal flying, most
+            await gate.acquire(Lane.AWAITED)
+            flying += 1
+            most = max(most, flying)
+            await asyncio.sleep(0.02)
+            flying -= 1
+            gate.release()
+
+        await asyncio.gather(*(one() for _ in range(40)))
+    assert most == 3
+
+
+async def test_cancellation_loses_no_turn(server: RedisServer) -> None:
+    """What was asked of Redis is what was used, but for the few turns in hand at the end."""
+    rng = random.Random(1)
+    limit = RateLimit(100, 20)
+    async with opened(RedisRate(server.url, limit)) as gate:
+        await asyncio.wait_for(gate.acquire(Lane.AWAITED), 5)
+        gate.release()
+        before, used = float(await state(server, "opens")), 0
+
+        async def one(patience: float) -> None:
+            nonlocal used
+            async with asyncio.timeout(patience):
+                await gate.acquire(Lane.AWAITED)
+            used += 1
+            gate.release()
+
+        waits = [one(rng.choice((rng.random(), 60))) for _ in range(200)]
+        await asyncio.gather(*waits, return_exceptions=True)
+        assert gate.waiting == 0
+        spent = (float(await state(server, "opens")) - before) * limit.per_second
+        assert 100 < used < 200
+        # `opens` may have jumped ahead by what was saved up of the burst and then lapsed.
+        assert spent <= used + limit.burst + 13
+
+
+async def test_turns_that_nobody_used_in_time_lapse(server: RedisServer) -> None:
+    limit = RateLimit(per_second=5, burst=2)
+    async with sharing(server, 2, limit) as gates:
+        await take(gates, 1)
+        for _ in range(3):  # each asks, and leaves before its turn comes
+            waiting = [asyncio.create_task(gates[0].acquire(Lane.AWAITED)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+        await asyncio.sleep(1.5)
+        turns = await take(gates, 4)
+    assert_window_law(turns.times, limit.per_second, limit.burst)
+
+
+async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back(server: RedisServer) -> None:
+    async with opened(RedisRate(server.url, RateLimit(2, 10))) as gate:
+        await asyncio.sleep(0.7)  # two turns are saved up, and will come in one answer
+
+        async def first() -> None:
+            await gate.acquire(Lane.AWAITED)
+            second.cancel()  # whose turn has come in the same tick
+
+        one, second = asyncio.create_task(first()), asyncio.create_task(gate.acquire(Lane.AWAITED))
+        await asyncio.wait([one, second])
+        assert second.cancelled()
+        began = now()
+        await gate.acquire(Lane.AWAITED)
+        assert now() - began < 0.05  # the next one of its own would come 0.2 s later
+
+
+# --- refused ------------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_of_one_pauses_and_slows_all(server: RedisServer) -> None:
+    limit = RateLimit(per_second=40, burst=8)
+    async with sharing(server, 4, limit) as gates:
+        turns = Turns()
+        work = asyncio.create_task(take(gates, 30, turns))
+        await asyncio.sleep(0.5)
+        refused = now()
+        for _ in range(20):  # of requests that are out together: one refusal, and its echoes
+            gates[1].refused(refused, SECOND)
+        while not (epoch := await state(server, "epoch")) or await state(server, "part") == "1.000000":
+            await asyncio.sleep(0.001)
+        told = now()
+        gates[2].refused(refused - 0.2, SECOND / 2)  # another's echo: it cuts no more, and lengthens nothing
+        await asyncio.sleep(0.05)
+        assert await state(server, "epoch") == epoch
+        assert await state(server, "part") == "0.500000"
+        await work
+    assert not turns.between(told + 0.05, refused + SECOND)
+    after = [at for at in turns.times if at > refused + SECOND]
+    assert len(after) > 40
+    assert_window_law(after, limit.per_second / 2, 1 + limit.burst)
+
+
+async def test_success_gives_the_rate_back_to_all(server: RedisServer) -> None:
+    async with sharing(server, 2) as gates:
+        await take(gates, 2)
+        gates[0].refused(now(), None)
+        await asyncio.sleep(0.1)
+        assert await state(server, "part") == "0.500000"
+        await take(gates, 1)
+        for gate in gates:
+            for _ in range(20):
+                gate.succeeded()
+        await take(gates, 2)
+        await take(gates, 2)
+        assert await state(server, "part") == "0.900000"
+
+
+async def test_a_session_is_paused_by_another_ones_429(server: RedisServer) -> None:
+    simulator = Simulator()
+    simulator.fail("GET /gpu/instances/", Fault.status(429, headers={"Retry-After": "1"}))
+    rate = RedisRate(server.url, RateLimit(50, 20))
+    async with SimulatorServer(simulator) as service:
+        async with (
+            Session(DEFAULT_API_KEY, base_url=service.url, rate=rate) as one,
+            Session(DEFAULT_API_KEY, base_url=service.url, rate=rate) as two,
+        ):
+            listing = asyncio.create_task(one.containers.list())
+            while not simulator.requests:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.1)
+            began = now()
+            await two.vms.list()
+            assert now() - began > 0.7
+            assert await listing == []
+    clients = await server.ask("INFO", "clients")
+    assert int(clients["connected_clients"]) == 1  # who asks: the sessions have hung up
+
+
+async def test_the_how_to_in_the_docs_runs(server: RedisServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    block = re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    async with SimulatorServer(Simulator()) as service:
+        given = {"REDIS_URL": server.url, "FLUENCE_API_KEY": DEFAULT_API_KEY, "FLUENCE_BASE_URL": service.url}
+        run = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", block[1]), env=os.environ | given
+        )
+        assert await run.wait() == 0
+        assert service.simulator.requests
+    assert await server.ask("KEYS", "*") == ["aiofluence:rate:team-a"]
+
+
+# --- Redis gone ---------------------------------------------------------------------------------------------
+
+
+async def test_redis_killed_in_the_middle_and_back(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiofluence")
+    limit = RateLimit(per_second=40, burst=5)
+    async with sharing(server, 4, limit) as gates:
+        turns = Turns()
+        work = asyncio.create_task(take(gates, 60, turns))
+        await asyncio.sleep(1)
+        await server.kill()
+        killed = now()
+        await asyncio.sleep(1.5)
+        back = now()
+        await server.start()
+        await work
+    assert not turns.between(killed + 0.05, killed + 0.1)  # no burst, even of one each
+    alone = turns.between(killed + 0.1, back)
+    assert set(alone) == {0, 1, 2, 3}
+    assert max(alone.values()) <= (back - killed) * limit.per_second / 4 + 1
+    assert_window_law(turns.times, limit.per_second, limit.burst)
+    messages = [record.message for record in caplog.records]
+    assert messages.count(BACK) == 4
+    assert messages[0] == "no shared rate (ConnectionError): going on with 25 % of it"
+    assert len(messages) == 8  # once for each gate and each change, however often it was tried
+
+
+async def test_a_redis_that_restarts_empty_gives_no_burst_and_waits_for_all(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiofluence")
+    limit = RateLimit(per_second=40, burst=120)
+    async with sharing(server, 2, limit, share=0.5) as gates:
+        turns = Turns()
+        await asyncio.sleep(1)  # so that there is a burst at first
+        work = asyncio.create_task(take(gates, 110, turns))
+        for time in range(1, 4):
+            await asyncio.sleep(1)
+            await server.kill()
+            await server.start()
+            while [record.message for record in caplog.records].count(BACK) < 2 * time:
+                await asyncio.sleep(0.001)
+            back = now()
+            await asyncio.sleep(0.4)
+            assert not turns.between(back, now())  # others may not have noticed yet
+        await work
+    assert_window_law(turns.times, limit.per_second, limit.burst)
+
+
+async def test_without_redis_there_is_a_share_of_the_rate(server: RedisServer) -> None:
+    await server.kill()
+    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as gates:
+        turns = await take(gates, 20)
+    assert_window_law(turns.times, 20, 1)
+
+
+async def test_a_redis_that_hangs_is_as_good_as_gone(server: RedisServer) -> None:
+    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as gates:
+        await take(gates, 2)
+        await server.ask("CLIENT", "PAUSE", "60000")
+        turns = await take(gates, 20)
+    assert_window_law(turns.times[-10:], 20, 1)
+
+
+async def test_a_refusal_counts_without_redis_too(server: RedisServer) -> None:
+    await server.kill()
+    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as gates:
+        await take(gates, 1)
+        gates[0].refused(now(), 0.5)
+        began = now()
+        turns = await take(gates, 5)
+    assert turns.times[0] - began > 0.49
+    assert_window_law(turns.times, 10, 1)
+
+
+async def test_a_clock_that_is_set_back_stops_nobody(server: RedisServer) -> None:
+    async with sharing(server, 1) as gates:
+        await take(gates, 2)
+        for field in ("opens", "seen", "not_before"):  # as if an hour later it had been told the truth
+            key = "aiofluence:rate:fluence"
+            await server.ask("HSET", key, field, float(await state(server, field)) + 3600)
+        async with asyncio.timeout(5):
+            await take(gates, 10)
