@@ -97,7 +97,7 @@ IN_FLOOR = (
     ("lifecycle.seen", "lifecycle.batch"),
     ("lifecycle.journal", "lifecycle.custody", "lifecycle.deploy", "lifecycle.sweep"),
     ("lifecycle.policy", "lifecycle.deploy"),
-    ("tail.answer", "tail.overlap", "tail.sequence", "tail.stitch", "tail.logs"),
+    ("tail.answer", "tail.overlap", "tail.known", "tail.sequence", "tail.stitch", "tail.logs"),
     ("tail.iterator", "tail.follow", "tail.events"),
     ("tail.iterator", "tail.follow", "tail.logs", "tail.merged"),
     ("lifecycle.tasks", "tail.merged"),

@@ -31,6 +31,7 @@ class Answer:
         now: seconds.
         hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
         shared: the window counts the lines of all pods together, so that a pod rarely fills it.
+        apart: this pod has a window of its own for sure.
         ending: the log will not grow any more.
     """
 
@@ -40,6 +41,7 @@ class Answer:
     now: float
     hint: int | None = None
     shared: bool = False
+    apart: bool = True
     ending: bool = False
 
 

@@ -10,18 +10,13 @@ import attrs
 
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
+from .known import Known
 from .overlap import Fit, Hashes, Place, fits, hashes, locate, recurrence
 
-__all__ = ["MEMORY", "NARROWEST", "Sequence"]
+__all__ = ["NARROWEST", "Sequence"]
 
 NARROWEST = 16
 """Lines of overlap that are asked for at least."""
-
-MEMORY = 8192
-"""Lines of a pod whose hashes are kept."""
-
-HEAD = 8
-"""Lines by which the beginning of a log is known again."""
 
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
@@ -53,17 +48,12 @@ class Short:
     checked: bool = False
 
 
-class Sequence:
+class Sequence(Known):
     """One pod's log. `late` pods turned up after the tail began: all their lines are wanted."""
 
     def __init__(self, *, late: bool) -> None:
+        super().__init__()
         self.late = late
-        self.known: Hashes[int] = hashes(())
-        self.unbroken: int = 0  # lines at the end of `known` without a gap between
-        self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
-        self.head: Hashes[int] = hashes(())
-        self.last_length: int = 0  # of the last known line, to see it grow
-        self.last_delivered: bool = True
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
         self.behind: bool = False  # all counting begins behind a line that is too long to be shown
@@ -108,6 +98,7 @@ class Sequence:
     def _read(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         contradicted = bool(self.full) and not fits(self.full, seen)
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
+        believed = believed or len(seen) > answer.asked  # windows are ignored
         if not self.begun:
             if not believed and seen and (contradicted or answer.ending):
                 return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
@@ -177,6 +168,10 @@ class Sequence:
     def _probed(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
         """What the narrower window tells of the one that was not filled."""
         length = len(seen)
+        if not answer.apart:
+            # A narrower window shows less of each pod, and says nothing about one of them.
+            self.short, self.confirmed = None, True
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=short.asked, settled=False)
         if answer.asked >= short.asked:
             return self._probed_again(answer, seen, short)
         if length < answer.asked:
@@ -262,57 +257,6 @@ class Sequence:
             self.end, self.head, self.unbroken = 0, hashes(()), 0
         return Verdict()
 
-    # --- evidence -----------------------------------------------------------------------------------------
-
-    def _place(self, answer: Answer, seen: Hashes[int]) -> tuple[Place, bool, bool]:
-        """Where the answer joins; whether the last known line has grown; whether the place is absolute."""
-        length = len(seen)
-        if answer.whole and self.end is not None:
-            behind = length - self.end
-            head = self.head[: max(0, min(HEAD, self.end - 1, length))]
-            if seen[: len(head)] == head:
-                if behind < 0:
-                    if self._is_older(seen, -behind):
-                        return Place(Fit.STALE, 0), False, False
-                elif self._ends_like(seen[: self.end]):
-                    return Place(Fit.SURE, behind), False, True
-                elif self._ends_like(seen[: self.end - 1], but=1) and self._grown(answer, behind + 1):
-                    return Place(Fit.SURE, behind + 1), True, True
-        place = locate(self.known, self.unbroken, seen, self.end, whole=answer.whole)
-        if place.fit is Fit.SURE:
-            return place, False, False
-        if answer.hint is not None and (
-            answer.hint == length or answer.hint in fits(self.known[-self.unbroken :], seen)
-        ):
-            return Place(Fit.SURE, answer.hint), False, False
-        if place.fit is Fit.NONE and self.unbroken > 1:
-            # The last line may have grown, or the first one of the window be cut.
-            before = self.end and self.end - 1
-            longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
-            joins = longer.fit in (Fit.SURE, Fit.REPEATS, Fit.WEAK)
-            if joins and longer.new and self._grown(answer, longer.new):
-                return longer, True, False
-            without_first = locate(self.known, self.unbroken, seen[1:], self.end)
-            if without_first.fit is Fit.SURE:
-                return without_first, False, False
-        return place, False, False
-
-    def _ends_like(self, seen: Hashes[int], but: int = 0) -> bool:
-        """Whether `seen` ends as what is known does, without the last `but` known lines."""
-        known = self.known[len(self.known) - self.unbroken : len(self.known) - but]
-        common = min(len(known), len(seen))
-        return known[len(known) - common :] == seen[len(seen) - common :]
-
-    def _is_older(self, seen: Hashes[int], by: int) -> bool:
-        return by >= self.unbroken or self._ends_like(seen, but=by)
-
-    def _grown(self, answer: Answer, new: int) -> bool:
-        """Whether the first of the new lines is the last known line and more."""
-        line = answer.lines[len(answer.lines) - new]
-        if not self.last_length:
-            return False  # an empty line is a finished one
-        return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
-
     # --- what follows -------------------------------------------------------------------------------------
 
     def _sure(self, answer: Answer, seen: Hashes[int], new: int, grown: bool) -> Verdict:
@@ -331,14 +275,6 @@ class Sequence:
         grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
-
-    def _forget_last(self) -> None:
-        """The last known line was not finished: the whole of it comes now."""
-        del self.known[-1]
-        self.unbroken -= 1
-        if self.end is not None:
-            self.end -= 1
-            del self.head[self.end :]
 
     def _stale(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         """An older state of the log; or it was written anew, word for word."""
@@ -417,30 +353,7 @@ class Sequence:
         mark, self.mark = self.mark, None
         return Verdict(new, mark, at_least, grown)
 
-    # --- memory -------------------------------------------------------------------------------------------
-
-    def _deliver(self, answer: Answer, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
-        """Remember that the last `new` lines of the answer are delivered."""
-        length = len(seen)
-        if new:
-            self.last_length = len(answer.lines[-1])
-            self.last_delivered = True
-        self.known.extend(seen[length - new :])
-        if anew:
-            self.unbroken = length if answer.whole else max(1, length - 1)  # the first line may be cut
-        else:
-            self.unbroken += new
-        if length - 1 > len(self.known):
-            self.known = seen[1:]
-            self.unbroken = length - 1
-        del self.known[:-MEMORY]
-        self.unbroken = min(self.unbroken, len(self.known))
-        if answer.whole:
-            self.end, self.head = length, seen[:HEAD]
-        elif anew:
-            self.end = None
-        elif self.end is not None:
-            self.end += new
+    # --- windows --------------------------------------------------------------------------------------------
 
     def overlap(self, young: int) -> int:
         """Lines that the next window should have beside the new ones; all, as long as there are few."""

@@ -15,8 +15,9 @@ import attrs
 
 from ..models.output import GapReason, LogGap, LogLine
 from .answer import WHOLE, WIDEST, Answer, Verdict
+from .known import MEMORY
 from .overlap import Fit, Hashes, hashes, locate
-from .sequence import MEMORY, NARROWEST, Sequence
+from .sequence import NARROWEST, Sequence
 
 __all__ = ["Step", "Stitch"]
 
@@ -87,7 +88,8 @@ class Stitch:
         self._unjoined: Hashes[int] | None = None
         self._present: set[str | None] = set()
         self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
-        self._filled: set[int] = set()  # windows that the lines of several pods together filled
+        self._whole = True  # the next poll of a young log is for all of it
+        self._alone = True  # this poll's first answer showed one pod
         self._each = False  # each pod has a window of its own
         self._shared = False  # the window counts the lines of all pods together
         self._look, self._look_at = LOOK, 0.0
@@ -115,15 +117,15 @@ class Stitch:
         items: list[tuple[int, int, LogLine | LogGap]] = []
         wishes: list[int] = []
         self._present = set(by_pod)
-        filled = regular and len(by_pod) > 1 and len(lines) == window
+        filled = len(by_pod) > 1 and len(lines) == window
+        if regular:
+            self._alone = len(by_pod) == 1
         for pod, sequence in self._pods.items():
             if sequence.short is not None and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # that it shows nothing says something
-        if filled:
-            self._filled.add(window)
-        # With more lines than asked for, each pod had a window of its own. One sum may be chance.
+        # With more lines than asked for, each pod has a window of its own.
         self._each = self._each or len(lines) > window
-        self._shared = len(self._filled) > 1 and not self._each
+        self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         for pod, indices in by_pod.items():
             pod_lines = [lines[index] for index in indices]
             if pod not in self._pods:
@@ -131,9 +133,9 @@ class Stitch:
             sequence = self._pods[pod]
             whole = window == WHOLE or (not filled and len(indices) != window)
             was_begun = sequence.begun
-            answer = Answer(
-                [line.raw for line in pod_lines], window, whole, now, hints.get(pod), self._shared, ending
-            )
+            texts = [line.raw for line in pod_lines]
+            apart = self._each or self._alone
+            answer = Answer(texts, window, whole, now, hints.get(pod), self._shared, apart, ending)
             verdict = sequence.take(answer)
             if verdict is None:
                 self._behind.add(pod)
@@ -172,6 +174,8 @@ class Stitch:
             elif now >= self._look_at and window < WIDEST:
                 wishes.append(WIDEST)
                 self._look_at, self._look = now + self._look, self._look * 2
+        if ending and regular and len(by_pod) > 1 and not (self._each or self._shared) and len(lines) > 2:
+            wishes.append(len(lines) - 1)  # shows whether each pod has a window of its own
         self._notice_missing(by_pod, lines, window, items, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
@@ -243,7 +247,11 @@ class Stitch:
         if rate * 2 * self.interval > WIDEST / 2:
             self.interval = 1.0
         need = int(rate * self.interval * 2)
-        need += max((pod.overlap(YOUNG) for pod in self._pods.values()), default=NARROWEST)
+        # A young log is fetched whole. While it is quiet, only every second time: a narrow window also shows
+        # what a line too long to be shown would hide.
+        self._whole = bool(self._poll_new) or not self._whole
+        young = YOUNG if self._whole else 0
+        need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         self.ask = min(WIDEST, -(-need // 16) * 16)
         return Step(items, self.ask, False, self.interval)
 
