@@ -235,7 +235,7 @@ def test_following_says_where_lines_may_be_missing(cloud: Cloud) -> None:
     (gap,) = (line for line in done.json_lines if line["gap"] is not None)
     assert (gap["text"], gap["name"]) == (None, "exp-1")
     assert GapReason(gap["gap"])
-    assert " missing here: " in overflow("other").out
+    assert " missing: " in overflow("other").out
 
 
 def test_following_events(cloud: Cloud) -> None:
