@@ -38,9 +38,11 @@ COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"
 """As terminals number them."""
 CSS = f"""
 .frame{{fill:#10141c;stroke:#2d3442}}
-text{{font:{SIZE}px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#d6dbe3;white-space:pre}}
+text{{fill:#d6dbe3;white-space:pre}}
+text{{font:{SIZE}px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}}
 .title{{text-anchor:middle;fill:#8b94a3}}
-.bold{{font-weight:bold}}.dim{{fill:#8b94a3}}.red{{fill:#ff7b72}}.green{{fill:#3fb950}}.yellow{{fill:#e2b548}}.cyan{{fill:#56d4dd}}
+.bold{{font-weight:bold}}.dim{{fill:#8b94a3}}
+.red{{fill:#ff7b72}}.green{{fill:#3fb950}}.yellow{{fill:#e2b548}}.cyan{{fill:#56d4dd}}
 @media (prefers-reduced-motion:reduce){{*{{animation:none!important}}}}
 """
 
@@ -180,7 +182,7 @@ def draw() -> str:
     steps = {percent(at): f"{{transform:translateY({(ROWS - rows) * HIGH}px)}}" for at, rows in grown}
     css = [
         f".scroll{{transform:translateY({(ROWS - grown[-1][1]) * HIGH}px)}}",
-        *(f"@keyframes scroll{{{''.join(at + step for at, step in steps.items())}}}",),
+        f"@keyframes scroll{{{''.join(at + step for at, step in steps.items())}}}",
         f".scroll,.scroll g{{animation:scroll {whole:.1f}s step-end infinite}}",
     ]
     out = []
@@ -200,12 +202,14 @@ def draw() -> str:
         out.append(f'<g class="f{number}">\n{drawn}\n</g>')
 
     width, height = COLUMNS * WIDE + 2 * SIDE, ROWS * HIGH + TOP + BOTTOM
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height}" viewBox="0 0 {width:g} {height}">
+    size = f'width="{width:g}" height="{height}" viewBox="0 0 {width:g} {height}"'
+    buttons = "".join(f'<circle cx="{x}" cy="20" r="6"/>' for x in (20, 40, 60))
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size}>
 <title>aiofluence demo</title>
 <style>{CSS}{chr(10).join(css)}
 </style>
 <rect class="frame" x="0.5" y="0.5" width="{width - 1:g}" height="{height - 1}" rx="8"/>
-<g fill="#3a4252"><circle cx="20" cy="20" r="6"/><circle cx="40" cy="20" r="6"/><circle cx="60" cy="20" r="6"/></g>
+<g fill="#3a4252">{buttons}</g>
 <text class="title" x="{width / 2:g}" y="25">aiofluence demo</text>
 <svg x="{SIDE}" y="{TOP}" width="{COLUMNS * WIDE:g}" height="{ROWS * HIGH}">
 <g class="scroll">

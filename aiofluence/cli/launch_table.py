@@ -105,9 +105,7 @@ def summary(report: aiofluence.Report) -> list[str]:
         if outcome.error is not None:
             first = str(outcome.error).splitlines()[0]
             lines.append(f"{outcome.spec.name}: {outcome.status}, {type(outcome.error).__name__}: {first}")
-    for instance in report.instances:
-        lines.append(f"{instance.name}: {_reached_at(instance) or instance.id}")
-    return lines
+    return [*lines, *(f"{one.name}: {_reached_at(one) or one.id}" for one in report.instances)]
 
 
 def _reached_at(instance: Instance) -> str:

@@ -1,5 +1,5 @@
-"""docs/cli.md and the tutorial are what the commands do: their examples are run in order, the tables of options
-are made of the options.
+"""docs/cli.md and the tutorial are what the commands do: their examples are run in order, and
+the tables of options are made of the options.
 
 `UPDATE_DOCS=1 pytest tests/cli/test_docs.py` writes the pages anew, for a person to read the difference.
 A line `...` in an example stands for lines that are left out.
