@@ -221,19 +221,26 @@ def draw() -> str:
 
 
 def _line(line: Line) -> str:
-    """One line as a text, stretched to the width that its letters have in a terminal."""
+    """One line. What begins with a sign that fonts make wide or narrow is two texts."""
     plain = line.text.plain.rstrip()
-    words = plain.lstrip()
-    if not words:
+    indent = len(plain) - len(plain.lstrip())
+    if plain[indent : indent + 2].isascii() or plain[indent + 1] != " ":
+        return _stretch(line, indent, len(plain))
+    rest = len(plain) - len(plain[indent + 1 :].lstrip())
+    return _stretch(line, indent, indent + 1) + _stretch(line, rest, len(plain))
+
+
+def _stretch(line: Line, begin: int, end: int) -> str:
+    """Some letters of a line, stretched to the width that they have in a terminal."""
+    if begin == end:
         return ""
-    indent = len(plain) - len(words)
     pieces = []
-    for segment in line.text[indent : len(plain)].render(Console(), end=""):
+    for segment in line.text[begin:end].render(Console(), end=""):
         kind = _class(segment.style)
         text = escape(segment.text)
         pieces.append(f'<tspan class="{kind}">{text}</tspan>' if kind and text.strip() else text)
-    x, y = indent * WIDE, line.row * HIGH + SIZE
-    return f'<text x="{x:g}" y="{y}" textLength="{len(words) * WIDE:g}">{"".join(pieces)}</text>'
+    x, y = begin * WIDE, line.row * HIGH + SIZE
+    return f'<text x="{x:g}" y="{y}" textLength="{(end - begin) * WIDE:g}">{"".join(pieces)}</text>'
 
 
 def _class(style: Style | None) -> str:
