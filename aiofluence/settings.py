@@ -33,7 +33,10 @@ def find_api_key(given: str | None) -> str:
         key, source = _read(path), "FLUENCE_API_KEY_FILE"
     problem = ""
     if not key or not key.strip():
-        problem = "no API key: give api_key=, or set FLUENCE_API_KEY or FLUENCE_API_KEY_FILE"
+        problem = (
+            "no API key: set FLUENCE_API_KEY or FLUENCE_API_KEY_FILE, or give api_key=\n"
+            "to try things without one: python -m aiofluence.simulator"
+        )
     elif not all("!" <= letter <= "~" for letter in key.strip()):
         problem = f"{source} holds blanks, line breaks or letters that no HTTP header can carry"
     if problem:

@@ -1,7 +1,7 @@
-"""Draws `_static/timeline.svg`, the picture in notebooks.md: `python docs/make_timeline.py`.
+"""Draws the timelines in the docs: `python docs/make_timeline.py` writes them into `_static`.
 
-A launch on the simulator, on virtual time, with fixed seeds: equal code draws an equal picture, and a test
-checks that the one that is there is current. Not part of the package.
+Launches on the simulator, on virtual time, so that equal code draws equal pictures, and a test
+checks that those that are there are current. Not part of the package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from aiofluence import ContainerSpec, Poll, Session, Until
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire, run_virtual
 
-PICTURE = Path(__file__).parent / "_static" / "timeline.svg"
+FOLDER = Path(__file__).parent / "_static"
 
 
 async def launch() -> str:
@@ -27,10 +27,21 @@ async def launch() -> str:
     return report.timeline().svg
 
 
-def draw() -> str:
-    """The picture as it should be."""
-    return run_virtual(launch())
+async def tutorial() -> str:
+    """The tutorial's twenty, where time runs as fast as there."""
+    async with Session(DEFAULT_API_KEY, wire=SimulatorWire(Simulator(), time_scale=3)) as fluence:
+        offer, *_ = await fluence.plans.find(kind="container", gpu="t4")
+        image = next(image for image in await fluence.images.list() if image.slug == "jupyter-lab")
+        spec = image.to_spec(name="lab-{i:02}", plan_id=offer.plan_id)
+        report = await fluence.deploy_all_and_wait(spec.many(20), until=Until.READY)
+    return report.timeline().svg
+
+
+def draw() -> dict[str, str]:
+    """The pictures as they should be, by the names of their files."""
+    return {"timeline.svg": run_virtual(launch()), "tutorial.svg": run_virtual(tutorial())}
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(draw(), encoding="utf-8")
+    for name, svg in draw().items():
+        (FOLDER / name).write_text(svg, encoding="utf-8")

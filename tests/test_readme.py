@@ -60,6 +60,19 @@ def test_the_pages_show_python() -> None:
 
 @pytest.mark.parametrize("code", [pytest.param(code, id=f"{page}:{line}") for page, line, code in PYTHON])
 def test_a_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_block(code, tmp_path, monkeypatch)
+
+
+def test_the_tutorial_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((_, code),) = blocks("docs/tutorial.md", "python")
+    ((_, shown),) = blocks("docs/tutorial.md", "text")
+    run_block(code, tmp_path, monkeypatch)
+    assert capsys.readouterr().out == shown
+
+
+def run_block(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loops: list[LoopWithSimulator] = []
 
     def new_event_loop() -> LoopWithSimulator:

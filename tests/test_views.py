@@ -176,7 +176,7 @@ async def test_the_bar_of_a_notebook() -> None:
     display = ProgressDisplay()
     counts: dict[str, int] = dict.fromkeys(LaunchState, 0) | {"active": 2, "failed": 1}
     spec = container_spec(Simulator())
-    display(LaunchProgress(0, spec, LaunchState.ACTIVE, None, None, counts, 0.0))
+    display(LaunchProgress(0, spec, LaunchState.ACTIVE, None, None, None, counts, 0.0))
     html = display._repr_html_()
     assert "flex:2" in html
     assert "2 active, 1 failed" in "".join(ElementTree.fromstring(html).itertext())

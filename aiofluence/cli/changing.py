@@ -180,7 +180,7 @@ def sweep(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End what earlier runs left behind. Shows it, and asks first."""
+    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first."""
     found: list[aiofluence.SweepReport] = []
 
     async def look(fluence: aiofluence.Session) -> None:

@@ -15,6 +15,7 @@ import aiofluence
 
 from ..models.access import ssh_access
 from ..models.catalog import Offer
+from ..models.instances import Container, Instance
 from .display import Row, minutes
 from .orders import Item
 
@@ -65,6 +66,8 @@ class LaunchTable:
             self._settled[index] = now
             if progress.error is not None:
                 self._notes[index] = f"{type(progress.error).__name__}: {progress.error}".splitlines()[0]
+            elif progress.instance is not None:
+                self._notes[index] = _reached_at(progress.instance)
 
     def rows(self) -> list[Row]:
         """All of them, as they are now."""
@@ -89,7 +92,9 @@ class LaunchTable:
         """`12 READY, 8 provisioning, about 1:40 to go`."""
         counts = [f"{self._counts[state]} {SHOWN[state]}" for state in SHOWN if self._counts.get(state)]
         busy = any(self._counts.get(state) for state in _BUSY)
-        return ", ".join([*counts, *([f"about {minutes(self._due - _now())} to go"] if busy else [])])
+        left = self._due - _now()
+        # Later than was guessed: then there is nothing to guess from.
+        return ", ".join([*counts, *([f"about {minutes(left)} to go"] if busy and left >= 1 else [])])
 
 
 def summary(report: aiofluence.Report) -> list[str]:
@@ -100,10 +105,16 @@ def summary(report: aiofluence.Report) -> list[str]:
         if outcome.error is not None:
             first = str(outcome.error).splitlines()[0]
             lines.append(f"{outcome.spec.name}: {outcome.status}, {type(outcome.error).__name__}: {first}")
-    for instance in report.instances:
-        access = ssh_access(instance)
-        lines.append(f"{instance.name}: {shlex.join(access.command) if access else instance.id}")
-    return lines
+    return [*lines, *(f"{one.name}: {_reached_at(one) or one.id}" for one in report.instances)]
+
+
+def _reached_at(instance: Instance) -> str:
+    """How to log in to it, else its address in the web; empty when it has neither."""
+    access = ssh_access(instance)
+    if access is not None:
+        return shlex.join(access.command)
+    network = instance.network if isinstance(instance, Container) else None
+    return (network.uri if network else None) or ""
 
 
 def _now() -> float:

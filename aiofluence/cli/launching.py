@@ -179,6 +179,8 @@ def launch(
     async def launch_all(fluence: aiofluence.Session) -> int:
         from .launch_table import LaunchTable, summary
 
+        if timeline is not None and not timeline.parent.is_dir():  # said before anything is paid for
+            raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
         items, offers = await priced(fluence, read_orders(file, {}))
         others = find_fallbacks(fallback or (), offers)
         if dry_run:
@@ -208,13 +210,13 @@ def launch(
             if keep and table.refs:
                 note(f"Kept, and billing: {listed([str(ref) for ref in table.refs.values()])}")
             raise
-        if timeline is not None:
-            report.timeline().save(timeline)
         if as_json:
             print_json(_report_shape(report))
         else:
             for line in summary(report):
                 say(line)
+        if timeline is not None:
+            report.timeline().save(timeline)
         if called_off is not None:
             return explain(called_off)
         if min_ready is not None and len(report.ready) >= min_ready:

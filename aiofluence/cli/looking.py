@@ -9,6 +9,7 @@ import asyncio
 import shlex
 import subprocess
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 import attrs
@@ -68,7 +69,7 @@ def ls(
             costs = ("USDC/H", "SPENT") if cost else ()
             print_table(
                 ("NAME", "KIND", "STATUS", "GPU", "WHERE", "AGE", *costs, "ID"),
-                [_row(row, time) for row in rows],
+                [*(_row(row, time) for row in rows), *([_total(rows)] if cost else [])],
                 right=(5, 6, 7) if cost else (5,),
             )
         else:
@@ -87,6 +88,14 @@ def _row(row: Summary, time: ServiceTime) -> tuple[str, ...]:
     if isinstance(row, Container | Machine):
         cost = f"{row.billing.hourly_usage:f}", f"{row.billing.total_spendings:f}"
     return row.name, row.kind, row.status, gpu, row.location or "", time.age(row.created_at), *cost, row.id
+
+
+def _total(rows: Sequence[Summary]) -> tuple[str, ...]:
+    """What all of them cost: an hour while they live, and so far."""
+    bills = [(row.status.final, row.billing) for row in rows if isinstance(row, Container | Machine)]
+    hourly = sum((bill.hourly_usage for ended, bill in bills if not ended), Decimal(0))
+    spent = sum((bill.total_spendings for _, bill in bills), Decimal(0))
+    return "total", "", "", "", "", "", f"{hourly:f}", f"{spent:f}", ""
 
 
 async def _listed(

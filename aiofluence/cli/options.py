@@ -59,7 +59,10 @@ UntilOption: TypeAlias = Annotated[
 TimeoutOption: TypeAlias = Annotated[
     float,
     typer.Option(
-        parser=read_duration, metavar="TIME", show_default="15m", help="For all: 90, 15m, 2h, never."
+        parser=read_duration,
+        metavar="TIME",
+        show_default=False,
+        help="For all: 90, 15m, 2h, never; 15m unless told.",
     ),
 ]
 KeepOption: TypeAlias = Annotated[

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from ..errors import FluenceError
-from ..models.instances import InstanceRef
+from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.values import Status
 from .report import LaunchState, Outcome
@@ -36,6 +36,7 @@ class LaunchProgress:
         spec: the spec; after a fallback the one that is now tried.
         state: how far it has come.
         ref: the instance, once it has an id.
+        instance: the instance as it was when it became active, else None.
         error: why it failed, if it did.
         counts: how many specs of the launch are in each state now.
         eta: seconds until the last one will be active, roughly: by how long this launch's own have taken,
@@ -46,6 +47,7 @@ class LaunchProgress:
     spec: Spec
     state: LaunchState
     ref: InstanceRef | None
+    instance: Instance | None
     error: FluenceError | None
     counts: Mapping[str, int]
     eta: float
@@ -104,7 +106,11 @@ class Tally:
             return
         counts = MappingProxyType(dict(self.counts))
         try:
-            self._hear(LaunchProgress(at.index, at.spec, at.status, at.ref, at.error, counts, self._eta()))
+            self._hear(
+                LaunchProgress(
+                    at.index, at.spec, at.status, at.ref, at.instance, at.error, counts, self._eta()
+                )
+            )
         except Exception:  # what shows the progress must not cost an instance
             log.exception("on_progress failed")
 

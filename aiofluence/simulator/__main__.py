@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import sys
@@ -35,7 +36,12 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(options))
     except OSError as error:
-        print(f"cannot listen on {options.host} port {options.port}: {error.strerror}", file=sys.stderr)
+        # asyncio words it around the cause.
+        reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error
+        print(
+            f"cannot listen on {options.host} port {options.port}: {reason}; --port 0 picks a free one",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

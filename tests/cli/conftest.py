@@ -42,6 +42,7 @@ class Cloud:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.simulator = Simulator()
+        self.time_scale = 1.0
         self.during: Callable[[VirtualClockLoop], object] | None = None
         """Called with the loop of the next command, before it runs."""
         self._capsys = capsys
@@ -50,7 +51,7 @@ class Cloud:
         class LoopWithServer(VirtualClockLoop):
             def __init__(self) -> None:
                 super().__init__()
-                self.server = SimulatorServer(cloud.simulator)
+                self.server = SimulatorServer(cloud.simulator, time_scale=cloud.time_scale)
                 self.run_until_complete(self.server.__aenter__())
                 monkeypatch.setenv("FLUENCE_BASE_URL", self.server.url)
                 if cloud.during is not None:

@@ -81,12 +81,15 @@ def test_ls(cloud: Cloud) -> None:
     assert [row["name"] for row in cloud.ok("ls", "--prefix", "exp", "--json").json] == ["exp-1"]
     (priced, _) = cloud.ok("ls", "--cost", "--json").json
     assert (priced["hourly"], priced["spent"]) == ("0.14", "0.14")
-    head, row, _ = cloud.ok("ls", "--cost").out.splitlines()
+    head, row, _, total = cloud.ok("ls", "--cost").out.splitlines()
     assert head.split() == ["NAME", "KIND", "STATUS", "GPU", "WHERE", "AGE", "USDC/H", "SPENT", "ID"]
     assert row.split()[:3] == ["exp-1", "container", "ACTIVE"]
     assert row.split()[-4:] == [row.split()[-4], "0.14", "0.14", first["id"]]
     assert row.split()[-4].endswith("m"), "the age, by the service's own clock, is some minutes"
+    assert total.split() == ["total", "0.55", "0.55"]
     cloud.ok("terminate", "exp-1")
+    *_, total = cloud.ok("ls", "--cost", "--all").out.splitlines()
+    assert total.split() == ["total", "0.41", "0.55"], "what has ended costs nothing more"
     assert [row["name"] for row in cloud.ok("ls", "--json").json] == ["vm-1"]
     assert [row["status"] for row in cloud.ok("ls", "--all", "--json").json] == ["ENDED", "ACTIVE"]
 
@@ -232,7 +235,7 @@ def test_following_says_where_lines_may_be_missing(cloud: Cloud) -> None:
     (gap,) = (line for line in done.json_lines if line["gap"] is not None)
     assert (gap["text"], gap["name"]) == (None, "exp-1")
     assert GapReason(gap["gap"])
-    assert " missing here: " in overflow("other").out
+    assert " missing: " in overflow("other").out
 
 
 def test_following_events(cloud: Cloud) -> None:

@@ -1,6 +1,8 @@
-"""docs/cli.md is what the commands do: its examples are run in order, its tables are made of the options.
+"""docs/cli.md and the tutorial are what the commands do: their examples are run in order, and
+the tables of options are made of the options.
 
-`UPDATE_DOCS=1 pytest tests/cli/test_docs.py` writes the page anew, for a person to read the difference.
+`UPDATE_DOCS=1 pytest tests/cli/test_docs.py` writes the pages anew, for a person to read the difference.
+A line `...` in an example stands for lines that are left out.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from aiofluence.cli.app import app
 
 from .conftest import Cloud
 
-PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = re.compile(r"```console\n(.*?)```\n", re.DOTALL)
 TOML = re.compile(r"```toml\n# (\S+)\n(.*?)```", re.DOTALL)
 OPTIONS = re.compile(r"(<!-- options of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # What the simulator draws: ids, hosts, ports, places, times, lines of a log. And who of several was first.
 DRAWN = re.compile(
     r"[0-9a-f]{8}-[0-9a-f-]{27}|\w+(?=\.provider)|provider-\d+|\b3\d{4}\b|203\.0\.113\.\d+"
-    r"|\b\d+:\d\d(:\d\d)?\b|\b\d+m\b|\b[A-Z]{2}\b|service-1-[a-z0-9-]+|step \d+ loss.*"
+    r"|\blab-\d\d\b|\b\d+:\d\d(:\d\d)?\b|\b\d+m\b|\b[A-Z]{2}\b|service-1-[a-z0-9-]+|step \d+ loss.*"
 )
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org\n"
 
@@ -53,18 +55,29 @@ def table(command: Any) -> str:
 def replay(cloud: Cloud, text: str) -> str:
     """What follows each `$` in an example, with what the command prints."""
     out = []
-    for line in text.splitlines():
-        if not line.startswith("$ "):
-            continue
-        out.append(line)
-        words = shlex.split(line.removeprefix("$ "), comments=True)
+    for command, *shown in (part.splitlines() for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]):
+        out.append(f"$ {command}")
+        words = shlex.split(command, comments=True)
         if words[0] != "aiofluence":
             continue
         done = cloud.run(*words[1:])
-        out += (done.err + done.out).splitlines()
+        printed = (done.err + done.out).splitlines()
         if done.code:
-            out.append(f"(exit code {done.code})")
+            printed.append(f"(exit code {done.code})")
+        out += elided(printed, shown) if "..." in shown else printed
     return "".join(f"{line}\n" for line in out)
+
+
+def elided(printed: list[str], shown: list[str]) -> list[str]:
+    """Of the lines that were printed, as many and in those places as the page shows."""
+    parts = [part.splitlines() for part in re.split(r"^\.\.\.$\n?", "\n".join(shown), flags=re.MULTILINE)]
+    first, *middle, last = parts
+    out, at = printed[: len(first)], len(first)
+    for part in middle:
+        begin = DRAWN.sub("*", part[0])
+        at = next((i for i in range(at, len(printed)) if DRAWN.sub("*", printed[i]) == begin), at)
+        out += ["...", *printed[at : at + len(part)]]
+    return [*out, "...", *printed[len(printed) - len(last) :]]
 
 
 def written_anew(cloud: Cloud, page: str) -> str:
@@ -80,20 +93,22 @@ def comparable(page: str) -> list[str]:
     return sorted(DRAWN.sub("*", line) for line in page.splitlines())
 
 
+@pytest.mark.parametrize(("name", "time_scale"), [("cli.md", 1), ("tutorial.md", 3)])
 def test_the_page_is_what_the_commands_do(
-    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, time_scale: float, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_API_KEY", "hunter2")
     Path("id.pub").write_text(SSH_KEY)
-    page = PAGE.read_text(encoding="utf-8")
+    cloud.time_scale = time_scale
+    page = (DOCS / name).read_text(encoding="utf-8")
     anew = written_anew(cloud, page)
     if "UPDATE_DOCS" in os.environ:
-        PAGE.write_text(anew, encoding="utf-8")
+        (DOCS / name).write_text(anew, encoding="utf-8")
     assert comparable(anew) == comparable(page)
 
 
 def test_the_page_has_every_command() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
     documented = [found[2] for found in OPTIONS.finditer(page)]
     assert documented == [name for name in commands() if name not in ("simulator",)]

@@ -177,11 +177,38 @@ def test_launch(cloud: Cloud, batch: Path) -> None:
     done = cloud.ok("launch", batch)
     lines = [line.split() for line in done.out.splitlines()]
     assert [line[1:] for line in lines[:4]] == [[n, "queued"] for n in ("exp-00", "exp-01", "exp-02", "vm-1")]
-    assert sorted(line[1] for line in lines if line[-1] == "READY") == ["exp-00", "exp-01", "exp-02", "vm-1"]
+    ready = {line[1]: " ".join(line[3:]) for line in lines if line[2:3] == ["READY"]}
+    assert sorted(ready) == ["exp-00", "exp-01", "exp-02", "vm-1"]
+    for name, reached_at in ready.items():
+        assert reached_at.startswith("ssh ")
+        assert f"{name}: {reached_at}" in done.out, "the summary says the same"
     assert "4 active: 0.83 USDC an hour" in done.out
     assert done.out.count(": ssh ") == 4
     assert sorted(cloud.live()) == ["exp-00", "exp-01", "exp-02", "vm-1"]
     assert cloud.simulator.spent() == Decimal("0.83")
+
+
+def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('[[instance]]\nname = "lab"\ngpu = "t4"\nimage = "jupyter-lab"\n')
+    told = cloud.ok("launch", tmp_path / "one.toml").out
+    uri = cloud.ok("show", "lab", "--json").json["uri"]
+    assert uri.startswith("http://")
+    assert told.endswith(f"lab: {uri}\n")
+
+
+def test_the_picture_of_a_launch(cloud: Cloud, batch: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "launch.svg"
+    cloud.ok("launch", batch, "--timeline", picture)
+    assert "Launch of 4: 4 ready" in picture.read_text(encoding="utf-8")
+
+
+def test_where_no_picture_can_be_written_nothing_is_deployed(
+    cloud: Cloud, batch: Path, tmp_path: Path
+) -> None:
+    done = cloud.run("launch", batch, "--timeline", tmp_path / "nowhere" / "launch.svg")
+    assert done.code == 2
+    assert "nowhere is not a directory" in done.err
+    assert cloud.live() == []
 
 
 def test_launch_for_scripts(cloud: Cloud, batch: Path) -> None:
