@@ -89,7 +89,7 @@ class Stitch:
         self._present: set[str | None] = set()
         self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
         self._whole = True  # the next poll of a young log is for all of it
-        self._alone = True  # this poll's first answer showed one pod
+        self._alone = True  # this poll's first answer showed one pod, and can hide none
         self._each = False  # each pod has a window of its own
         self._shared = False  # the window counts the lines of all pods together
         self._look, self._look_at = LOOK, 0.0
@@ -119,7 +119,8 @@ class Stitch:
         self._present = set(by_pod)
         filled = len(by_pod) > 1 and len(lines) == window
         if regular:
-            self._alone = len(by_pod) == 1
+            hides = len(lines) == window and len(self._pods) > 1
+            self._alone = len(by_pod) == 1 and not hides
         for pod, sequence in self._pods.items():
             if sequence.short is not None and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # that it shows nothing says something
