@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from aiofluence.simulator import Fault, Provisioning
+from aiofluence import LaunchProgress, LaunchState
+from aiofluence.cli.launch_table import LaunchTable
+from aiofluence.cli.orders import Item
+from aiofluence.simulator import Fault, Provisioning, Simulator
 
+from ..harness import container_spec, session_on
 from .conftest import Cloud
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
@@ -209,6 +213,20 @@ def test_where_no_picture_can_be_written_nothing_is_deployed(
     assert done.code == 2
     assert "nowhere is not a directory" in done.err
     assert cloud.live() == []
+
+
+@pytest.mark.parametrize(("eta", "told"), [(100.0, ", about 1:"), (0.0, "")])
+async def test_a_launch_that_is_later_than_was_guessed_guesses_no_more(eta: float, told: str) -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        offer, *_ = await fluence.plans.find(kind="container")
+    spec = container_spec(simulator)
+    table = LaunchTable([Item(spec, offer)])
+    table.note(
+        LaunchProgress(0, spec, LaunchState.PROVISIONING, None, None, None, {LaunchState.PROVISIONING: 1}, eta)
+    )
+    begin, _, rest = table.title().partition("1 provisioning")
+    assert (begin, rest[: len(", about 1:")]) == ("", told)
 
 
 def test_launch_for_scripts(cloud: Cloud, batch: Path) -> None:
