@@ -15,6 +15,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"aiofluence {version}"
+html_static_path = ["_static"]
+html_extra_path = ["llms.txt"]  # for programs that read documentation: https://llmstxt.org
 
 myst_heading_anchors = 3  # so that pages can link to each other's sections
 

@@ -22,3 +22,13 @@ def test_every_fault_has_its_tests() -> None:
                 node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             }
             assert name in functions, f"row {number}: no {module}.{name}"
+
+
+def test_every_page_is_in_the_table_of_contents_and_in_llms_txt() -> None:
+    docs = TESTS.parent / "docs"
+    pages = {page.stem for page in docs.glob("*.md")} - {"index"} | {"errors/index"}
+    tables = re.findall(r"```{toctree}\n(.*?)```", (docs / "index.md").read_text(encoding="utf-8"), re.DOTALL)
+    contents = {line for table in tables for line in table.splitlines() if line and not line.startswith(":")}
+    assert contents == pages
+    listed = re.findall(r"^- \[.+\]\((.+)\.md\): .+$", (docs / "llms.txt").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(pages)
