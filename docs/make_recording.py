@@ -1,7 +1,7 @@
 """Draws `aiofluence demo` as a moving picture: `python docs/make_recording.py` writes `_static/demo.svg`.
 
 The demo's own story on the simulator, on virtual time, so that equal code draws an equal picture, and a
-test checks that the one that is there is current. Not part of the package.
+test checks that the one that is there tells what the demo tells. Not part of the package.
 """
 
 from __future__ import annotations
