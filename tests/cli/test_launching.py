@@ -222,7 +222,7 @@ async def test_a_launch_that_is_later_than_was_guessed_guesses_no_more(eta: floa
         offer, *_ = await fluence.plans.find(kind="container")
     spec = container_spec(simulator)
     table = LaunchTable([Item(spec, offer)])
-    counts = {LaunchState.PROVISIONING: 1}
+    counts: dict[str, int] = {LaunchState.PROVISIONING: 1}
     table.note(LaunchProgress(0, spec, LaunchState.PROVISIONING, None, None, None, counts, eta))
     begin, _, rest = table.title().partition("1 provisioning")
     assert (begin, rest[: len(", about 1:")]) == ("", told)
