@@ -163,7 +163,9 @@ class Sequence(Known):
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
             self.end = end if end is None else end + place.new - grown
         self.short = Short(answer.asked, seen, joins)
-        return attrs.evolve(verdict, ask=max(1, length), settled=False)
+        # Behind such a line already: as many as are known there have something to hold on to, most often.
+        ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length
+        return attrs.evolve(verdict, ask=max(1, ask), settled=False)
 
     def _probed(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
         """What the narrower window tells of the one that was not filled."""
@@ -185,18 +187,18 @@ class Sequence(Known):
                 return self._nothing_behind(short)
             self.short = attrs.evolve(short, cut=True, ceiling=behind + 1)
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=behind, settled=False)
-        if short.cut is None:
+        joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
+        if short.cut is None and not joins:
             if seen == short.seen:
                 return self._confirm(attrs.evolve(answer, whole=True), seen)
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=short.asked, settled=False)
-        if length >= short.ceiling:  # more came meanwhile
-            short = attrs.evolve(short, ceiling=short.asked)
+        more_came = length >= short.ceiling
         short = attrs.evolve(short, filled=length)
         all_of_it = short.ceiling - length <= 1
-        joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
-        if joins or self.tries >= TRIES or (all_of_it and short.checked):
+        if joins or more_came or self.tries >= TRIES or (all_of_it and short.checked):
             self.short = None
-            return self._read_behind(attrs.evolve(answer, whole=all_of_it and short.checked), seen, short)
+            whole = all_of_it and short.checked and not (joins or more_came)
+            return self._read_behind(attrs.evolve(answer, whole=whole), seen, short)
         if all_of_it:
             # Unless more came meanwhile: one line more must show nothing, for it begins with the long one.
             self.short = attrs.evolve(short, checked=True)
@@ -211,6 +213,12 @@ class Sequence(Known):
 
     def _probed_again(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
         """The wide window once more: with the lines that the narrow one showed, if they are no older ones."""
+        if len(seen) == answer.asked:
+            # By now there are as many behind the long line, if it is one.
+            self.short = None
+            if short.cut or self.behind:
+                return self._read_behind(attrs.evolve(answer, whole=False), seen, short)
+            return self._read(answer, seen)
         if seen == short.seen and self.tries < TRIES:
             filled = max(1, len(seen), len(self.full))
             self.short = attrs.evolve(short, cut=True, ceiling=answer.asked)
@@ -225,7 +233,9 @@ class Sequence(Known):
         self.short = None
         self.confirmed = True
         if self.behind:
-            self.behind, self.end, self.head = False, None, hashes(())
+            self.behind = False
+            self.end = None
+            self.head = hashes(())
         return self._read(answer, seen)
 
     def _read_behind(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
@@ -234,13 +244,14 @@ class Sequence(Known):
         if not self.begun:
             return self._begin(answer, seen)
         if not was_behind:
-            self.end, self.head = None, hashes(())
+            self.end = None
+            self.head = hashes(())
         place, grown, _ = self._place(answer, seen)
         if place.fit is Fit.SURE:
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
             return self._old(answer)
-        new = place.new if place.fit is not Fit.NONE and was_behind else None
+        new = place.new if place.fit is not Fit.NONE else None
         reason = GapReason.OVERFLOW if new is None else GapReason.UNCONFIRMED
         return self._lost(answer, seen, reason, int(short.joins and new is None), new, grown=grown)
 
@@ -254,7 +265,9 @@ class Sequence(Known):
             self.mark = GapReason.LATE_START if self.late else None
         if fresh:
             self.mark = self.mark or GapReason.OVERFLOW
-            self.end, self.head, self.unbroken = 0, hashes(()), 0
+            self.end = 0
+            self.head = hashes(())
+            self.unbroken = 0
         return Verdict()
 
     # --- what follows -------------------------------------------------------------------------------------
