@@ -100,6 +100,14 @@ class Known:
         elif self.end is not None:
             self.end += new
 
+    def _count_from(self, end: int | None) -> None:
+        """The log is shown from another beginning, `end` lines before the last known one; None: not known."""
+        self.end, self.head = end, hashes(())
+
+    def _break(self) -> None:
+        """What comes does not go on from the last known line."""
+        self.unbroken = 0
+
     def _forget_last(self) -> None:
         """The last known line was not finished: the whole of it comes now."""
         del self.known[-1]

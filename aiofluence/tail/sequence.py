@@ -159,9 +159,7 @@ class Sequence(Known):
         verdict = Verdict(doubt=GapReason.UNCONFIRMED, settled=False, held=0 if self.begun else length)
         joins = self.begun and place.fit is Fit.SURE and not self.behind
         if joins:
-            end = self.end
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
-            self.end = end if end is None else end + place.new - grown
         self.short = Short(answer.asked, seen, joins)
         # Behind such a line already: as many as are known there have something to hold on to, most often.
         ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length
@@ -234,8 +232,7 @@ class Sequence(Known):
         self.confirmed = True
         if self.behind:
             self.behind = False
-            self.end = None
-            self.head = hashes(())
+            self._count_from(None)
         return self._read(answer, seen)
 
     def _read_behind(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
@@ -244,8 +241,7 @@ class Sequence(Known):
         if not self.begun:
             return self._begin(answer, seen)
         if not was_behind:
-            self.end = None
-            self.head = hashes(())
+            self._count_from(None)
         place, grown, _ = self._place(answer, seen)
         if place.fit is Fit.SURE:
             return self._sure(answer, seen, place.new, grown)
@@ -265,9 +261,8 @@ class Sequence(Known):
             self.mark = GapReason.LATE_START if self.late else None
         if fresh:
             self.mark = self.mark or GapReason.OVERFLOW
-            self.end = 0
-            self.head = hashes(())
-            self.unbroken = 0
+            self._count_from(0)
+            self._break()
         return Verdict()
 
     # --- what follows -------------------------------------------------------------------------------------
