@@ -263,20 +263,22 @@ async def test_one_byte_at_a_time_is_not_waited_for_for_ever(way: dict[str, Any]
 
 
 async def test_each_request_has_its_own_timeout() -> None:
-    async with RawServer(*[b"HTTP/1.1 200 OK\r\n"] * 3) as server:
+    async with RawServer(*[b"HTTP/1.1 200 OK\r\n"] * 4) as server:
         wire = AiohttpWire(server.url)
         loop = asyncio.get_running_loop()
         began = loop.time()
 
-        async def one(seconds: float) -> float:
-            with pytest.raises(NoReplyError, match="timed out"):
+        async def one(seconds: float) -> None:
+            with pytest.raises(WireError, match="timed out"):
                 await wire.send(Request("GET", "/gpu/instances/", timeout=Timeout(total=seconds)))
-            return loop.time() - began
+            assert loop.time() - began >= seconds - 0.01
 
-        taken = await asyncio.gather(*map(one, (0.3, 0.1, 0.2)))
+        patient = asyncio.ensure_future(one(600))
+        await asyncio.gather(*map(one, (0.3, 0.1, 0.2)))  # whoever has less time does not wait for the others
+        assert not patient.done()
+        patient.cancel()
+        await asyncio.wait([patient])
         await wire.aclose()
-    for seconds, asked in zip(taken, (0.3, 0.1, 0.2), strict=True):
-        assert asked <= seconds + 0.01 < asked + 0.1
 
 
 async def test_a_timeout_and_a_cancellation_at_once_leave_no_trace() -> None:
@@ -290,7 +292,7 @@ async def test_a_timeout_and_a_cancellation_at_once_leave_no_trace() -> None:
             assert task is not None
             try:
                 await wire.send(Request("GET", "/gpu/instances/", timeout=Timeout(total=0.05)))
-            except NoReplyError:
+            except WireError:  # on a busy machine it may be late before it is even connected
                 ends.add("late")
                 assert task.cancelling() == 0
                 await asyncio.sleep(0)  # where a cancellation left behind would strike

@@ -73,7 +73,8 @@ class LocalProcesses:
     command runs nothing, and none prints generated lines.
 
     Args:
-        max_children: containers there may be at once; one more fails to be provisioned.
+        max_children: containers there may be at once; one more fails to be provisioned. A place is free again
+            when its processes have ended, up to `grace` seconds after their instance has.
         grace: real seconds between SIGTERM and SIGKILL.
 
     Raises:

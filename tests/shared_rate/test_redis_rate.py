@@ -1,6 +1,6 @@
 """One rate for many, on a real redis-server: the window law, fair parts, refusals, Redis gone and back.
 
-Real sockets and a real clock, so each test takes seconds: in a session of its own, `nox -s redis`. What is
+Real sockets and a real clock, so each test takes seconds: in a session of its own, `nox -s servers`. What is
 compared are moments at which turns were given, and those are exact however slow the machine is.
 """
 

@@ -37,6 +37,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are P
 KEY = "a-key-of-our-own"
 AT_ONCE = Provisioning(median=0.3, sigma=0, start_delay=0, network_delay=0, domain_delay=0, update_delay=0.1)
 BRISK = Poll(interval=0.1)
+# Says who it is, and waits.
+WAITING = "sh -c 'echo group $$; exec sleep 600'"
 # Says who it is, leaves a grandchild behind, and ignores SIGTERM in both.
 STUBBORN = "sh -c 'trap \"\" TERM; sleep 600 & echo group $$; wait'"
 
@@ -165,7 +167,7 @@ async def test_a_command_that_cannot_be_run_says_so_in_the_log(command: str) -> 
 async def test_one_too_many_fails_to_be_provisioned_and_costs_nothing() -> None:
     simulator = real_simulator()
     async with session_on(simulator, max_children=2) as session:
-        specs = spec_for(simulator, "sleep 600", name="exp-{i}").many(3)
+        specs = spec_for(simulator, WAITING, name="exp-{i}").many(3)
         report = await session.deploy_all_and_wait(specs, until=Until.READY, timeout=30)
         assert (len(report.ready), len(report.failed)) == (2, 1)
         error = report.failed[0].error
@@ -173,9 +175,13 @@ async def test_one_too_many_fails_to_be_provisioned_and_costs_nothing() -> None:
         assert error.events[-1].reason == "FailedScheduling"
         assert "at most 2 containers" in error.events[-1].message
         assert simulator.spent(report.failed[0].ref.id if report.failed[0].ref else None) == 0
-        # A place that is given back can be taken again.
-        await session.terminate_and_wait(report.instances[0])
-        async with session.running(spec_for(simulator, "sleep 600", name="exp-4"), until=Until.READY):
+        # A place is free again when its processes have ended, which is after their instance has.
+        container = report.instances[0]
+        assert isinstance(container, Container)
+        group = await group_of(session, container)
+        await session.terminate_and_wait(container)
+        await until(lambda: is_gone(group))
+        async with session.running(spec_for(simulator, WAITING, name="exp-4"), until=Until.READY):
             pass
 
 
