@@ -82,7 +82,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Behind a real nginx, and one rate for many processes on a real Redis: where they are installed, and in CI."""
+    """Behind a real nginx; one rate for many processes on a real Redis. Skipped where there is none."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     missing = [
         package
@@ -197,9 +197,7 @@ def package(session: nox.Session) -> None:
         session.run(python, "-m", "pip", "install", "-q", str(wheel), external=True)
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
-            session.run(
-                "uv", "pip", "install", "-q", "--python", python, f"{wheel}[cli]", *group("test")
-            )
+            session.run("uv", "pip", "install", "-q", "--python", python, f"{wheel}[cli]", *group("test"))
             session.run(python, "-m", "pytest", *OF_THE_WHEEL, *AT_ONCE, *session.posargs, external=True)
 
 
