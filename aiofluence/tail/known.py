@@ -49,13 +49,16 @@ class Known:
             answer.hint == length or answer.hint in fits(self.known[-self.unbroken :], seen)
         ):
             return Place(Fit.SURE, answer.hint), False, False
-        if place.fit is Fit.NONE and self.unbroken > 1:
+        if place.fit in (Fit.NONE, Fit.WEAK) and self.unbroken > 1:
             # The last line may have grown, or the first one of the window be cut.
             before = self.end and self.end - 1
             longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
-            joins = longer.fit in (Fit.SURE, Fit.REPEATS, Fit.WEAK)
+            joins = longer.fit is Fit.SURE or (
+                place.fit is Fit.NONE and longer.fit in (Fit.REPEATS, Fit.WEAK)
+            )
             if joins and longer.new and self._grown(answer, longer.new):
                 return longer, True, False
+        if place.fit is Fit.NONE and self.unbroken > 1:
             without_first = locate(self.known, self.unbroken, seen[1:], self.end)
             if without_first.fit is Fit.SURE:
                 return without_first, False, False
@@ -78,15 +81,17 @@ class Known:
         return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
 
     def _deliver(self, answer: Answer, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
-        """Remember that the last `new` lines of the answer are delivered."""
+        """Remember that the last `new` lines of the answer came out; `anew`: there may be a gap before."""
         length = len(seen)
         if new:
             self.last_length = len(answer.lines[-1])
             self.last_delivered = True
-        self.known.extend(seen[length - new :])
         if anew:
+            del self.known[len(self.known) - min(self.unbroken, length - new) :]
+            self.known.extend(seen)
             self.unbroken = length if answer.whole else max(1, length - 1)  # the first line may be cut
         else:
+            self.known.extend(seen[length - new :])
             self.unbroken += new
         if length - 1 > len(self.known):
             self.known = seen[1:]

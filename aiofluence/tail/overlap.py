@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import attrs
 
-__all__ = ["Fit", "Hashes", "Place", "fits", "hashes", "locate", "recurrence"]
+__all__ = ["Fit", "Hashes", "Place", "certain", "contains", "fits", "hashes", "last_period", "locate"]
 
 Hashes = array  # of "q": eight bytes a line
 
@@ -97,13 +97,23 @@ def _prefixes(text: list[int | None]) -> list[int]:
     return z
 
 
-def recurrence(known: Hashes[int], period: int) -> int:
-    """How many lines at the end of `known` repeat with this period."""
-    length = len(known)
-    for back in range(1, length - period + 1):
-        if known[-back] != known[-back - period]:
-            return back - 1 + period
-    return length
+def last_period(lines: Hashes[int]) -> int:
+    """The fewest lines that stand twice, one behind the other, at the end; 0 if none do."""
+    alike = _prefixes([*reversed(lines)]) if lines else []
+    return next((period for period, common in enumerate(alike) if 0 < period <= common), 0)
+
+
+def certain(lines: Hashes[int]) -> int:
+    """How many of the last lines it takes to be sure to know them again; 0 if all are too few."""
+    surprise = _Surprise(lines)
+    back, step = 0, 16
+    while back < len(lines):
+        back = min(len(lines), back + step)
+        step *= 2
+        block = lines[-back:]
+        if surprise.bits(block) >= ENOUGH and not _twice(block, lines):
+            return back
+    return 0
 
 
 def locate(
@@ -149,29 +159,36 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
             unique = True
         return Place(Fit.SURE if unique else Fit.WEAK, new, new)
     second = min(unbroken, length - found[1])
-    if unique and surprise.bits(known[-second:]) <= CHANCE:
+    if unique and _Surprise(known + seen, newest=0).bits(known[-second:]) <= CHANCE:
         return Place(Fit.SURE, new)
     return Place(Fit.REPEATS, new, found[-1], period)
 
 
+def contains(lines: Hashes[int], block: Hashes[int]) -> bool:
+    """Whether `block` stands somewhere in `lines`."""
+    return next(_places(block, lines), None) is not None
+
+
 def _twice(block: Hashes[int], lines: Hashes[int]) -> bool:
     """Whether `block` is found at two places in `lines`."""
+    return len(list(islice(_places(block, lines), 2))) == 2
+
+
+def _places(block: Hashes[int], lines: Hashes[int]) -> Iterator[int]:
+    """Where in `lines` the block begins, in bytes."""
     needle, hay = block.tobytes(), lines.tobytes()
-    times, at = 0, hay.find(needle)
+    at = hay.find(needle)
     while at >= 0:
         if at % block.itemsize == 0:
-            times += 1
-            if times == 2:
-                return True
+            yield at
         at = hay.find(needle, at + 1)
-    return False
 
 
 class _Surprise:
     """How much information lines carry, each given the one before: nothing where the log repeats itself."""
 
-    def __init__(self, lines: Hashes[int]) -> None:
-        sample = lines[-SAMPLE:]
+    def __init__(self, lines: Hashes[int], newest: int = SAMPLE) -> None:
+        sample = lines[-newest:]  # 0: all of them
         self._total = len(sample)
         self._counts = Counter(sample)
         self._pairs = Counter(pairwise(sample))

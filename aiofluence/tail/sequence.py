@@ -11,7 +11,7 @@ import attrs
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
 from .known import Known
-from .overlap import Fit, Hashes, Place, fits, hashes, locate, recurrence
+from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
 
 __all__ = ["NARROWEST", "Sequence"]
 
@@ -20,6 +20,9 @@ NARROWEST = 16
 
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
+
+RECURRING = 2048
+"""Lines in which a block that recurs is looked for."""
 
 TRIES = 32
 """Fetches in one poll after which the best guess is delivered behind a mark."""
@@ -37,6 +40,7 @@ class Short:
         filled: a window that the lines behind that one fill.
         ceiling: one that they do not.
         checked: that they are all there are was seen.
+        alike: a window of just as many lines showed the same.
     """
 
     asked: int
@@ -46,6 +50,7 @@ class Short:
     filled: int = 0
     ceiling: int = WHOLE
     checked: bool = False
+    alike: bool = False
 
 
 class Sequence(Known):
@@ -58,6 +63,7 @@ class Sequence(Known):
         self.mark: GapReason | None = None  # to come before the next lines
         self.behind: bool = False  # all counting begins behind a line that is too long to be shown
         self.begun: bool = False
+        self.own: bool = False  # it was seen to have a window of its own, whatever the answers look like
         self.margin: int = NARROWEST  # lines of overlap that were needed lately
         self.old: int = 0  # answers in a row that were older than what is known
         self.old_since: float = 0.0
@@ -80,6 +86,9 @@ class Sequence(Known):
         """What `answer` adds; None: nothing, for it is a narrower look that another pod asked for."""
         if answer.asked != self.ask and self.tries and (self.short or answer.asked < self.widest):
             return None
+        if self.own:
+            whole = len(answer.lines) != answer.asked
+            answer = attrs.evolve(answer, whole=whole, shared=False, apart=True)
         verdict = self._take(answer)
         self.widest = max(self.widest, answer.asked)
         self.ask, self.dear = verdict.ask, verdict.doubt is GapReason.REPEATS
@@ -96,7 +105,10 @@ class Sequence(Known):
         return verdict
 
     def _read(self, answer: Answer, seen: Hashes[int]) -> Verdict:
-        contradicted = bool(self.full) and not fits(self.full, seen)
+        contradicted = bool(self.full) and not self._shows_full(seen)
+        if contradicted and answer.whole and answer.shared:
+            self.own = True
+            answer = attrs.evolve(answer, shared=False, apart=True)
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
         believed = believed or len(seen) > answer.asked  # windows are ignored
         if not self.begun:
@@ -112,7 +124,10 @@ class Sequence(Known):
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
         """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
-        return bool(self.full) and not self.behind and bool(fits(self.full, seen))
+        return bool(self.full) and not self.behind and self._shows_full(seen)
+
+    def _shows_full(self, seen: Hashes[int]) -> bool:
+        return contains(seen, self.full[:-1])  # the last line may have grown since
 
     def _begin(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         length = len(seen)
@@ -134,15 +149,15 @@ class Sequence(Known):
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
         if answer.whole or self.tries >= TRIES:
-            return self._give_up(answer, seen, place, grown)
-        if place.fit is Fit.REPEATS:
-            return self._repeats(answer, seen, place, grown)
+            return self._give_up(answer, seen, place)
+        if place.fit is Fit.REPEATS or (place.fit is Fit.WEAK and self._goes_on(seen, place)):
+            return self._repeats(answer, seen, place)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
             # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
             return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
-            return self._give_up(answer, seen, place, grown)
+            return self._give_up(answer, seen, place)
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
     # --- lines that are too long to be shown --------------------------------------------------------------
@@ -178,7 +193,9 @@ class Sequence(Known):
             if self.tries >= TRIES:
                 self.short = None
                 return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
-            if seen == short.seen and answer.asked > length:
+            if seen == short.seen and short.alike:
+                return self._confirm(answer, seen)
+            if seen == short.seen:
                 return self._search(attrs.evolve(short, cut=True, ceiling=answer.asked))
             behind = answer.asked - length - 1
             if not behind:
@@ -187,8 +204,12 @@ class Sequence(Known):
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=behind, settled=False)
         joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
         if short.cut is None and not joins:
-            if seen == short.seen:
+            if seen == short.seen and (certain(seen) or length + 1 >= short.asked):
                 return self._confirm(attrs.evolve(answer, whole=True), seen)
+            if seen == short.seen:
+                # Few lines, or common ones, may read like others: one more must not be there.
+                self.short = attrs.evolve(short, alike=True)
+                return Verdict(doubt=GapReason.UNCONFIRMED, ask=length + 1, settled=False)
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=short.asked, settled=False)
         more_came = length >= short.ceiling
         short = attrs.evolve(short, filled=length)
@@ -249,7 +270,7 @@ class Sequence(Known):
             return self._old(answer)
         new = place.new if place.fit is not Fit.NONE else None
         reason = GapReason.OVERFLOW if new is None else GapReason.UNCONFIRMED
-        return self._lost(answer, seen, reason, int(short.joins and new is None), new, grown=grown)
+        return self._lost(answer, seen, reason, int(short.joins and new is None), new)
 
     def _nothing_behind(self, short: Short) -> Verdict:
         """The line that is too long is the last one."""
@@ -278,7 +299,7 @@ class Sequence(Known):
         self.growing = None
         if self.tries == 1:
             self.margin = max(NARROWEST, self.margin * 9 // 10)
-        elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not self.dear:
+        elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.dear):
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
         self._deliver(answer, seen, new)
@@ -304,13 +325,11 @@ class Sequence(Known):
         self.looked_old = True
         return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
-    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
-        """Look back to where the repeats began, or count the whole log."""
-        length = len(seen)
-        tail = seen[length - place.new - place.period :] if place.new + place.period <= length else seen
-        goes_on = tail[place.period :] == tail[: max(0, len(tail) - place.period)]
-        back = recurrence(self.known[-self.unbroken :], place.period)
-        need = back + place.most + 16 if back < self.unbroken else WHOLE
+    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+        """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
+        lines = self.known[-self.unbroken :]
+        back = certain(lines)
+        need = back + place.most + NARROWEST if back else WHOLE
         if self.end is not None:
             need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
         if need <= answer.asked or self.tries > 1:
@@ -320,27 +339,28 @@ class Sequence(Known):
         if need == WHOLE and self.end is None:
             need = self._wider(answer.asked)
         if not need:
-            return self._give_up(answer, seen, place, grown)
-        return Verdict(ask=need, dear=goes_on, settled=False, held=place.new, doubt=GapReason.REPEATS)
+            return self._give_up(answer, seen, place)
+        dear = self._goes_on(seen, place)
+        return Verdict(ask=need, dear=dear, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
-    def _give_up(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
+    def _goes_on(self, seen: Hashes[int], place: Place) -> bool:
+        """Whether the new lines only repeat what was repeated before: nothing is at stake but a count."""
+        lines = self.known[-min(self.unbroken, RECURRING) :]
+        period = last_period(lines)
+        joined = lines[len(lines) - period :] + seen[len(seen) - place.new :]
+        return bool(period) and joined[period:] == joined[:-period]
+
+    def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
         if place.fit is Fit.REPEATS:
-            return self._lost(answer, seen, GapReason.REPEATS, 0, place.new, grown=grown)
+            return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
         if place.fit is Fit.WEAK:
-            return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new, grown=grown)
+            return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
         began_anew = answer.whole and (self.end is None or len(seen) < self.end)
         return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
 
     def _lost(
-        self,
-        answer: Answer,
-        seen: Hashes[int],
-        reason: GapReason,
-        at_least: int,
-        new: int | None = None,
-        *,
-        grown: bool = False,
+        self, answer: Answer, seen: Hashes[int], reason: GapReason, at_least: int, new: int | None = None
     ) -> Verdict:
         self.old = 0
         self.growing = None
@@ -348,11 +368,8 @@ class Sequence(Known):
         if reason is GapReason.RESET:
             self.behind = False
         self.mark = self.mark or reason
-        if grown:
-            self._forget_last()
-        grown = grown and self.last_delivered
-        self._deliver(answer, seen, new, anew=new == len(seen))
-        return self._marked(new, at_least, grown=grown)
+        self._deliver(answer, seen, new, anew=True)
+        return self._marked(new, at_least)
 
     def _marked(self, new: int, at_least: int = 0, *, grown: bool = False) -> Verdict:
         """The verdict for lines that come out, behind the mark that waits for them."""

@@ -31,11 +31,13 @@ SLOWER = 1.5
 HOLDING = 3.0
 """Seconds between polls at most while new lines are held back."""
 ALLOWANCE = 64.0
-"""Bytes a second that may be spent on counting repeats, beside ten times what the log itself brings."""
-EARNED = 10
+"""Bytes a second that may be spent on counting repeats, beside `EARNED` times what the log itself brings."""
+EARNED = 9
+AMPLE = 1.5
+"""A window has room for so many times the lines that are expected."""
 MINUTE = 60.0
 """Seconds over which at least it is averaged how much the log brings."""
-YOUNG = 96
+YOUNG = 64
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""
 LOOK = 30.0
 """Seconds until a pod is looked for that others may hide; twice as long each time."""
@@ -78,6 +80,7 @@ class Stitch:
         self._now: float | None = None
         self._poll_new = 0
         self._polled: float | None = None
+        self._lively = False  # the last poll that left nothing open brought something
         self._rates: deque[float] = deque(maxlen=5)
         self._credit = 16384.0
         self._brought = 0  # bytes of the log that came out so far
@@ -90,6 +93,11 @@ class Stitch:
         self._behind: set[str | None] = set()  # pods that have not delivered all that `_together` has
         self._whole = True  # the next poll of a young log is for all of it
         self._alone = True  # this poll's first answer showed one pod, and can hide none
+        self._counting: list[int] = []  # windows to be asked for that tell what windows count
+        self._put_aside: int | None = 0  # the window whose answer waits for that; 0: none in this poll
+        self._but_first: list[str] = []  # its lines but the first: what a window of one line less would show
+        self._chances = 3  # polls in which it may be asked
+        self._all_shown = False  # an answer of this poll was not filled, and can hide none
         self._each = False  # each pod has a window of its own
         self._shared = False  # the window counts the lines of all pods together
         self._look, self._look_at = LOOK, 0.0
@@ -101,6 +109,10 @@ class Stitch:
 
         `ending`: the log will not grow any more, so that everything is decided whatever it costs.
         """
+        if self._counting:
+            return self._count(lines)
+        if self._asks_what_counts(lines, asked):
+            return Step((), 1, True, self.interval)
         regular = not self._in_poll
         if regular:
             self._poll_new = 0
@@ -117,15 +129,14 @@ class Stitch:
         items: list[tuple[int, int, LogLine | LogGap]] = []
         wishes: list[int] = []
         self._present = set(by_pod)
-        filled = len(by_pod) > 1 and len(lines) == window
-        if regular:
-            hides = len(lines) == window and len(self._pods) > 1
-            self._alone = len(by_pod) == 1 and not hides
+        filled = len(by_pod) > 1 and len(lines) == window and not self._each
+        if 0 < len(lines) < window:
+            self._alone = len(by_pod) == 1
+        elif regular:
+            self._alone = len(by_pod) == 1 and not self._pods.keys() - by_pod.keys()
         for pod, sequence in self._pods.items():
             if sequence.short is not None and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # that it shows nothing says something
-        # With more lines than asked for, each pod has a window of its own.
-        self._each = self._each or len(lines) > window
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         for pod, indices in by_pod.items():
             pod_lines = [lines[index] for index in indices]
@@ -168,15 +179,14 @@ class Stitch:
             if verdict.ask and (not verdict.dear or ending or self._afford(verdict.ask, sequence)):
                 wishes.append(verdict.ask)
         hidden = [pod for pod in self._pods if pod not in by_pod and pod not in self._gone]
-        if hidden and len(lines) == window and not hints:
+        self._all_shown = (self._all_shown and not regular) or len(lines) < window
+        if hidden and not (self._all_shown or self._each or hints):
             # A window that is filled may hide a pod.
             if ending:
                 wishes.append(window * 4 if window < WIDEST else WHOLE)
             elif now >= self._look_at and window < WIDEST:
                 wishes.append(WIDEST)
                 self._look_at, self._look = now + self._look, self._look * 2
-        if ending and regular and len(by_pod) > 1 and not (self._each or self._shared) and len(lines) > 2:
-            wishes.append(len(lines) - 1)  # shows whether each pod has a window of its own
         self._notice_missing(by_pod, lines, window, items, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
@@ -232,31 +242,57 @@ class Stitch:
             self.ask = None if widest >= WHOLE else widest
             return Step(items, self.ask, True, self.interval)
         self._in_poll = False
+        self._put_aside = 0
         if self._unjoined is not None:
             self._remember(self._unjoined, None)
             self._unjoined = None
             self._behind.update(pod for pod in self._pods if pod not in self._present)
-        if self._polled is not None and now > self._polled:
-            self._rates.append(self._poll_new / (now - self._polled))
-        self._polled = now
+        if not self._held:  # else it is not known how many came
+            self._lively = bool(self._poll_new)
+            if self._polled is not None and now > self._polled:
+                self._rates.append(self._poll_new / (now - self._polled))
+            self._polled = now
         if self._poll_new:
             self.interval = SHORTEST
         else:
-            holding = any(lines for lines, _ in self._held.values())
+            holding = any(lines or self._lively for lines, _ in self._held.values())
             self.interval = min(HOLDING if holding else LONGEST, self.interval * SLOWER)
         rate = statistics.median(self._rates) if self._rates else 0.0
-        if rate * 2 * self.interval > WIDEST / 2:
+        if rate * AMPLE * self.interval > WIDEST / 2:
             self.interval = 1.0
-        need = int(rate * self.interval * 2)
+        need = int(rate * self.interval * AMPLE)
         # A young log is fetched whole. While it is quiet, only every second time: a narrow window also shows
         # what a line too long to be shown would hide.
         self._whole = bool(self._poll_new) or not self._whole
         young = YOUNG if self._whole else 0
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
-        self.ask = min(WIDEST, -(-need // 16) * 16)
+        self.ask = min(WIDEST, -(-need // 8) * 8)
         return Step(items, self.ask, False, self.interval)
 
     # --- several pods -------------------------------------------------------------------------------------
+
+    def _asks_what_counts(self, lines: Lines[LogLine], asked: int | None) -> bool:
+        """Whether first to find out, this answer put aside, what windows count: a pod's lines, or all."""
+        # With more lines than asked for, each pod has a window of its own.
+        self._each = self._each or (asked is not None and len(lines) > asked)
+        known = self._each or self._shared or not self._chances or self._in_poll
+        if known or self._put_aside != 0 or len({line.pod for line in lines}) < 2:
+            return False
+        self._chances -= 1
+        self._counting = [len(lines) - 1, 1] if len(lines) > 2 else [1]
+        self._put_aside, self._but_first = asked, [line.raw for line in lines[1:]]
+        return True
+
+    def _count(self, lines: Lines[LogLine]) -> Step:
+        """The answer to one of the narrow windows."""
+        window = self._counting.pop()
+        if len(lines) > window:
+            self._each, self._counting = True, []
+        elif self._counting:
+            return Step((), self._counting[-1], True, self.interval)
+        else:
+            self._shared = window > 1 and [line.raw for line in lines] == self._but_first
+        return Step((), self._put_aside, True, self.interval)
 
     def _hints(self, lines: Lines[LogLine], by_pod: dict[str | None, list[int]]) -> dict[str | None, int]:
         """How many lines of each pod are new, if the answer as a whole joins what all pods wrote before."""

@@ -71,6 +71,10 @@ def test_a_server_that_keeps_every_line_leaves_no_gap_and_no_mark(
     assert result.unfinished == 0
 
 
+# Each time something new: what begins anew word for word, no fetch can tell from what was there.
+some = st.builds(
+    Write, st.lists(word, min_size=1, max_size=3).map(lambda words: ("#", *words)), st.integers(1, 3), pod
+)
 fresh = st.builds(Write, st.sampled_from((("#",), ("#", "#", ""), ("step #",))), times, pod)
 loss = st.one_of(st.builds(Rotate, st.sampled_from((0, 3, 40)), pod), st.builds(Swap, pod))
 long = st.builds(TooLong, pod)
@@ -83,7 +87,7 @@ long = st.builds(TooLong, pod)
     st.integers(1, 3),
     st.sampled_from((None, None, 200, 1000)),
     st.booleans(),
-    polls(few, fresh, fresh, loss, long, grow),
+    polls(some, fresh, fresh, loss, long, grow),
     st.integers(0, 99),
 )
 def test_what_the_server_loses_is_marked(
