@@ -98,6 +98,7 @@ IN_FLOOR = (
     ("lifecycle.journal", "lifecycle.custody", "lifecycle.deploy", "lifecycle.sweep"),
     ("lifecycle.policy", "lifecycle.deploy"),
     ("tail.answer", "tail.overlap", "tail.known", "tail.sequence", "tail.stitch", "tail.logs"),
+    ("tail.answer", "tail.overlap", "tail.probe", "tail.sequence"),
     ("tail.iterator", "tail.follow", "tail.events"),
     ("tail.iterator", "tail.follow", "tail.logs", "tail.merged"),
     ("lifecycle.tasks", "tail.merged"),

@@ -110,8 +110,8 @@ class Known:
         self.end, self.head = end, hashes(())
 
     def _break(self) -> None:
-        """What comes does not go on from the last known line."""
-        self.unbroken = 0
+        """What comes does not go on from the last known line as that was seen."""
+        self.unbroken, self.head = 0, hashes(())
 
     def _forget_last(self) -> None:
         """The last known line was not finished: the whole of it comes now."""

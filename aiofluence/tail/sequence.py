@@ -12,6 +12,7 @@ from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
 from .known import Known
 from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
+from .probe import Found, Probe
 
 __all__ = ["NARROWEST", "Sequence"]
 
@@ -26,31 +27,6 @@ RECURRING = 2048
 
 TRIES = 32
 """Fetches in one poll after which the best guess is delivered behind a mark."""
-
-
-@attrs.frozen
-class Short:
-    """An answer that did not fill its window.
-
-    Attributes:
-        asked: its window.
-        seen: what it showed.
-        joins: its lines have come out, as far as they were new.
-        cut: it is cut at a line too long to be shown; None while that is not known.
-        filled: a window that the lines behind that one fill.
-        ceiling: one that they do not.
-        checked: that they are all there are was seen.
-        alike: a window of just as many lines showed the same.
-    """
-
-    asked: int
-    seen: Hashes[int]
-    joins: bool
-    cut: bool | None = None
-    filled: int = 0
-    ceiling: int = WHOLE
-    checked: bool = False
-    alike: bool = False
 
 
 class Sequence(Known):
@@ -76,7 +52,7 @@ class Sequence(Known):
         self.ask: int = 0
         self.dear: bool = False
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
-        self.short: Short | None = None  # an answer that did not, and may be cut
+        self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
         self.looked_old: bool = False
 
@@ -84,7 +60,7 @@ class Sequence(Known):
 
     def take(self, answer: Answer) -> Verdict | None:
         """What `answer` adds; None: nothing, for it is a narrower look that another pod asked for."""
-        if answer.asked != self.ask and self.tries and (self.short or answer.asked < self.widest):
+        if answer.asked != self.ask and self.tries and (self.probe or answer.asked < self.widest):
             return None
         if self.own:
             whole = len(answer.lines) != answer.asked
@@ -97,8 +73,8 @@ class Sequence(Known):
     def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
         seen = hashes(answer.lines)
-        if self.short is not None:
-            return self._probed(answer, seen, self.short)
+        if self.probe is not None:
+            return self._probed(answer, seen, self.probe)
         verdict = self._read(answer, seen)
         if not answer.whole and len(seen) > len(self.full):
             self.full = seen
@@ -162,12 +138,10 @@ class Sequence(Known):
 
     # --- lines that are too long to be shown --------------------------------------------------------------
     #
-    # The service ends a pod's answer before a line of over 64 KiB. A window of k lines that shows m of them
-    # has k - m - 1 behind that line, unless it is wider than the log. Those can be asked for by that number,
-    # and are then a log of their own, counted from there.
+    # What is behind such a line is a log of its own, counted from there.
 
     def _doubt(self, answer: Answer, seen: Hashes[int], place: Place, *, grown: bool) -> Verdict:
-        """The window was not filled: the log is that short, or it is cut. A narrower window tells."""
+        """The window was not filled: the log is that short, or it is cut. Narrower windows tell."""
         if place.fit is Fit.STALE and not self.old and not self.behind:
             return self._old(answer)
         length = len(seen)
@@ -175,89 +149,50 @@ class Sequence(Known):
         joins = self.begun and place.fit is Fit.SURE and not self.behind
         if joins:
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
-        self.short = Short(answer.asked, seen, joins)
+        self.probe = Probe(answer.asked, seen, joins=joins)
         # Behind such a line already: as many as are known there have something to hold on to, most often.
         ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length
         return attrs.evolve(verdict, ask=max(1, ask), settled=False)
 
-    def _probed(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
+    def _probed(self, answer: Answer, seen: Hashes[int], probe: Probe) -> Verdict:
         """What the narrower window tells of the one that was not filled."""
-        length = len(seen)
+        unsettled = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
         if not answer.apart:
             # A narrower window shows less of each pod, and says nothing about one of them.
-            self.short, self.confirmed = None, True
-            return Verdict(doubt=GapReason.UNCONFIRMED, ask=short.asked, settled=False)
-        if answer.asked >= short.asked:
-            return self._probed_again(answer, seen, short)
-        if length < answer.asked:
-            if self.tries >= TRIES:
-                self.short = None
-                return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
-            if seen == short.seen and short.alike:
-                return self._confirm(answer, seen)
-            if seen == short.seen:
-                return self._search(attrs.evolve(short, cut=True, ceiling=answer.asked))
-            behind = answer.asked - length - 1
-            if not behind:
-                return self._nothing_behind(short)
-            self.short = attrs.evolve(short, cut=True, ceiling=behind + 1)
-            return Verdict(doubt=GapReason.UNCONFIRMED, ask=behind, settled=False)
+            self.probe, self.confirmed = None, True
+            return attrs.evolve(unsettled, ask=probe.asked)
         joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
-        if short.cut is None and not joins:
-            if seen == short.seen and (certain(seen) or length + 1 >= short.asked):
-                return self._confirm(attrs.evolve(answer, whole=True), seen)
-            if seen == short.seen:
-                # Few lines, or common ones, may read like others: one more must not be there.
-                self.short = attrs.evolve(short, alike=True)
-                return Verdict(doubt=GapReason.UNCONFIRMED, ask=length + 1, settled=False)
-            return Verdict(doubt=GapReason.UNCONFIRMED, ask=short.asked, settled=False)
-        more_came = length >= short.ceiling
-        short = attrs.evolve(short, filled=length)
-        all_of_it = short.ceiling - length <= 1
-        if joins or more_came or self.tries >= TRIES or (all_of_it and short.checked):
-            self.short = None
-            whole = all_of_it and short.checked and not (joins or more_came)
-            return self._read_behind(attrs.evolve(answer, whole=whole), seen, short)
-        if all_of_it:
-            # Unless more came meanwhile: one line more must show nothing, for it begins with the long one.
-            self.short = attrs.evolve(short, checked=True)
-            return Verdict(doubt=GapReason.UNCONFIRMED, ask=length + 1, settled=False)
-        return self._search(short)
-
-    def _search(self, short: Short) -> Verdict:
-        """Between a window that is filled and one that shows what the widest does: halve."""
-        self.short = short
-        middle = (short.filled + min(short.ceiling, 4 * WIDEST)) // 2
-        return Verdict(doubt=GapReason.UNCONFIRMED, ask=max(1, middle), settled=False)
-
-    def _probed_again(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
-        """The wide window once more: with the lines that the narrow one showed, if they are no older ones."""
-        if len(seen) == answer.asked:
-            # By now there are as many behind the long line, if it is one.
-            self.short = None
-            if short.cut or self.behind:
-                return self._read_behind(attrs.evolve(answer, whole=False), seen, short)
+        found = probe.told(
+            answer.asked,
+            seen,
+            behind=self.behind,
+            joins=joins,
+            full=len(self.full),
+            last=self.tries >= TRIES,
+        )
+        if isinstance(found, int):
+            return attrs.evolve(unsettled, ask=found)
+        self.probe = None
+        if found is Found.NOTHING:
+            return unsettled
+        if found is Found.NOTHING_BEHIND:
+            return self._nothing_behind()
+        if found is Found.FILLED:
             return self._read(answer, seen)
-        if seen == short.seen and self.tries < TRIES:
-            filled = max(1, len(seen), len(self.full))
-            self.short = attrs.evolve(short, cut=True, ceiling=answer.asked)
-            return Verdict(doubt=GapReason.UNCONFIRMED, ask=filled, settled=False)
-        if len(seen) < answer.asked and seen[: len(short.seen)] != short.seen and self.tries < TRIES:
-            self.short = attrs.evolve(short, seen=seen, joins=False)
-            return Verdict(doubt=GapReason.UNCONFIRMED, ask=max(1, len(seen)), settled=False)
-        return self._confirm(answer, seen)
+        if found is Found.WHOLE:
+            return self._confirm(attrs.evolve(answer, whole=True), seen)
+        return self._read_behind(attrs.evolve(answer, whole=found is Found.ALL_BEHIND), seen, probe.joins)
 
     def _confirm(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         """What did not fill its window was the whole log."""
-        self.short = None
         self.confirmed = True
         if self.behind:
             self.behind = False
             self._count_from(None)
         return self._read(answer, seen)
 
-    def _read_behind(self, answer: Answer, seen: Hashes[int], short: Short) -> Verdict:
-        """These are the newest lines behind the long one; all of them, if the answer is whole."""
+    def _read_behind(self, answer: Answer, seen: Hashes[int], before: bool) -> Verdict:
+        """The newest lines behind the long one, or all. `before`: those before it have come out."""
         was_behind, self.behind = self.behind, True
         if not self.begun:
             return self._begin(answer, seen)
@@ -270,11 +205,10 @@ class Sequence(Known):
             return self._old(answer)
         new = place.new if place.fit is not Fit.NONE else None
         reason = GapReason.OVERFLOW if new is None else GapReason.UNCONFIRMED
-        return self._lost(answer, seen, reason, int(short.joins and new is None), new)
+        return self._lost(answer, seen, reason, int(before and new is None), new)
 
-    def _nothing_behind(self, short: Short) -> Verdict:
+    def _nothing_behind(self) -> Verdict:
         """The line that is too long is the last one."""
-        self.short = None
         fresh = not self.behind or self.end != 0
         self.behind = True
         if not self.begun:
@@ -302,6 +236,8 @@ class Sequence(Known):
         elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.dear):
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
+        if new == len(seen):
+            self._break()  # what was last may have grown out of sight
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
 

@@ -135,7 +135,7 @@ class Stitch:
         elif regular:
             self._alone = len(by_pod) == 1 and not self._pods.keys() - by_pod.keys()
         for pod, sequence in self._pods.items():
-            if sequence.short is not None and window == sequence.ask:
+            if sequence.probe is not None and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # that it shows nothing says something
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         for pod, indices in by_pod.items():

@@ -78,24 +78,36 @@ some = st.builds(
 fresh = st.builds(Write, st.sampled_from((("#",), ("#", "#", ""), ("step #",))), times, pod)
 loss = st.one_of(st.builds(Rotate, st.sampled_from((0, 3, 40)), pod), st.builds(Swap, pod))
 long = st.builds(TooLong, pod)
+orders = st.sampled_from(("fixed", "shuffled"))
+rings = st.sampled_from((None, None, 200, 1000))
 
 
-@many
-@given(
-    st.sampled_from(("fixed", "shuffled")),
-    st.booleans(),
-    st.integers(1, 3),
-    st.sampled_from((None, None, 200, 1000)),
-    st.booleans(),
-    polls(some, fresh, fresh, loss, long, grow),
-    st.integers(0, 99),
-)
-def test_what_the_server_loses_is_marked(
-    order: str, named: bool, pods: int, ring: int | None, cut: bool, life: list[Poll], seed: int
-) -> None:
-    store = Store(order=order, ring=ring, cut=cut, rng=Random(seed))
+def judge(store: Store, named: bool, pods: int, life: list[Poll]) -> None:
     result = live(store, named, pods, 100, life)
     if result.beyond:
         return
     assert (result.silent, result.twice, result.disorder, result.needless) == (0, 0, 0, 0), result.wrong
     assert result.too_sure == 0, result.wrong
+
+
+@many
+@given(
+    orders,
+    st.booleans(),
+    st.integers(1, 3),
+    rings,
+    polls(some, fresh, fresh, loss, grow),
+    st.integers(0, 99),
+)
+def test_what_the_server_loses_is_marked(
+    order: str, named: bool, pods: int, ring: int | None, life: list[Poll], seed: int
+) -> None:
+    judge(Store(order=order, ring=ring, rng=Random(seed)), named, pods, life)
+
+
+@many
+@given(rings, polls(some, fresh, fresh, loss, long, grow))
+def test_what_a_line_too_long_to_be_shown_hides_is_found_or_marked(
+    ring: int | None, life: list[Poll]
+) -> None:
+    judge(Store(ring=ring, cut=True), False, 1, life)
