@@ -105,15 +105,10 @@ def last_period(lines: Hashes[int]) -> int:
 
 def certain(lines: Hashes[int]) -> int:
     """How many of the last lines it takes to be sure to know them again; 0 if all are too few."""
-    surprise = _Surprise(lines)
-    back, step = 0, 16
-    while back < len(lines):
-        back = min(len(lines), back + step)
-        step *= 2
-        block = lines[-back:]
-        if surprise.bits(block) >= ENOUGH and not _twice(block, lines):
-            return back
-    return 0
+    back = _Surprise(lines).back(lines)
+    while back and _twice(lines[-back:], lines):
+        back = min(len(lines), 2 * back) if back < len(lines) else 0
+    return back
 
 
 def locate(
@@ -198,12 +193,23 @@ class _Surprise:
         found = 0.0
         before: int | None = None
         for line in block:
-            together = 0 if before is None else self._pairs[before, line]
-            if before is not None and together > 1:
-                found += math.log2(self._counts[before] / together)
-            else:
-                found += math.log2(self._total / max(1, self._counts[line]))
+            found += self._of(line, before)
             if found >= ENOUGH:
                 break
             before = line
         return found
+
+    def back(self, lines: Hashes[int]) -> int:
+        """How many of the last lines carry `ENOUGH` bits; 0 if all do not."""
+        found = 0.0
+        for back, (line, before) in enumerate(pairwise(reversed(lines)), 1):
+            found += self._of(line, before)
+            if found >= ENOUGH:
+                return back
+        return 0
+
+    def _of(self, line: int, before: int | None) -> float:
+        together = 0 if before is None else self._pairs[before, line]
+        if before is not None and together > 1:
+            return math.log2(self._counts[before] / together)
+        return math.log2(self._total / max(1, self._counts[line]))

@@ -19,6 +19,9 @@ __all__ = ["NARROWEST", "Sequence"]
 NARROWEST = 16
 """Lines of overlap that are asked for at least."""
 
+FEWEST = 4
+"""The same while the log only goes on as before: the number of its lines is counted otherwise."""
+
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
 
@@ -126,7 +129,7 @@ class Sequence(Known):
             return self._stale(answer, seen)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
-        if place.fit is Fit.REPEATS or (place.fit is Fit.WEAK and self._goes_on(seen, place)):
+        if place.fit is Fit.REPEATS or self._goes_on(seen, place):
             return self._repeats(answer, seen, place)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
             # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
@@ -263,9 +266,8 @@ class Sequence(Known):
 
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
-        lines = self.known[-self.unbroken :]
-        back = certain(lines)
-        need = back + place.most + NARROWEST if back else WHOLE
+        back = certain(self.known[-min(self.unbroken, RECURRING) :])
+        need = back + max(place.most, place.new) + NARROWEST if back else WHOLE
         if self.end is not None:
             need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
         if need <= answer.asked or self.tries > 1:
@@ -283,8 +285,13 @@ class Sequence(Known):
         """Whether the new lines only repeat what was repeated before: nothing is at stake but a count."""
         lines = self.known[-min(self.unbroken, RECURRING) :]
         period = last_period(lines)
-        joined = lines[len(lines) - period :] + seen[len(seen) - place.new :]
-        return bool(period) and joined[period:] == joined[:-period]
+        if not period:
+            return False
+        block = lines[-period:]
+        if place.fit is Fit.NONE:  # all of it is new, and begins somewhere in the block
+            return contains(block * (len(seen) // period + 2), seen)
+        joined = block + seen[len(seen) - place.new :]
+        return joined[period:] == joined[:-period]
 
     def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
@@ -320,7 +327,7 @@ class Sequence(Known):
         """Lines that the next window should have beside the new ones; all, as long as there are few."""
         if self.end is not None and self.end <= young:
             return self.end + NARROWEST
-        return self.margin
+        return FEWEST if self.dear else self.margin
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""

@@ -30,7 +30,7 @@ LONGEST = 15.0
 SLOWER = 1.5
 HOLDING = 3.0
 """Seconds between polls at most while new lines are held back."""
-ALLOWANCE = 64.0
+ALLOWANCE = 128.0
 """Bytes a second that may be spent on counting repeats, beside `EARNED` times what the log itself brings."""
 EARNED = 9
 AMPLE = 1.5
