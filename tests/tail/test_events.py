@@ -64,7 +64,7 @@ HAPPENINGS = st.lists(st.tuples(st.floats(0, 40), st.sampled_from(TEXTS)), max_s
 def test_each_event_comes_once_however_they_repeat_and_age(
     happenings: list[tuple[float, Event]], gaps: list[float]
 ) -> None:
-    """Never twice; and lost only what came back in equal words within two minutes (and a poll) of vanishing."""
+    """Never twice; and lost only what came back in equal words within two minutes and a poll of vanishing."""
     at, cluster = 0.0, []
     for gap, what in happenings:
         at += gap
