@@ -323,9 +323,13 @@ class Sequence(Known):
 
     # --- windows --------------------------------------------------------------------------------------------
 
+    def is_young(self, young: int) -> bool:
+        """Whether the log has at most so many lines, as far as is known."""
+        return self.end is not None and self.end <= young
+
     def overlap(self, young: int) -> int:
         """Lines that the next window should have beside the new ones; all, as long as there are few."""
-        if self.end is not None and self.end <= young:
+        if self.end is not None and self.is_young(young):
             return self.end + NARROWEST
         return FEWEST if self.dear else self.margin
 

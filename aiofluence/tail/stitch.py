@@ -267,6 +267,8 @@ class Stitch:
         young = YOUNG if self._whole else 0
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         self.ask = min(WIDEST, -(-need // 8) * 8)
+        if all(pod.is_young(young) for pod in self._pods.values()):
+            self.ask = max(START, self.ask)  # wide windows of short logs cost nothing
         return Step(items, self.ask, False, self.interval)
 
     # --- several pods -------------------------------------------------------------------------------------
