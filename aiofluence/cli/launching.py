@@ -256,8 +256,9 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
         finally:
             drawing.cancel()
             await asyncio.wait([drawing])
-            with suppress(BrokenPipeError):
-                update(table.rows(), table.title())
+            if table.title():  # else it was refused before it began
+                with suppress(BrokenPipeError):
+                    update(table.rows(), table.title())
 
 
 @contextmanager

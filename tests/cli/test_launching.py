@@ -252,6 +252,8 @@ def test_a_quorum(cloud: Cloud, batch: Path) -> None:
     assert len(cloud.live()) == 3
     cloud.ok("terminate", *[instance.id for instance in cloud.simulator.live()], "--yes")
     cloud.simulator.fail_next_provisioning()
+    done = cloud.run("launch", batch, "--min-ready", "5")
+    assert (done.code, done.out) == (2, ""), "what was refused has not begun"
     done = cloud.run("launch", batch, "--min-ready", "4", "--json")
     assert done.code == 1
     assert "LaunchError: called off: 3 of at least 4 could become ready" in done.err
