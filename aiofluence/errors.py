@@ -40,6 +40,7 @@ import attrs
 
 from .models.instances import Instance, InstanceRef, Summary, without_secrets
 from .models.output import Event, LogLine
+from .models.table import visible
 from .models.values import Status
 
 
@@ -175,7 +176,8 @@ class ReplyError(FluenceError):
 
     Attributes:
         status: HTTP status.
-        detail: what the service said, in its words where it gave any.
+        detail: what the service said, in its words where it gave any. The text of the error has blanks for
+            what a terminal or a log would obey instead of show.
     """
 
     def __init__(self, detail: str, *, status: int = 0, call: str | None = None) -> None:
@@ -185,7 +187,7 @@ class ReplyError(FluenceError):
         self.call = call
 
     def __str__(self) -> str:
-        return f"{super().__str__()} [HTTP {self.status}]"
+        return f"{visible(super().__str__())} [HTTP {self.status}]"
 
 
 class AuthError(ReplyError):
@@ -349,7 +351,7 @@ class InstanceFailedError(LifecycleError):
 
     def __str__(self) -> str:
         told = [event.raw for event in self.events[-5:]] + [line.raw for line in self.logs[-5:]]
-        return "\n  ".join((super().__str__(), *told))
+        return "\n  ".join((super().__str__(), *map(visible, told)))
 
 
 class InstanceEndedError(LifecycleError):

@@ -13,6 +13,10 @@ from pathlib import Path
 import attrs
 
 DOCS = Path(__file__).parent.parent / "docs"
+STYLE = (
+    ".ground{fill:#f7f8fa}text{fill:#1d232b}.soft{fill:#4b5563}@media (prefers-color-scheme:dark)"
+    "{.ground{fill:#1a1d23}text{fill:#f2f4f7}.soft{fill:#c2c8d2}}"
+)
 
 
 @attrs.frozen
@@ -67,7 +71,7 @@ def _table(text: str, begins: str) -> list[list[str]]:
 
 
 def draw(plot: Plot) -> str:
-    """The picture: a bar each, ours in the accent colour, on a ground that suits light and dark pages."""
+    """The picture: a bar each, ours in the accent colour, on a ground as light or dark as the page."""
     bars = list(plot.bars())
     longest = max(value for _, value in bars)
     top, step, left, room = 46, 26, 300, 380
@@ -76,22 +80,23 @@ def draw(plot: Plot) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="13">',
         f"<title>{escape(plot.title)}</title>",
-        f'<rect width="760" height="{height}" rx="8" fill="#f7f8fa"/>',
-        f'<text x="16" y="26" font-size="15" font-weight="600" fill="#1d232b">{escape(plot.title)}</text>',
+        f"<style>{STYLE}</style>",
+        f'<rect class="ground" width="760" height="{height}" rx="8"/>',
+        f'<text x="16" y="26" font-size="15" font-weight="600">{escape(plot.title)}</text>',
     ]
     for number, (label, value) in enumerate(bars):
         y = top + step * number
         ours = label.startswith("aiofluence") or plot.name == "money"
         width = max(room * value / longest, 1.5)
         out += [
-            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end" fill="#1d232b">{escape(label)}</text>',
+            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(label)}</text>',
             f'<rect x="{left}" y="{y + 2}" width="{width:.1f}" height="16" rx="3" '
             f'fill="{"#0072b2" if ours else "#9aa5b1"}"/>',
-            f'<text x="{left + width + 8:.1f}" y="{y + 14}" fill="#4b5563">{value:g}</text>',
+            f'<text x="{left + width + 8:.1f}" y="{y + 14}" class="soft">{value:g}</text>',
         ]
     out.append(
-        f'<text x="744" y="{height - 10}" text-anchor="end" font-size="11" '
-        'fill="#4b5563">shorter is better</text>'
+        f'<text class="soft" x="744" y="{height - 10}" text-anchor="end" font-size="11">'
+        "shorter is better</text>"
     )
     return "\n".join([*out, "</svg>", ""])
 

@@ -3,8 +3,13 @@
 A warning is an error (`nox -s docs`).
 """
 
+import shutil
+from importlib import import_module
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
+
+from sphinx.util import logging
 
 project = "aiofluence"
 author = "The aiofluence contributors"
@@ -17,6 +22,8 @@ html_theme = "furo"
 html_title = f"aiofluence {version}"
 html_static_path = ["_static"]
 html_extra_path = ["llms.txt"]  # for programs that read documentation: https://llmstxt.org
+
+PUBLIC = ("aiofluence", "aiofluence.inventory", "aiofluence.simulator", "aiofluence.sync")
 
 myst_heading_anchors = 3  # so that pages can link to each other's sections
 
@@ -49,6 +56,23 @@ def fences_to_code_blocks(
     lines[:] = out
 
 
+def every_public_name_is_there(app: Any, env: Any) -> None:
+    """Warn of what a module offers and the reference lacks."""
+    there = {name.rpartition(".")[2] for name, *_ in env.get_domain("py").get_objects()}
+    for module in map(import_module, PUBLIC):
+        for name in sorted(set(module.__all__) - there):
+            logging.getLogger(__name__).warning("reference.md lacks %s.%s", module.__name__, name)
+
+
+def copy_markdown(app: Any, failed: Exception | None) -> None:
+    """Put each page's Markdown beside its HTML, where llms.txt points."""
+    if failed is None and app.builder.name == "html":
+        for page in app.env.found_docs:
+            shutil.copyfile(app.env.doc2path(page), Path(app.outdir, f"{page}.md"))
+
+
 def setup(app: Any) -> None:
     """Sphinx calls this. 400: before napoleon, which stands at 500."""
     app.connect("autodoc-process-docstring", fences_to_code_blocks, priority=400)
+    app.connect("env-check-consistency", every_public_name_is_there)
+    app.connect("build-finished", copy_markdown)

@@ -23,7 +23,9 @@ from aiofluence import (
     InstanceEndedError,
     InstanceFailedError,
     LifecycleError,
+    LogLine,
     NotSentError,
+    RefusedError,
     RegistryCredentials,
     Status,
     Until,
@@ -223,3 +225,13 @@ async def test_the_spend_is_estimated_by_the_clock_hours_that_have_begun() -> No
         assert estimate_spend(attrs.evolve(container, billing=unpaid), simulator.time) == Decimal("0.14")
         (row,) = await fluence.containers.list()
         assert estimate_spend(row, simulator.time) is None
+
+
+async def test_what_the_service_says_cannot_command_a_terminal_or_forge_a_line_of_a_log() -> None:
+    nasty = "wrong\x1b[2J\u202e\r\nINFO all is well"
+    refused = RefusedError(nasty, status=400, call="GET /gpu/plans/")
+    assert str(refused) == "GET /gpu/plans/: wrong [2J   INFO all is well [HTTP 400]"
+    assert refused.detail == nasty
+    failed = InstanceFailedError("exp-1 failed")
+    failed.logs = (LogLine(raw=nasty, pod=None, text=nasty),)
+    assert str(failed) == "exp-1 failed\n  wrong [2J   INFO all is well"

@@ -55,7 +55,9 @@ async def test_every_list_is_a_table_and_a_list() -> None:
             for row in rows:
                 assert repr(row).startswith(f"<{type(row).__name__} '")
                 assert len(repr(row)) < 200
-        options = (await fluence.plans.vms())[0].availability_by_number[0]
+        groups = await fluence.plans.vms()
+        assert ", 1 GPU, " in repr(groups[0])
+        options = groups[0].availability_by_number[0]
         assert repr(options).startswith("<MachineAvailability '1 GPU', ")
         assert "USDC/h" in repr(options.options[0])
 

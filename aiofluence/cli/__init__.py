@@ -14,6 +14,13 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; docs/cli.md says what each means."""
     try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # it came before the command had begun
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
         import rich  # noqa: F401 - asked for here, so that there is one place that explains its absence
         import typer
     except ModuleNotFoundError:

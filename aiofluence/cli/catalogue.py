@@ -11,6 +11,7 @@ import typer
 
 import aiofluence
 
+from .exits import USAGE, CommandError
 from .options import JsonOption, KindOption
 from .output import note, print_json, print_table
 from .running import execute
@@ -29,6 +30,8 @@ def plans(
     """What can be rented, cheapest first."""
 
     async def show(fluence: aiofluence.Session) -> None:
+        if location is not None and not (len(location) == 2 and location.isalpha()):
+            raise CommandError(f"--location: {location!r} is not a two-letter country code", USAGE)
         offers = await fluence.plans.find(
             kind=kind, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly
         )

@@ -18,7 +18,7 @@ import aiofluence
 from ..models.instances import Container, InstanceRef
 from ..models.specs import SSH_VARIABLE, RegistryCredentials
 from ..models.values import Kind
-from .exits import FAILED, REACHED, USAGE, CommandError, explain
+from .exits import FAILED, REACHED, USAGE, CommandError, explain, refusal
 from .looking import PrefixOption, show_instance
 from .options import (
     DryRunOption,
@@ -65,20 +65,22 @@ def update(
     async def change(fluence: aiofluence.Session) -> None:
         container = await _container(fluence, name)
         changes: dict[str, Any] = {}
+        problems: list[str] = []
         if image is not None:
             changes["image"] = image
         if command is not None:
             changes["startup_command"] = command or None
         if ssh_key is not None:
-            changes["ssh_key"] = _read_key(ssh_key)
+            changes["ssh_key"] = _read_key(ssh_key, problems)
         if env or unset:
             now = container.container_info.environment.without(SSH_VARIABLE)
             kept = {key: value for key, value in now.items() if key not in (unset or ())}
-            changes["environment"] = kept | _read_variables(env)
-        credentials = _read_login(registry, registry_user)
+            changes["environment"] = kept | _read_variables(env, problems)
+        credentials = _read_login(registry, registry_user, problems)
         if not changes and credentials is None:
             raise CommandError("say what to change: --image, --env, --unset, --command, --ssh-key", USAGE)
         wanted = aiofluence.ContainerUpdate.from_container(container, credentials=credentials, **changes)
+        _refuse([*problems, *wanted.problems()])
         show_instance(await fluence.update_and_wait(container, wanted, timeout=timeout_of(timeout)), as_json)
 
     execute(change)
@@ -98,9 +100,10 @@ def rename(
         ref = await find_one(fluence, name)
         if ref.kind is Kind.CONTAINER:
             container = await _container(fluence, name)
-            wanted = aiofluence.ContainerUpdate.from_container(
-                container, credentials=_read_login(registry, registry_user), name=new
-            )
+            problems: list[str] = []
+            credentials = _read_login(registry, registry_user, problems)
+            wanted = aiofluence.ContainerUpdate.from_container(container, credentials=credentials, name=new)
+            _refuse([*problems, *wanted.problems()])
             await fluence.update_and_wait(container, wanted, timeout=timeout_of(timeout))
         else:
             await resource_of(fluence, ref.kind).rename(ref.id, new)
@@ -158,10 +161,16 @@ async def _end(
         return shape | {"status": ended.status, "spent": str(spent)}, REACHED
 
     try:
-        outcomes = await asyncio.gather(*map(see_gone, refs))
+        # To their end, also where nobody reads any more, as behind `| head`.
+        settled = await asyncio.gather(*map(see_gone, refs), return_exceptions=True)
     except asyncio.CancelledError:
         note(f"Not seen gone, and perhaps running: {listed([str(ref) for ref in left.values()])}")
         raise
+    outcomes = []
+    for outcome in settled:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcomes.append(outcome)
     if as_json:
         print_json([shape for shape, _ in outcomes])
     return worst(*(code for _, code in outcomes))
@@ -174,7 +183,13 @@ def sweep(
         typer.Option(parser=read_duration, metavar="TIME", help="Deployed longer ago: 90s, 15m, 2h, 1d."),
     ] = None,
     journal: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What runs that noted it there have left behind.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="What runs that noted it there have left behind.",
+        ),
     ] = None,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
@@ -188,12 +203,12 @@ def sweep(
 
     async def end(fluence: aiofluence.Session) -> int:
         report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False)
+        for ref in report.left:  # first, since stdout may be read by nobody
+            note(f"aiofluence: {ref} could not be ended")
         if as_json:
             print_json(_sweep_shape(report))
         else:
             _tell(report.ended, "ended", as_json)
-            for ref in report.left:
-                note(f"aiofluence: {ref} could not be ended")
         return FAILED if report.left else REACHED
 
     code = run_in_session(look, journal=journal)
@@ -254,35 +269,35 @@ async def _container(fluence: aiofluence.Session, name: str) -> Container:
     return instance
 
 
-def _read_key(given: str) -> str | None:
+def _refuse(problems: Sequence[str]) -> None:
+    """Tell every problem, each once.
+
+    Raises:
+        CommandError: there are some.
+    """
+    if problems:
+        raise refusal(list(dict.fromkeys(problems)), "nothing was changed")
+
+
+def _read_key(given: str, problems: list[str]) -> str | None:
     from .orders import read_ssh_key
 
     try:
         return read_ssh_key(given)
     except OSError as error:
-        message = f"--ssh-key: neither the text of a public key nor a file: {error.strerror}"
-        raise CommandError(message, USAGE) from None
+        problems.append(f"ssh_key: neither the text of a public key nor a file: {error.strerror}")
+        return None
 
 
-def _read_variables(env: Sequence[str] | None) -> dict[str, str]:
+def _read_variables(env: Sequence[str] | None, problems: list[str]) -> dict[str, str]:
     from .orders import read_environment
 
-    problems: list[str] = []
     given = variables(env)
-    found = read_environment(given.get("environment", {}), given.get("pass_environment", []), problems)
-    if problems:
-        raise CommandError("\n".join(problems), USAGE)
-    return found
+    return read_environment(given.get("environment", {}), given.get("pass_environment", []), problems)
 
 
-def _read_login(registry: str | None, user: str | None) -> RegistryCredentials | None:
+def _read_login(registry: str | None, user: str | None, problems: list[str]) -> RegistryCredentials | None:
     from .orders import read_credentials
 
     login = registry_login(registry, user)
-    if login is None:
-        return None
-    problems: list[str] = []
-    credentials = read_credentials(login, problems)
-    if problems:
-        raise CommandError("\n".join(problems), USAGE)
-    return credentials
+    return None if login is None else read_credentials(login, problems)

@@ -193,6 +193,8 @@ class LiveDisplay(Display):
             return spinners.setdefault(row.name, Spinner("line" if ascii_only else "dots", style="cyan"))
         if row.status == "FAILED":
             return Text("x" if ascii_only else "✗", "red")
+        if row.status not in ("READY", "ACTIVE"):  # given up, or not known: no success
+            return Text("-", "dim")
         return Text("+" if ascii_only else "✓", "green")
 
 

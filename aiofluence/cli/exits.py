@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import aiofluence
@@ -31,6 +31,12 @@ class CommandError(Exception):
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def refusal(problems: Sequence[str], consequence: str) -> CommandError:
+    """What is wrong with what was asked for, all of it at once."""
+    head = f"{len(problems)} problem(s), {consequence}:"
+    return CommandError("\n".join([head, *problems]), USAGE)
 
 
 def code_of(error: BaseException) -> int:
@@ -66,10 +72,7 @@ def told(error: BaseException, command: str) -> Iterator[str]:
     """One error in a few lines."""
     if isinstance(error, aiofluence.CustodyError):  # the library's log has already said what is left
         yield f"{command}: not everything could be ended. End it with:"
-        if error.refs:
-            yield f"  aiofluence terminate --yes {' '.join(ref.id for ref in error.refs)}"
-        for name in error.names:
-            yield f"  aiofluence sweep --prefix {name}"
+        yield from how_to_end([ref.id for ref in error.refs], error.names)
         return
     kind = "" if isinstance(error, CommandError) else f"{type(error).__name__}: "
     first, *rest = str(error).splitlines() or ["no details"]
@@ -78,6 +81,14 @@ def told(error: BaseException, command: str) -> Iterator[str]:
         yield f"  {line.strip()}"
     if isinstance(error, aiofluence.UncertainDeployError):
         yield f"  look for it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
+
+
+def how_to_end(ids: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """The commands that end what is left."""
+    if ids:
+        yield f"  aiofluence terminate --yes {' '.join(ids)}"
+    for name in names:
+        yield f"  aiofluence sweep --prefix {name}"
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

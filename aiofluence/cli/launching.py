@@ -6,7 +6,8 @@ What is written is read by `orders`; who ends what when something goes wrong is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,6 +15,7 @@ import typer
 
 import aiofluence
 
+from ..models.instances import InstanceRef
 from ..models.values import Kind
 from .exits import REACHED, USAGE, CommandError, code_of, explain
 from .looking import show_instance
@@ -123,13 +125,17 @@ def deploy(
         (item,) = items
         spec = item.spec
         if not as_json:
+            unless = ", unless it is live already," if adopt else ""
             note(
-                f"Deploying {spec.kind} {spec.name} on {item.offer.name}: "
+                f"Deploying {spec.kind} {spec.name}{unless} on {item.offer.name}: "
                 f"{item.offer.hourly:f} USDC an hour, {item.offer.upfront:f} taken at once."
             )
         if not wait:
             ref = await (fluence.ensure(spec) if adopt else resource_of(fluence, spec.kind).deploy(spec))
-            print_json(ref_shape(ref)) if as_json else say(f"{ref} is being provisioned")
+            with _told_anyway([ref]):
+                print_json(ref_shape(ref)) if as_json else say(
+                    f"{ref} is {'deployed' if adopt else 'being provisioned'}"
+                )
             return
         try:
             instance = await fluence.deploy_and_wait(
@@ -144,7 +150,8 @@ def deploy(
             if keep and not failed:
                 note(f"{spec.name} is kept: if it is there, it goes on running, and billing.")
             raise
-        show_instance(instance, as_json)
+        with _told_anyway([instance.ref]):
+            show_instance(instance, as_json)
 
     execute(deploy_one, journal=journal)
 
@@ -210,13 +217,16 @@ def launch(
             if keep and table.refs:
                 note(f"Kept, and billing: {listed([str(ref) for ref in table.refs.values()])}")
             raise
-        if as_json:
-            print_json(_report_shape(report))
-        else:
-            for line in summary(report):
-                say(line)
-        if timeline is not None:
-            report.timeline().save(timeline)
+        with _told_anyway([one.ref for one in report.instances]):
+            try:
+                if as_json:
+                    print_json(_report_shape(report))
+                else:
+                    for line in summary(report):
+                        say(line)
+            finally:
+                if timeline is not None:
+                    report.timeline().save(timeline)
         if called_off is not None:
             return explain(called_off)
         if min_ready is not None and len(report.ready) >= min_ready:
@@ -235,9 +245,10 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
     with choose_display(lambda: loop.time() - began).progress() as update:
 
         async def redraw() -> None:
-            while True:
-                update(table.rows(), table.title())
-                await asyncio.sleep(_LOOK_EVERY)
+            with suppress(BrokenPipeError):  # nobody looks any more: no reason to give up what is paid for
+                while True:
+                    update(table.rows(), table.title())
+                    await asyncio.sleep(_LOOK_EVERY)
 
         drawing = asyncio.ensure_future(redraw())
         try:
@@ -245,7 +256,20 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
         finally:
             drawing.cancel()
             await asyncio.wait([drawing])
-            update(table.rows(), table.title())
+            if table.title():  # else it was refused before it began
+                with suppress(BrokenPipeError):
+                    update(table.rows(), table.title())
+
+
+@contextmanager
+def _told_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
+    """Where the result cannot be written, as behind `| head`, what runs is told on stderr."""
+    try:
+        yield
+    except OSError:
+        if refs:
+            note(f"Running, and billing: {', '.join(map(str, refs))}")
+        raise
 
 
 def _report_shape(report: aiofluence.Report) -> Json:

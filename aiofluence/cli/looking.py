@@ -222,7 +222,7 @@ async def _wait(
 def ssh(
     name: NameArgument,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND...", help="To run there, or options for ssh.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="To run there, or options for ssh.")
     ] = None,
     only_print: Annotated[bool, typer.Option("--print", help="Print the command only.")] = False,
     user: UserOption = None,
@@ -260,7 +260,7 @@ def ssh(
 
 def inventory(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Names or ids; else everything live.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names or ids; else everything live.")
     ] = None,
     format: Annotated[InventoryFormat, typer.Option("--format", help="Whom it is for.")] = "ssh",
     kind: KindOption = None,

@@ -45,7 +45,7 @@ OnFailure: TypeAlias = Literal["terminate", "keep"]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of an instance.")]
 NamesArgument: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="NAME...", help="Names or ids of instances.")
+    list[str], typer.Argument(metavar="NAME", help="Names or ids of instances.")
 ]
 KindOption: TypeAlias = Annotated[Kind | None, typer.Option(help="Only this kind.")]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -21,7 +21,7 @@ from ..models.catalog import DefaultImage, Offer
 from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Spec, VMSpec
 from ..models.values import Kind
 from ..resources.catalog import choose_offers
-from .exits import USAGE, CommandError
+from .exits import USAGE, CommandError, refusal
 
 _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "name": ((str,), "a text"),
@@ -99,11 +99,13 @@ class Orders:
         self._problems += [f"defaults: {_unknown(key, tuple(_KEYS))}" for key in defaults if key not in _KEYS]
         defaults = {key: value for key, value in defaults.items() if key in _KEYS}
         for number, instance in enumerate(instances, 1):
-            if isinstance(instance, dict):
-                own = {**instance, **(changes or {})}
-                lacks = _LACKS.get(str(own.get("kind", defaults.get("kind", Kind.CONTAINER))), ())
-                usual = {key: value for key, value in defaults.items() if key not in lacks}
-                self.add({**usual, **own}, f"instance {number}")
+            if not isinstance(instance, dict):
+                self._problems.append(f"instance {number}: write it as a table, [[instance]]")
+                continue
+            own = {**instance, **(changes or {})}
+            lacks = _LACKS.get(str(own.get("kind", defaults.get("kind", Kind.CONTAINER))), ())
+            usual = {key: value for key, value in defaults.items() if key not in lacks}
+            self.add({**usual, **own}, f"instance {number}")
 
     def add(self, given: Mapping[str, Any], where: str = "") -> None:
         """Add one [[instance]], or what flags say in the same words."""
@@ -132,12 +134,11 @@ class Orders:
         for order in self._orders:
             label = f"{order.where}: " if order.where else ""
             problems += [f"{label}{problem}" for problem in dict.fromkeys(order.problems)]
-        names = Counter((item.spec.kind, item.spec.name) for item in items)
+        names = Counter((spec.kind, spec.name) for order in self._orders for spec in order.specs)
         twice = [(kind, name) for (kind, name), count in names.items() if count > 1]
         problems += [f"name: several {kind}s would be called {name!r}" for kind, name in twice]
         if problems:
-            head = f"{len(problems)} problem(s), nothing was deployed:"
-            raise CommandError("\n".join([head, *problems]), USAGE)
+            raise refusal(problems, "nothing was deployed")
         return items
 
 
@@ -149,6 +150,8 @@ class _Order:
     given: dict[str, Any] = attrs.field(factory=dict)
     bad: set[str] = attrs.field(factory=set)
     problems: list[str] = attrs.field(factory=list)
+    specs: Sequence[Spec] = ()
+    """What it asks for, whether or not that is for rent."""
 
     def price(self, offers: Sequence[Offer], images: Sequence[DefaultImage]) -> list[Item]:
         kind = self._kind()
@@ -156,11 +159,11 @@ class _Order:
         if kind is None:
             return []
         spec = self._container(offer, images) if kind is Kind.CONTAINER else self._machine(kind, offer)
-        specs = self._many(spec)
-        for each in specs or [spec]:
+        self.specs = self._many(spec)
+        for each in self.specs or [spec]:
             # What could not be read has been told already.
             self.problems += [p for p in each.problems() if p.partition(":")[0].split(".")[0] not in self.bad]
-        return [] if offer is None else [Item(each, offer) for each in specs]
+        return [] if offer is None else [Item(each, offer) for each in self.specs]
 
     def _kind(self) -> Kind | None:
         try:
@@ -244,6 +247,11 @@ class _Order:
 
     def _many(self, spec: ContainerSpec | VMSpec) -> Sequence[Spec]:
         count = self.given.get("count")
+        if not spec.name:
+            if "name" not in self.bad:
+                self.problems.append("name: required")
+            self.bad.add("name")
+            return []
         if count is None and "{" not in spec.name:
             return [spec]
         if count is not None and not 1 <= count <= 10_000:

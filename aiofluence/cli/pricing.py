@@ -59,7 +59,10 @@ def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise CommandError(f"{file}: {reason}", USAGE) from None
-    orders.read_toml(text, given)
+    try:
+        orders.read_toml(text, given)
+    except CommandError as error:
+        raise CommandError(f"{file}: {error}", error.code) from None
     return orders
 
 

@@ -14,7 +14,7 @@ import typer
 
 import aiofluence
 
-from .exits import FAILED, INTERRUPTED, REACHED, CommandError, explain
+from .exits import FAILED, INTERRUPTED, REACHED, CommandError, explain, how_to_end
 from .output import note
 
 Command: TypeAlias = "Callable[[aiofluence.Session], Awaitable[int | None]]"
@@ -62,7 +62,11 @@ async def _in_session(command: Command, journal: Path | None) -> int:
         if ending and not left:
             note(f"{begun}{listed(ending)} ended, nothing of it is left running.")
         elif interrupted:
-            note("Interrupted.")
+            refs = [ref.id for ref in (*custody.ending, *custody.lost)]
+            ways = [*how_to_end(refs, [*custody.deploying, *custody.uncertain])]
+            note("Interrupted. End what is left with:" if ways else "Interrupted.")
+            for way in ways:
+                note(way)
 
 
 def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str]:

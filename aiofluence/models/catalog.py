@@ -163,7 +163,7 @@ class MachinePlanGroup(Row):
         return {
             "GPU": describe_gpu(self.gpu_model),
             "USDC/h and up": self.minimum_price,
-            "GPUs": f"{counts} GPUs",
+            "GPUs": f"{counts} GPU{'' if counts == '1' else 's'}",
             "options": sum(len(number.options) for number in self.availability_by_number),
         }
 

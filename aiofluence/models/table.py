@@ -138,4 +138,6 @@ def _plain(cell: Cell) -> str:
 
 
 def _html_cell(tag: str, text: str, number: bool) -> str:
-    return f'<{tag} style="text-align:{"right" if number else "left"}">{escaped(text)}</{tag}>'
+    # The padding is the notebooks' own; elsewhere numbers would touch what stands right of them.
+    side = "right" if number else "left"
+    return f'<{tag} style="text-align:{side};padding:.3em .6em">{escaped(text)}</{tag}>'

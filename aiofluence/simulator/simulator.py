@@ -29,6 +29,7 @@ from .timing import Provisioning
 from .world import World
 
 DEFAULT_API_KEY = "simulator-key"
+"""What a simulator takes for the key unless told."""
 DEFAULT_START = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import aiofluence
+from aiofluence.cli.changing import _end
 from aiofluence.models.output import GapReason
-from aiofluence.simulator import ClusterOptions
+from aiofluence.simulator import ClusterOptions, Simulator, run_virtual
 
+from ..harness import container_spec, session_on
 from .conftest import Cloud, Done
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
@@ -57,6 +59,8 @@ def test_the_cheapest_few_and_none(cloud: Cloud) -> None:
     assert (done.out, done.err) == ("", "Nothing for rent fits.\n")
     assert cloud.ok("plans", "--gpu", "h1000", "--json").json == []
     assert cloud.run("plans", "--max-hourly", "much").code == 2
+    done = cloud.run("plans", "--location", "usa")
+    assert (done.code, done.err) == (2, "aiofluence: --location: 'usa' is not a two-letter country code\n")
 
 
 def test_images(cloud: Cloud) -> None:
@@ -308,6 +312,12 @@ def test_updates_that_make_no_sense(cloud: Cloud, monkeypatch: pytest.MonkeyPatc
         done = cloud.run("update", *arguments)
         assert (done.code, done.out) == (2, "")
         assert word in done.err
+    wrong = ("--image", "UPPER", "-e", "lower=1", "-e", "NO_SUCH_VARIABLE", "--ssh-key", "nowhere.pub")
+    done = cloud.run("update", "exp-1", *wrong, "--registry", "example.org")
+    first, *problems = done.err.splitlines()
+    assert (done.code, first) == (2, "aiofluence: 7 problem(s), nothing was changed:")
+    assert len(problems) == 7
+    assert cloud.run("rename", "exp-1", "Upper", "--registry", "example.org").err.count("\n  ") == 4
 
 
 def test_rename(cloud: Cloud) -> None:
@@ -369,6 +379,23 @@ def test_terminate_that_times_out(cloud: Cloud) -> None:
     assert done.json[0]["error"] == "WaitTimeoutError"
 
 
+def test_all_are_ended_where_nobody_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("aiofluence.cli.changing.say", lost)
+    simulator = Simulator()
+
+    async def main() -> None:
+        async with session_on(simulator) as fluence:
+            refs = [await fluence.containers.deploy(container_spec(simulator, f"exp-{i}")) for i in range(3)]
+            with pytest.raises(BrokenPipeError):
+                await _end(fluence, refs, 900, False)
+            assert simulator.live() == []
+
+    run_virtual(main)
+
+
 def test_sweep(cloud: Cloud) -> None:
     for name in ("ci-1", "ci-2", "mine"):
         cloud.deploy(name)
@@ -382,6 +409,13 @@ def test_sweep(cloud: Cloud) -> None:
     assert [line.split()[1] for line in done.out.splitlines()] == ["ci-1", "ci-2"]
     assert cloud.live() == ["mine"]
     assert cloud.ok("sweep", "--prefix", "mine", "--yes", "--json").json["left"] == []
+
+
+def test_a_journal_that_is_not_there_is_a_slip_of_the_pen(cloud: Cloud, tmp_path: Path) -> None:
+    done = cloud.run("sweep", "--journal", tmp_path / "none.journal")
+    assert (done.code, done.out) == (2, "")
+    assert "does not exist" in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- names --------------------------------------------------------------------------------------------------

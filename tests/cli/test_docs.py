@@ -42,7 +42,7 @@ def table(command: Any) -> str:
     rows = ["| | |", "|---|---|"]
     for parameter in command.params:
         if parameter.param_type_name == "argument":
-            what = parameter.metavar or parameter.name.upper()
+            what = (parameter.metavar or parameter.name.upper()) + ("..." if parameter.nargs == -1 else "")
         else:
             names = [*parameter.opts, *parameter.secondary_opts]
             takes = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"

@@ -74,6 +74,10 @@ def test_deploy_without_waiting_and_adopting(cloud: Cloud) -> None:
     assert set(ref) == {"kind", "id", "name"}
     assert cloud.ok("ls", "--json").json[0]["status"] == "INITIALIZED"
     assert cloud.deploy("exp-1", "--adopt", "--no-wait") == ref
+    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    done = cloud.ok("deploy", "exp-1", *flags, "--adopt", "--no-wait")
+    assert done.out == f"container exp-1 ({ref['id']}) is deployed\n"
+    assert "exp-1, unless it is live already, on t4" in done.err
     assert cloud.deploy("exp-1", "--adopt")["id"] == ref["id"]
     assert cloud.live() == ["exp-1"]
     assert len(cloud.simulator.instances()) == 1
@@ -248,6 +252,8 @@ def test_a_quorum(cloud: Cloud, batch: Path) -> None:
     assert len(cloud.live()) == 3
     cloud.ok("terminate", *[instance.id for instance in cloud.simulator.live()], "--yes")
     cloud.simulator.fail_next_provisioning()
+    done = cloud.run("launch", batch, "--min-ready", "5")
+    assert (done.code, done.out) == (2, ""), "what was refused has not begun"
     done = cloud.run("launch", batch, "--min-ready", "4", "--json")
     assert done.code == 1
     assert "LaunchError: called off: 3 of at least 4 could become ready" in done.err
@@ -377,9 +383,12 @@ FINE = "[[instance]]\nname = 'a'\nimage = 'x'\nexpose = 22\n"
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("this is no TOML", "this is not TOML"),
+        ("this is no TOML", "wrong.toml: this is not TOML"),
         ("", "at least one [[instance]]"),
         ("[instance]\nname = 'x'", "at least one [[instance]]"),
+        ("instance = [3]", "instance 1: write it as a table, [[instance]]"),
+        ("[[instance]]\ncount = 2", "name: required"),
+        ("[[instance]]\nname = 'a'\n" * 2, "several containers would be"),
         ("[[instance]]\nname = 'x'\nimage = 'x'\nexpose = [22]", "plan: required; or one of gpu"),
         (
             "[[instance]]\nname = 'x'\nmax_hourly = 'much'\nimage = 'x'\nexpose = 22",

@@ -69,6 +69,22 @@ def test_the_live_display_escapes_everything() -> None:
     assert screen.getvalue().count("[bold]:smile:") >= 8
 
 
+def test_only_what_is_ready_has_a_tick() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=100, force_terminal=True, color_system=None, highlight=False)
+    rows = [
+        Row(status, "1x t4", status, 1.0, "0.1", busy=False)
+        for status in ("READY", "FAILED", "terminated", "unknown")
+    ]
+    console.print(LiveDisplay(console, lambda: 0.0)._instances(rows, {}))
+    assert [line.split()[0] for line in screen.getvalue().splitlines() if "0.1" in line] == [
+        "✓",
+        "✗",
+        "-",
+        "-",
+    ]
+
+
 def test_the_progress_prints_a_line_only_when_something_changes(capsys: pytest.CaptureFixture[str]) -> None:
     with PlainDisplay(lambda: 0.0).progress() as update:
         for age in range(5):

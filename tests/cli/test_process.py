@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,7 +95,20 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_what_runs() -> None:
     assert "may still be running, and billing" in told
     assert live in told
     assert "nothing of it is left" not in told
+    assert told.splitlines()[-1] == f"  aiofluence terminate --yes {live}"
     assert "Traceback" not in told
+
+
+def test_ctrl_c_before_the_command_has_begun() -> None:
+    code = (
+        "import sys; from aiofluence.cli import main\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting()); sys.exit(main())"
+    )
+    done = run("ls", code=code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_whole_life_in_one_process() -> None:
@@ -159,3 +173,37 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=30) == 1
+
+
+BATCH = """
+[[instance]]
+name = "exp-{i}"
+count = 2
+max_hourly = 1
+image = "ubuntu"
+expose = [22]
+"""
+
+
+@needs_signals
+@pytest.mark.parametrize("arguments", [("launch", "-"), ("launch", "-", "--json"), DEPLOY])
+def test_what_runs_is_told_where_nobody_reads_the_result(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    if arguments[0] == "launch":
+        arguments = (*arguments, "--timeline", str(tmp_path / "launch.svg"))
+    with subprocess.Popen(
+        [*PYTHON, WITH_CLOUD, "150", "", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, told = process.communicate(BATCH, timeout=50)
+        assert process.returncode == 1
+    *_, last = told.splitlines()
+    assert last.startswith("Running, and billing: container exp-")
+    assert last.count("container exp-") == (2 if arguments[0] == "launch" else 1)
+    assert "Traceback" not in told
+    assert (tmp_path / "launch.svg").exists() == (arguments[0] == "launch")
