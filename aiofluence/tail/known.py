@@ -53,9 +53,8 @@ class Known:
             # The last line may have grown, or the first one of the window be cut.
             before = self.end and self.end - 1
             longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
-            joins = longer.fit is Fit.SURE or (
-                place.fit is Fit.NONE and longer.fit in (Fit.REPEATS, Fit.WEAK)
-            )
+            better = place.fit is Fit.NONE or longer.new < place.new
+            joins = longer.fit is Fit.SURE or (better and longer.fit in (Fit.REPEATS, Fit.WEAK))
             if joins and longer.new and self._grown(answer, longer.new):
                 return longer, True, False
         if place.fit is Fit.NONE and self.unbroken > 1:

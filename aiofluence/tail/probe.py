@@ -53,7 +53,7 @@ class Probe:
             return self._again(asked, seen, behind=behind, full=full, last=last)
         if len(seen) < asked:
             return self._short(asked, seen, last=last)
-        if not (self._cut or joins):
+        if seen == self._seen or not (self._cut or joins):
             return self._narrow(seen)
         more_came = len(seen) >= self._ceiling
         self._filled = len(seen)
@@ -87,11 +87,15 @@ class Probe:
         """A narrower window that was not filled, either."""
         if last:
             return Found.NOTHING
-        if seen == self._seen and self._alike:
+        if seen == self._seen and self._alike and asked == len(seen) + 1:
             return Found.WHOLE
         if seen == self._seen:
             self._cut, self._ceiling = True, asked
             return self._halve()
+        if seen[: len(self._seen)] == self._seen:
+            # The log has grown, where it would have been cut.
+            self._seen, self.joins = seen, False
+            return len(seen)
         behind = asked - len(seen) - 1
         if not behind:
             return Found.NOTHING_BEHIND

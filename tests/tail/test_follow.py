@@ -362,6 +362,34 @@ async def test_it_follows_through_an_update(simulator: Simulator) -> None:
         assert got[-1].text == "new"
 
 
+@pytest.mark.parametrize("counts", ["pod", "answer", "nothing"])
+@pytest.mark.parametrize("order", ["pod", "time"])
+async def test_while_two_pods_are_listed_each_line_of_both_comes_once(counts: Any, order: Any) -> None:
+    """Whatever `last` counts, and in whatever order the service puts them: the tail has to find out."""
+    cluster = ClusterOptions(log_interval=2.0, pod_linger=300, last_applies=counts, pod_order=order)
+    simulator = Simulator(cluster=cluster, provisioning=Provisioning(median=60, sigma=0))
+    came: dict[str | None, list[str]] = {}
+    async with running(simulator) as (session, container):
+        tail = session.tail_logs(container, last=10_000)
+        await asyncio.sleep(30)
+        update = ContainerUpdate.from_container(container, startup_command="python again.py")
+        await session.update_and_wait(container, update)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(200):
+                async for item in tail:
+                    assert isinstance(item, LogLine), item
+                    came.setdefault(item.pod, []).append(item.text)
+        truth: dict[str | None, list[str]] = {}
+        for line in await session.containers.logs(container.id):
+            truth.setdefault(line.pod, []).append(line.text)
+    assert len(truth) == len(came) == 2
+    for pod, texts in came.items():
+        assert len(texts) > 60
+        assert texts == truth[pod][: len(texts)]
+        # It is as far as the last poll; of a pod that the other hides, as far as the last look for it.
+        assert len(truth[pod]) - len(texts) < 30
+
+
 async def test_in_time_lapse_it_keeps_the_session_s_pace(simulator: Simulator) -> None:
     async with running(simulator, poll=Poll(interval=0.1)) as (session, container):
         tail = session.tail_logs(container)
