@@ -22,7 +22,7 @@ from .refusals import retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
 OnReply: TypeAlias = Callable[[Call, Reply], object]
-"""Called with each call and its raw reply, before it is judged."""
+"""Called with each call and its raw reply, before it is judged. What it raises is logged, and no more."""
 
 log: Final = logging.getLogger("aiofluence")
 
@@ -131,7 +131,10 @@ class Transport:
         log.debug("%s: %s", call, reply.status)
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
         if self.on_reply is not None:
-            self.on_reply(call, reply)
+            try:
+                self.on_reply(call, reply)
+            except Exception:  # whoever only looks on must not cost the id of an instance
+                log.exception("on_reply failed")
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
             self.gate.refused(granted, min(retry_after(reply.headers) or 0.0, self.retry.max_retry_after))

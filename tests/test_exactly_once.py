@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -28,7 +29,7 @@ from aiofluence import (
     Timeout,
     UncertainDeployError,
 )
-from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorWire
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
 
 from .harness import VIRTUAL, baremetal_spec, container_spec, now, session_on, vm_spec
 
@@ -299,6 +300,59 @@ def test_a_policy_that_makes_no_sense() -> None:
     for arguments in ({"settle": -1}, {"watch": -1}, {"max_posts": 0}, {"settle": float("nan")}):
         with pytest.raises(ConfigError):
             DeployPolicy(**arguments)
+
+
+@attrs.define
+class Meddler:
+    """A wire that does something in the very step in which the answer to a POST comes."""
+
+    service: SimulatorWire
+    meddle: Callable[[], object]
+
+    async def send(self, request: Request) -> Reply:
+        reply = await self.service.send(request)
+        if request.method == "POST":
+            self.meddle()
+        return reply
+
+    async def aclose(self) -> None:
+        await self.service.aclose()
+
+
+async def test_an_answer_that_comes_as_all_others_are_cancelled_is_not_lost() -> None:
+    simulator = Simulator()
+    others: list[asyncio.Task[Any]] = []
+    wire = Meddler(SimulatorWire(simulator), lambda: [other.cancel() for other in others])
+    async with Session(DEFAULT_API_KEY, wire=wire, max_in_flight=1) as fluence:
+        deploying = asyncio.ensure_future(fluence.containers.deploy(container_spec(simulator)))
+        await asyncio.sleep(0.01)
+        others = [asyncio.ensure_future(fluence.containers.list()) for _ in range(3)]
+        ref = await deploying
+        await asyncio.wait(others)
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_whoever_looks_on_and_fails_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator()
+
+    def look_on(call: object, reply: object) -> None:
+        raise ZeroDivisionError
+
+    async with session_on(simulator, on_reply=look_on) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+    assert "on_reply failed" in caplog.text
+
+
+async def test_an_error_that_is_none_of_ours_is_unclear_too() -> None:
+    """Such as one of a wire that somebody else has written."""
+    simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+    wire = Meddler(SimulatorWire(simulator), lambda: 1 / 0)
+    async with Session(DEFAULT_API_KEY, wire=wire, close_timeout=900) as fluence:
+        with pytest.raises(ZeroDivisionError):
+            await fluence.containers.deploy(container_spec(simulator))
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
 
 
 @attrs.frozen

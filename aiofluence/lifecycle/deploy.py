@@ -122,7 +122,7 @@ class Deployer:
                 if adopt and search.ref is None:
                     # What shows up may be somebody else's: no watch, but the name's next deploy looks on.
                     self._unresolved[resource.kind, spec.name] = search.unclear
-                elif search.doubtful and self.policy.watch:
+                elif (search.doubtful or search.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
                         self._custodian.let_watch(self._home.spawn(self._end_twins(search)), search.name)
 
