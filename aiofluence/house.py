@@ -67,7 +67,11 @@ class House:
             raise ConfigError("a session is entered once; make a new one")
         self.journal.open()
         self.state = "open"
-        await self.home.open()
+        try:
+            await self.home.open()
+        except BaseException:  # cancelled in this very step: who has not entered does not leave
+            await self.close()
+            raise
         self.transport.gate.open(self.home.spawn)
 
     async def close(self) -> None:
