@@ -22,6 +22,7 @@ Json: TypeAlias = Any
 
 MiB: Final = 2**20
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_METHOD = re.compile(r"[A-Za-z]{1,32}")
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
@@ -34,6 +35,17 @@ def safe_id(id: object) -> str:
     if isinstance(id, str) and _ID.fullmatch(id):
         return id
     raise ConfigError(f"{id!r} is not the id of an instance")
+
+
+def safe_method(method: object) -> str:
+    """`method` in capitals, if it can stand in a request's first line.
+
+    Raises:
+        ConfigError: it is more than a word.
+    """
+    if isinstance(method, str) and _METHOD.fullmatch(method):
+        return method.upper()
+    raise ConfigError(f"{method!r} is not a method; it looks like 'GET'")
 
 
 def safe_path(path: object) -> str:
@@ -111,6 +123,10 @@ class Timeout:
 
     connect: float = 10.0
     total: float = 60.0
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.connect > 0 and self.total > 0):  # nor NaN, which would unsettle the loop's timers
+            raise ConfigError("Timeout needs connect > 0 and total > 0")
 
     @classmethod
     def of(cls, given: Timeout | float | None) -> Timeout:

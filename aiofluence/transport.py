@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 import attrs
@@ -18,7 +17,7 @@ import attrs
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
 from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
-from .refusals import retry_after
+from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
 OnReply: TypeAlias = Callable[[Call, Reply], object]
@@ -43,11 +42,8 @@ class ServerClock:
         """The service's time at loop time `moment`, to about a second; None before the first answer."""
         if self._date is None:
             return None
-        try:
-            date = parsedate_to_datetime(self._date)
-        except ValueError:
-            return None
-        return date.astimezone(UTC) + timedelta(seconds=moment - self._noted)
+        date = http_date(self._date)
+        return None if date is None else date + timedelta(seconds=moment - self._noted)
 
 
 @attrs.frozen

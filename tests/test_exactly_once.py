@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
@@ -361,14 +362,41 @@ class Gateway:
 
     service: SimulatorWire
     ahead: timedelta
+    zone: str = "GMT"
 
     async def send(self, request: Request) -> Reply:
         reply = await self.service.send(request)
         date = format_datetime(self.service.simulator.time + self.ahead, usegmt=True)
-        return attrs.evolve(reply, headers={**reply.headers, "Date": date})
+        return attrs.evolve(reply, headers={**reply.headers, "Date": date.replace("GMT", self.zone)})
 
     async def aclose(self) -> None:
         await self.service.aclose()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's zone cannot be changed")
+async def test_a_date_without_a_zone_is_utc_wherever_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    wire = Gateway(SimulatorWire(simulator), timedelta(0), zone="")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        try:
+            async with Session(DEFAULT_API_KEY, wire=wire) as fluence:
+                ref = await fluence.containers.deploy(container_spec(simulator))
+        finally:
+            patch.undo()
+            time.tzset()
+    assert [instance.id for instance in simulator.instances()] == [ref.id]
+
+
+async def test_a_date_beyond_all_time_is_none() -> None:
+    simulator = Simulator()
+    wire = Gateway(SimulatorWire(simulator), timedelta(0), zone="+99999999999999")
+    async with Session(DEFAULT_API_KEY, wire=wire) as fluence:
+        await fluence.plans.containers()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
 @pytest.mark.parametrize("seconds", [-45, -5, 5, 45])

@@ -87,6 +87,26 @@ def test_three_minutes_pass_in_well_under_a_second() -> None:
     assert time.perf_counter() - began < 10
 
 
+async def test_what_is_no_until_is_refused_before_anything_is_paid_for() -> None:
+    simulator = Simulator()
+    wrong: Any = "ready"
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator)
+        with pytest.raises(ConfigError, match="READY"):
+            await fluence.deploy_and_wait(spec, until=wrong)
+        with pytest.raises(ConfigError):
+            async with fluence.running(spec, until=wrong):
+                pass
+        with pytest.raises(ConfigError):
+            await fluence.deploy_all_and_wait([spec], until=wrong)
+        with pytest.raises(ConfigError):
+            await fluence.ensure(spec, until=wrong)
+        assert simulator.instances() == []
+        ref = await fluence.containers.deploy(spec)
+        with pytest.raises(ConfigError):
+            await fluence.wait(ref, until=wrong)
+
+
 async def test_until_says_how_far() -> None:
     provisioning = Provisioning(median=100, sigma=0.0, network_delay=20, domain_delay=30)
     simulator = Simulator(provisioning=provisioning)

@@ -23,7 +23,7 @@ from .deploy import Deployer
 from .recovery import Recovery, Resume, being_ended
 from .seen import Seen
 from .tasks import TaskHome
-from .wait import Until, Waiter, deadline_in
+from .wait import Until, Waiter, check_until, deadline_in
 
 OnFailure: TypeAlias = Literal["terminate", "keep"]
 
@@ -62,6 +62,7 @@ class Launcher:
         Raises:
             FluenceError: as `Session.deploy_and_wait`.
         """
+        check_until(until)
         check_on_failure(on_failure)
         ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
         instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)

@@ -53,6 +53,16 @@ def deadline_in(timeout: float | None) -> float | None:
     return asyncio.get_running_loop().time() + timeout
 
 
+def check_until(until: object) -> None:
+    """Refuse what `until` cannot be, before anything is paid for.
+
+    Raises:
+        ConfigError: it is no `Until`.
+    """
+    if not isinstance(until, Until):
+        raise ConfigError(f"until is one of {', '.join(map(str, Until))}, not {until!r}")
+
+
 class Waiter:
     """The waits of one session."""
 
@@ -79,7 +89,7 @@ class Waiter:
             InstanceEndedError: it has ended.
             WaitTimeoutError: `deadline` came first.
         """
-
+        check_until(until)
         seen = seen or Seen(ref)
 
         def reached(instance: Instance) -> bool:
