@@ -52,7 +52,7 @@ class House:
     ) -> House:
         """Put the rooms together; `resources` may still be empty."""
         home = TaskHome()
-        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock))
+        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, policy.settle))
         custodian = Custodian(home, waiter, journal)
         deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry)
         return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)

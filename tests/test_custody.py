@@ -207,6 +207,27 @@ async def test_a_failed_instance_needs_no_delete() -> None:
     assert simulator.live() == []
 
 
+async def test_what_is_not_shown_for_as_long_as_a_deploy_may_settle_is_not_gone() -> None:
+    simulator = Simulator(provisioning=SLOW, list_lag=80)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+@pytest.mark.parametrize("call", ["GET", "DELETE"])
+async def test_a_404_that_passes_ends_no_custody(call: str) -> None:
+    """Such as of a gateway that is being set up anew."""
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail(f"{call} /gpu/instances/{{id}}", Fault.status(404), skip=call == "GET", times=3)
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
 async def test_what_is_left_at_the_end_is_said() -> None:
     simulator = Simulator(provisioning=SLOW)
     loop = asyncio.get_running_loop()

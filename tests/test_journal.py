@@ -401,8 +401,7 @@ async def test_what_cannot_be_ended_is_reported() -> None:
 async def test_what_a_sweep_could_not_end_the_next_one_still_knows(path: Path) -> None:
     """Though the dead run never learnt the id of what it had made."""
     simulator = Simulator(provisioning=QUICK)
-    wire = SimulatorWire(simulator)
-    async with Session(DEFAULT_API_KEY, wire=wire) as fluence:
+    async with session_on(simulator) as fluence:
         await fluence.deploy_and_wait(container_spec(simulator))
     intent = {"run": "1", "n": 1, "event": "intent", "kind": "container", "name": "exp-1"}
     write(path, intent | {"origin": "https://api.fluence.dev"})

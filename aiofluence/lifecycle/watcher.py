@@ -54,6 +54,7 @@ class Watcher:
         home: TaskHome,
         gate: Gate,
         clock: ServerClock,
+        grace: float,
     ) -> None:
         self._kind = kind
         self._resources = resources
@@ -61,6 +62,7 @@ class Watcher:
         self._home = home
         self._gate = gate
         self._clock = clock
+        self._grace = grace
         self._agenda = Agenda(poll)
         self._subjects: dict[str, Subject] = {}
         self._crowd: dict[str, Subject] = {}
@@ -86,7 +88,7 @@ class Watcher:
         id = wait.seen.ref.id
         subject = self._subjects.get(id)
         if subject is None:
-            subject = self._subjects[id] = Subject(id, now)
+            subject = self._subjects[id] = Subject(id, now, self._grace)
             if fresh:
                 subject.born, subject.fresh = now, True
         subject.add(wait)
