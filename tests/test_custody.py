@@ -228,6 +228,16 @@ async def test_a_404_that_passes_ends_no_custody(call: str) -> None:
     assert simulator.live() == []
 
 
+async def test_a_delete_that_was_accepted_and_not_done_is_sent_again() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail("DELETE /gpu/instances/{id}", Fault.status(204))
+    assert simulator.count("DELETE /gpu/instances/{id}") == 2
+    assert simulator.live() == []
+
+
 async def test_what_is_left_at_the_end_is_said() -> None:
     simulator = Simulator(provisioning=SLOW)
     loop = asyncio.get_running_loop()

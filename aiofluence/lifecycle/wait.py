@@ -13,7 +13,14 @@ from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from ..errors import AuthError, ConfigError, FluenceError, InstanceEndedError, InstanceFailedError
+from ..errors import (
+    AuthError,
+    ConfigError,
+    FluenceError,
+    InstanceEndedError,
+    InstanceFailedError,
+    WaitTimeoutError,
+)
 from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
@@ -25,6 +32,8 @@ from .watch import Watch
 
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
+_ENDS_WITHIN: Final = 60.0
+"""Seconds that an instance may still be ACTIVE after its DELETE was accepted."""
 _EVIDENCE: Final = 20
 """How many events and log lines an InstanceFailedError brings along."""
 
@@ -50,7 +59,7 @@ def deadline_in(timeout: float | None) -> float | None:
         return None
     if not timeout >= 0:
         raise ConfigError(f"timeout is a number of seconds or None, not {timeout!r}")
-    return asyncio.get_running_loop().time() + timeout
+    return _now() + timeout
 
 
 def check_until(until: object) -> None:
@@ -173,6 +182,7 @@ class Waiter:
                 )
                 if status.final:
                     return True
+                refusal = None
                 try:
                     await resource.terminate(ref.id)
                 except AuthError:
@@ -180,9 +190,12 @@ class Waiter:
                 except FluenceError as error:
                     refusal = error
                 else:
-                    await self._watch.status(seen, _is_final, deadline, "ended", brisk=True)
-                    return True
-                seen.last_error = refusal
+                    # Accepted is not done: what is still there after a while is deleted once more.
+                    soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
+                    with contextlib.suppress(WaitTimeoutError):
+                        await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
+                        return True
+                seen.last_error = refusal or seen.last_error
                 await _again(seen, deadline, "ended", next(pauses))
         except InstanceEndedError:
             return False
@@ -222,9 +235,13 @@ class Waiter:
         return failure
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 async def _again(seen: Seen, deadline: float | None, what: str, pause: float) -> None:
     """Pause before another round, or give up when the deadline has come."""
-    left = math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
+    left = math.inf if deadline is None else deadline - _now()
     if left <= 0:
         raise timed_out(seen, what)
     await asyncio.sleep(min(pause, left))
