@@ -6,7 +6,9 @@ On virtual time: minutes of provisioning take milliseconds. What counts is the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 import time
 from decimal import Decimal
 from typing import Any
@@ -389,6 +391,46 @@ async def test_a_reachable_instance_is_connected_to(host: str) -> None:
         record.forwarded_ports[0]["external_port"] = str(port)
         reached = await fluence.wait(container, until=Until.REACHABLE)
         assert address(reached) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("domain", "port"), [("127.0.0.1", "99999"), ("a..b", "22"), ("a" * 70, "22"), ("a\0b", "22")]
+)
+async def test_an_address_that_is_none_is_not_reachable(domain: str, port: str) -> None:
+    simulator = Simulator()
+    async with session_on(simulator, poll=Poll(interval=1)) as fluence:
+        container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+        record = simulator.get_instance(container.id)
+        assert isinstance(record, ContainerInstance)
+        assert record.forwarded_ports is not None
+        record.domain, record.forwarded_ports[0]["external_port"] = domain, port
+        with pytest.raises(WaitTimeoutError, match="reachable"):
+            await fluence.wait(container, until=Until.REACHABLE, timeout=5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog is not silent")
+async def test_an_address_that_is_silent_does_not_outlast_the_timeout() -> None:
+    simulator = Simulator()
+    with contextlib.ExitStack() as sockets:
+        full = sockets.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # nobody accepts them, so that the next ones are not even answered
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        async with session_on(simulator) as fluence:
+            container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+            record = simulator.get_instance(container.id)
+            assert isinstance(record, ContainerInstance)
+            assert record.forwarded_ports is not None
+            record.domain = "127.0.0.1"
+            record.forwarded_ports[0]["external_port"] = str(full.getsockname()[1])
+            began = asyncio.get_running_loop().time()
+            waits = [fluence.wait(container, until=Until.REACHABLE, timeout=1) for _ in range(40)]
+            results = await asyncio.gather(*waits, return_exceptions=True)
+            assert {type(result) for result in results} == {WaitTimeoutError}
+            assert asyncio.get_running_loop().time() - began <= 3.1
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from ..resources.containers import Containers
 from .schedule import backing_off
 from .seen import Seen, timed_out
 from .watch import Watch
+from .watcher import LAST_LOOK
 
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
@@ -112,7 +113,7 @@ class Waiter:
                 instance = await self._watch.detail(
                     seen, reached, deadline, until.value, worth=_is_settled, fresh=fresh
                 )
-                if until is not Until.REACHABLE or await self._connect(instance):
+                if until is not Until.REACHABLE or await self._connect(instance, deadline):
                     return instance
                 pauses = pauses or backing_off(self._watch.poll.interval)
                 await _again(seen, deadline, until.value, next(pauses))
@@ -208,18 +209,18 @@ class Waiter:
     def _containers(self) -> Containers:
         return cast(Containers, self._watch.resources[Kind.CONTAINER])
 
-    async def _connect(self, instance: Instance) -> bool:
-        """Whether a TCP connection to the instance succeeds within five seconds."""
-        where = address(instance)
-        if where is None:
-            return False
-        async with self._connecting:
-            try:
-                async with asyncio.timeout(_CONNECT_TIMEOUT):
-                    # Happy Eyeballs: IPv6 and IPv4 race, so that a dead one of them costs no time.
-                    _, writer = await asyncio.open_connection(*where, happy_eyeballs_delay=0.25)
-            except OSError:  # TimeoutError is one
+    async def _connect(self, instance: Instance, deadline: float | None) -> bool:
+        """Whether a TCP connection to the instance succeeds within five seconds, and by the deadline."""
+        latest = None if deadline is None else max(deadline, _now() + LAST_LOOK)
+        try:
+            where = address(instance)
+            if where is None:
                 return False
+            async with asyncio.timeout_at(latest), self._connecting, asyncio.timeout(_CONNECT_TIMEOUT):
+                # Happy Eyeballs: IPv6 and IPv4 race, so that a dead one of them costs no time.
+                _, writer = await asyncio.open_connection(*where, happy_eyeballs_delay=0.25)
+        except Exception:  # OSError, TimeoutError, and whatever is made of an address that is none
+            return False
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
