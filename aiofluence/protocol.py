@@ -84,7 +84,10 @@ class Lane(IntEnum):
 
 @attrs.frozen
 class Call:
-    """One endpoint, or one call of it, as data. The body carries secrets and is in no repr."""
+    """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
+
+    `unless` is asked when the call's turn has come: if it says True, nobody wants it sent any more.
+    """
 
     method: str
     path: str
@@ -93,6 +96,7 @@ class Call:
     max_body: int = 16 * MiB
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = attrs.field(default=b"", repr=False)
+    unless: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
     def to(
         self,

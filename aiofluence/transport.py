@@ -111,6 +111,9 @@ class Transport:
         granted = self.gate.acquire_at_once()
         if granted is None:
             granted = await self._turn(call.lane, deadline)
+        if call.unless is not None and call.unless():
+            self.gate.release()
+            raise NotSentError("nobody waits for it any more", permanent=True)
         timeout = self.timeout
         if deadline is not None and deadline - granted < timeout.total:
             timeout = attrs.evolve(timeout, total=max(0.001, deadline - granted))

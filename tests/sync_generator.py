@@ -41,6 +41,7 @@ LEFT_OUT = {
     "look_at": "takes times of the event loop",
     "look_at_all": "takes times of the event loop",
     "look_at_rows": "takes times of the event loop",
+    "post_unless": "for the deployer alone",
     "summary_of": "for look_at_rows",
 }
 

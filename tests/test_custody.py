@@ -228,6 +228,21 @@ async def test_a_404_that_passes_ends_no_custody(call: str) -> None:
     assert simulator.live() == []
 
 
+async def test_what_was_not_sent_when_its_caller_left_is_not_sent() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail("POST /gpu/instances/", Fault.status(429, headers={"Retry-After": "60"}))
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            async with asyncio.TaskGroup() as group:
+                for number in range(5):
+                    group.create_task(fluence.deploy_and_wait(container_spec(simulator, f"exp-{number}")))
+                await asyncio.sleep(1)
+                for name in ("exp-5", "exp-6", "exp-6"):  # at the gate, and behind its like
+                    group.create_task(fluence.ensure(container_spec(simulator, name)))
+    assert len(simulator.instances()) == 4
+    assert simulator.live() == []
+
+
 async def test_a_delete_that_was_accepted_and_not_done_is_sent_again() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:

@@ -328,10 +328,10 @@ async def test_an_instance_that_is_being_ended_is_not_adopted() -> None:
 
 
 async def test_a_sweep_never_means_everything() -> None:
-    wrong = (-1, float("nan"), 1e300, timedelta(seconds=-1))
+    wrong: tuple[Any, ...] = (-1, float("nan"), 1e300, timedelta(seconds=-1))
     async with session_on(Simulator()) as fluence:
         assert (await fluence.sweep(older_than=timedelta.max)).found == ()
-        for arguments in ({}, {"prefix": ""}, *({"older_than": age} for age in wrong)):
+        for arguments in [{}, {"prefix": ""}, *({"older_than": age} for age in wrong)]:
             with pytest.raises(ConfigError):
                 await fluence.sweep(**arguments)
 

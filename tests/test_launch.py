@@ -32,6 +32,7 @@ from aiofluence import (
     Outcome,
     PlanUnavailableError,
     Poll,
+    RateLimit,
     Report,
     Session,
     SpecError,
@@ -204,6 +205,16 @@ async def test_a_quorum_that_fails_may_leave_everything_running() -> None:
 
 
 # What dooms all
+
+
+async def test_what_stands_at_the_gate_when_a_launch_is_called_off_is_not_sent() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.status(400, {"detail": "Insufficient balance"}))
+    async with session_on(simulator, rate=RateLimit(10, 5)) as fluence:
+        with pytest.raises(LaunchError):
+            await fluence.deploy_all_and_wait(many(simulator, 60))
+    assert simulator.count(POST) == 5
+    assert simulator.live() == []
 
 
 async def test_an_empty_account_stops_the_rest_at_once() -> None:

@@ -212,6 +212,65 @@ async def test_a_wait_alone_ends_nothing() -> None:
     assert len(simulator.live()) == 1
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.hang(), Fault.status(503), Fault.status(429, headers={"Retry-After": "100"})],
+    ids=lambda fault: f"{fault.effect.value}-{fault.code}",
+)
+async def test_no_request_of_a_wait_outlasts_its_timeout(fault: Fault) -> None:
+    simulator = Simulator()
+    loop = asyncio.get_running_loop()
+    async with session_on(simulator) as fluence:
+        container = await fluence.deploy_and_wait(container_spec(simulator))
+        update = ContainerUpdate.from_container(container, image="debian:12")
+        simulator.fail("PUT /gpu/instances/{id}", fault, times=None)
+        began = loop.time()
+        with pytest.raises(WaitTimeoutError) as caught:
+            await fluence.update_and_wait(container, update, timeout=5)
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+        await asyncio.sleep(200)
+        simulator.clear_faults()
+        assert await caught.value.resume()  # which sends it, for it never was
+        simulator.fail("DELETE /gpu/instances/{id}", fault, times=None)
+        began = loop.time()
+        with pytest.raises(WaitTimeoutError):
+            await fluence.terminate_and_wait(container, timeout=5)
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+        await asyncio.sleep(200)
+        simulator.fail("GET /gpu/plans/", fault, times=None)
+        began = loop.time()
+        with pytest.raises(WaitTimeoutError):
+            await fluence.deploy_all_and_wait([container_spec(simulator, "b")], timeout=5, max_hourly=9)
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+
+
+async def test_evidence_that_does_not_come_is_not_waited_for() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail_next_provisioning()
+    simulator.fail("GET /gpu/instances/{id}/events", Fault.hang(), times=None)
+    began = asyncio.get_running_loop().time()
+    async with session_on(simulator) as fluence:
+        with pytest.raises(InstanceFailedError):
+            await fluence.deploy_and_wait(container_spec(simulator), timeout=200)
+    assert asyncio.get_running_loop().time() - began <= 202.1
+
+
+async def test_without_time_nothing_is_paid_for() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator)
+        for waiting in (
+            fluence.deploy_and_wait(spec, timeout=0),
+            fluence.ensure(spec, timeout=0),
+            fluence.running(spec, timeout=0).__aenter__(),
+        ):
+            with pytest.raises(WaitTimeoutError):
+                await waiting
+        report = await fluence.deploy_all_and_wait([spec], timeout=0)
+        assert len(report.failed) == 1
+    assert simulator.requests == []
+
+
 async def test_waiting_for_what_has_ended_or_never_was() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:

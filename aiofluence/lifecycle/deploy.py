@@ -68,8 +68,9 @@ class Deployer:
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
-        If the caller is cancelled meanwhile, `orphan` says what becomes of the instance: `"terminate"` or
-        `"keep"`. Without `hand_over` it stays in custody, until `Custodian.hand_over`.
+        If the caller is cancelled meanwhile, what was not sent is not sent, and `orphan` says what becomes
+        of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
+        `Custodian.hand_over`.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -77,11 +78,13 @@ class Deployer:
             FluenceError: a refusal, or it never left.
         """
         check([spec])
-        deploying = self._home.spawn(self._in_turn(resource, spec, adopt))
+        given_up = asyncio.Event()
+        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up))
         self._custodian.expect(deploying, spec.name)
         try:
             ref = await asyncio.shield(deploying)
         except asyncio.CancelledError:
+            given_up.set()
             settle = partial(self._abandoned, spec.name, orphan)
             if deploying.done():  # at once: the session may be closed in the next step
                 settle(deploying)
@@ -105,10 +108,13 @@ class Deployer:
         elif error is None:
             self._custodian.hand_over(deploying.result())
 
-    async def _in_turn(self, resource: Instances[Any, Any, Any], spec: Spec, adopt: bool) -> InstanceRef:
+    async def _in_turn(
+        self, resource: Instances[Any, Any, Any], spec: Spec, adopt: bool, given_up: asyncio.Event
+    ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
         async with self._turn(resource.kind, spec.name):
             search = self._search(resource, spec.name, adopt)
+            search.given_up = given_up
             try:
                 ref = await self._adopt(search) if adopt else None
                 if ref is None and search.unclear:
@@ -148,7 +154,7 @@ class Deployer:
             intent = self._journal.intend(search.resource.kind, search.name, self._clock.at(loop.time()))
             search.unclear.append(intent)  # until we know better, and if we never do
             try:
-                ref = await search.resource.post(spec)
+                ref = await search.resource.post_unless(search.given_up.is_set, spec)
             except FluenceError as caught:
                 error = caught
             else:
@@ -325,6 +331,7 @@ class Search:
         doubtful: there was an unclear attempt.
         candidates: what the last list showed of that name.
         ref: ours.
+        given_up: its caller has been cancelled.
     """
 
     resource: Instances[Any, Any, Any]
@@ -336,6 +343,7 @@ class Search:
     doubtful: bool = False
     candidates: tuple[InstanceRef, ...] = ()
     ref: InstanceRef | None = None
+    given_up: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     @property
     def id(self) -> str | None:

@@ -119,18 +119,30 @@ class Waiter:
                 await _again(seen, deadline, until.value, next(pauses))
         except InstanceFailedError as error:
             failure = error
-        raise await self._explained(failure)
+        raise await self._explained(failure, deadline)
 
-    async def update(
-        self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None, *, sent: bool = False
-    ) -> Container:
-        """Send `update`, unless it was `sent`, and wait until the detail shows it and the container runs.
+    async def send_update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> None:
+        """Send `update`.
+
+        Raises:
+            WaitTimeoutError: `deadline` came first; it may be applied.
+            FluenceError: it was refused.
+        """
+        try:
+            async with asyncio.timeout_at(_latest(deadline)):
+                return await self._containers.update(ref.id, update)
+        except TimeoutError as error:
+            if not is_deadline(error):
+                raise
+        raise timed_out(Seen(ref), "updated")
+
+    async def update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> Container:
+        """Wait until the detail shows `update`, which was sent, and the container runs.
 
         Raises:
             InstanceFailedError: it failed.
             InstanceEndedError: it has ended.
             WaitTimeoutError: `deadline` came first.
-            FluenceError: the update was refused.
         """
 
         seen = Seen(ref)
@@ -143,14 +155,12 @@ class Waiter:
                 and instance.container_status is ContainerStatus.STARTED
             )
 
-        if not sent:
-            await self._containers.update(ref.id, update)
         failure: InstanceFailedError
         try:
             return cast(Container, await self._watch.detail(seen, reached, deadline, "updated"))
         except InstanceFailedError as error:
             failure = error
-        raise await self._explained(failure)
+        raise await self._explained(failure, deadline)
 
     async def terminate(self, ref: InstanceRef, deadline: float | None) -> Instance | None:
         """`end`, and one more look: the instance as it ended, None when the service does not know it.
@@ -185,11 +195,14 @@ class Waiter:
                     return True
                 refusal = None
                 try:
-                    await resource.terminate(ref.id)
+                    async with asyncio.timeout_at(_latest(deadline)):
+                        await resource.terminate(ref.id)
                 except AuthError:
                     raise
                 except FluenceError as error:
                     refusal = error
+                except TimeoutError:
+                    raise timed_out(seen, "ended") from None
                 else:
                     # Accepted is not done: what is still there after a while is deleted once more.
                     soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
@@ -211,12 +224,15 @@ class Waiter:
 
     async def _connect(self, instance: Instance, deadline: float | None) -> bool:
         """Whether a TCP connection to the instance succeeds within five seconds, and by the deadline."""
-        latest = None if deadline is None else max(deadline, _now() + LAST_LOOK)
         try:
             where = address(instance)
             if where is None:
                 return False
-            async with asyncio.timeout_at(latest), self._connecting, asyncio.timeout(_CONNECT_TIMEOUT):
+            async with (
+                asyncio.timeout_at(_latest(deadline)),
+                self._connecting,
+                asyncio.timeout(_CONNECT_TIMEOUT),
+            ):
                 # Happy Eyeballs: IPv6 and IPv4 race, so that a dead one of them costs no time.
                 _, writer = await asyncio.open_connection(*where, happy_eyeballs_delay=0.25)
         except Exception:  # OSError, TimeoutError, and whatever is made of an address that is none
@@ -226,18 +242,30 @@ class Waiter:
             await writer.wait_closed()
         return True
 
-    async def _explained(self, failure: InstanceFailedError) -> InstanceFailedError:
-        """`failure`, with a container's events and last lines, if they can be had."""
+    async def _explained(self, failure: InstanceFailedError, deadline: float | None) -> InstanceFailedError:
+        """`failure`, with a container's events and last lines, if they can be had in time."""
         if failure.ref is not None and failure.ref.kind is Kind.CONTAINER:
-            with contextlib.suppress(FluenceError):
-                failure.events = tuple(await self._containers.events(failure.ref.id, last=_EVIDENCE))
-            with contextlib.suppress(FluenceError):
-                failure.logs = tuple(await self._containers.logs(failure.ref.id, last=_EVIDENCE))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(_latest(deadline)):
+                    with contextlib.suppress(FluenceError):
+                        failure.events = tuple(await self._containers.events(failure.ref.id, last=_EVIDENCE))
+                    with contextlib.suppress(FluenceError):
+                        failure.logs = tuple(await self._containers.logs(failure.ref.id, last=_EVIDENCE))
         return failure
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _latest(deadline: float | None) -> float | None:
+    """Until when a request of a wait may take: one that falls on the deadline has a moment more."""
+    return None if deadline is None else max(deadline, _now() + LAST_LOOK)
+
+
+def is_deadline(error: TimeoutError) -> bool:
+    """Whether it is `asyncio.timeout`'s own, not one of ours (NoReplyError is a TimeoutError, too)."""
+    return type(error) is TimeoutError
 
 
 async def _again(seen: Seen, deadline: float | None, what: str, pause: float) -> None:

@@ -133,8 +133,17 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             NoReplyError: no answer, so the instance may exist, and bill.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
+        return await self.post_unless(None, spec)
+
+    async def post_unless(self, given_up: Callable[[], bool] | None, spec: SpecT) -> InstanceRef:
+        """`post`, unless it was given up before its turn at the gate came.
+
+        Raises:
+            NotSentError: it was.
+            FluenceError: as `post`.
+        """
         self._check_kind(spec)
-        call = self.calls.deploy.to(body=payload(spec))
+        call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), unless=given_up)
         reply = structure(await self._transport.call(call), _Deployed)
         return InstanceRef(self.kind, safe_id(reply.instance_id), spec.name)
 
