@@ -287,9 +287,16 @@ async def test_waiting_for_what_has_ended_or_never_was() -> None:
 async def test_an_id_that_lists_do_not_show_yet_is_waited_for() -> None:
     simulator = Simulator(list_lag=30)
     async with session_on(simulator) as fluence:
-        container = await fluence.deploy_and_wait(container_spec(simulator))
-        assert container.status is Status.ACTIVE
-    assert simulator.count("POST /gpu/instances/") == 1
+        refs = [await fluence.containers.deploy(container_spec(simulator, name)) for name in ("a", "b")]
+        alone = await fluence.vms.deploy(vm_spec(simulator))
+        waits = [fluence.wait(ref) for ref in refs]
+        first, second, ended = await asyncio.gather(*waits, fluence.terminate_and_wait(alone))
+        assert first.status is second.status is Status.ACTIVE
+        assert ended is not None
+        assert ended.status is Status.ENDED
+    looks = [request for request in simulator.requests if request.at < 30 and request.method == "GET"]
+    assert {request.status for request in looks} >= {200, 404}  # of lists and details, in vain
+    assert len(simulator.instances()) == 3
 
 
 async def test_looks_that_fail_do_not_fail_the_wait() -> None:

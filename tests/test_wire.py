@@ -129,6 +129,15 @@ async def test_no_redirect_is_followed(status: str, way: dict[str, Any]) -> None
     assert len(server.heads) == 2
 
 
+@pytest.mark.parametrize("target", ["/gpu/instances", "//127.0.0.1/gpu/instances", "", "::::"])
+async def test_nor_one_to_the_same_host(target: str, way: dict[str, Any]) -> None:
+    async with RawServer(http("307 Temp", b"", f"Location: {target}"), then=EMPTY) as server:
+        async with Session("key", base_url=server.url, rate=FAST, **way) as fluence:
+            with pytest.raises(ReplyError, match="never followed"):
+                await fluence.containers.list()
+    assert len(server.heads) == 1
+
+
 async def test_nobody_listens(way: dict[str, Any]) -> None:
     with pytest.raises(NotSentError, match=r"cannot connect to 127\.0\.0\.1") as caught:
         await send(f"http://127.0.0.1:{unused_port()}", **way)
