@@ -8,12 +8,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
-from aiofluence import ConfigError, CustodyError, DeployPolicy, Session
-from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
+from aiofluence import (
+    ConfigError,
+    CustodyError,
+    DecodeError,
+    DeployPolicy,
+    Reply,
+    Request,
+    Session,
+    WaitTimeoutError,
+)
+from aiofluence.simulator import (
+    DEFAULT_API_KEY,
+    Fault,
+    Provisioning,
+    Simulator,
+    SimulatorWire,
+    run_virtual,
+)
 
-from .harness import VIRTUAL, container_spec, session_on
+from .harness import VIRTUAL, container_spec, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 
@@ -241,6 +258,28 @@ async def test_what_was_not_sent_when_its_caller_left_is_not_sent() -> None:
                     group.create_task(fluence.ensure(container_spec(simulator, name)))
     assert len(simulator.instances()) == 4
     assert simulator.live() == []
+
+
+async def test_a_detail_that_fits_no_model_keeps_nothing_running() -> None:
+    """What has to be ended needs no more than its status."""
+
+    class Grown(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            reply = await super().send(request)
+            return attrs.evolve(reply, body=reply.body.replace(b'"billing"', b'"costs"'))
+
+    simulator = Simulator(provisioning=SLOW)
+    async with Session(DEFAULT_API_KEY, wire=Grown(simulator)) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(vm_spec(simulator))
+        ref = await fluence.containers.deploy(container_spec(simulator, "exp-2"))
+        with pytest.raises(WaitTimeoutError, match=r"ACTIVE; .*missing"):
+            await fluence.wait(ref, timeout=200)
+        with pytest.raises(DecodeError):
+            await fluence.containers.get(ref.id)
+    assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
 async def test_a_delete_that_was_accepted_and_not_done_is_sent_again() -> None:

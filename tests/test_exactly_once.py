@@ -6,6 +6,7 @@ What counts is how many instances of the name are live, and what was billed, onc
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import pytest
 from aiofluence import (
     AuthError,
     ConfigError,
+    DecodeError,
     DeployPolicy,
     FluenceError,
     InsufficientBalanceError,
@@ -354,6 +356,26 @@ async def test_an_error_that_is_none_of_ours_is_unclear_too() -> None:
             await fluence.containers.deploy(container_spec(simulator))
     assert len(simulator.instances()) == 1
     assert simulator.live() == []
+
+
+async def test_rows_of_other_names_may_look_as_they_like() -> None:
+    """An account's list is as old as the account, and one row of it fits no model."""
+
+    class Museum(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            reply = await super().send(request)
+            if (request.method, request.path, reply.status) == ("GET", "/gpu/instances/", 200):
+                return attrs.evolve(reply, body=json.dumps([{"name": "exp-0"}, *reply.json()]).encode())
+            return reply
+
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    async with Session(DEFAULT_API_KEY, wire=Museum(simulator)) as fluence:
+        with pytest.raises(DecodeError):
+            await fluence.containers.list()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert await fluence.ensure(container_spec(simulator)) == ref
+    assert [instance.id for instance in simulator.instances()] == [ref.id]
 
 
 @attrs.frozen

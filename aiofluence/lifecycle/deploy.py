@@ -190,7 +190,7 @@ class Deployer:
         Raises:
             FluenceError: the list did not come.
         """
-        siblings = self._siblings(search, await search.resource.look_at_all(lane=Lane.DEPLOY))
+        siblings = self._siblings(search, await search.resource.look_for(search.name, lane=Lane.DEPLOY))
         return self._claim(search, siblings[0]) if siblings else None
 
     async def _agree(self, search: Search, ref: InstanceRef) -> InstanceRef:
@@ -232,15 +232,13 @@ class Deployer:
             await asyncio.sleep(min(LOOK_EVERY, max(0.1, settled - loop.time())))
 
     async def _look(self, search: Search) -> Sequence[Summary] | None:
-        """All rows; None when no list came, or none that can be judged."""
+        """All of that name; None when no list came, or none that can be judged."""
         try:
-            rows: Sequence[Summary] = await search.resource.look_at_all(lane=Lane.DEPLOY)
+            rows: Sequence[Summary] = await search.resource.look_for(search.name, lane=Lane.DEPLOY)
         except FluenceError:
             return None
         search.candidates = tuple(
-            row.ref
-            for row in rows
-            if row.name == search.name and not row.status.final and row.id not in self._owned
+            row.ref for row in rows if not row.status.final and row.id not in self._owned
         )
         # Without a Date no row can be told from an older one of the same name.
         return None if self._since(search) is None else rows
@@ -252,8 +250,7 @@ class Deployer:
         mine = [
             row
             for row in rows
-            if row.name == search.name
-            and not row.status.final
+            if not row.status.final
             and not self._custodian.holds(row.ref)
             and (search.adopt or row.id == search.id or row.id not in elsewhere)
             and (since is None or row.created_at >= since - DATE_SLACK)
@@ -309,7 +306,7 @@ class Deployer:
 
     def _uncertain(self, search: Search) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            mine = self._siblings(search, await search.resource.list())
+            mine = self._siblings(search, await search.resource.look_for(search.name))
             if not mine:
                 return None
             search.ref = self._claim(search, mine[0])  # the caller's now, so the watch leaves it alone

@@ -15,14 +15,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
-from ..errors import (
-    AuthError,
-    ConfigError,
-    DecodeError,
-    FluenceError,
-    NotFoundError,
-    NotSentError,
-)
+from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotFoundError, NotSentError
 from ..gate import Gate
 from ..models.instances import Instance
 from ..models.values import Kind, Status
@@ -317,8 +310,17 @@ class Watcher:
         try:
             resource = self._resources[self._kind]
             limit = self._limit(subject.waits)
-            instance: Instance = await resource.look_at(subject.id, lane=lane, deadline=limit)
-            if asked >= subject.fence:
+            answer = await resource.look_at_answer(subject.id, lane=lane, deadline=limit)
+            if asked < subject.fence:
+                return
+            try:
+                instance: Instance = resource.detail_of(answer)
+            except DecodeError as error:
+                # The status alone is enough for whoever has to end it.
+                if (status := resource.status_of(answer)) is not None:
+                    self._take(subject, status, None, asked, _now())
+                subject.failed(error)
+            else:
                 self._take(subject, instance.status, instance.created_at, asked, _now(), instance)
         except AuthError as error:
             self._fail_all(error)
