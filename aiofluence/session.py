@@ -99,7 +99,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         finally:
             del api_key  # from here on it exists in the headers alone, which no repr shows
         headers["User-Agent"] = user_agent(user_agent_suffix)
-        if max_in_flight < 1 or not close_timeout >= 0:
+        if not (max_in_flight >= 1 and close_timeout >= 0):
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)
         turn_on_log()

@@ -233,6 +233,69 @@ async def test_what_is_not_shown_for_as_long_as_a_deploy_may_settle_is_not_gone(
     assert simulator.live() == []
 
 
+Held = set[str]
+
+
+async def waiting(fluence: Session, simulator: Simulator, held: Held) -> None:
+    held.add((await fluence.deploy_and_wait(container_spec(simulator))).id)
+
+
+async def running(fluence: Session, simulator: Simulator, _: Held) -> None:
+    async with fluence.running(container_spec(simulator)):
+        await asyncio.sleep(10_000)
+
+
+async def launching(fluence: Session, simulator: Simulator, held: Held) -> None:
+    async with fluence.launch([container_spec(simulator)]) as launch:
+        async for outcome in launch:
+            held.update([outcome.ref.id] if outcome.instance and outcome.ref else [])
+
+
+async def not_listening(fluence: Session, simulator: Simulator, held: Held) -> None:
+    async with fluence.launch([container_spec(simulator)]) as launch:
+        await asyncio.sleep(320)
+        async for outcome in launch:
+            held.update([outcome.ref.id] if outcome.instance and outcome.ref else [])
+
+
+@pytest.mark.parametrize("use", [waiting, running, launching, not_listening])
+@pytest.mark.parametrize("after", [0.005, 0.01, 0.02, 0.03, 5.0, 60.0, 140.0, 300.0])
+async def test_a_session_that_is_left_while_others_still_wait_in_it(
+    use: Callable[[Session, Simulator, Held], Awaitable[None]], after: float
+) -> None:
+    """In tasks that nobody has waited for, or cancelled: they get what they wait for, and nothing is lost."""
+    simulator = Simulator(provisioning=SLOW)
+    held: Held = set()
+
+    async def use_it() -> None:
+        await use(fluence, simulator, held)
+
+    async with session_on(simulator, close_timeout=900) as fluence:
+        using = asyncio.ensure_future(use_it())
+        await asyncio.sleep(after)
+    assert {instance.id for instance in simulator.live()} == held
+    assert len(held) == (use is not running)
+    assert len(simulator.instances()) == 1
+    await asyncio.sleep(1)
+    assert using.done() == (use is not running)  # that one has its block to finish
+    using.cancel()
+    await asyncio.gather(using, return_exceptions=True)
+
+
+@pytest.mark.parametrize("use", [waiting, launching, not_listening])
+async def test_what_others_still_wait_for_when_time_is_up_is_named(
+    use: Callable[[Session, Simulator, Held], Awaitable[None]],
+) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    with pytest.raises(CustodyError) as caught:
+        async with session_on(simulator, close_timeout=100) as fluence:
+            using = asyncio.ensure_future(use(fluence, simulator, set()))
+            await asyncio.sleep(5)
+    assert [ref.id for ref in caught.value.refs] == [instance.id for instance in simulator.live()]
+    using.cancel()
+    await asyncio.wait([using])
+
+
 @pytest.mark.parametrize("call", ["GET", "DELETE"])
 async def test_a_404_that_passes_ends_no_custody(call: str) -> None:
     """Such as of a gateway that is being set up anew."""

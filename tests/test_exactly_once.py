@@ -335,6 +335,18 @@ async def test_an_answer_that_comes_as_all_others_are_cancelled_is_not_lost() ->
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
+async def test_a_caller_that_leaves_in_the_step_in_which_its_answer_comes() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+    callers: list[asyncio.Task[Any]] = []
+    wire = Meddler(SimulatorWire(simulator), lambda: callers[0].cancel())
+    async with Session(DEFAULT_API_KEY, wire=wire, close_timeout=900) as fluence:
+        callers.append(asyncio.ensure_future(fluence.deploy_and_wait(container_spec(simulator))))
+        await asyncio.wait(callers)
+        assert callers[0].cancelled()
+    assert simulator.live() == []
+    assert now() < 100  # the session has not waited for somebody who is gone
+
+
 async def test_whoever_looks_on_and_fails_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator()
 

@@ -289,8 +289,9 @@ async def test_an_id_that_lists_do_not_show_yet_is_waited_for() -> None:
     async with session_on(simulator) as fluence:
         refs = [await fluence.containers.deploy(container_spec(simulator, name)) for name in ("a", "b")]
         alone = await fluence.vms.deploy(vm_spec(simulator))
-        waits = [fluence.wait(ref) for ref in refs]
-        first, second, ended = await asyncio.gather(*waits, fluence.terminate_and_wait(alone))
+        first, second, ended = await asyncio.gather(
+            fluence.wait(refs[0]), fluence.wait(refs[1]), fluence.terminate_and_wait(alone)
+        )
         assert first.status is second.status is Status.ACTIVE
         assert ended is not None
         assert ended.status is Status.ENDED

@@ -196,6 +196,7 @@ async def test_a_method_that_is_none_is_refused(method: Any) -> None:
     [
         *({"timeout": seconds} for seconds in (0, -1, float("nan"))),
         *({"close_timeout": seconds} for seconds in (-1, float("nan"))),
+        *({"max_in_flight": number} for number in (0, float("nan"))),
     ],
 )
 def test_times_that_make_no_sense(arguments: Any) -> None:

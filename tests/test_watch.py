@@ -391,8 +391,8 @@ async def test_of_an_answer_the_status_is_read_whatever_else_does_not_fit(kind: 
         with pytest.raises(DecodeError):
             resource.detail_of(answer)
         assert resource.status_of(answer) is Status.INITIALIZED
-        for value in (None, [], {}, {"status": 5, "instance_status": None}):
-            answer.value = value
+        odd: tuple[Any, ...] = (None, [], {}, {"status": 5, "instance_status": None})
+        for answer.value in odd:
             assert resource.status_of(answer) is None
 
 

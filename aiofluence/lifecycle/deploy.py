@@ -80,6 +80,8 @@ class Deployer:
         check([spec])
         given_up = asyncio.Event()
         deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up))
+        if orphan == "terminate" and not hand_over:
+            deploying.add_done_callback(self._custodian.care_for)
         self._custodian.expect(deploying, spec.name)
         try:
             ref = await asyncio.shield(deploying)

@@ -142,6 +142,7 @@ class Launcher:
         instance = await self.deploy_and_wait(
             spec, until, deadline, "terminate", adopt=adopt, hand_over=False
         )
+        self.custodian.lend(instance.ref)
         try:
             yield instance
         finally:
