@@ -116,9 +116,11 @@ class Custodian:
 
     def care_for(self, deploy: asyncio.Future[InstanceRef]) -> None:
         """Until what `deploy` has made is handed over or taken, the session does not close."""
-        if deploy.exception() is None and not self.holds(ref := deploy.result()):
-            if ref not in self._cared:  # two callers may have adopted it
-                self._cared[ref] = asyncio.get_running_loop().create_future()
+        if deploy.exception() is not None:
+            return
+        ref = deploy.result()
+        if not self.holds(ref) and ref not in self._cared:  # two callers may have adopted it
+            self._cared[ref] = asyncio.get_running_loop().create_future()
 
     def lend(self, ref: InstanceRef) -> None:
         """`ref` is in use inside a block, and is ended behind it: at the latest when the session closes."""
