@@ -378,6 +378,18 @@ async def test_a_key_that_is_revoked_meanwhile_leaves_a_report() -> None:
     assert {ref.name for ref in caught.value.refs} == {"exp-0", "exp-1", "exp-2"}
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_was_refused_once_is_tried_again_at_the_close(status: int) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail("GET /gpu/instances/{id}", Fault.status(status))
+        await asyncio.sleep(400)
+        assert len(fluence.custody.lost) == 1
+    assert simulator.live() == []
+
+
 async def test_the_close_of_a_cancelled_program_finishes_the_clean_up() -> None:
     simulator = Simulator(provisioning=SLOW)
 

@@ -177,6 +177,8 @@ class Custodian:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         cancelled: asyncio.CancelledError | None = None
+        for ref in tuple(self._lost):  # such as while the key was refused: perhaps it is good by now
+            self.take(ref)
         try:
             with anyio.CancelScope(
                 shield=True
