@@ -407,9 +407,10 @@ async def test_what_a_sweep_could_not_end_the_next_one_still_knows(path: Path) -
     write(path, intent | {"origin": "https://api.fluence.dev"})
     with pytest.raises(CustodyError):
         async with session_on(simulator, journal=path) as fluence:
-            simulator.fail("DELETE /gpu/instances/{id}", Fault.status(403))
+            simulator.fail("DELETE /gpu/instances/{id}", Fault.status(403), times=None)
             report = await fluence.sweep(dry_run=False)
             assert report.left == report.found
+    simulator.clear_faults()
     async with session_on(simulator, journal=path) as fluence:
         report = await fluence.sweep(dry_run=False)
         assert len(report.ended) == 1

@@ -327,13 +327,12 @@ async def test_no_failing_over_while_a_clean_up_has_failed() -> None:
     with pytest.raises(CustodyError):
         async with session_on(simulator) as fluence:
             left = await fluence.containers.deploy(container_spec(simulator, "left"))
-            refused = simulator.fail(f"GET /gpu/instances/{left.id}", Fault.status(403), times=None)
+            simulator.fail(f"GET /gpu/instances/{left.id}", Fault.status(403), times=None)
             with pytest.raises(AuthError):
                 await fluence.terminate_and_wait(left)
             fluence._house.custodian.take(left)  # as any wait that ends badly gives it to him
             while not fluence.custody.lost:
                 await asyncio.sleep(1)
-            refused.cancel()
             simulator.sell_out(first)
             report = await fluence.deploy_all_and_wait(many(simulator, 2, plan_id=first), fallback=second)
             assert {type(outcome.error) for outcome in report.failed} == {PlanUnavailableError}
