@@ -181,10 +181,10 @@ class Gate:
         self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
 
     def _set_rate(self, rate: float) -> None:
-        """Change the rate; what was used of the burst stays used."""
-        now = asyncio.get_running_loop().time()
-        if self._arrival > now:
-            self._arrival = now + (self._arrival - now) * self._rate / rate
+        """Change the rate; what was used of the burst stays used, and a pause is as long as it was."""
+        base = max(asyncio.get_running_loop().time(), self._not_before)
+        if self._arrival > base:
+            self._arrival = base + (self._arrival - base) * self._rate / rate
         self._rate = rate
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, opens: float) -> None:
@@ -221,11 +221,13 @@ class Gate:
                 self._set_timer(loop, opens)
                 return
             waiter = self._next()
+            if waiter is None:
+                return  # all were cancelled a moment ago, and will count themselves out when they run
             self._waiting -= 1
             waiter.taken = self._take(now)
             waiter.turn.set_result(now)
 
-    def _next(self) -> _Waiter:
+    def _next(self) -> _Waiter | None:
         """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all."""
         heads = []
         for lane in self._lanes:
@@ -233,6 +235,8 @@ class Gate:
                 lane.popleft()
             if lane:
                 heads.append(lane)
+        if not heads:
+            return None
         self._turn += 1
         if self._turn % _SHARE_OF_THE_OLDEST == 0:
             return min(heads, key=lambda lane: lane[0].since).popleft()

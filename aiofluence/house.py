@@ -52,7 +52,7 @@ class House:
     ) -> House:
         """Put the rooms together; `resources` may still be empty."""
         home = TaskHome()
-        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock))
+        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, policy.settle))
         custodian = Custodian(home, waiter, journal)
         deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry)
         return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
@@ -67,7 +67,11 @@ class House:
             raise ConfigError("a session is entered once; make a new one")
         self.journal.open()
         self.state = "open"
-        await self.home.open()
+        try:
+            await self.home.open()
+        except BaseException:  # cancelled in this very step: who has not entered does not leave
+            await self.close()
+            raise
         self.transport.gate.open(self.home.spawn)
 
     async def close(self) -> None:

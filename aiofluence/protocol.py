@@ -22,6 +22,7 @@ Json: TypeAlias = Any
 
 MiB: Final = 2**20
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_METHOD = re.compile(r"[A-Za-z]{1,32}")
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
@@ -34,6 +35,17 @@ def safe_id(id: object) -> str:
     if isinstance(id, str) and _ID.fullmatch(id):
         return id
     raise ConfigError(f"{id!r} is not the id of an instance")
+
+
+def safe_method(method: object) -> str:
+    """`method` in capitals, if it can stand in a request's first line.
+
+    Raises:
+        ConfigError: it is more than a word.
+    """
+    if isinstance(method, str) and _METHOD.fullmatch(method):
+        return method.upper()
+    raise ConfigError(f"{method!r} is not a method; it looks like 'GET'")
 
 
 def safe_path(path: object) -> str:
@@ -72,7 +84,10 @@ class Lane(IntEnum):
 
 @attrs.frozen
 class Call:
-    """One endpoint, or one call of it, as data. The body carries secrets and is in no repr."""
+    """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
+
+    `unless` is asked when the call's turn has come: if it says True, nobody wants it sent any more.
+    """
 
     method: str
     path: str
@@ -81,6 +96,7 @@ class Call:
     max_body: int = 16 * MiB
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = attrs.field(default=b"", repr=False)
+    unless: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
     def to(
         self,
@@ -111,6 +127,10 @@ class Timeout:
 
     connect: float = 10.0
     total: float = 60.0
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.connect > 0 and self.total > 0):  # nor NaN, which would unsettle the loop's timers
+            raise ConfigError("Timeout needs connect > 0 and total > 0")
 
     @classmethod
     def of(cls, given: Timeout | float | None) -> Timeout:

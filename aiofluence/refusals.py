@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -66,7 +67,9 @@ def refusal(
     detail = _without(_detail(status, headers, body, said), hidden)
     kind: type[ReplyError]
     if status == 400:
-        kind = next((error for pattern, error in _BUSINESS if pattern.search(detail)), RefusedError)
+        # The stars may hide the very word that tells: an environment's value is "balance", say.
+        plain = _detail(status, headers, body, _parsed(body.decode(errors="replace")))
+        kind = next((error for pattern, error in _BUSINESS if pattern.search(plain)), RefusedError)
     elif status >= 500:
         kind = ServerError
     else:
@@ -177,10 +180,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            date, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("Date", ""))
-            seconds = (date - now).total_seconds()
-        except (ValueError, TypeError):
-            return None
-        return max(0.0, seconds)
+        date, now = http_date(text), http_date(headers.get("Date", ""))
+        return None if date is None or now is None else max(0.0, (date - now).total_seconds())
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def http_date(text: str) -> datetime | None:
+    """The moment that an HTTP date names, in UTC; None when it names none."""
+    try:
+        date = parsedate_to_datetime(text)
+        # HTTP knows no other zone, and this machine's own has nothing to do with it.
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

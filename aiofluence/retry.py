@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import attrs
 import backoff
 
-from .errors import FluenceError, NoReplyError, NotSentError, RateLimitedError, ServerError
+from .errors import ConfigError, FluenceError, NoReplyError, NotSentError, RateLimitedError, ServerError
 from .protocol import Call, Replay
 
 _PASSING_STATUSES = frozenset({500, 502, 503, 504})
@@ -33,6 +33,11 @@ class Retry:
     base: float = 0.5
     max_wait: float = 10.0
     max_retry_after: float = 120.0
+
+    def __attrs_post_init__(self) -> None:
+        seconds = (self.base, self.max_wait, self.max_retry_after)
+        if not (self.attempts >= 1 and self.max_refusals >= 1 and all(each >= 0 for each in seconds)):
+            raise ConfigError("Retry needs attempts and max_refusals >= 1, and no wait below 0")
 
     def waits(self) -> Iterator[float]:
         """Seconds to wait before the second try, the third, and so on."""

@@ -25,7 +25,7 @@ from .lifecycle.policy import DeployPolicy
 from .lifecycle.schedule import Poll
 from .models.specs import BareMetalSpec, VMSpec
 from .models.values import Kind
-from .protocol import Call, Replay, Reply, Timeout, Wire, safe_path
+from .protocol import Call, Replay, Reply, Timeout, Wire, safe_method, safe_path
 from .recovery import SurvivesCrashes
 from .redis_rate import RedisRate
 from .resources.catalog import Images, Plans
@@ -64,7 +64,8 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         close_timeout: seconds that leaving the session may take to see abandoned instances gone.
         wire: what carries requests instead of aiohttp, such as the simulator's in-process wire.
         trace_configs: aiohttp's, passed through untouched.
-        on_reply: called with each call and its raw `Reply`, refusals too, before it is judged.
+        on_reply: called with each call and its raw `Reply`, refusals too, before it is judged; what it
+            raises is logged.
         user_agent_suffix: put behind `aiofluence/<version>`, such as your program's name and version.
         allow_insecure: let a plain-http `base_url` have the key although it is not this machine.
         trust_env: let aiohttp read proxies from the environment.
@@ -98,7 +99,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         finally:
             del api_key  # from here on it exists in the headers alone, which no repr shows
         headers["User-Agent"] = user_agent(user_agent_suffix)
-        if max_in_flight < 1 or not close_timeout >= 0:
+        if not (max_in_flight >= 1 and close_timeout >= 0):
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)
         turn_on_log()
@@ -182,15 +183,16 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
             json: the body, encoded as JSON; None for none.
 
         Raises:
-            ConfigError: the path is not one of the service's.
+            ConfigError: that is no method, or the path is not one of the service's.
             FluenceError: as in `aiofluence.errors`.
         """
-        replay = Replay.ALWAYS if method.upper() == "GET" else Replay.NEVER
+        method = safe_method(method)
+        replay = Replay.ALWAYS if method == "GET" else Replay.NEVER
         body = b"" if json is None else encode(json)
         del json  # so that no traceback with locals shows what is in it
         if body is None:
             raise ConfigError("this body cannot be written as JSON")
-        call = Call(method.upper(), safe_path(path), replay).to(body=body, query=query)
+        call = Call(method, safe_path(path), replay).to(body=body, query=query)
         del body
         return await self._transport.exchange(call)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 import attrs
@@ -18,11 +17,11 @@ import attrs
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
 from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
-from .refusals import retry_after
+from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
 OnReply: TypeAlias = Callable[[Call, Reply], object]
-"""Called with each call and its raw reply, before it is judged."""
+"""Called with each call and its raw reply, before it is judged. What it raises is logged, and no more."""
 
 log: Final = logging.getLogger("aiofluence")
 
@@ -43,11 +42,8 @@ class ServerClock:
         """The service's time at loop time `moment`, to about a second; None before the first answer."""
         if self._date is None:
             return None
-        try:
-            date = parsedate_to_datetime(self._date)
-        except ValueError:
-            return None
-        return date.astimezone(UTC) + timedelta(seconds=moment - self._noted)
+        date = http_date(self._date)
+        return None if date is None else date + timedelta(seconds=moment - self._noted)
 
 
 @attrs.frozen
@@ -115,6 +111,9 @@ class Transport:
         granted = self.gate.acquire_at_once()
         if granted is None:
             granted = await self._turn(call.lane, deadline)
+        if call.unless is not None and call.unless():
+            self.gate.release()
+            raise NotSentError("nobody waits for it any more", permanent=True)
         timeout = self.timeout
         if deadline is not None and deadline - granted < timeout.total:
             timeout = attrs.evolve(timeout, total=max(0.001, deadline - granted))
@@ -131,7 +130,10 @@ class Transport:
         log.debug("%s: %s", call, reply.status)
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
         if self.on_reply is not None:
-            self.on_reply(call, reply)
+            try:
+                self.on_reply(call, reply)
+            except Exception:  # whoever only looks on must not cost the id of an instance
+                log.exception("on_reply failed")
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
             self.gate.refused(granted, min(retry_after(reply.headers) or 0.0, self.retry.max_retry_after))

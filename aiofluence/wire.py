@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp.http import HttpProcessingError, StreamWriter
@@ -157,7 +157,7 @@ class AiohttpWire:
 
     def _open(self) -> aiohttp.TCPConnector:
         self._loop = asyncio.get_running_loop()
-        self._connector = aiohttp.TCPConnector(
+        self._connector = _Connector(
             limit=0,  # the gate limits; aiohttp's own limit can lose a wake-up when a request is cancelled
             resolver=aiohttp.ThreadedResolver(),  # with aiodns installed, DNS would silently move to c-ares
             ssl=True if self._ssl is None else self._ssl,
@@ -182,6 +182,21 @@ class AiohttpWire:
         headers = self._headers.copy()
         headers["Content-Length"] = str(len(request.body))
         return headers
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's pool, without the connections on which something came that nobody had asked for.
+
+    Such as a 408 that a proxy sends to whoever has been idle for long: it would be taken for the next answer,
+    that for the one after it, and so on.
+    """
+
+    async def connect(self, *asked: Any, **more: Any) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(*asked, **more)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
 
 
 def _target(request: Request) -> str:

@@ -40,7 +40,12 @@ CLASSES = {name: module for classes in MODULES.values() for name, module in clas
 LEFT_OUT = {
     "look_at": "takes times of the event loop",
     "look_at_all": "takes times of the event loop",
+    "look_at_answer": "takes times of the event loop",
+    "detail_of": "for look_at_answer",
+    "status_of": "for look_at_answer",
+    "look_for": "for the deployer alone",
     "look_at_rows": "takes times of the event loop",
+    "post_unless": "for the deployer alone",
     "summary_of": "for look_at_rows",
 }
 

@@ -8,12 +8,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
-from aiofluence import ConfigError, CustodyError, DeployPolicy, Session
-from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
+from aiofluence import (
+    ConfigError,
+    CustodyError,
+    DecodeError,
+    DeployPolicy,
+    Reply,
+    Request,
+    Session,
+    WaitTimeoutError,
+)
+from aiofluence.simulator import (
+    DEFAULT_API_KEY,
+    Fault,
+    Provisioning,
+    Simulator,
+    SimulatorWire,
+    run_virtual,
+)
 
-from .harness import VIRTUAL, container_spec, session_on
+from .harness import VIRTUAL, container_spec, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 
@@ -207,6 +224,137 @@ async def test_a_failed_instance_needs_no_delete() -> None:
     assert simulator.live() == []
 
 
+async def test_what_is_not_shown_for_as_long_as_a_deploy_may_settle_is_not_gone() -> None:
+    simulator = Simulator(provisioning=SLOW, list_lag=80)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+Held = set[str]
+
+
+async def waiting(fluence: Session, simulator: Simulator, held: Held) -> None:
+    held.add((await fluence.deploy_and_wait(container_spec(simulator))).id)
+
+
+async def running(fluence: Session, simulator: Simulator, _: Held) -> None:
+    async with fluence.running(container_spec(simulator)):
+        await asyncio.sleep(10_000)
+
+
+async def launching(fluence: Session, simulator: Simulator, held: Held) -> None:
+    async with fluence.launch([container_spec(simulator)]) as launch:
+        async for outcome in launch:
+            held.update([outcome.ref.id] if outcome.instance and outcome.ref else [])
+
+
+async def not_listening(fluence: Session, simulator: Simulator, held: Held) -> None:
+    async with fluence.launch([container_spec(simulator)]) as launch:
+        await asyncio.sleep(320)
+        async for outcome in launch:
+            held.update([outcome.ref.id] if outcome.instance and outcome.ref else [])
+
+
+@pytest.mark.parametrize("use", [waiting, running, launching, not_listening])
+@pytest.mark.parametrize("after", [0.005, 0.01, 0.02, 0.03, 5.0, 60.0, 140.0, 300.0])
+async def test_a_session_that_is_left_while_others_still_wait_in_it(
+    use: Callable[[Session, Simulator, Held], Awaitable[None]], after: float
+) -> None:
+    """In tasks that nobody has waited for, or cancelled: they get what they wait for, and nothing is lost."""
+    simulator = Simulator(provisioning=SLOW)
+    held: Held = set()
+
+    async def use_it() -> None:
+        await use(fluence, simulator, held)
+
+    async with session_on(simulator, close_timeout=900) as fluence:
+        using = asyncio.ensure_future(use_it())
+        await asyncio.sleep(after)
+    assert {instance.id for instance in simulator.live()} == held
+    assert len(held) == (use is not running)
+    assert len(simulator.instances()) == 1
+    await asyncio.sleep(1)
+    assert using.done() == (use is not running)  # that one has its block to finish
+    using.cancel()
+    await asyncio.gather(using, return_exceptions=True)
+
+
+@pytest.mark.parametrize("use", [waiting, launching, not_listening])
+async def test_what_others_still_wait_for_when_time_is_up_is_named(
+    use: Callable[[Session, Simulator, Held], Awaitable[None]],
+) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    with pytest.raises(CustodyError) as caught:
+        async with session_on(simulator, close_timeout=100) as fluence:
+            using = asyncio.ensure_future(use(fluence, simulator, set()))
+            await asyncio.sleep(5)
+    assert [ref.id for ref in caught.value.refs] == [instance.id for instance in simulator.live()]
+    using.cancel()
+    await asyncio.wait([using])
+
+
+@pytest.mark.parametrize("call", ["GET", "DELETE"])
+async def test_a_404_that_passes_ends_no_custody(call: str) -> None:
+    """Such as of a gateway that is being set up anew."""
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail(f"{call} /gpu/instances/{{id}}", Fault.status(404), skip=call == "GET", times=3)
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+async def test_what_was_not_sent_when_its_caller_left_is_not_sent() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail("POST /gpu/instances/", Fault.status(429, headers={"Retry-After": "60"}))
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            async with asyncio.TaskGroup() as group:
+                for number in range(5):
+                    group.create_task(fluence.deploy_and_wait(container_spec(simulator, f"exp-{number}")))
+                await asyncio.sleep(1)
+                for name in ("exp-5", "exp-6", "exp-6"):  # at the gate, and behind its like
+                    group.create_task(fluence.ensure(container_spec(simulator, name)))
+    assert len(simulator.instances()) == 4
+    assert simulator.live() == []
+
+
+async def test_a_detail_that_fits_no_model_keeps_nothing_running() -> None:
+    """What has to be ended needs no more than its status."""
+
+    class Grown(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            reply = await super().send(request)
+            return attrs.evolve(reply, body=reply.body.replace(b'"billing"', b'"costs"'))
+
+    simulator = Simulator(provisioning=SLOW)
+    async with Session(DEFAULT_API_KEY, wire=Grown(simulator)) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(vm_spec(simulator))
+        ref = await fluence.containers.deploy(container_spec(simulator, "exp-2"))
+        with pytest.raises(WaitTimeoutError, match=r"ACTIVE; .*missing"):
+            await fluence.wait(ref, timeout=200)
+        with pytest.raises(DecodeError):
+            await fluence.containers.get(ref.id)
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_a_delete_that_was_accepted_and_not_done_is_sent_again() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail("DELETE /gpu/instances/{id}", Fault.status(204))
+    assert simulator.count("DELETE /gpu/instances/{id}") == 2
+    assert simulator.live() == []
+
+
 async def test_what_is_left_at_the_end_is_said() -> None:
     simulator = Simulator(provisioning=SLOW)
     loop = asyncio.get_running_loop()
@@ -228,6 +376,18 @@ async def test_a_key_that_is_revoked_meanwhile_leaves_a_report() -> None:
                     await fluence.deploy_and_wait(container_spec(simulator, f"exp-{number}"))
             simulator.fail("*", Fault.status(401, {"detail": "revoked"}), times=None)
     assert {ref.name for ref in caught.value.refs} == {"exp-0", "exp-1", "exp-2"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_was_refused_once_is_tried_again_at_the_close(status: int) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        with anyio.move_on_after(5):
+            await fluence.deploy_and_wait(container_spec(simulator))
+        simulator.fail("GET /gpu/instances/{id}", Fault.status(status))
+        await asyncio.sleep(400)
+        assert len(fluence.custody.lost) == 1
+    assert simulator.live() == []
 
 
 async def test_the_close_of_a_cancelled_program_finishes_the_clean_up() -> None:

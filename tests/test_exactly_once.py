@@ -6,7 +6,10 @@ What counts is how many instances of the name are live, and what was billed, onc
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from aiofluence import (
     AuthError,
     ConfigError,
+    DecodeError,
     DeployPolicy,
     FluenceError,
     InsufficientBalanceError,
@@ -28,7 +32,7 @@ from aiofluence import (
     Timeout,
     UncertainDeployError,
 )
-from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorWire
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
 
 from .harness import VIRTUAL, baremetal_spec, container_spec, now, session_on, vm_spec
 
@@ -301,20 +305,132 @@ def test_a_policy_that_makes_no_sense() -> None:
             DeployPolicy(**arguments)
 
 
+@attrs.define
+class Meddler:
+    """A wire that does something in the very step in which the answer to a POST comes."""
+
+    service: SimulatorWire
+    meddle: Callable[[], object]
+
+    async def send(self, request: Request) -> Reply:
+        reply = await self.service.send(request)
+        if request.method == "POST":
+            self.meddle()
+        return reply
+
+    async def aclose(self) -> None:
+        await self.service.aclose()
+
+
+async def test_an_answer_that_comes_as_all_others_are_cancelled_is_not_lost() -> None:
+    simulator = Simulator()
+    others: list[asyncio.Task[Any]] = []
+    wire = Meddler(SimulatorWire(simulator), lambda: [other.cancel() for other in others])
+    async with Session(DEFAULT_API_KEY, wire=wire, max_in_flight=1) as fluence:
+        deploying = asyncio.ensure_future(fluence.containers.deploy(container_spec(simulator)))
+        await asyncio.sleep(0.01)
+        others = [asyncio.ensure_future(fluence.containers.list()) for _ in range(3)]
+        ref = await deploying
+        await asyncio.wait(others)
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_a_caller_that_leaves_in_the_step_in_which_its_answer_comes() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+    callers: list[asyncio.Task[Any]] = []
+    wire = Meddler(SimulatorWire(simulator), lambda: callers[0].cancel())
+    async with Session(DEFAULT_API_KEY, wire=wire, close_timeout=900) as fluence:
+        callers.append(asyncio.ensure_future(fluence.deploy_and_wait(container_spec(simulator))))
+        await asyncio.wait(callers)
+        assert callers[0].cancelled()
+    assert simulator.live() == []
+    assert now() < 100  # the session has not waited for somebody who is gone
+
+
+async def test_whoever_looks_on_and_fails_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator()
+
+    def look_on(call: object, reply: object) -> None:
+        raise ZeroDivisionError
+
+    async with session_on(simulator, on_reply=look_on) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+    assert "on_reply failed" in caplog.text
+
+
+async def test_an_error_that_is_none_of_ours_is_unclear_too() -> None:
+    """Such as one of a wire that somebody else has written."""
+    simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+    wire = Meddler(SimulatorWire(simulator), lambda: 1 / 0)
+    async with Session(DEFAULT_API_KEY, wire=wire, close_timeout=900) as fluence:
+        with pytest.raises(ZeroDivisionError):
+            await fluence.containers.deploy(container_spec(simulator))
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+async def test_rows_of_other_names_may_look_as_they_like() -> None:
+    """An account's list is as old as the account, and one row of it fits no model."""
+
+    class Museum(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            reply = await super().send(request)
+            if (request.method, request.path, reply.status) == ("GET", "/gpu/instances/", 200):
+                return attrs.evolve(reply, body=json.dumps([{"name": "exp-0"}, *reply.json()]).encode())
+            return reply
+
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    async with Session(DEFAULT_API_KEY, wire=Museum(simulator)) as fluence:
+        with pytest.raises(DecodeError):
+            await fluence.containers.list()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert await fluence.ensure(container_spec(simulator)) == ref
+    assert [instance.id for instance in simulator.instances()] == [ref.id]
+
+
 @attrs.frozen
 class Gateway:
     """What nginx does in front of a service: it writes its own `Date`, by its own clock."""
 
     service: SimulatorWire
     ahead: timedelta
+    zone: str = "GMT"
 
     async def send(self, request: Request) -> Reply:
         reply = await self.service.send(request)
         date = format_datetime(self.service.simulator.time + self.ahead, usegmt=True)
-        return attrs.evolve(reply, headers={**reply.headers, "Date": date})
+        return attrs.evolve(reply, headers={**reply.headers, "Date": date.replace("GMT", self.zone)})
 
     async def aclose(self) -> None:
         await self.service.aclose()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's zone cannot be changed")
+async def test_a_date_without_a_zone_is_utc_wherever_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    wire = Gateway(SimulatorWire(simulator), timedelta(0), zone="")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        try:
+            async with Session(DEFAULT_API_KEY, wire=wire) as fluence:
+                ref = await fluence.containers.deploy(container_spec(simulator))
+        finally:
+            patch.undo()
+            time.tzset()
+    assert [instance.id for instance in simulator.instances()] == [ref.id]
+
+
+async def test_a_date_beyond_all_time_is_none() -> None:
+    simulator = Simulator()
+    wire = Gateway(SimulatorWire(simulator), timedelta(0), zone="+99999999999999")
+    async with Session(DEFAULT_API_KEY, wire=wire) as fluence:
+        await fluence.plans.containers()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
 @pytest.mark.parametrize("seconds", [-45, -5, 5, 45])

@@ -219,6 +219,19 @@ async def test_nobody_passes_in_a_pause_and_the_resume_is_paced() -> None:
     assert all(later - earlier == pytest.approx(0.2) for earlier, later in pairwise(grants))
 
 
+async def test_what_succeeds_during_a_pause_earns_no_burst_after_it() -> None:
+    gate = Gate(RateLimit(10, 20), 100)
+    for _ in range(16):
+        await gate.acquire(Lane.AWAITED)
+    gate.refused(now(), 60)  # the service let fifteen of them through
+    for _ in range(15):
+        gate.release()
+        gate.succeeded()
+    grants = await asyncio.gather(*(pass_through(gate) for _ in range(30)))
+    assert grants[0] == pytest.approx(60)
+    assert all(later - earlier == pytest.approx(1 / 6.5) for earlier, later in pairwise(grants))
+
+
 async def test_echoes_of_one_refusal_cut_once() -> None:
     gate = Gate(RateLimit(10, 20), 100)
     for _ in range(20):
@@ -255,6 +268,18 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> N
     assert first.cancelled()
     began = now()
     assert await pass_through(gate) == began  # neither the slot nor the token was lost
+
+
+async def test_a_turn_that_comes_free_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
+    gate = Gate(RateLimit(10, 20), 1)
+    await gate.acquire(Lane.AWAITED)
+    waiting = await backlog(gate, Lane.POLL, 3)
+    for task in waiting:
+        task.cancel()
+    gate.release()  # they are cancelled, and have not run since
+    await asyncio.wait(waiting)
+    assert gate.waiting == 0
+    assert await pass_through(gate) == now()
 
 
 async def test_cancelled_waiters_do_not_pile_up_during_a_long_pause() -> None:

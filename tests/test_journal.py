@@ -328,8 +328,10 @@ async def test_an_instance_that_is_being_ended_is_not_adopted() -> None:
 
 
 async def test_a_sweep_never_means_everything() -> None:
+    wrong: tuple[Any, ...] = (-1, float("nan"), 1e300, timedelta(seconds=-1))
     async with session_on(Simulator()) as fluence:
-        for arguments in ({}, {"prefix": ""}, {"older_than": -1}, {"older_than": float("nan")}):
+        assert (await fluence.sweep(older_than=timedelta.max)).found == ()
+        for arguments in [{}, {"prefix": ""}, *({"older_than": age} for age in wrong)]:
             with pytest.raises(ConfigError):
                 await fluence.sweep(**arguments)
 
@@ -394,6 +396,25 @@ async def test_what_cannot_be_ended_is_reported() -> None:
             report = await fluence.sweep(prefix="exp", dry_run=False)
             assert report.left == report.found
             assert report.ended == ()
+
+
+async def test_what_a_sweep_could_not_end_the_next_one_still_knows(path: Path) -> None:
+    """Though the dead run never learnt the id of what it had made."""
+    simulator = Simulator(provisioning=QUICK)
+    async with session_on(simulator) as fluence:
+        await fluence.deploy_and_wait(container_spec(simulator))
+    intent = {"run": "1", "n": 1, "event": "intent", "kind": "container", "name": "exp-1"}
+    write(path, intent | {"origin": "https://api.fluence.dev"})
+    with pytest.raises(CustodyError):
+        async with session_on(simulator, journal=path) as fluence:
+            simulator.fail("DELETE /gpu/instances/{id}", Fault.status(403), times=None)
+            report = await fluence.sweep(dry_run=False)
+            assert report.left == report.found
+    simulator.clear_faults()
+    async with session_on(simulator, journal=path) as fluence:
+        report = await fluence.sweep(dry_run=False)
+        assert len(report.ended) == 1
+    assert simulator.live() == []
 
 
 async def test_ids_that_are_gone_for_good_are_settled(path: Path) -> None:

@@ -32,6 +32,7 @@ from aiofluence import (
     Outcome,
     PlanUnavailableError,
     Poll,
+    RateLimit,
     Report,
     Session,
     SpecError,
@@ -206,6 +207,16 @@ async def test_a_quorum_that_fails_may_leave_everything_running() -> None:
 # What dooms all
 
 
+async def test_what_stands_at_the_gate_when_a_launch_is_called_off_is_not_sent() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.status(400, {"detail": "Insufficient balance"}))
+    async with session_on(simulator, rate=RateLimit(10, 5)) as fluence:
+        with pytest.raises(LaunchError):
+            await fluence.deploy_all_and_wait(many(simulator, 60))
+    assert simulator.count(POST) == 5
+    assert simulator.live() == []
+
+
 async def test_an_empty_account_stops_the_rest_at_once() -> None:
     simulator = Simulator(balance=Decimal("4.30"))  # 3 hours of 0.14, ten times
     async with session_on(simulator) as fluence:
@@ -316,13 +327,12 @@ async def test_no_failing_over_while_a_clean_up_has_failed() -> None:
     with pytest.raises(CustodyError):
         async with session_on(simulator) as fluence:
             left = await fluence.containers.deploy(container_spec(simulator, "left"))
-            refused = simulator.fail(f"GET /gpu/instances/{left.id}", Fault.status(403), times=None)
+            simulator.fail(f"GET /gpu/instances/{left.id}", Fault.status(403), times=None)
             with pytest.raises(AuthError):
                 await fluence.terminate_and_wait(left)
             fluence._house.custodian.take(left)  # as any wait that ends badly gives it to him
             while not fluence.custody.lost:
                 await asyncio.sleep(1)
-            refused.cancel()
             simulator.sell_out(first)
             report = await fluence.deploy_all_and_wait(many(simulator, 2, plan_id=first), fallback=second)
             assert {type(outcome.error) for outcome in report.failed} == {PlanUnavailableError}

@@ -6,7 +6,9 @@ On virtual time: minutes of provisioning take milliseconds. What counts is the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 import time
 from decimal import Decimal
 from typing import Any
@@ -85,6 +87,26 @@ def test_three_minutes_pass_in_well_under_a_second() -> None:
     assert 180 <= virtual <= 187
     # Not a claim about speed: only that nobody really waits.
     assert time.perf_counter() - began < 10
+
+
+async def test_what_is_no_until_is_refused_before_anything_is_paid_for() -> None:
+    simulator = Simulator()
+    wrong: Any = "ready"
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator)
+        with pytest.raises(ConfigError, match="READY"):
+            await fluence.deploy_and_wait(spec, until=wrong)
+        with pytest.raises(ConfigError):
+            async with fluence.running(spec, until=wrong):
+                pass
+        with pytest.raises(ConfigError):
+            await fluence.deploy_all_and_wait([spec], until=wrong)
+        with pytest.raises(ConfigError):
+            await fluence.ensure(spec, until=wrong)
+        assert simulator.instances() == []
+        ref = await fluence.containers.deploy(spec)
+        with pytest.raises(ConfigError):
+            await fluence.wait(ref, until=wrong)
 
 
 async def test_until_says_how_far() -> None:
@@ -190,6 +212,65 @@ async def test_a_wait_alone_ends_nothing() -> None:
     assert len(simulator.live()) == 1
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.hang(), Fault.status(503), Fault.status(429, headers={"Retry-After": "100"})],
+    ids=lambda fault: f"{fault.effect.value}-{fault.code}",
+)
+async def test_no_request_of_a_wait_outlasts_its_timeout(fault: Fault) -> None:
+    simulator = Simulator()
+    loop = asyncio.get_running_loop()
+    async with session_on(simulator) as fluence:
+        container = await fluence.deploy_and_wait(container_spec(simulator))
+        update = ContainerUpdate.from_container(container, image="debian:12")
+        simulator.fail("PUT /gpu/instances/{id}", fault, times=None)
+        began = loop.time()
+        with pytest.raises(WaitTimeoutError) as caught:
+            await fluence.update_and_wait(container, update, timeout=5)
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+        await asyncio.sleep(200)
+        simulator.clear_faults()
+        assert await caught.value.resume()  # which sends it, for it never was
+        simulator.fail("DELETE /gpu/instances/{id}", fault, times=None)
+        began = loop.time()
+        with pytest.raises(WaitTimeoutError):
+            await fluence.terminate_and_wait(container, timeout=5)
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+        await asyncio.sleep(200)
+        simulator.fail("GET /gpu/plans/", fault, times=None)
+        began = loop.time()
+        with pytest.raises(WaitTimeoutError):
+            await fluence.deploy_all_and_wait([container_spec(simulator, "b")], timeout=5, max_hourly=9)
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+
+
+async def test_evidence_that_does_not_come_is_not_waited_for() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail_next_provisioning()
+    simulator.fail("GET /gpu/instances/{id}/events", Fault.hang(), times=None)
+    began = asyncio.get_running_loop().time()
+    async with session_on(simulator) as fluence:
+        with pytest.raises(InstanceFailedError):
+            await fluence.deploy_and_wait(container_spec(simulator), timeout=200)
+    assert asyncio.get_running_loop().time() - began <= 202.1
+
+
+async def test_without_time_nothing_is_paid_for() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator)
+        for waiting in (
+            fluence.deploy_and_wait(spec, timeout=0),
+            fluence.ensure(spec, timeout=0),
+            fluence.running(spec, timeout=0).__aenter__(),
+        ):
+            with pytest.raises(WaitTimeoutError):
+                await waiting
+        report = await fluence.deploy_all_and_wait([spec], timeout=0)
+        assert len(report.failed) == 1
+    assert simulator.requests == []
+
+
 async def test_waiting_for_what_has_ended_or_never_was() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
@@ -206,9 +287,17 @@ async def test_waiting_for_what_has_ended_or_never_was() -> None:
 async def test_an_id_that_lists_do_not_show_yet_is_waited_for() -> None:
     simulator = Simulator(list_lag=30)
     async with session_on(simulator) as fluence:
-        container = await fluence.deploy_and_wait(container_spec(simulator))
-        assert container.status is Status.ACTIVE
-    assert simulator.count("POST /gpu/instances/") == 1
+        refs = [await fluence.containers.deploy(container_spec(simulator, name)) for name in ("a", "b")]
+        alone = await fluence.vms.deploy(vm_spec(simulator))
+        first, second, ended = await asyncio.gather(
+            fluence.wait(refs[0]), fluence.wait(refs[1]), fluence.terminate_and_wait(alone)
+        )
+        assert first.status is second.status is Status.ACTIVE
+        assert ended is not None
+        assert ended.status is Status.ENDED
+    looks = [request for request in simulator.requests if request.at < 30 and request.method == "GET"]
+    assert {request.status for request in looks} >= {200, 404}  # of lists and details, in vain
+    assert len(simulator.instances()) == 3
 
 
 async def test_looks_that_fail_do_not_fail_the_wait() -> None:
@@ -369,6 +458,46 @@ async def test_a_reachable_instance_is_connected_to(host: str) -> None:
         record.forwarded_ports[0]["external_port"] = str(port)
         reached = await fluence.wait(container, until=Until.REACHABLE)
         assert address(reached) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("domain", "port"), [("127.0.0.1", "99999"), ("a..b", "22"), ("a" * 70, "22"), ("a\0b", "22")]
+)
+async def test_an_address_that_is_none_is_not_reachable(domain: str, port: str) -> None:
+    simulator = Simulator()
+    async with session_on(simulator, poll=Poll(interval=1)) as fluence:
+        container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+        record = simulator.get_instance(container.id)
+        assert isinstance(record, ContainerInstance)
+        assert record.forwarded_ports is not None
+        record.domain, record.forwarded_ports[0]["external_port"] = domain, port
+        with pytest.raises(WaitTimeoutError, match="reachable"):
+            await fluence.wait(container, until=Until.REACHABLE, timeout=5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog is not silent")
+async def test_an_address_that_is_silent_does_not_outlast_the_timeout() -> None:
+    simulator = Simulator()
+    with contextlib.ExitStack() as sockets:
+        full = sockets.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # nobody accepts them, so that the next ones are not even answered
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        async with session_on(simulator) as fluence:
+            container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+            record = simulator.get_instance(container.id)
+            assert isinstance(record, ContainerInstance)
+            assert record.forwarded_ports is not None
+            record.domain = "127.0.0.1"
+            record.forwarded_ports[0]["external_port"] = str(full.getsockname()[1])
+            began = asyncio.get_running_loop().time()
+            waits = [fluence.wait(container, until=Until.REACHABLE, timeout=1) for _ in range(40)]
+            results = await asyncio.gather(*waits, return_exceptions=True)
+            assert {type(result) for result in results} == {WaitTimeoutError}
+            assert asyncio.get_running_loop().time() - began <= 3.1
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,9 @@ def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: s
         ("nan", None, None),
         ("-5", None, None),
         ("soon", "Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2026 07:28:10 -0000", "Wed, 21 Oct 2026 07:28:00", 10.0),
+        ("Wed, 21 Oct 2026 07:28:10 +99999999999999", "Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -0100", "Wed, 21 Oct 2026 07:28:00 GMT", None),
     ],
 )
 def test_retry_after(header: str, date: str | None, seconds: float | None) -> None:
@@ -194,6 +197,13 @@ def test_retry_after(header: str, date: str | None, seconds: float | None) -> No
     busy = refusal(503, b"", headers)
     assert isinstance(busy, ServerError)
     assert busy.retry_after == seconds
+
+
+def test_what_is_starred_out_still_tells_what_a_400_is_about() -> None:
+    call = Call("POST", "/gpu/instances/", body=b'{"environment": [{"name": "A", "value": "balance"}]}')
+    with pytest.raises(InsufficientBalanceError) as caught:
+        decipher(call, Reply(400, {}, b'{"detail": "Insufficient balance"}'))
+    assert caught.value.detail == "Insufficient ***"
 
 
 @pytest.mark.parametrize("id", ["", "../plans", "a?x", "..", "a/b", "a b", "a\r\nb", "x" * 65, "ä", 5])

@@ -182,6 +182,45 @@ async def test_a_path_that_leaves_the_service_is_refused(path: str) -> None:
     assert simulator.requests == []
 
 
+@pytest.mark.parametrize("method", ["", "G ET", "GET /admin", "GET\r\nX-Evil: 1", "ÄT", None])
+async def test_a_method_that_is_none_is_refused(method: Any) -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        with pytest.raises(ConfigError, match="not a method"):
+            await fluence.request(method, "/gpu/plans/")
+    assert simulator.requests == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"timeout": seconds} for seconds in (0, -1, float("nan"))),
+        *({"close_timeout": seconds} for seconds in (-1, float("nan"))),
+        *({"max_in_flight": number} for number in (0, float("nan"))),
+    ],
+)
+def test_times_that_make_no_sense(arguments: Any) -> None:
+    with pytest.raises(ConfigError):
+        Session("key", **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attempts": 0},
+        {"max_refusals": 0},
+        *(
+            {name: seconds}
+            for name in ("base", "max_wait", "max_retry_after")
+            for seconds in (-1, float("nan"))
+        ),
+    ],
+)
+def test_retries_that_make_no_sense(arguments: Any) -> None:
+    with pytest.raises(ConfigError):
+        Retry(**arguments)
+
+
 async def test_other_options_on_the_same_pool_gate_and_custody() -> None:
     simulator = Simulator()
     simulator.fail("GET /gpu/instances/", Fault.status(500), times=None)
@@ -229,6 +268,24 @@ async def test_the_raw_reply_of_each_call_can_be_had() -> None:
 async def test_a_session_does_not_travel() -> None:
     with pytest.raises(TypeError, match="key"):
         pickle.dumps(Session("key"))
+
+
+@pytest.mark.parametrize("ticks", range(4))
+async def test_cancelled_while_it_is_entered_a_session_leaves_nothing(ticks: int, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    async def use() -> None:
+        async with session_on(Simulator(), journal=path):
+            await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    using = asyncio.ensure_future(use())
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    using.cancel()
+    await asyncio.wait([using])
+    await asyncio.sleep(1)
+    assert asyncio.all_tasks() == before
 
 
 async def test_entering_and_leaving_may_be_in_different_tasks() -> None:

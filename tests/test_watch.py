@@ -377,6 +377,25 @@ async def test_what_the_service_forgets_has_ended() -> None:
 # The raw rows
 
 
+@pytest.mark.parametrize("kind", ["containers", "vms"])
+async def test_of_an_answer_the_status_is_read_whatever_else_does_not_fit(kind: str) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        resource: Any = getattr(fluence, kind)
+        make: Any = {"containers": container_spec, "vms": vm_spec}[kind]
+        refs = [await resource.deploy(make(simulator, name)) for name in ("a", "b")]
+        assert [row.ref for row in await resource.look_for("b")] == refs[1:]
+        answer = await resource.look_at_answer(refs[0].id)
+        assert resource.detail_of(answer) == await resource.get(refs[0].id)
+        del answer.value["billing"]
+        with pytest.raises(DecodeError):
+            resource.detail_of(answer)
+        assert resource.status_of(answer) is Status.INITIALIZED
+        odd: tuple[Any, ...] = (None, [], {}, {"status": 5, "instance_status": None})
+        for answer.value in odd:
+            assert resource.status_of(answer) is None
+
+
 async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:

@@ -108,6 +108,32 @@ async def test_an_idle_connection_closed_just_before_reuse_is_one_request(
     assert len(server.heads) == 2
 
 
+@pytest.mark.parametrize("unasked", [http("408 Request Timeout"), http("200 OK", b"[0]")])
+async def test_an_answer_that_nobody_asked_for_is_nobody_s(unasked: bytes, way: dict[str, Any]) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(http("200 OK", b"[%d]" % connections))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                writer.write(unasked)
+        await close(writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        wire = AiohttpWire(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", **way)
+        bodies = []
+        for _ in range(3):
+            bodies.append((await wire.send(LIST)).body)
+            await asyncio.sleep(0.1)
+        await wire.aclose()
+    assert bodies == [b"[1]", b"[2]", b"[3]"]
+
+
 async def test_a_get_is_repeated_by_the_one_retry_layer_alone() -> None:
     async with RawServer(None, None, EMPTY) as server:
         async with Session("key", base_url=server.url, rate=FAST, retry=Retry(base=0.01)) as fluence:
@@ -127,6 +153,15 @@ async def test_no_redirect_is_followed(status: str, way: dict[str, Any]) -> None
                     assert "canary" not in str(caught.value)
     assert other.heads == []
     assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize("target", ["/gpu/instances", "//127.0.0.1/gpu/instances", "", "::::"])
+async def test_nor_one_to_the_same_host(target: str, way: dict[str, Any]) -> None:
+    async with RawServer(http("307 Temp", b"", f"Location: {target}"), then=EMPTY) as server:
+        async with Session("key", base_url=server.url, rate=FAST, **way) as fluence:
+            with pytest.raises(ReplyError, match="never followed"):
+                await fluence.containers.list()
+    assert len(server.heads) == 1
 
 
 async def test_nobody_listens(way: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ from .seen import Seen
 from .tally import Tally
 from .terms import Budget, Terms
 from .timeline import Times
-from .wait import deadline_in
+from .wait import deadline_in, is_deadline
 
 log: Final = logging.getLogger("aiofluence")
 
@@ -117,7 +117,13 @@ class Launch:
         self._terms.check(len(self._jobs))
         self._deadline = deadline_in(self._terms.timeout)
         check([job.spec for job in self._jobs])
-        self._budget = await self._make_budget()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                self._budget = await self._make_budget()
+        except TimeoutError as error:
+            if not is_deadline(error):
+                raise
+            raise WaitTimeoutError("the launch's timeout ran out before anything was sent") from None
         self._tally = Tally(len(self._jobs), self._terms.on_progress)
         for job in self._jobs:
             self._tally.tell(job.snapshot())

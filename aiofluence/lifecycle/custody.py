@@ -59,6 +59,10 @@ class Custodian:
         self._deploys: dict[asyncio.Future[Any], str] = {}
         self._watches: dict[asyncio.Future[Any], str] = {}
         self._uncertain: list[str] = []
+        self._cared: dict[InstanceRef, asyncio.Future[None]] = {}
+        """Deployed for callers who have not got them yet; done when they have, or it is taken."""
+        self._lent: set[InstanceRef] = set()
+        """In use inside a block, and ended behind it."""
 
     @property
     def now(self) -> Custody:
@@ -74,6 +78,7 @@ class Custodian:
 
     def take(self, ref: InstanceRef) -> None:
         """See `ref` gone, in the background. Taking it twice is taking it once."""
+        self._release(ref)
         if ref in self._held:
             return
         self._lost.pop(ref, None)
@@ -109,12 +114,32 @@ class Custodian:
             raise self._lost[ref]
         await asyncio.shield(self._held[ref])
 
+    def care_for(self, deploy: asyncio.Future[InstanceRef]) -> None:
+        """Until what `deploy` has made is handed over or taken, the session does not close."""
+        if deploy.exception() is not None:
+            return
+        ref = deploy.result()
+        if not self.holds(ref) and ref not in self._cared:  # two callers may have adopted it
+            self._cared[ref] = asyncio.get_running_loop().create_future()
+
+    def lend(self, ref: InstanceRef) -> None:
+        """`ref` is in use inside a block, and is ended behind it: at the latest when the session closes."""
+        self._release(ref)
+        self._lent.add(ref)
+
+    def _release(self, ref: InstanceRef) -> None:
+        self._lent.discard(ref)
+        if (cared := self._cared.pop(ref, None)) is not None:
+            cared.set_result(None)
+
     def hand_over(self, ref: InstanceRef) -> None:
         """The caller holds `ref` now; what becomes of it is no longer the session's business."""
+        self._release(ref)
         self._journal.hand_over(ref)
 
     def note_gone(self, ref: InstanceRef) -> None:
         """`ref` was seen gone, without our doing."""
+        self._release(ref)
         self._journal.ended(ref)
 
     def expect(self, deploy: asyncio.Future[Any], name: str) -> None:
@@ -152,11 +177,13 @@ class Custodian:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         cancelled: asyncio.CancelledError | None = None
+        for ref in tuple(self._lost):  # such as while the key was refused: perhaps it is good by now
+            self.take(ref)
         try:
             with anyio.CancelScope(
                 shield=True
             ):  # a cancelled scope would cancel again in every turn of the loop
-                while pending := {*self._deploys, *self._watches, *self._held.values()}:
+                while pending := self._pending():
                     seconds = deadline - loop.time()
                     if seconds <= 0 or self._home.is_torn_down:
                         break
@@ -179,6 +206,12 @@ class Custodian:
         if cancelled is not None:
             raise cancelled
 
+    def _pending(self) -> set[asyncio.Future[Any]]:
+        """What the session waits for before it closes."""
+        for ref in tuple(self._lent):
+            self.take(ref)
+        return {*self._deploys, *self._watches, *self._held.values(), *self._cared.values()}
+
     def _note_end(self, ref: InstanceRef, ending: asyncio.Future[bool]) -> None:
         self._held.pop(ref, None)
         error = ending.exception()
@@ -195,7 +228,7 @@ class Custodian:
 
     def _report(self, *, at_once: bool) -> CustodyError | None:
         """What may still be running, logged; None when nothing is."""
-        refs = (*self._lost, *self._held)
+        refs = (*self._lost, *self._held, *self._cared, *self._lent)
         names = tuple(dict.fromkeys((*self._uncertain, *self._deploys.values())))
         if not refs and not names:
             return None

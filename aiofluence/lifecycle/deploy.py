@@ -68,8 +68,9 @@ class Deployer:
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
-        If the caller is cancelled meanwhile, `orphan` says what becomes of the instance: `"terminate"` or
-        `"keep"`. Without `hand_over` it stays in custody, until `Custodian.hand_over`.
+        If the caller is cancelled meanwhile, what was not sent is not sent, and `orphan` says what becomes
+        of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
+        `Custodian.hand_over`.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -77,11 +78,15 @@ class Deployer:
             FluenceError: a refusal, or it never left.
         """
         check([spec])
-        deploying = self._home.spawn(self._in_turn(resource, spec, adopt))
+        given_up = asyncio.Event()
+        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up))
+        if orphan == "terminate" and not hand_over:
+            deploying.add_done_callback(self._custodian.care_for)
         self._custodian.expect(deploying, spec.name)
         try:
             ref = await asyncio.shield(deploying)
         except asyncio.CancelledError:
+            given_up.set()
             settle = partial(self._abandoned, spec.name, orphan)
             if deploying.done():  # at once: the session may be closed in the next step
                 settle(deploying)
@@ -105,10 +110,13 @@ class Deployer:
         elif error is None:
             self._custodian.hand_over(deploying.result())
 
-    async def _in_turn(self, resource: Instances[Any, Any, Any], spec: Spec, adopt: bool) -> InstanceRef:
+    async def _in_turn(
+        self, resource: Instances[Any, Any, Any], spec: Spec, adopt: bool, given_up: asyncio.Event
+    ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
         async with self._turn(resource.kind, spec.name):
             search = self._search(resource, spec.name, adopt)
+            search.given_up = given_up
             try:
                 ref = await self._adopt(search) if adopt else None
                 if ref is None and search.unclear:
@@ -122,7 +130,7 @@ class Deployer:
                 if adopt and search.ref is None:
                     # What shows up may be somebody else's: no watch, but the name's next deploy looks on.
                     self._unresolved[resource.kind, spec.name] = search.unclear
-                elif search.doubtful and self.policy.watch:
+                elif (search.doubtful or search.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
                         self._custodian.let_watch(self._home.spawn(self._end_twins(search)), search.name)
 
@@ -148,7 +156,7 @@ class Deployer:
             intent = self._journal.intend(search.resource.kind, search.name, self._clock.at(loop.time()))
             search.unclear.append(intent)  # until we know better, and if we never do
             try:
-                ref = await search.resource.post(spec)
+                ref = await search.resource.post_unless(search.given_up.is_set, spec)
             except FluenceError as caught:
                 error = caught
             else:
@@ -184,7 +192,7 @@ class Deployer:
         Raises:
             FluenceError: the list did not come.
         """
-        siblings = self._siblings(search, await search.resource.look_at_all(lane=Lane.DEPLOY))
+        siblings = self._siblings(search, await search.resource.look_for(search.name, lane=Lane.DEPLOY))
         return self._claim(search, siblings[0]) if siblings else None
 
     async def _agree(self, search: Search, ref: InstanceRef) -> InstanceRef:
@@ -226,15 +234,13 @@ class Deployer:
             await asyncio.sleep(min(LOOK_EVERY, max(0.1, settled - loop.time())))
 
     async def _look(self, search: Search) -> Sequence[Summary] | None:
-        """All rows; None when no list came, or none that can be judged."""
+        """All of that name; None when no list came, or none that can be judged."""
         try:
-            rows: Sequence[Summary] = await search.resource.look_at_all(lane=Lane.DEPLOY)
+            rows: Sequence[Summary] = await search.resource.look_for(search.name, lane=Lane.DEPLOY)
         except FluenceError:
             return None
         search.candidates = tuple(
-            row.ref
-            for row in rows
-            if row.name == search.name and not row.status.final and row.id not in self._owned
+            row.ref for row in rows if not row.status.final and row.id not in self._owned
         )
         # Without a Date no row can be told from an older one of the same name.
         return None if self._since(search) is None else rows
@@ -246,8 +252,7 @@ class Deployer:
         mine = [
             row
             for row in rows
-            if row.name == search.name
-            and not row.status.final
+            if not row.status.final
             and not self._custodian.holds(row.ref)
             and (search.adopt or row.id == search.id or row.id not in elsewhere)
             and (since is None or row.created_at >= since - DATE_SLACK)
@@ -303,7 +308,7 @@ class Deployer:
 
     def _uncertain(self, search: Search) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            mine = self._siblings(search, await search.resource.list())
+            mine = self._siblings(search, await search.resource.look_for(search.name))
             if not mine:
                 return None
             search.ref = self._claim(search, mine[0])  # the caller's now, so the watch leaves it alone
@@ -325,6 +330,7 @@ class Search:
         doubtful: there was an unclear attempt.
         candidates: what the last list showed of that name.
         ref: ours.
+        given_up: its caller has been cancelled.
     """
 
     resource: Instances[Any, Any, Any]
@@ -336,6 +342,7 @@ class Search:
     doubtful: bool = False
     candidates: tuple[InstanceRef, ...] = ()
     ref: InstanceRef | None = None
+    given_up: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     @property
     def id(self) -> str | None:

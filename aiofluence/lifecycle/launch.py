@@ -23,7 +23,7 @@ from .deploy import Deployer
 from .recovery import Recovery, Resume, being_ended
 from .seen import Seen
 from .tasks import TaskHome
-from .wait import Until, Waiter, deadline_in
+from .wait import Until, Waiter, check_until, deadline_in, is_deadline
 
 OnFailure: TypeAlias = Literal["terminate", "keep"]
 
@@ -62,6 +62,7 @@ class Launcher:
         Raises:
             FluenceError: as `Session.deploy_and_wait`.
         """
+        check_until(until)
         check_on_failure(on_failure)
         ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
         instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
@@ -87,11 +88,12 @@ class Launcher:
         resource = self.resources[spec.kind]
         try:
             async with asyncio.timeout_at(deadline):
+                await asyncio.sleep(0)  # a deadline that has come already is seen here, before it costs
                 return await self._deployer(
                     resource, spec, orphan=on_failure, adopt=adopt, hand_over=hand_over
                 )
         except TimeoutError as error:
-            if not _is_deadline(error):
+            if not is_deadline(error):
                 raise
         raise WaitTimeoutError(f"{spec.kind} {spec.name} was not deployed in time")
 
@@ -140,6 +142,7 @@ class Launcher:
         instance = await self.deploy_and_wait(
             spec, until, deadline, "terminate", adopt=adopt, hand_over=False
         )
+        self.custodian.lend(instance.ref)
         try:
             yield instance
         finally:
@@ -165,8 +168,12 @@ class Launcher:
         Raises:
             FluenceError: as `Session.update_and_wait`.
         """
-        with self._recovery.offered(lambda timeout: self.update(ref, update, timeout, sent=True)):
-            return await self._waiter.update(ref, update, deadline_in(timeout), sent=sent)
+        deadline = deadline_in(timeout)
+        with self._recovery.offered(lambda timeout: self.update(ref, update, timeout, sent=sent)):
+            if not sent:
+                await self._waiter.send_update(ref, update, deadline)
+                sent = True
+            return await self._waiter.update(ref, update, deadline)
 
     async def end(self, ref: InstanceRef, timeout: float | None) -> Instance | None:
         """See `ref` gone; see `Session.terminate_and_wait`.
@@ -186,8 +193,3 @@ def check_on_failure(on_failure: str) -> None:
     """
     if on_failure not in ("terminate", "keep"):
         raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")
-
-
-def _is_deadline(error: TimeoutError) -> bool:
-    """Whether it is `asyncio.timeout`'s own, not one of ours (NoReplyError is a TimeoutError, too)."""
-    return type(error) is TimeoutError

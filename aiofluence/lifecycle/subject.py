@@ -21,7 +21,7 @@ from ..resources.instances import Instances
 from .seen import Wait, timed_out
 
 MISSING_GRACE: Final = 60.0
-"""Seconds for which a created id may still be unknown to the service's lists and details."""
+"""Seconds for which the service may say that it does not know an id, though it was created."""
 
 
 @attrs.define(eq=False)
@@ -43,10 +43,13 @@ class Subject:
         due: when to look at it for its own sake.
         gaps: the gaps between such looks.
         asking: it stands in the queue for a GET.
+        grace: seconds for which it may be unknown to lists and details, and be there all the same.
+        unknown: since when details have not known it, one after the other; infinite while they do.
     """
 
     id: str
     fence: float
+    grace: float = MISSING_GRACE
     born: float | None = None
     fresh: bool = False
     looked: float | None = None
@@ -59,6 +62,7 @@ class Subject:
     due: float = math.inf
     gaps: Iterator[float] | None = None
     asking: bool = False
+    unknown: float = math.inf
 
     def add(self, wait: Wait) -> None:
         """Somebody waits for it."""
@@ -74,7 +78,7 @@ class Subject:
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
         """Tell everybody what a look showed; gives whether anybody still waits."""
-        self.status, self.text = status, None
+        self.status, self.text, self.unknown = status, None, math.inf
         more = [wait.judge(status, instance, now) for wait in tuple(self.waits)]
         left = [wait for wait in self.waits if not wait.outcome.done()]
         self.detailed = any(more) or any(wait.brisk and wait.reached is not None for wait in left)
@@ -98,16 +102,23 @@ class Subject:
     @property
     def overdue(self) -> bool:
         """Whether the service should know it by now."""
-        return any(_overdue(wait) for wait in self.waits)
+        return any(self._overdue(wait.seen.began) for wait in self.waits)
 
     def not_found(self) -> None:
-        """404: gone if it was there before; what was just created may take a while to show."""
+        """404: what was just created may take a while to show, and lists and details never lose anything.
+
+        So one 404 proves nothing, whether it was there before or not: something billed may be behind it.
+        """
+        self.unknown = min(self.unknown, _now())
         for wait in self.waits:
             seen = wait.seen
-            if seen.status is not None or _overdue(wait):
+            if self._overdue(seen.began if seen.status is None else self.unknown):
                 message = f"{seen.ref}: the service does not know it"
                 error = InstanceEndedError(message, ref=seen.ref, last_seen=seen.last, timeline=seen.timeline)
                 wait.fail(error)
+
+    def _overdue(self, since: float) -> bool:
+        return _now() - since >= self.grace
 
     def expire(self, asked: float) -> None:
         """End the waits whose last look was asked for at `asked`."""
@@ -130,5 +141,5 @@ def birth(created_at: object, server: datetime | None, now: float) -> float | No
     return now - max((server - created_at).total_seconds(), 0.0)
 
 
-def _overdue(wait: Wait) -> bool:
-    return asyncio.get_running_loop().time() - wait.seen.began >= MISSING_GRACE
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -70,17 +70,18 @@ class Sweeper:
             raise ConfigError("a sweep needs a journal, a prefix or older_than: it never means everything")
         if prefix == "":
             raise ConfigError("an empty prefix means every instance; leave it out, or name one")
-        age = older_than if isinstance(older_than, timedelta | None) else _seconds(older_than)
+        age = _age(older_than)
         intents = self._journal.left_behind()
         loop = asyncio.get_running_loop()
         settled = loop.time() + self._settle
         while True:
             asked = loop.time()
             rows = await self._rows()
-            found, missing = _match(intents, rows, self._journal)
+            made, missing = _match(intents, rows, self._journal)
             if dry_run or not missing or asked >= settled:
                 break
             await asyncio.sleep(min(LOOK_EVERY, max(0.1, settled - loop.time())))
+        found = [ref for refs in made.values() for ref in refs]
         if prefix is not None or age is not None:
             found += [row.ref for row in rows if self._fits(row, prefix, age)]
         refs = tuple(dict.fromkeys(found))
@@ -94,7 +95,7 @@ class Sweeper:
             elif outcome is not None:
                 raise outcome
         for intent in intents:
-            if intent.ref not in left:
+            if not any(ref in left for ref in made.get(intent, ())):
                 self._journal.close_intent(intent, NOTHING if intent in missing else ENDED)
         ended = tuple(ref for ref in refs if ref not in left)
         return SweepReport(refs, ended, tuple(left), tuple(intent.name for intent in missing))
@@ -110,32 +111,39 @@ class Sweeper:
         return (
             not row.status.final
             and (prefix is None or row.name.startswith(prefix))
-            and (age is None or (now is not None and row.created_at <= now - age))
+            and (age is None or (now is not None and now - row.created_at >= age))
         )
 
 
-def _seconds(number: float) -> timedelta:
-    if not 0 <= number < float("inf"):
-        raise ConfigError(f"older_than is a timedelta or a number of seconds, not {number!r}")
-    return timedelta(seconds=number)
+def _age(older_than: timedelta | float | None) -> timedelta | None:
+    if older_than is None:
+        return None
+    try:
+        age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
+    except (ValueError, OverflowError):  # NaN, or more than time has
+        age = timedelta(-1)
+    if age < timedelta(0):
+        raise ConfigError(f"older_than is a timedelta or a number of seconds, not {older_than!r}")
+    return age
 
 
 def _match(
     intents: Sequence[Intent], rows: Sequence[Summary], journal: Journal
-) -> tuple[list[InstanceRef], list[Intent]]:
-    """Instances that open intents have made and that may live, and the intents for which there is no row."""
+) -> tuple[dict[Intent, list[InstanceRef]], list[Intent]]:
+    """What open intents have made and may live, by intent, and the intents for which there is no row."""
     final = {row.id for row in rows if row.status.final}
     known = {intent.id for intent in intents}
-    found: list[InstanceRef] = []
+    made: dict[Intent, list[InstanceRef]] = {}
     missing = []
     for intent in intents:
         if intent.ref is not None:
             if intent.id not in final:  # a list may be slow to show it
-                found.append(intent.ref)
+                made[intent] = [intent.ref]
             continue
         taken = known | final | journal.handed_over(intent.kind, intent.name)
-        made = [row.ref for row in rows if row.id not in taken and intent.may_have_made(row)]
-        found += made
-        if not made:
+        refs = [row.ref for row in rows if row.id not in taken and intent.may_have_made(row)]
+        if refs:
+            made[intent] = refs
+        else:
             missing.append(intent)
-    return found, missing
+    return made, missing

@@ -17,7 +17,7 @@ from ..models.specs import Spec, VMSpec
 from ..resources.catalog import read_money
 from .launch import OnFailure, check_on_failure
 from .tally import OnProgress
-from .wait import Until
+from .wait import Until, check_until
 
 Fallback: TypeAlias = str | Offer | Callable[[Spec], Spec]
 """What to try when a plan is gone: another plan's id, an offer, or a function from spec to spec."""
@@ -41,6 +41,7 @@ class Terms:
         Raises:
             ConfigError: such as a quorum of more than there are.
         """
+        check_until(self.until)
         check_on_failure(self.on_failure)
         read_money(self.max_hourly)
         if self.min_ready is not None and not 0 <= self.min_ready <= count:

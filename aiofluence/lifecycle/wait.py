@@ -13,7 +13,14 @@ from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from ..errors import AuthError, ConfigError, FluenceError, InstanceEndedError, InstanceFailedError
+from ..errors import (
+    AuthError,
+    ConfigError,
+    FluenceError,
+    InstanceEndedError,
+    InstanceFailedError,
+    WaitTimeoutError,
+)
 from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
@@ -22,9 +29,12 @@ from ..resources.containers import Containers
 from .schedule import backing_off
 from .seen import Seen, timed_out
 from .watch import Watch
+from .watcher import LAST_LOOK
 
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
+_ENDS_WITHIN: Final = 60.0
+"""Seconds that an instance may still be ACTIVE after its DELETE was accepted."""
 _EVIDENCE: Final = 20
 """How many events and log lines an InstanceFailedError brings along."""
 
@@ -50,7 +60,17 @@ def deadline_in(timeout: float | None) -> float | None:
         return None
     if not timeout >= 0:
         raise ConfigError(f"timeout is a number of seconds or None, not {timeout!r}")
-    return asyncio.get_running_loop().time() + timeout
+    return _now() + timeout
+
+
+def check_until(until: object) -> None:
+    """Refuse what `until` cannot be, before anything is paid for.
+
+    Raises:
+        ConfigError: it is no `Until`.
+    """
+    if not isinstance(until, Until):
+        raise ConfigError(f"until is one of {', '.join(map(str, Until))}, not {until!r}")
 
 
 class Waiter:
@@ -79,7 +99,7 @@ class Waiter:
             InstanceEndedError: it has ended.
             WaitTimeoutError: `deadline` came first.
         """
-
+        check_until(until)
         seen = seen or Seen(ref)
 
         def reached(instance: Instance) -> bool:
@@ -93,24 +113,36 @@ class Waiter:
                 instance = await self._watch.detail(
                     seen, reached, deadline, until.value, worth=_is_settled, fresh=fresh
                 )
-                if until is not Until.REACHABLE or await self._connect(instance):
+                if until is not Until.REACHABLE or await self._connect(instance, deadline):
                     return instance
                 pauses = pauses or backing_off(self._watch.poll.interval)
                 await _again(seen, deadline, until.value, next(pauses))
         except InstanceFailedError as error:
             failure = error
-        raise await self._explained(failure)
+        raise await self._explained(failure, deadline)
 
-    async def update(
-        self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None, *, sent: bool = False
-    ) -> Container:
-        """Send `update`, unless it was `sent`, and wait until the detail shows it and the container runs.
+    async def send_update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> None:
+        """Send `update`.
+
+        Raises:
+            WaitTimeoutError: `deadline` came first; it may be applied.
+            FluenceError: it was refused.
+        """
+        try:
+            async with asyncio.timeout_at(_latest(deadline)):
+                return await self._containers.update(ref.id, update)
+        except TimeoutError as error:
+            if not is_deadline(error):
+                raise
+        raise timed_out(Seen(ref), "updated")
+
+    async def update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> Container:
+        """Wait until the detail shows `update`, which was sent, and the container runs.
 
         Raises:
             InstanceFailedError: it failed.
             InstanceEndedError: it has ended.
             WaitTimeoutError: `deadline` came first.
-            FluenceError: the update was refused.
         """
 
         seen = Seen(ref)
@@ -123,14 +155,12 @@ class Waiter:
                 and instance.container_status is ContainerStatus.STARTED
             )
 
-        if not sent:
-            await self._containers.update(ref.id, update)
         failure: InstanceFailedError
         try:
             return cast(Container, await self._watch.detail(seen, reached, deadline, "updated"))
         except InstanceFailedError as error:
             failure = error
-        raise await self._explained(failure)
+        raise await self._explained(failure, deadline)
 
     async def terminate(self, ref: InstanceRef, deadline: float | None) -> Instance | None:
         """`end`, and one more look: the instance as it ended, None when the service does not know it.
@@ -163,16 +193,23 @@ class Waiter:
                 )
                 if status.final:
                     return True
+                refusal = None
                 try:
-                    await resource.terminate(ref.id)
+                    async with asyncio.timeout_at(_latest(deadline)):
+                        await resource.terminate(ref.id)
                 except AuthError:
                     raise
                 except FluenceError as error:
                     refusal = error
+                except TimeoutError:
+                    raise timed_out(seen, "ended") from None
                 else:
-                    await self._watch.status(seen, _is_final, deadline, "ended", brisk=True)
-                    return True
-                seen.last_error = refusal
+                    # Accepted is not done: what is still there after a while is deleted once more.
+                    soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
+                    with contextlib.suppress(WaitTimeoutError):
+                        await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
+                        return True
+                seen.last_error = refusal or seen.last_error
                 await _again(seen, deadline, "ended", next(pauses))
         except InstanceEndedError:
             return False
@@ -185,36 +222,55 @@ class Waiter:
     def _containers(self) -> Containers:
         return cast(Containers, self._watch.resources[Kind.CONTAINER])
 
-    async def _connect(self, instance: Instance) -> bool:
-        """Whether a TCP connection to the instance succeeds within five seconds."""
-        where = address(instance)
-        if where is None:
-            return False
-        async with self._connecting:
-            try:
-                async with asyncio.timeout(_CONNECT_TIMEOUT):
-                    # Happy Eyeballs: IPv6 and IPv4 race, so that a dead one of them costs no time.
-                    _, writer = await asyncio.open_connection(*where, happy_eyeballs_delay=0.25)
-            except OSError:  # TimeoutError is one
+    async def _connect(self, instance: Instance, deadline: float | None) -> bool:
+        """Whether a TCP connection to the instance succeeds within five seconds, and by the deadline."""
+        try:
+            where = address(instance)
+            if where is None:
                 return False
+            async with (
+                asyncio.timeout_at(_latest(deadline)),
+                self._connecting,
+                asyncio.timeout(_CONNECT_TIMEOUT),
+            ):
+                # Happy Eyeballs: IPv6 and IPv4 race, so that a dead one of them costs no time.
+                _, writer = await asyncio.open_connection(*where, happy_eyeballs_delay=0.25)
+        except Exception:  # OSError, TimeoutError, and whatever is made of an address that is none
+            return False
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         return True
 
-    async def _explained(self, failure: InstanceFailedError) -> InstanceFailedError:
-        """`failure`, with a container's events and last lines, if they can be had."""
+    async def _explained(self, failure: InstanceFailedError, deadline: float | None) -> InstanceFailedError:
+        """`failure`, with a container's events and last lines, if they can be had in time."""
         if failure.ref is not None and failure.ref.kind is Kind.CONTAINER:
-            with contextlib.suppress(FluenceError):
-                failure.events = tuple(await self._containers.events(failure.ref.id, last=_EVIDENCE))
-            with contextlib.suppress(FluenceError):
-                failure.logs = tuple(await self._containers.logs(failure.ref.id, last=_EVIDENCE))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(_latest(deadline)):
+                    with contextlib.suppress(FluenceError):
+                        failure.events = tuple(await self._containers.events(failure.ref.id, last=_EVIDENCE))
+                    with contextlib.suppress(FluenceError):
+                        failure.logs = tuple(await self._containers.logs(failure.ref.id, last=_EVIDENCE))
         return failure
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _latest(deadline: float | None) -> float | None:
+    """Until when a request of a wait may take: one that falls on the deadline has a moment more."""
+    return None if deadline is None else max(deadline, _now() + LAST_LOOK)
+
+
+def is_deadline(error: TimeoutError) -> bool:
+    """Whether it is `asyncio.timeout`'s own, not one of ours (NoReplyError is a TimeoutError, too)."""
+    return type(error) is TimeoutError
 
 
 async def _again(seen: Seen, deadline: float | None, what: str, pause: float) -> None:
     """Pause before another round, or give up when the deadline has come."""
-    left = math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
+    left = math.inf if deadline is None else deadline - _now()
     if left <= 0:
         raise timed_out(seen, what)
     await asyncio.sleep(min(pause, left))

@@ -17,6 +17,7 @@ from ..resources.instances import Instances
 from ..transport import ServerClock
 from .schedule import Poll
 from .seen import Seen, Wait
+from .subject import MISSING_GRACE
 from .tasks import TaskHome
 from .watcher import Watcher
 
@@ -31,10 +32,13 @@ class Watch:
         home: TaskHome,
         gate: Gate,
         clock: ServerClock,
+        settle: float,
     ) -> None:
         self.resources: Final = resources
         self.poll: Final = poll
-        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock) for kind in Kind}
+        # Whoever allows a deploy so long to be listed must not take it for gone before.
+        grace = max(MISSING_GRACE, settle)
+        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, grace) for kind in Kind}
 
     def status(
         self, seen: Seen, worth: Callable[[Status], bool], deadline: float | None, what: str, *, brisk: bool

@@ -15,14 +15,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
-from ..errors import (
-    AuthError,
-    ConfigError,
-    DecodeError,
-    FluenceError,
-    NotFoundError,
-    NotSentError,
-)
+from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotFoundError, NotSentError
 from ..gate import Gate
 from ..models.instances import Instance
 from ..models.values import Kind, Status
@@ -54,6 +47,7 @@ class Watcher:
         home: TaskHome,
         gate: Gate,
         clock: ServerClock,
+        grace: float,
     ) -> None:
         self._kind = kind
         self._resources = resources
@@ -61,6 +55,7 @@ class Watcher:
         self._home = home
         self._gate = gate
         self._clock = clock
+        self._grace = grace
         self._agenda = Agenda(poll)
         self._subjects: dict[str, Subject] = {}
         self._crowd: dict[str, Subject] = {}
@@ -86,7 +81,7 @@ class Watcher:
         id = wait.seen.ref.id
         subject = self._subjects.get(id)
         if subject is None:
-            subject = self._subjects[id] = Subject(id, now)
+            subject = self._subjects[id] = Subject(id, now, self._grace)
             if fresh:
                 subject.born, subject.fresh = now, True
         subject.add(wait)
@@ -315,8 +310,17 @@ class Watcher:
         try:
             resource = self._resources[self._kind]
             limit = self._limit(subject.waits)
-            instance: Instance = await resource.look_at(subject.id, lane=lane, deadline=limit)
-            if asked >= subject.fence:
+            answer = await resource.look_at_answer(subject.id, lane=lane, deadline=limit)
+            if asked < subject.fence:
+                return
+            try:
+                instance: Instance = resource.detail_of(answer)
+            except DecodeError as error:
+                # The status alone is enough for whoever has to end it.
+                if (status := resource.status_of(answer)) is not None:
+                    self._take(subject, status, None, asked, _now())
+                subject.failed(error)
+            else:
                 self._take(subject, instance.status, instance.created_at, asked, _now(), instance)
         except AuthError as error:
             self._fail_all(error)

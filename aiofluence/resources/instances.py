@@ -26,7 +26,7 @@ from ..errors import (
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.table import Table
-from ..models.values import Kind
+from ..models.values import Kind, Status
 from ..protocol import Answer, Call, Json, Lane, Replay, Reply, decode_rows, safe_id
 from ..retry import is_refusal
 from ..transport import Transport
@@ -133,8 +133,17 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             NoReplyError: no answer, so the instance may exist, and bill.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
+        return await self.post_unless(None, spec)
+
+    async def post_unless(self, given_up: Callable[[], bool] | None, spec: SpecT) -> InstanceRef:
+        """`post`, unless it was given up before its turn at the gate came.
+
+        Raises:
+            NotSentError: it was.
+            FluenceError: as `post`.
+        """
         self._check_kind(spec)
-        call = self.calls.deploy.to(body=payload(spec))
+        call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), unless=given_up)
         reply = structure(await self._transport.call(call), _Deployed)
         return InstanceRef(self.kind, safe_id(reply.instance_id), spec.name)
 
@@ -180,8 +189,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         Raises:
             FluenceError: as `get`.
         """
-        call = self.calls.get.to(id, lane=lane)
-        return self._detail(await self._transport.call(call, deadline=deadline))
+        return self._detail(await self.look_at_answer(id, lane=lane, deadline=deadline))
 
     async def look_at_all(
         self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
@@ -193,6 +201,19 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         """
         call = self.calls.list.to(lane=lane)
         return self._summaries(await self._transport.call(call, deadline=deadline))
+
+    async def look_for(self, name: str, *, lane: Lane = Lane.AWAITED) -> builtins.list[SummaryT]:
+        """Those of `list` that have this name: for whoever must know, whatever the others may look like.
+
+        Raises:
+            FluenceError: as `list`.
+        """
+        call = self.calls.list.to(lane=lane)
+        rows = (await self._transport.call(call)).value
+        if isinstance(rows, builtins.list):
+            # An account's list is as old as the account: a row that fits no model is no reason to pay twice.
+            rows = [row for row in rows if not _has_another_name(row, name)]
+        return self._summaries(Answer(call, rows))
 
     async def look_at_rows(self, *, lane: Lane = Lane.POLL, deadline: float | None = None) -> Rows:
         """`list`, as raw rows that are decoded one by one: for whoever looks often and wants little of it.
@@ -211,6 +232,29 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             DecodeError: it does not fit.
         """
         return self._summaries(Answer(self.calls.list, [row]))[0]
+
+    async def look_at_answer(
+        self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
+    ) -> Answer:
+        """`look_at` as it came; `detail_of` and `status_of` read it.
+
+        Raises:
+            FluenceError: as `get`.
+        """
+        return await self._transport.call(self.calls.get.to(id, lane=lane), deadline=deadline)
+
+    def detail_of(self, answer: Answer) -> DetailT:
+        """The answer of `look_at_answer` as `get` would give it.
+
+        Raises:
+            DecodeError: it does not fit.
+        """
+        return self._detail(answer)
+
+    def status_of(self, answer: Answer) -> Status | None:
+        """What such an answer says of the status, whatever else in it may not fit."""
+        text = answer.value.get(self._status_field) if type(answer.value) is dict else None
+        return Status(text) if type(text) is str else None
 
     @abstractmethod
     def _detail(self, answer: Answer) -> DetailT: ...
@@ -258,3 +302,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             await asyncio.sleep(next(waits))
         assert unclear is not None
         raise unclear
+
+
+def _has_another_name(row: Json, name: str) -> bool:
+    return type(row) is dict and type(row.get("name")) is str and row["name"] != name
