@@ -221,18 +221,25 @@ class Gate:
                 self._set_timer(loop, opens)
                 return
             waiter = self._next()
+            if waiter is None:
+                return
             self._waiting -= 1
             waiter.taken = self._take(now)
             waiter.turn.set_result(now)
 
-    def _next(self) -> _Waiter:
-        """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all."""
+    def _next(self) -> _Waiter | None:
+        """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all.
+
+        None when all who wait were cancelled in this tick: they are counted until they have noticed.
+        """
         heads = []
         for lane in self._lanes:
             while lane and lane[0].turn.done():
                 lane.popleft()
             if lane:
                 heads.append(lane)
+        if not heads:
+            return None
         self._turn += 1
         if self._turn % _SHARE_OF_THE_OLDEST == 0:
             return min(heads, key=lambda lane: lane[0].since).popleft()
