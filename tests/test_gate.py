@@ -258,7 +258,7 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> N
 
 
 async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
-    """As when a task group ends: the request under way gives back its place before the others have noticed."""
+    """As when a task group ends: the request under way gives back its place before the rest has noticed."""
     gate = Gate(RateLimit(10, 5), 1)
     await gate.acquire(Lane.AWAITED)
     waiting = await backlog(gate, Lane.POLL, 3)
