@@ -52,6 +52,8 @@ OF_THE_WHEEL = (
 )
 # Much of the suite waits for child processes, so four at once pay even on two cores.
 AT_ONCE = ("-n", "4", "--dist", "worksteal")
+# Where every test takes seconds: so that none stands in line behind a long one.
+ONE_BY_ONE = ("-n", "4", "--maxschedchunk", "1")
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
@@ -97,14 +99,14 @@ def servers(session: nox.Session) -> None:
             session.skip(need)
         session.warn(need)  # and its tests skip themselves
     install(session, "-e", ".[cli,redis]", *group("test"))
-    session.run("pytest", *OF_THE_SERVERS, *AT_ONCE, *session.posargs)
+    session.run("pytest", *OF_THE_SERVERS, *ONE_BY_ONE, *session.posargs)
 
 
 @nox.session
 def engines(session: nox.Session) -> None:
     """Other people's engines on the fleet: Dask, DBOS, Temporal. Large packages, so on one interpreter."""
     install(session, "-e", ".[dask]", *group("engines"), *group("test"))
-    session.run("pytest", "tests/engines", *AT_ONCE, *session.posargs)
+    session.run("pytest", "tests/engines", *ONE_BY_ONE, *session.posargs)
 
 
 @nox.session(default=False)

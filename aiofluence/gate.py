@@ -222,13 +222,16 @@ class Gate:
                 return
             waiter = self._next()
             if waiter is None:
-                return  # all were cancelled a moment ago, and will count themselves out when they run
+                return
             self._waiting -= 1
             waiter.taken = self._take(now)
             waiter.turn.set_result(now)
 
     def _next(self) -> _Waiter | None:
-        """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all."""
+        """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all.
+
+        None when all who wait were cancelled in this tick: they are counted until they have noticed.
+        """
         heads = []
         for lane in self._lanes:
             while lane and lane[0].turn.done():

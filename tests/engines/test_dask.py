@@ -20,6 +20,7 @@ if "CI" not in os.environ:  # there it must be installed
 import dask
 from distributed import Client, Scheduler, Security, Worker
 from distributed.comm.core import connect
+from distributed.core import Status
 
 from aiofluence import (
     ConfigError,
@@ -245,6 +246,20 @@ async def test_a_cancelled_start_gives_everything_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await starting
     assert given.deploys() == 3
+
+
+async def test_a_start_that_is_cancelled_in_dasks_own_leaves_no_scheduler() -> None:
+    async with fleet() as given:
+        cluster = given.cluster(1)
+        starting = asyncio.create_task(cluster.__aenter__())
+        while cluster._correct_state_waiting is None:
+            await asyncio.sleep(0)
+        # Now the cancellation reaches a task of Dask's before it has begun.
+        starting.cancel()
+        await asyncio.wait([starting])
+        assert starting.cancelled()
+        assert cluster.status is cluster._here.status is Status.closed
+    assert given.deploys() == 0
 
 
 async def test_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import os
 import random
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -24,6 +26,7 @@ import pytest
 from aiofluence import RateLimit, RedisRate, Session
 from aiofluence.gate import Gate
 from aiofluence.protocol import Lane
+from aiofluence.redis_rate import _SCRIPT
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
 
 from ..harness import now
@@ -35,7 +38,8 @@ pytestmark = pytest.mark.skipif(
     not HERE, reason="needs pip install redis, and redis-server; on Debian: apt-get install redis-server"
 )
 
-LIMIT = RateLimit(per_second=20, burst=5)
+# So much burst that a turn is good for half a second: where Redis need not be quick, a busy machine will do.
+LIMIT = RateLimit(per_second=20, burst=21)
 SECOND = 1.0
 BACK = "the shared rate is back"
 
@@ -83,10 +87,27 @@ async def take(gates: list[Gate], each: int, turns: Turns | None = None) -> Turn
     return turns
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def hear() -> None:
+    """Let the loop run until everybody has read what is in his socket by now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def state(server: RedisServer, field: str) -> str:
     value = await server.ask("HGET", "aiofluence:rate:fluence", field)
     assert isinstance(value, str)
     return value
+
+
+async def scripts(server: RedisServer) -> int:
+    """How often Redis was asked so far."""
+    stats = await server.ask("INFO", "commandstats")
+    return int(stats["cmdstat_evalsha"]["calls"])
 
 
 # --- one budget ---------------------------------------------------------------------------------------------
@@ -108,12 +129,26 @@ async def test_four_processes_keep_one_budget_and_have_equal_parts(server: Redis
         assert worker.stdout is not None
         assert await worker.stdout.readline() == b"ready\n"
     printed = await asyncio.gather(*(worker.communicate(b"go\n") for worker in workers))
-    each = [sorted(map(float, output.split())) for output, _ in printed]
+    results = [json.loads(output) for output, _ in printed]
+    each = [sorted(turns) for turns, _ in results]
     assert [len(times) for times in each] == [tasks] * 4
     assert_window_law(list(itertools.chain(*each)), limit.per_second, limit.burst)
     first = min(times[-1] for times in each)  # when the first of them is through
     had = [sum(at <= first for at in times) for times in each]
-    assert min(had) >= 0.75 * max(had)
+    if max(stood_still for _, stood_still in results) < 0.05:  # who has no CPU cannot ask for his part
+        assert min(had) >= 0.75 * max(had)
+
+
+async def test_all_who_want_more_are_served_alike(server: RedisServer) -> None:
+    tasks = 40
+    async with sharing(server, 4, RateLimit(40, 41)) as gates:
+        turns = await take(gates, tasks)
+    had = Counter[int]()
+    for _, number in turns.all:
+        had[number] += 1
+        if had[number] == tasks:
+            break
+    assert min(had.values()) >= 0.75 * tasks
 
 
 @pytest.mark.parametrize("burst", [4, 20])
@@ -128,9 +163,7 @@ async def test_the_window_law(server: RedisServer, burst: int) -> None:
 async def test_redis_is_not_asked_for_every_turn(server: RedisServer) -> None:
     async with sharing(server, 2, RateLimit(400, 40)) as gates:
         await take(gates, 200)
-        stats = await server.ask("INFO", "commandstats")
-    calls = int(stats["cmdstat_evalsha"]["calls"])
-    assert calls < 400 / 10
+        assert await scripts(server) < 400 / 10
 
 
 async def test_budgets_of_other_names_are_others(server: RedisServer) -> None:
@@ -145,8 +178,9 @@ async def test_budgets_of_other_names_are_others(server: RedisServer) -> None:
 
 async def test_urgent_calls_go_first(server: RedisServer) -> None:
     async with sharing(server, 2) as gates:
-        polls = [asyncio.create_task(take(gates, 15))]
-        await asyncio.sleep(0.3)
+        turns = Turns()
+        polls = [asyncio.create_task(take(gates, 15, turns))]
+        await until(lambda: len(turns.all) > 5)
         order: list[Lane] = []
 
         async def one(lane: Lane) -> None:
@@ -228,43 +262,82 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back(server
         one, second = asyncio.create_task(first()), asyncio.create_task(gate.acquire(Lane.AWAITED))
         await asyncio.wait([one, second])
         assert second.cancelled()
-        began = now()
-        await gate.acquire(Lane.AWAITED)
-        assert now() - began < 0.05  # the next one of its own would come 0.2 s later
+        assert gate.acquire_at_once() is not None  # it is there, and need not be asked for
 
 
 # --- refused ------------------------------------------------------------------------------------------------
 
 
 async def test_a_refusal_of_one_pauses_and_slows_all(server: RedisServer) -> None:
-    limit = RateLimit(per_second=40, burst=8)
+    limit = RateLimit(per_second=40, burst=41)
     async with sharing(server, 4, limit) as gates:
         turns = Turns()
-        work = asyncio.create_task(take(gates, 30, turns))
-        await asyncio.sleep(0.5)
+        work = asyncio.create_task(take(gates, 20, turns))
+        await until(lambda: len(turns.all) > 30)
         refused = now()
         for _ in range(20):  # of requests that are out together: one refusal, and its echoes
             gates[1].refused(refused, SECOND)
-        while not (epoch := await state(server, "epoch")) or await state(server, "part") == "1.000000":
+        while await state(server, "part") == "1.000000":
             await asyncio.sleep(0.001)
-        told = now()
+        epoch = await state(server, "epoch")
+        await hear()
+        heard = now()
         gates[2].refused(refused - 0.2, SECOND / 2)  # another's echo: it cuts no more, and lengthens nothing
         await asyncio.sleep(0.05)
         assert await state(server, "epoch") == epoch
         assert await state(server, "part") == "0.500000"
         await work
-    assert not turns.between(told + 0.05, refused + SECOND)
+    assert not turns.between(heard, refused + SECOND)
     after = [at for at in turns.times if at > refused + SECOND]
-    assert len(after) > 40
-    assert_window_law(after, limit.per_second / 2, 1 + limit.burst)
+    assert len(after) > 30
+    assert_window_law(after, limit.per_second / 2, 12)  # no burst, but a turn is good for half a second
+
+
+async def test_an_echo_that_asks_for_no_pause_changes_nothing(server: RedisServer) -> None:
+    """Or every refusal would make the next one an echo, and the rate would never come down far enough."""
+    async with sharing(server, 2) as gates:
+        await take(gates, 1)
+        sent = now()
+        gates[0].refused(sent, None)
+        while await state(server, "part") != "0.500000":
+            await asyncio.sleep(0.001)
+        epoch, asked = await state(server, "epoch"), await scripts(server)
+        gates[1].refused(sent - 1, None)
+        while await scripts(server) == asked:
+            await asyncio.sleep(0.001)
+        assert await state(server, "epoch") == epoch
+
+
+async def test_turns_that_a_refusal_has_overtaken_are_void(server: RedisServer) -> None:
+    """The answer with the turns was given before the refusal, and comes after the news of it."""
+    from redis.asyncio import Redis
+
+    async with sharing(server, 2) as gates, Redis.from_url(server.url, decode_responses=True) as client:
+        await take(gates, 1)
+        script: Any = client.register_script(_SCRIPT)
+
+        async def delayed(**options: Any) -> Any:
+            answer = await script(**options)
+            gates[1].refused(now(), None)
+            while await state(server, "part") != "0.500000":
+                await asyncio.sleep(0.001)
+            await hear()
+            return answer
+
+        gate: Any = gates[0]
+        gate._late = 20.0  # so that they are not too late as well
+        await gate._ask(delayed, 2)
+        assert gate.acquire_at_once() is None
+        assert gate._epoch == await state(server, "epoch")
 
 
 async def test_success_gives_the_rate_back_to_all(server: RedisServer) -> None:
     async with sharing(server, 2) as gates:
         await take(gates, 2)
         gates[0].refused(now(), None)
-        await asyncio.sleep(0.1)
-        assert await state(server, "part") == "0.500000"
+        while await state(server, "part") != "0.500000":
+            await asyncio.sleep(0.001)
+        await hear()
         await take(gates, 1)
         for gate in gates:
             for _ in range(20):
@@ -284,15 +357,18 @@ async def test_a_session_is_paused_by_another_ones_429(server: RedisServer) -> N
             Session(DEFAULT_API_KEY, base_url=service.url, rate=rate) as two,
         ):
             listing = asyncio.create_task(one.containers.list())
-            while not simulator.requests:
+            await until(lambda: bool(simulator.requests))
+            while await state(server, "part") == "1.000000":
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.1)
-            began = now()
+            await hear()
             await two.vms.list()
-            assert now() - began > 0.7
             assert await listing == []
-    clients = await server.ask("INFO", "clients")
-    assert int(clients["connected_clients"]) == 1  # who asks: the sessions have hung up
+    refused, *later = [request.at for request in simulator.requests]
+    assert len(later) == 2
+    assert min(later) > refused + 0.99
+    # Who asks is the only one: the sessions have hung up.
+    while int((await server.ask("INFO", "clients"))["connected_clients"]) > 1:
+        await asyncio.sleep(0.01)
 
 
 async def test_the_how_to_in_the_docs_runs(server: RedisServer) -> None:
@@ -312,28 +388,35 @@ async def test_the_how_to_in_the_docs_runs(server: RedisServer) -> None:
 # --- Redis gone ---------------------------------------------------------------------------------------------
 
 
+def count(message: str, caplog: pytest.LogCaptureFixture) -> int:
+    return [record.message for record in caplog.records].count(message)
+
+
 async def test_redis_killed_in_the_middle_and_back(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "aiofluence")
-    limit = RateLimit(per_second=40, burst=5)
+    limit = RateLimit(per_second=40, burst=41)
     async with sharing(server, 4, limit) as gates:
         turns = Turns()
-        work = asyncio.create_task(take(gates, 60, turns))
-        await asyncio.sleep(1)
+        work = asyncio.create_task(take(gates, 40, turns))
+        await until(lambda: len(turns.all) > 30)
+        killing = now()
         await server.kill()
-        killed = now()
-        await asyncio.sleep(1.5)
+        await until(lambda: len(caplog.records) >= 4)
+        noticed = now()
+        await asyncio.sleep(1)
         back = now()
         await server.start()
         await work
-    assert not turns.between(killed + 0.05, killed + 0.1)  # no burst, even of one each
-    alone = turns.between(killed + 0.1, back)
-    assert set(alone) == {0, 1, 2, 3}
-    assert max(alone.values()) <= (back - killed) * limit.per_second / 4 + 1
+    assert not turns.between(noticed, killing + 0.1)  # no burst, even of one each
+    for number in range(4):
+        alone = [at for at, one in turns.all if one == number and noticed <= at < back]
+        assert len(alone) > 1
+        assert_window_law(alone, limit.per_second / 4, 1)
     assert_window_law(turns.times, limit.per_second, limit.burst)
+    assert count(BACK, caplog) == 4
     messages = [record.message for record in caplog.records]
-    assert messages.count(BACK) == 4
     assert messages[0] == "no shared rate (ConnectionError): going on with 25 % of it"
     assert len(messages) == 8  # once for each gate and each change, however often it was tried
 
@@ -346,17 +429,19 @@ async def test_a_redis_that_restarts_empty_gives_no_burst_and_waits_for_all(
     async with sharing(server, 2, limit, share=0.5) as gates:
         turns = Turns()
         await asyncio.sleep(1)  # so that there is a burst at first
-        work = asyncio.create_task(take(gates, 110, turns))
+        work = asyncio.create_task(take(gates, 80, turns))
+        waits: list[tuple[float, float]] = []
         for time in range(1, 4):
-            await asyncio.sleep(1)
+            had = len(turns.all)
+            await until(lambda had=had: len(turns.all) >= had + 10)  # type: ignore[misc]
             await server.kill()
+            restarted = now()
             await server.start()
-            while [record.message for record in caplog.records].count(BACK) < 2 * time:
-                await asyncio.sleep(0.001)
-            back = now()
-            await asyncio.sleep(0.4)
-            assert not turns.between(back, now())  # others may not have noticed yet
+            await until(lambda time=time: count(BACK, caplog) >= 2 * time)  # type: ignore[misc]
+            waits.append((now(), restarted + 0.5))
         await work
+    for back, opens in waits:
+        assert not turns.between(back, opens)  # others may not have noticed yet
     assert_window_law(turns.times, limit.per_second, limit.burst)
 
 
@@ -392,5 +477,5 @@ async def test_a_clock_that_is_set_back_stops_nobody(server: RedisServer) -> Non
         for field in ("opens", "seen", "not_before"):  # as if an hour later it had been told the truth
             key = "aiofluence:rate:fluence"
             await server.ask("HSET", key, field, float(await state(server, field)) + 3600)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await take(gates, 10)

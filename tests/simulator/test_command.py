@@ -17,9 +17,9 @@ COMMAND = [sys.executable, "-W", "error", "-m", "aiofluence.simulator"]
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: str, under: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*under, *COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with process:
         try:
@@ -51,6 +51,17 @@ def test_it_serves_until_a_signal_and_leaves_cleanly(number: signal.Signals) -> 
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_under_nohup_it_outlives_its_terminal() -> None:
+    with running("--port", "0", under=("sh", "-c", 'trap "" HUP; exec "$@"', "sh")) as process:
+        url = exports(process)["FLUENCE_BASE_URL"]
+        process.send_signal(signal.SIGHUP)
+        with urllib.request.urlopen(f"{url}/_sim/state") as reply:
+            assert reply.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:

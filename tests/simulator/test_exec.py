@@ -28,7 +28,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer, SimulatorWire
 
-from ..harness import FAST, VIRTUAL, container_spec, is_gone
+from ..harness import FAST, VIRTUAL, container_spec, is_gone, now
 from ..test_readme import blocks
 from .test_command import exports, running
 
@@ -190,8 +190,9 @@ async def test_who_ignores_sigterm_is_killed_after_the_grace_with_all_it_started
     async with session_on(simulator, grace=0.3) as session:
         async with session.running(spec_for(simulator, STUBBORN), until=Until.READY) as container:
             group = await group_of(session, container)
-        assert not is_gone(group)  # the instance has ended; its process is being asked
+            began = now()
         await until(lambda: is_gone(group))
+        assert now() - began >= 0.3  # it was asked first
 
 
 async def test_what_the_leader_leaves_behind_dies_with_it() -> None:
@@ -225,6 +226,18 @@ async def test_a_cancelled_close_kills_at_once() -> None:
         await closing
     await until(lambda: is_gone(group))
     await session.__aexit__(None, None, None)
+
+
+async def test_a_reset_ends_the_processes_and_others_can_be_run_after_it() -> None:
+    simulator = real_simulator()
+    async with session_on(simulator, grace=0.2) as session:
+        talking = "sh -c 'trap \"\" TERM; echo group $$; while :; do echo more; sleep 0.05; done'"
+        container = await session.deploy_and_wait(spec_for(simulator, talking), until=Until.READY)
+        group = await group_of(session, container)
+        simulator.reset()
+        await until(lambda: is_gone(group))
+        async with session.running(spec_for(simulator, WAITING, name="exp-2"), until=Until.READY) as another:
+            assert not is_gone(await group_of(session, another))
 
 
 async def test_an_update_replaces_the_process_and_keeps_its_ports() -> None:
