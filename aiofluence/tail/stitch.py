@@ -78,7 +78,8 @@ class Stitch:
         self._sought: set[Pod] = set()  # pods that were looked for in this poll
         # Of the poll under way:
         self._fetches = 0
-        self._new = 0  # lines that came, of the pod with the most
+        self._new = 0  # lines that came, of the pod with the most; not those that were there before
+        self._came = False  # lines came out
         self._present: set[Pod] = set()  # pods that the last answer showed
         self._all_shown = False  # an answer was not filled, and can hide no pod
 
@@ -140,7 +141,7 @@ class Stitch:
         return self._step(tuple(item for _, _, item in items), wishes)
 
     def _begin_poll(self) -> None:
-        self._new, self._all_shown = 0, False
+        self._new, self._came, self._all_shown = 0, False, False
         self._sought.clear()
         for sequence in self._pods.values():
             sequence.begin_poll()
@@ -208,7 +209,9 @@ class Stitch:
         return Step(items, ask, at_once, self.interval)
 
     def _step(self, items: tuple[LogLine | LogGap, ...], wishes: list[int]) -> Step:
-        self._pace.brought(sum(len(item.raw) for item in items if isinstance(item, LogLine)))
+        size = sum(len(item.raw) for item in items if isinstance(item, LogLine))
+        self._pace.brought(size)
+        self._came = self._came or size > 0
         if wishes and self._fetches < PATIENCE:
             widest = max(wishes)
             return self._next(items, None if widest >= WHOLE else widest, at_once=True)
@@ -219,7 +222,7 @@ class Stitch:
         need = self._pace.polled(self._new, open=bool(self._held), holding=holding)
         # A young log is fetched whole. While it is quiet, only every second time: a narrow window also shows
         # what a line too long to be shown would hide.
-        self._whole = bool(self._new) or not self._whole
+        self._whole = self._came or not self._whole
         young = YOUNG if self._whole else 0
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         ask = min(WIDEST, -(-need // 8) * 8)

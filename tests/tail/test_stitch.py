@@ -93,6 +93,29 @@ def test_identical_lines_are_counted_by_the_whole_log() -> None:
     assert log.stitch.finish() == ()
 
 
+def test_a_young_log_that_repeats_itself_for_the_first_time_is_seen_whole() -> None:
+    block = [f"row {row}" for row in range(40)]
+    log = Log(block[:36])
+    assert log.poll() == block[:36]
+    log.texts = (block * 3)[:96]  # more than was to be expected, and the same 36 lines among them
+    assert log.poll() == log.texts[36:]
+
+
+def test_a_count_of_repeats_is_not_asked_for_in_every_poll() -> None:
+    log = Log(numbered(0, 1000))
+    log.poll()
+    came, polls = 0, 60
+    for _ in range(polls):
+        log.texts += ["still alive"] * 3
+        came += len(log.poll())
+        assert log.asked[0] is not None
+        assert log.asked[0] <= 64
+    assert log.texts[1000:] == ["still alive"] * 3 * polls
+    log.texts += ["done"]
+    assert came + len(log.poll()) == 3 * polls + 1  # what was held comes with the line that ends the run
+    assert log.stitch.finish() == ()
+
+
 def test_repeats_are_held_back_until_it_is_known_how_many() -> None:
     block = [f"row {row}" for row in range(40)]
     log = Log(block * 40)
