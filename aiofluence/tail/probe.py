@@ -29,14 +29,14 @@ class Probe:
     """The search that one short answer began. `joins`: its lines have come out, as far as they were new."""
 
     def __init__(self, asked: int, seen: Hashes[int], *, joins: bool) -> None:
-        self.asked = asked
-        self.joins = joins
-        self._seen = seen
-        self._cut = False  # it is cut for sure
-        self._filled = 0  # a window that the lines behind the long one fill
-        self._ceiling = WHOLE  # one that they do not
-        self._checked = False  # that they are all there are was seen
-        self._alike = False  # a window of just as many lines showed the same
+        self.asked: int = asked
+        self.joins: bool = joins
+        self._seen: Hashes[int] = seen
+        self._cut: bool = False  # it is cut for sure
+        self._filled: int = 0  # a window that the lines behind the long one fill
+        self._ceiling: int = WHOLE  # one that they do not
+        self._checked: bool = False  # that they are all there are was seen
+        self._alike: bool = False  # a window of just as many lines showed the same
 
     def told(
         self, asked: int, seen: Hashes[int], *, behind: bool, joins: bool, full: int, last: bool

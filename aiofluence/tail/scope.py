@@ -17,14 +17,14 @@ class Scope:
     """What is known: `each` pod has a window of its own, one is `shared` by all, or neither is known."""
 
     def __init__(self) -> None:
-        self.each = False
-        self.shared = False
-        self._chances = 3  # polls in which narrow windows may be asked for
-        self._asked = False  # in this poll they were
+        self.each: bool = False
+        self.shared: bool = False
+        self._chances: int = 3  # polls in which narrow windows may be asked for
+        self._asked: bool = False  # in this poll they were
         self._narrow: list[int] = []  # those that are still to be asked for
         self._put_aside: int | None = None  # the window whose answer waits for them
         self._but_first: list[str] = []  # its lines but the first: what a shared window of one less shows
-        self._alone = True  # the answers of this poll show one pod, and can hide none
+        self._alone: bool = True  # the answers of this poll show one pod, and can hide none
 
     @property
     def asking(self) -> bool:
