@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .house import House
 from .models.instances import Referable
 from .resources.containers import Containers
+from .resources.instances import ref_of
 from .tail.events import EventTail
 from .tail.logs import LogTail
 from .tail.merged import MergedTail
@@ -36,7 +37,7 @@ class FollowsOutput:
         Raises:
             ConfigError: this is no container, or `last` is below 1.
         """
-        return LogTail(self.containers, container.ref, _at_least_one(last), self._house.poll.pace)
+        return LogTail(self.containers, ref_of(container), _at_least_one(last), self._house.poll.pace)
 
     def tail_events(self, container: Referable) -> EventTail:
         """`async for event in fluence.tail_events(container)`: those that are there, then each new one.
@@ -49,7 +50,7 @@ class FollowsOutput:
         Raises:
             ConfigError: this is no container.
         """
-        return EventTail(self.containers, container.ref, self._house.poll.pace)
+        return EventTail(self.containers, ref_of(container), self._house.poll.pace)
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
         """`async for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`.
@@ -64,7 +65,7 @@ class FollowsOutput:
         Raises:
             ConfigError: one of these is no container, or `last` is below 1.
         """
-        refs = [container.ref for container in containers]
+        refs = [ref_of(container) for container in containers]
         house = self._house
         return MergedTail(self.containers, refs, _at_least_one(last), house.poll.pace, house.home)
 

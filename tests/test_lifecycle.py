@@ -531,6 +531,25 @@ async def test_every_status_line_of_a_session() -> None:
         await session.__aenter__()
 
 
+async def test_an_id_alone_is_refused_where_an_instance_is_wanted() -> None:
+    an_id: Any = "5773b7d1-e85a-42f4-8efd-c2b02d8f6faf"
+    async with session_on(Simulator()) as fluence:
+        for verb in (
+            lambda: fluence.wait(an_id),
+            lambda: fluence.terminate_and_wait(an_id),
+            lambda: fluence.update_and_wait(an_id, ContainerUpdate(name="exp-1", image="ubuntu:24.04")),
+        ):
+            with pytest.raises(ConfigError, match="id alone"):
+                await verb()
+        for tail in (
+            lambda: fluence.tail_logs(an_id),
+            lambda: fluence.tail_events(an_id),
+            lambda: fluence.tail_all([an_id]),
+        ):
+            with pytest.raises(ConfigError, match="id alone"):
+                tail()
+
+
 async def test_move_on_after_gives_up_and_leaves_nothing() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:

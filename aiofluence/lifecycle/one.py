@@ -22,6 +22,7 @@ from ..models.instances import (
 from ..models.specs import ContainerSpec, Spec, VMSpec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
+from ..resources.instances import ref_of
 from .launch import Launcher, OnFailure
 from .wait import Until, deadline_in
 
@@ -116,12 +117,13 @@ class LaunchesOne:
             timeout: seconds; None waits for ever. There is one last look when it runs out.
 
         Raises:
+            ConfigError: that is no instance, such as an id alone.
             InstanceFailedError: provisioning failed. Has the container's events and last log lines.
             InstanceEndedError: it has ended, or the service no longer knows it.
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._launcher.wait(instance.ref, until, timeout)
+        return await self._launcher.wait(ref_of(instance), until, timeout)
 
     async def update_and_wait(
         self,
@@ -146,9 +148,10 @@ class LaunchesOne:
             WaitTimeoutError: `timeout` ran out; the update may still be applied.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        if container.kind is not Kind.CONTAINER:
-            raise ConfigError(f"only containers can be updated, and this is a {container.kind}")
-        return await self._launcher.update(container.ref, update, timeout)
+        ref = ref_of(container)
+        if ref.kind is not Kind.CONTAINER:
+            raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
+        return await self._launcher.update(ref, update, timeout)
 
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 900
@@ -162,10 +165,11 @@ class LaunchesOne:
             timeout: seconds; None waits for ever.
 
         Raises:
+            ConfigError: that is no instance, such as an id alone.
             WaitTimeoutError: `timeout` ran out; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
-        return await self._launcher.end(instance.ref, timeout)
+        return await self._launcher.end(ref_of(instance), timeout)
 
     @overload
     def running(

@@ -23,7 +23,7 @@ from ..errors import (
     ServerError,
     UpdateInProgressError,
 )
-from ..models.instances import Instance, InstanceRef, Summary
+from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
 from ..models.values import Kind, Status
@@ -302,6 +302,21 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             await asyncio.sleep(next(waits))
         assert unclear is not None
         raise unclear
+
+
+def ref_of(instance: Referable) -> InstanceRef:
+    """What names an instance, whatever object stands for it.
+
+    Raises:
+        ConfigError: nothing does, such as an id alone.
+    """
+    ref = getattr(instance, "ref", None)
+    if not isinstance(ref, InstanceRef):
+        wanted = (
+            "an InstanceRef or an instance is wanted here, and an id alone goes to .containers and the like"
+        )
+        raise ConfigError(f"{wanted}: {str(instance)[:64]!r}")
+    return ref
 
 
 def _has_another_name(row: Json, name: str) -> bool:
