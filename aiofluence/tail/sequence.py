@@ -239,7 +239,7 @@ class Sequence(Known):
         elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.dear):
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
-        if new == len(seen):
+        if new and new == len(seen):
             self._break()  # what was last may have grown out of sight
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
