@@ -49,8 +49,7 @@ class Known:
             answer.hint == length or answer.hint in fits(self.known[-self.unbroken :], seen)
         ):
             return Place(Fit.SURE, answer.hint), False, False
-        if place.fit in (Fit.NONE, Fit.WEAK) and self.unbroken > 1:
-            # The last line may have grown, or the first one of the window be cut.
+        if place.fit is not Fit.STALE and self.unbroken > 1 and self._may_have_grown(answer):
             before = self.end and self.end - 1
             longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
             better = place.fit is Fit.NONE or longer.new < place.new
@@ -58,6 +57,7 @@ class Known:
             if joins and longer.new and self._grown(answer, longer.new):
                 return longer, True, False
         if place.fit is Fit.NONE and self.unbroken > 1:
+            # The first line of the window may be cut.
             without_first = locate(self.known, self.unbroken, seen[1:], self.end)
             if without_first.fit is Fit.SURE:
                 return without_first, False, False
@@ -72,12 +72,17 @@ class Known:
     def _is_older(self, seen: Hashes[int], by: int) -> bool:
         return by >= self.unbroken or self._ends_like(seen, but=by)
 
+    def _may_have_grown(self, answer: Answer) -> bool:
+        """Whether any line is the last known line and more."""
+        return any(self._is_more(line) for line in answer.lines)
+
+    def _is_more(self, line: str) -> bool:
+        length = self.last_length  # an empty line is a finished one
+        return bool(length) and len(line) > length and hash(line[:length]) == self.known[-1]
+
     def _grown(self, answer: Answer, new: int) -> bool:
         """Whether the first of the new lines is the last known line and more."""
-        line = answer.lines[len(answer.lines) - new]
-        if not self.last_length:
-            return False  # an empty line is a finished one
-        return len(line) > self.last_length and hash(line[: self.last_length]) == self.known[-1]
+        return self._is_more(answer.lines[len(answer.lines) - new])
 
     def _deliver(self, answer: Answer, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
         """Remember that the last `new` lines of the answer came out; `anew`: there may be a gap before."""

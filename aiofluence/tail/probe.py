@@ -32,6 +32,7 @@ class Probe:
         self.asked: int = asked
         self.joins: bool = joins
         self._seen: Hashes[int] = seen
+        self._short_seen: Hashes[int] = seen[:0]  # what the last narrower window showed that was not filled
         self._cut: bool = False  # it is cut for sure
         self._filled: int = 0  # a window that the lines behind the long one fill
         self._ceiling: int = WHOLE  # one that they do not
@@ -96,6 +97,11 @@ class Probe:
             # The log has grown, where it would have been cut.
             self._seen, self.joins = seen, False
             return len(seen)
+        if seen and seen == self._short_seen:
+            # Another window, and the same lines: it is wider than the log, and that is not the one from before.
+            self._seen, self._cut, self._ceiling, self.joins = seen, False, asked, False
+            return len(seen)
+        self._short_seen = seen
         behind = asked - len(seen) - 1
         if not behind:
             return Found.NOTHING_BEHIND

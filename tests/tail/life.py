@@ -81,7 +81,7 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
                     unique += 1
                     store.write(text.replace("#", str(unique)), name)
         elif isinstance(event, Grow):
-            store.grow(f"+{unique}", name)
+            store.grow(f"+{unique};", name)  # none begins as another
         elif isinstance(event, Rotate):
             store.rotate(event.keep, name)
             store.write(f"<began {unique}>", name)

@@ -37,9 +37,11 @@ few = st.builds(Write, st.lists(word, min_size=1, max_size=3).map(tuple), st.int
 grow = st.builds(Grow, pod)
 
 
-def polls(*kinds: st.SearchStrategy[object]) -> st.SearchStrategy[list[Poll]]:
-    before = st.lists(st.one_of(*kinds), max_size=4).map(tuple)
-    during = st.lists(few, max_size=1).map(tuple)
+def polls(
+    meanwhile: st.SearchStrategy[Write], *kinds: st.SearchStrategy[object]
+) -> st.SearchStrategy[list[Poll]]:
+    before = st.lists(st.one_of(meanwhile, *kinds), max_size=4).map(tuple)
+    during = st.lists(meanwhile, max_size=1).map(tuple)
     hiccup = st.sampled_from((False, False, False, False, True))
     poll = st.builds(Poll, before, during, st.sampled_from((0, 0, 0, 0, 0, 1, 2)), hiccup, hiccup)
     return st.lists(poll, min_size=1, max_size=12)
