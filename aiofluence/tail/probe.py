@@ -98,7 +98,7 @@ class Probe:
             self._seen, self.joins = seen, False
             return len(seen)
         if seen and seen == self._short_seen:
-            # Another window, and the same lines: it is wider than the log, and that is not the one from before.
+            # Another window, and the same lines: it is wider than the log, which is not the one from before.
             self._seen, self._cut, self._ceiling, self.joins = seen, False, asked, False
             return len(seen)
         self._short_seen = seen
