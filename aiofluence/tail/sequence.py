@@ -51,6 +51,7 @@ class Sequence(Known):
     def begin_poll(self) -> None:
         """The next answer begins a poll, and is not the wider look of one."""
         self.tries: int = 0
+        self.fresh: bool = False  # it began in this poll
         self.widest: int = 0
         self.ask: int = 0
         self.dear: bool = False
@@ -62,8 +63,9 @@ class Sequence(Known):
     # --- one answer ---------------------------------------------------------------------------------------
 
     def take(self, answer: Answer) -> Verdict | None:
-        """What `answer` adds; None: nothing, for it is a narrower look that another pod asked for."""
-        if answer.asked != self.ask and self.tries and (self.probe or answer.asked < self.widest):
+        """What `answer` adds; None: nothing, for another pod asked, and it tells no more of this one."""
+        idle = self.probe or self.fresh or answer.asked < self.widest
+        if answer.asked != self.ask and self.tries and idle:
             return None
         if self.own:
             whole = len(answer.lines) != answer.asked
@@ -117,7 +119,7 @@ class Sequence(Known):
         if not enough:
             self.full = seen
             return Verdict(ask=self._wider(answer.asked), settled=False)
-        self.begun = True
+        self.begun = self.fresh = True
         gap = GapReason.LATE_START if self.late and (self.behind or not answer.whole) else None
         self._deliver(answer, seen, length, anew=True)
         return Verdict(length, gap)
