@@ -79,9 +79,9 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
             for _ in range(event.times):
                 for text in event.block:
                     unique += 1
-                    store.write(text.replace("#", str(unique)), name)
+                    store.write(text.replace("#", f"{unique};"), name)  # none begins as another
         elif isinstance(event, Grow):
-            store.grow(f"+{unique};", name)  # none begins as another
+            store.grow(f"+{unique};", name)
         elif isinstance(event, Rotate):
             store.rotate(event.keep, name)
             store.write(f"<began {unique}>", name)
