@@ -25,9 +25,11 @@ BUSIEST = 1.0
 """Seconds between polls while more come than half of the widest window shows."""
 AMPLE = 1.5
 """A window has room for so many times the lines that are expected."""
-ALLOWANCE = 128.0
-"""Bytes a second that may be spent on counting repeats, beside `EARNED` times what the log itself brings."""
-EARNED = 9
+LEAST = 32.0
+"""Bytes a second that may at least be spent on counting repeats."""
+EARNED, EARNED_MORE = 18.0, 7.0
+"""Beside that, as multiples of what the log brings: of its first `LITTLE` bytes a second, and of the rest."""
+LITTLE = 120.0
 MINUTE = 60.0
 """Seconds over which at least it is averaged how much the log brings."""
 MOST = 8e6
@@ -53,7 +55,8 @@ class Pace:
         if self._began is None:
             self._began = self._now = now
         flow = self._brought / max(MINUTE, now - self._began)
-        self._credit = min(self._credit + (ALLOWANCE + EARNED * flow) * (now - self._now), MOST)
+        allowance = LEAST + EARNED * min(flow, LITTLE) + EARNED_MORE * max(0.0, flow - LITTLE)
+        self._credit = min(self._credit + allowance * (now - self._now), MOST)
         self._now = now
         if lines:
             mean = sum(len(line.raw) for line in lines) / len(lines) + 4

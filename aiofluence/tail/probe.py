@@ -104,8 +104,7 @@ class Probe:
         self._short_seen = seen
         behind = asked - len(seen) - 1
         if not behind:
-            # Or the log has just that many lines. If the long one is its last, a window of one shows nothing.
-            return Found.NOTHING_BEHIND if asked == 1 else 1
+            return Found.NOTHING_BEHIND
         self._cut, self._ceiling = True, behind + 1
         return behind
 
