@@ -51,13 +51,11 @@ class Place:
         fit: how sure that is.
         new: how many of the answer's last lines are new; the fewest that fit.
         most: the most that fit.
-        period: after how many lines the log repeats itself; 0 unless `fit` is REPEATS.
     """
 
     fit: Fit
     new: int
     most: int = 0
-    period: int = 0
 
 
 def fits(known: Hashes[int], seen: Hashes[int]) -> list[int]:
@@ -156,7 +154,7 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
     second = min(unbroken, length - found[1])
     if unique and _Surprise(known + seen, newest=0).bits(known[-second:]) <= CHANCE:
         return Place(Fit.SURE, new)
-    return Place(Fit.REPEATS, new, found[-1], period)
+    return Place(Fit.REPEATS, new, found[-1])
 
 
 def contains(lines: Hashes[int], block: Hashes[int]) -> bool:

@@ -131,8 +131,9 @@ class Sequence(Known):
             return self._stale(answer, seen)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
-        if place.fit is Fit.REPEATS or self._goes_on(seen, place):
-            return self._repeats(answer, seen, place)
+        goes_on = self._goes_on(seen, place)
+        if place.fit is Fit.REPEATS or goes_on:
+            return self._repeats(answer, seen, place, dear=goes_on)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
             # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
             return self._sure(answer, seen, place.new, grown)
@@ -266,7 +267,7 @@ class Sequence(Known):
         self.looked_old = True
         return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
-    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place, *, dear: bool) -> Verdict:
         """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
         back = certain(self.known[-min(self.unbroken, RECURRING) :])
         need = back + max(place.most, place.new) + NARROWEST if back else WHOLE
@@ -280,7 +281,6 @@ class Sequence(Known):
             need = self._wider(answer.asked)
         if not need:
             return self._give_up(answer, seen, place)
-        dear = self._goes_on(seen, place)
         return Verdict(ask=need, dear=dear, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
     def _goes_on(self, seen: Hashes[int], place: Place) -> bool:
