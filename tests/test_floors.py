@@ -31,6 +31,7 @@ FLOORS = {
     "readers": 2,
     "retry": 2,
     "settings": 2,
+    "owner": 2,
     "flight": 3,
     "observed": 3,
     "wire": 3,

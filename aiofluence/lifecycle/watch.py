@@ -38,6 +38,7 @@ class Watch:
         self.poll: Final = poll
         # Whoever allows a deploy so long to be listed must not take it for gone before.
         grace = max(MISSING_GRACE, settle)
+        self._owner = home.owner
         self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, grace) for kind in Kind}
 
     def status(
@@ -91,6 +92,7 @@ class Watch:
         return self._await(wait, fresh=fresh)
 
     async def _await(self, wait: Wait, *, fresh: bool) -> Any:
+        self._owner.check()
         watcher = self._watchers[wait.seen.ref.kind]
         watcher.join(wait, fresh=fresh)
         try:
