@@ -1,7 +1,7 @@
 """The event loop, thread and process that one session belongs to; use from any other is refused at once.
 
-A future of one loop that another loop awaits is never woken: without the check a foreign caller hangs, and what
-was bought for it is lost. Knows no session, and closes nothing.
+A future of one loop that another loop awaits is never woken: without the check a foreign caller hangs, and
+what was bought for it is lost. Knows no session, and closes nothing.
 """
 
 from __future__ import annotations
@@ -43,10 +43,7 @@ class Owner:
             ConfigError: it has another, or `running` is none of asyncio's.
         """
         if self.is_forked:
-            raise ConfigError(
-                "this session belongs to the parent process, which still holds it, and its instances with it. "
-                "Nothing was sent. Make a session of its own in the forked child"
-            )
+            raise forked()
         if running is None:
             raise _no_loop()
         if self.loop is None:
@@ -54,8 +51,9 @@ class Owner:
             _owners.add(self)
         elif running is not self.loop:
             raise ConfigError(
-                "this session belongs to another event loop. Nothing was sent. Use a session in the loop and the "
-                "thread in which it was opened (asyncio.run_coroutine_threadsafe leads there), or make another one"
+                "this session belongs to another event loop. Nothing was sent. Use a session in the loop and "
+                "the thread in which it was opened (asyncio.run_coroutine_threadsafe leads there), or make a "
+                "new one"
             )
 
     def _disown(self) -> None:
@@ -75,15 +73,24 @@ def loop_time() -> float:
     return running.time()
 
 
+def forked() -> ConfigError:
+    """The refusal in a forked child."""
+    return ConfigError(
+        "this session belongs to the parent process, which still holds it, and its instances with it. "
+        "Nothing was sent. Make a session of its own in the forked child"
+    )
+
+
 def _no_loop() -> ConfigError:
     return ConfigError(
-        "a session runs on asyncio, and no asyncio event loop runs here. Nothing was sent. In a forked child make "
-        "a session of its own; under trio use aiofluence.sync.Session in a thread (trio.to_thread.run_sync)"
+        "a session runs on asyncio, and no asyncio event loop runs here. Nothing was sent. In a forked child "
+        "make a session of its own; under trio use aiofluence.sync.Session in a thread "
+        "(trio.to_thread.run_sync)"
     )
 
 
 _owners: Final[WeakSet[Owner]] = WeakSet()
-"""Those that are settled. Only for the fork: a child that goes on with its parent's loop sees no other sign."""
+"""Those that are settled. For the fork alone: a child that goes on in its parent's loop has no other sign."""
 
 
 def _disown_all() -> None:

@@ -137,7 +137,7 @@ class Transport:
         return reply
 
     def _learn(self, call: Call, reply: Reply, granted: float) -> None:
-        """Note the service's time, show the reply to `on_reply`, and let the gate know how it was received."""
+        """Note the service's time, let the gate know of a refusal, and show the reply to `on_reply`."""
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
