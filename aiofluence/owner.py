@@ -36,8 +36,8 @@ class Owner:
         if running is not self.loop or running is None:
             self.settle(running)
 
-    def settle(self, running: asyncio.AbstractEventLoop | None) -> None:
-        """Make `running` the session's event loop, if it has none yet.
+    def settle(self, running: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+        """Make `running` the session's event loop, if it has none yet; gives it.
 
         Raises:
             ConfigError: it has another, or `running` is none of asyncio's.
@@ -49,12 +49,13 @@ class Owner:
         if self.loop is None:
             self.loop = running
             _owners.add(self)
-        elif running is not self.loop:
+        if running is not self.loop:
             raise ConfigError(
                 "this session belongs to another event loop. Nothing was sent. Use a session in the loop and "
                 "the thread in which it was opened (asyncio.run_coroutine_threadsafe leads there), or make a "
                 "new one"
             )
+        return running
 
     def _disown(self) -> None:
         self.loop = None

@@ -83,8 +83,8 @@ class Transport:
             FluenceError: as `call`, but for a body that is not JSON.
         """
         loop = asyncio._get_running_loop()
-        if loop is not self.owner.loop or loop is None:  # in place: every call passes here
-            self.owner.settle(loop)
+        if loop is None or loop is not self.owner.loop:  # in place: every call passes here
+            loop = self.owner.settle(loop)
         self.budget.earn()
         waits = None
         attempts: list[Attempt] = []

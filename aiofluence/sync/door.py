@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures.thread  # noqa: F401  (so that its exit handler is registered before ours)
 import contextlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError, thread as _executors, wait
+from concurrent.futures import Future, InvalidStateError, wait
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -305,7 +306,6 @@ def _close_all() -> None:
 
 # Before the interpreter waits for threads, and while new ones can still be started, as for DNS; `atexit` is
 # later than that. What is registered last is called first: the executors' threads must still work then.
-assert _executors
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
