@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum, IntEnum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 import attrs
 
-from . import refusals
+from . import redaction, refusals
 from .errors import ConfigError, DecodeError, ReplyError
 
 Json: TypeAlias = Any
@@ -82,6 +82,17 @@ class Lane(IntEnum):
     TAIL = 5
 
 
+def refuse_to_pickle(self: object) -> NoReturn:
+    """Keep the API key and the bodies of requests out of pickles, and so out of everything that holds them.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(
+        f"{type(self).__name__} holds secrets and is never pickled; make a session where you need it"
+    )
+
+
 @attrs.frozen
 class Call:
     """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
@@ -120,6 +131,8 @@ class Call:
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    __reduce__ = refuse_to_pickle
+
 
 @attrs.frozen
 class Timeout:
@@ -146,6 +159,8 @@ class Headers(dict[str, str]):
     def __repr__(self) -> str:
         return f"Headers({', '.join(self)})"
 
+    __reduce__ = refuse_to_pickle
+
 
 @attrs.define
 class Request:
@@ -162,6 +177,8 @@ class Request:
     body: bytes = attrs.field(default=b"", repr=False)
     timeout: Timeout = Timeout()
     max_body: int = 16 * MiB
+
+    __reduce__ = refuse_to_pickle
 
 
 @attrs.frozen
@@ -232,7 +249,7 @@ def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyErr
         reply: what came back.
         secrets: further texts that no error may repeat.
     """
-    hidden = (*secrets, *refusals.secrets_in(call.body))
+    hidden = (*secrets, *redaction.secrets_in(call.body))
     return refusals.refusal(reply.status, reply.headers, reply.body, call=str(call), hidden=hidden)
 
 

@@ -16,7 +16,7 @@ import attrs
 
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
-from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
+from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, refuse_to_pickle
 from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
@@ -60,6 +60,8 @@ class Transport:
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
     warned: set[str] = attrs.field(factory=set, repr=False)
     """Lists of which a warning was logged; see `resources.rows`."""
+
+    __reduce__ = refuse_to_pickle
 
     async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
         """Make `call`; its decoded answer.
