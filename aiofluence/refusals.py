@@ -218,6 +218,8 @@ def _options(detail: str) -> tuple[str, ...]:
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _DATE_LENGTH: Final = 64
+_YEARS: Final = range(1970, 9000)
+"""Years of a date: arithmetic with those at the ends of `datetime`'s range overflows."""
 
 
 def retry_after(headers: Mapping[str, str], service_time: datetime | None = None) -> float | None:
@@ -246,6 +248,7 @@ def http_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
         # HTTP knows no other zone, and this machine's own has nothing to do with it.
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
+    return date if date.year in _YEARS else None

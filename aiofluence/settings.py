@@ -37,7 +37,7 @@ def find_api_key(given: str | None) -> str:
     problem = ""
     if source == "FLUENCE_API_KEY_FILE" and not (key or "").strip():
         problem = "FLUENCE_API_KEY_FILE names an empty file"
-    elif not isinstance(key, str | None):
+    elif type(key) not in (str, type(None)):
         problem = f"api_key is a text, not {type(key).__name__}"
     elif not key or not key.strip():
         problem = (
