@@ -27,6 +27,15 @@ _FORMS: Final = 8
 """Encodings beside one another that are undone; a text with more is not shown."""
 
 
+class Secrets(tuple[str, ...]):
+    """Texts that no error may repeat; a traceback that prints its variables does not show them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self)})"
+
+
 def secrets_in(body: bytes) -> list[str]:
     """Texts of a request that no error may repeat: environment values, passwords, keys, commands."""
 

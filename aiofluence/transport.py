@@ -17,6 +17,7 @@ import attrs
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
 from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, refuse_to_pickle
+from .redaction import Secrets
 from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
@@ -76,7 +77,8 @@ class Transport:
             ReplyError: the service refused, or stayed in trouble through all attempts.
             DecodeError: a 2xx answer that is not JSON, or too large.
         """
-        return Answer(call, decipher(call, await self.exchange(call, deadline=deadline)))
+        reply = await self.exchange(call, deadline=deadline)
+        return Answer(call, decipher(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
         """Make `call`; the 2xx answer as it came.
@@ -94,7 +96,7 @@ class Transport:
                 reply = await self._once(call, deadline)
                 if 200 <= reply.status < 300:
                     return reply
-                error: FluenceError = refusal(call, reply, (self.headers["X-API-KEY"],))
+                error: FluenceError = refusal(call, reply, self._secrets(), self.clock.at(loop.time()))
             except FluenceError as caught:
                 error = caught
             now = loop.time()
@@ -109,6 +111,9 @@ class Transport:
         error.call = error.call or str(call)
         error.attempts = tuple(attempts)
         raise error
+
+    def _secrets(self) -> Secrets:
+        return Secrets((self.headers["X-API-KEY"],))
 
     async def _once(self, call: Call, deadline: float | None) -> Reply:
         """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
@@ -140,7 +145,8 @@ class Transport:
                 log.exception("on_reply failed")
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
-            self.gate.refused(granted, min(retry_after(reply.headers) or 0.0, self.retry.max_retry_after))
+            pause = retry_after(reply.headers, self.clock.at(asyncio.get_running_loop().time()))
+            self.gate.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
             self.gate.succeeded()
         return reply

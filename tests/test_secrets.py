@@ -96,7 +96,7 @@ def shown(error: BaseException) -> str:
     texts = [repr(frame.f_locals) for frame in ours]
     texts += [repr(error), str(error), repr(error.args), repr(vars(error)), repr(pickle.dumps(error))]
     assert error.__context__ is None or _is_ours(error.__context__), repr(error.__context__)
-    assert error.__cause__ is None
+    assert error.__cause__ is None or _is_ours(error.__cause__)
     return "\n".join(texts)
 
 
@@ -166,6 +166,8 @@ def faults(sent: list[str]) -> dict[str, Fault | None]:
         "broken-json": Fault.body(f'{{"instance_id": "{sent[0]}'.encode()),
         "wrong-shape": Fault.body({"instance_id": {"password": sent[-1]}, "detail": KEY}),
         "html": Fault.body(f"<html>{sent}</html>"),
+        "echo-200": Fault.body({"detail": f"Insufficient balance: {' nor '.join(sent)}"}),
+        "plain-400": Fault.status(400, f"cannot use {sent}"),
         **{f"echo-{code}": Fault.status(code, echo) for code in (400, 401, 403, 404, 409, 429, 500, 503)},
         "fields-422": Fault.status(422, {"detail": fields}),
         "redirect": Fault.status(307, b"", {"Location": f"https://evil.example/?key={KEY}"}),
