@@ -261,6 +261,7 @@ def decipher(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
         stated = refusal(call, attrs.evolve(reply, status=400), secrets)
         if isinstance(stated, RefusedError) and type(stated) is not RefusedError:
             stated.status = reply.status
+            del value  # no traceback with locals shows what the service repeats
             raise stated
     return value
 
