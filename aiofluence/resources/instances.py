@@ -27,6 +27,7 @@ from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
 from ..models.values import Kind, Status
+from ..owner import loop_time
 from ..protocol import Answer, Call, Json, Lane, Replay, Reply, decode_rows, safe_id
 from ..retry import is_refusal
 from ..transport import Transport
@@ -275,7 +276,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         retry = self._transport.retry
         waits = retry.waits()
         attempts = refusals = 0
-        patience = asyncio.get_running_loop().time() + _PATIENCE
+        patience = loop_time() + _PATIENCE
         while unclear is None or asyncio.get_running_loop().time() < patience:
             attempts += 1
             try:
