@@ -167,7 +167,7 @@ def live_through(scenario: str, number: int, error: type[BaseException]) -> None
 
     def testify() -> None:
         simulator.advance(simulator.now)
-        lost = [instance.id for instance in simulator.live() if instance.id not in held]
+        lost = [(i.id, i.name) for i in simulator.live() if i.id not in held]
         alive = [thread.name for thread in threading.enumerate() if thread.name == "aiofluence"]
         said = json.dumps({"scenario": scenario, "where": striker.where, "lost": lost, "threads": alive})
         os.write(2, f"\ntestimony {said}\n".encode())
@@ -187,7 +187,7 @@ def judge(number: int, told: str | None) -> tuple[bool, str]:
     if not testimony:
         return True, f"{number}: no testimony; {told}"
     facts = json.loads(testimony.splitlines()[0])
-    unnamed = [id for id in facts["lost"] if id not in said]
+    unnamed = [id for id, name in facts["lost"] if not (id in said or name in said)]
     noise = [word for word in NOISE if word in said]
     if facts["scenario"] == "second" and facts["where"] and "Ctrl-C leaves at once" in said:
         noise.append("it waited all the same")

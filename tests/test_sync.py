@@ -579,14 +579,15 @@ def test_what_comes_in_the_moment_of_ctrl_c_is_not_lost(
     ("scenario", "step", "error"),
     [
         # Struck at some of their lines; `python -m tests.strikes` strikes at all of them, and takes minutes.
-        ("empty_session", 5, "KeyboardInterrupt"),
-        ("deploy", 4, "KeyboardInterrupt"),
-        ("deploy", 9, "RuntimeError"),
-        ("blocks", 31, "KeyboardInterrupt"),
-        ("close", 4, "KeyboardInterrupt"),
-        ("second", 5, "KeyboardInterrupt"),
+        ("empty_session", 9, "KeyboardInterrupt"),
+        ("deploy", 7, "KeyboardInterrupt"),
+        ("deploy", 13, "RuntimeError"),
+        ("blocks", 61, "KeyboardInterrupt"),
+        ("close", 7, "KeyboardInterrupt"),
+        ("second", 7, "KeyboardInterrupt"),
     ],
 )
+@pytest.mark.timeout(300)  # some processes each, which a busy machine may need a while for
 def test_struck_at_any_line_it_ends_and_loses_nothing(scenario: str, step: int, error: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.strikes", scenario, str(step), error],
@@ -596,7 +597,7 @@ def test_struck_at_any_line_it_ends_and_loses_nothing(scenario: str, step: int, 
     )
     found = json.loads(done.stdout)
     assert found["wrong"] == []
-    assert found["struck"] >= 4
+    assert found["struck"] >= 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
