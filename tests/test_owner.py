@@ -107,7 +107,7 @@ def test_one_loop_after_another() -> None:
     session = session_on(simulator)
     asyncio.run(session.__aenter__())
     with pytest.raises(ConfigError, match="another event loop"):
-        asyncio.run(session.containers.list())  # type: ignore[arg-type]
+        asyncio.run(session.containers.list())
     assert simulator.count() == 0
 
 
