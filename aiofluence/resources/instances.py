@@ -26,6 +26,7 @@ from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
 from ..models.values import Kind, Status
+from ..owner import loop_time
 from ..protocol import Answer, Call, Json, Lane, Replay
 from ..retry import is_certain, is_refusal
 from ..transport import Transport
@@ -262,9 +263,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         unclear: FluenceError | None = None
         retry = self._transport.retry
         waits = retry.waits()
+        patience = loop_time() + _PATIENCE
         loop = asyncio.get_running_loop()
         attempts = refusals = 0
-        patience = loop.time() + _PATIENCE
         while unclear is None or loop.time() < patience:
             attempts += 1
             try:
