@@ -65,7 +65,7 @@ class House:
         """
         if self.state != "new":
             raise ConfigError("a session is entered once; make a new one")
-        self.journal.open()
+        await self.journal.open()
         self.state = "open"
         try:
             await self.home.open()

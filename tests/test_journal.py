@@ -447,8 +447,8 @@ import asyncio, sys
 from aiofluence.lifecycle.journal import Journal
 from aiofluence import InstanceRef
 from aiofluence.models.values import Kind
-journal = Journal(sys.argv[1], "https://api.fluence.dev")
-journal.open()
+journal = Journal(sys.argv[1], "https://api.fluence.dev", sys.argv[3])
+asyncio.run(journal.open())
 print("open", flush=True)
 sys.stdin.readline()
 for number in range(200):
@@ -468,7 +468,7 @@ def test_processes_share_a_journal_and_know_who_is_alive(path: Path) -> None:
 
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", APPEND, str(path), name],
+            [sys.executable, "-c", APPEND, str(path), name, KEY],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
