@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 
-from ..models.instances import InstanceRef, Summary
+from ..models.instances import InstanceRef
 from ..models.values import Kind
 
 INTENT: Final = "intent"
@@ -29,6 +29,19 @@ _DAY: Final = timedelta(days=1)
 """Clocks that are wrong are seldom wrong by more. A row this much older may only look older."""
 
 _Key = TypeVar("_Key")
+
+
+class ListedRow(Protocol):
+    """The fields that identify an instance in a LIST."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def created_at(self) -> datetime: ...
 
 
 @attrs.define(eq=False)
@@ -67,7 +80,7 @@ class Intent:
         """The instance, once its id is known."""
         return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
 
-    def may_have_made(self, row: Summary, slack: timedelta = DATE_SLACK) -> bool:
+    def may_have_made(self, row: ListedRow, slack: timedelta = DATE_SLACK) -> bool:
         """Decide if `row` has this kind and name, and is not older than the intent.
 
         An intent without an id is also too old for a row that was created a day later: some other POST was.
@@ -80,7 +93,7 @@ class Intent:
             self.id is not None or row.created_at <= self.since + _DAY
         )
 
-    def looks_older(self, row: Summary) -> bool:
+    def looks_older(self, row: ListedRow) -> bool:
         """Decide if `row` is too old by less than a day: a wrong clock may make it look so."""
         return not self.may_have_made(row) and self.may_have_made(row, _DAY)
 
@@ -137,7 +150,7 @@ class Claims:
         """Decide if a caller was given `id`, or another living run works with it."""
         return any(map(self._holds, self.by_id.get(id, ())))
 
-    def owner_of(self, row: Summary) -> Intent | None:
+    def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.
 
         A proof is this session's own intent, or one of a dead run and of this account, that fits the row. No

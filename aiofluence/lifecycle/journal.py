@@ -16,9 +16,9 @@ from datetime import datetime
 from typing import Final
 
 from ..errors import ConfigError
-from ..models.instances import InstanceRef, Summary
+from ..models.instances import InstanceRef
 from ..models.values import Kind
-from .intents import DATE_SLACK, DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Claims, Intent
+from .intents import DATE_SLACK, DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Claims, Intent, ListedRow
 from .journal_file import JournalFile
 from .journal_lines import Account, Lines, line_of, read
 
@@ -86,14 +86,14 @@ class Journal:
                 self._place = place
                 await asyncio.sleep(0)
             self._compact(lines)
-            for count, (head, part) in enumerate(lines.kept.items(), 1):
-                self._learn(head, part)
+            for count, (head, of_one) in enumerate(lines.kept.items(), 1):
+                self._learn(head, of_one)
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
             runs = {intent.run for intent in self._others.values()}
             self._dead = {run for run in runs if not self._is_alive(run)}
-        except OSError as error:
-            reason = error.strerror
+        except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+            reason = getattr(error, "strerror", None) or error
             self.close()
         except BaseException:
             self.close()
@@ -156,7 +156,7 @@ class Journal:
         self._catch_up()
         return self._claims.is_held(id)
 
-    def owner_of(self, row: Summary) -> Intent | None:
+    def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.
 
         A proof is an intent of this session, or of a dead run of this account, that fits the row. No other
@@ -206,7 +206,11 @@ class Journal:
 
     def ended(self, ref: InstanceRef) -> None:
         """Note that `ref` was seen gone, in every entry that names it."""
-        for intent in tuple(self._by_id.get(ref.id, ())):
+        self.is_over(ref.id)
+
+    def is_over(self, id: str) -> None:
+        """Note that the instance with this id is over, in every entry that names it."""
+        for intent in tuple(self._by_id.get(id, ())):
             self._note(intent, ENDED)
 
     def inherit(self, intent: Intent, seen: InstanceRef | None = None) -> Intent:
@@ -289,8 +293,8 @@ class Journal:
     def _learn_all(self, lines: Lines) -> None:
         for head in lines.over:
             self._learn(head, None)
-        for head, part in lines.kept.items():
-            self._learn(head, part)
+        for head, of_one in lines.kept.items():
+            self._learn(head, of_one)
 
     def _renew(self) -> bytes:
         """Go over to the file that is at the path now; gives what must be written to it, if it was lost."""

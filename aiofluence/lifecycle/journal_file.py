@@ -48,8 +48,8 @@ class JournalFile:
         self._file = self._lock = -1
         _check_folder(os.path.dirname(self.path))
         try:
-            self._lock = self._locked()
             self._file = _open(self.path)
+            self._lock = self._locked()
         except OSError:
             self.close()
             raise
