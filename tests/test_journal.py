@@ -31,7 +31,6 @@ from aiofluence import (
     Session,
     Until,
 )
-from aiofluence.lifecycle.journal_lines import Account
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
     Fault,
@@ -43,6 +42,7 @@ from aiofluence.simulator import (
 )
 
 from .harness import FAST, VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+from .journals import entry, events, write
 
 KEY = DEFAULT_API_KEY
 POST = "POST /gpu/instances/"
@@ -65,23 +65,6 @@ def read(path: Path) -> str:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def write(path: Path, *lines: object, torn: str = "") -> None:
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + torn)
-
-
-ORIGIN = "https://api.fluence.dev"
-
-
-def entry(run: str, number: int, event: str, **more: object) -> dict[str, object]:
-    """A line as a run of this account writes it."""
-    about = {"kind": "container", "name": "exp-1", "origin": ORIGIN, "account": Account(KEY).fingerprint(run)}
-    return {"run": run, "n": number, "event": event} | (about if event == "intent" else {}) | more
-
-
-def events(path: Path) -> list[str]:
-    return [json.loads(line)["event"] for line in read(path).splitlines() if line]
 
 
 async def test_what_is_written_and_when(path: Path) -> None:

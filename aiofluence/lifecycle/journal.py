@@ -28,7 +28,7 @@ log: Final = logging.getLogger("aiofluence")
 
 _REMEMBERED: Final = 10_000
 """Instances that this session has handed over and still knows. The file has them all."""
-_SMALL: Final = 2**20
+_SMALL: Final = 2**18
 """Bytes of a journal that is not worth a compaction."""
 _AT_ONCE: Final = 1000
 """Entries that are read before the loop has a turn."""
@@ -312,6 +312,8 @@ class Journal:
     # --- writing --------------------------------------------------------------------------------------------
 
     def _line(self, intent: Intent, state: str) -> bytes:
+        if self.path is None:
+            return b""
         return line_of(intent, state, self._origin, self._fingerprint)
 
     def _note(self, intent: Intent, state: str, id: str | None = None) -> None:

@@ -86,6 +86,8 @@ class JournalFile:
     def renew(self) -> bool:
         """Open the file again if another one is in its place; True if that was so.
 
+        The lock file, too.
+
         Raises:
             OSError: it cannot be opened.
         """
@@ -109,6 +111,8 @@ class JournalFile:
         Raises:
             OSError: another process rewrites it, for longer than that takes.
         """
+        if self._lock < 0:
+            raise OSError(errno.EBADF, "the session has left it")
         tries = 1 if alone else _PATIENCE
         while not _try_lock(self._lock, _TURN, shared=not alone):
             tries -= 1
