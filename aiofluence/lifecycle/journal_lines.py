@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from ..errors import ConfigError
 from ..models.values import Kind
@@ -30,6 +30,7 @@ _WHOLE_AND_OVER: Final = re.compile(
     re.MULTILINE,
 )
 """An entry from its first line to its last, without another's between."""
+_HEAD: Final = re.compile(rb'\{"run": "[0-9a-f]{1,12}", "n": \d{1,16}')
 _HEX: Final = frozenset("0123456789abcdef")
 _OTHERS: Final = 1000
 _YEARS: Final = range(2000, 9000)
@@ -76,18 +77,25 @@ class Lines:
         if not self._known:
             data = _WHOLE_AND_OVER.sub(b"", data)
         for line in data.split(b"\n"):
-            head, event, rest = line.partition(_EVENT)
-            if rest in _OVER:
+            head, _, rest = line.partition(_EVENT)
+            if head not in kept and not _HEAD.fullmatch(head):  # other software's spaces, or no entry
+                self._add_unusual(line)
+            elif rest in _OVER:
                 kept.pop(head, None)
                 if head in self._known:
                     self.over.add(head)
-            elif len(line) <= LONGEST and (event or (head := _head_of(line) or b"")):
-                if head in kept:
-                    kept[head].append(line)
-                else:
-                    kept[head] = [line]
-            elif len(self._others) < _OTHERS and _object(line) is not None:
-                self._others.append(line)  # perhaps a later version's, so a compaction keeps it
+            elif len(line) <= LONGEST:
+                kept.setdefault(head, []).append(line)
+
+    def _add_unusual(self, line: bytes) -> None:
+        entry = _object(line)
+        if entry is None:
+            return
+        run, number = entry.get("run"), entry.get("n")
+        if is_run(run) and type(number) is int and 0 <= number < 2**53 and "event" in entry:
+            self.kept.setdefault(_head(run, number), []).append(line)
+        elif len(self._others) < _OTHERS:
+            self._others.append(line)  # perhaps a later version's, so a compaction keeps it
 
     @property
     def size(self) -> int:
@@ -110,11 +118,6 @@ def line_of(intent: Intent, event: str, origin: str, account: str) -> bytes:
         if intent.id is not None:
             entry["id"] = intent.id
     return json.dumps(entry).encode() + b"\n"
-
-
-def key_of(intent: Intent) -> bytes:
-    """Give the beginning that all lines of `intent` share."""
-    return b'{"run": "%b", "n": %d' % (intent.run.encode(), intent.number)
 
 
 def read(intent: Intent | None, lines: Iterable[bytes], origin: str, account: Account) -> Intent | None:
@@ -177,18 +180,11 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return entry if type(entry) is dict else None
 
 
-def _head_of(line: bytes) -> bytes | None:
-    """The beginning of a line that other software wrote with other spaces; None if it is of no entry."""
-    entry = _object(line)
-    if entry is None or not is_run(entry.get("run")):
-        return None
-    number = entry.get("n")
-    if type(number) is not int or not 0 <= number < 2**53 or "event" not in entry:
-        return None
-    return b'{"run": "%b", "n": %d' % (entry["run"].encode(), number)
+def _head(run: str, number: int) -> bytes:
+    return b'{"run": "%b", "n": %d' % (run.encode(), number)
 
 
-def is_run(run: object) -> bool:
+def is_run(run: object) -> TypeGuard[str]:
     """Decide if `run` is the number of a session."""
     return type(run) is str and 0 < len(run) <= 12 and _HEX.issuperset(run)
 
