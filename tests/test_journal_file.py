@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -270,12 +270,15 @@ async def test_a_lock_file_that_is_deleted_is_locked_again(path: Path) -> None:
     assert await left_in(path) == ["one", "two"]
 
 
-async def test_a_journal_that_is_deleted_is_written_again(path: Path) -> None:
+@pytest.mark.parametrize("is_read_first", [False, True])
+async def test_a_journal_that_is_deleted_is_written_again(is_read_first: bool, path: Path) -> None:
     journal = journal_at(path)
     await journal.open()
     deploy(journal, "one")
     journal.hand_over(deploy(journal, "kept", "exp-2"))
     path.unlink()
+    if is_read_first:
+        assert journal.left_behind() == []
     deploy(journal, "two")
     journal.close()
     assert await left_in(path) == ["one", "two"]
@@ -293,7 +296,7 @@ async def test_a_note_that_could_not_be_written_is_written_later(at: int, room: 
     kept, ended = ref("kept"), ref("ended", "exp-2")
     first = journal.intend(Kind.CONTAINER, "exp-1", None)
     second = journal.intend(Kind.CONTAINER, "exp-2", None)
-    notes = [
+    notes: list[Callable[[], None]] = [
         lambda: journal.identify(first, kept),
         lambda: journal.hand_over(kept),
         lambda: journal.identify(second, ended),
@@ -403,6 +406,25 @@ async def test_another_run_that_compacts_takes_nobody_along(path: Path) -> None:
     living.close()
     assert [intent.id for intent in compacting.left_behind()] == ["before", "after"]
     compacting.close()
+
+
+async def test_what_another_run_has_closed_and_dropped_is_closed(path: Path) -> None:
+    """A run that has read an entry as open learns that it is over, though no line says so any more."""
+    write(path, entry("fff0", 1, "intent"))
+    reading, closing = journal_at(path), journal_at(path)
+    await reading.open()
+    assert len(reading.left_behind()) == 1
+    await closing.open()
+    for intent in closing.left_behind():
+        closing.close_intent(intent)
+    with path.open("a") as file:
+        long_history(other := path.with_name("other"), 2_000)
+        file.write(other.read_text())
+    deploy(closing, "one")  # and the file is rewritten
+    assert path.stat().st_size < 2_000
+    assert reading.left_behind() == []
+    for journal in (reading, closing):
+        journal.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 100_000])

@@ -90,6 +90,7 @@ class Journal:
                 self._learn(head, of_one)
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
+            self._catch_up()
             runs = {intent.run for intent in self._others.values()}
             self._dead = {run for run in runs if not self._is_alive(run)}
         except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
@@ -296,18 +297,21 @@ class Journal:
         for head, of_one in lines.kept.items():
             self._learn(head, of_one)
 
-    def _renew(self) -> bytes:
-        """Go over to the file that is at the path now; gives what must be written to it, if it was lost."""
+    def _renew(self) -> None:
+        """Go over to the file that is at the path now, if another run has rewritten it, or it was deleted."""
         assert self._file is not None
-        if not self._file.renew():
-            return b""
+        if self._file.renew():
+            self._forget_others()
+            if not self._file.size:  # deleted; a run that rewrites it keeps our entries
+                known = (*self._own, *self._handed_over)
+                self._unwritten[:0] = [(intent, self._line(intent, intent.state)) for intent in known]
+                self._try_later()
+
+    def _forget_others(self) -> None:
         for intent in self._others.values():
             self._claims.discard(intent)
         self._others.clear()
         self._place = 0
-        if self._file.size:
-            return b""  # a compaction by another run, which has kept our entries
-        return b"".join(self._line(intent, intent.state) for intent in (*self._own, *self._handed_over))
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -340,11 +344,11 @@ class Journal:
             if self.path is not None:
                 raise OSError(0, "the session is not open")
             return
-        data = b"".join(late for _, late in self._unwritten) + line
-        if not data:
+        if not line and not self._unwritten:
             return
         with self._file.turn():
-            self._file.append(self._renew() + data)
+            self._renew()
+            self._file.append(b"".join(late for _, late in self._unwritten) + line)
         self._unwritten.clear()
         if self._file.size > self._compact_at:
             lines = self._gather(Lines(self._others), 0)
@@ -376,8 +380,9 @@ class Journal:
             return
         try:
             with self._file.turn(alone=True):
-                if self._file.renew():
-                    self._place = 0
+                if self._file.renew():  # another run was faster: what is over may not be in `lines`
+                    self._forget_others()
+                    lines.kept.clear()
                     return
                 self._gather(lines, self._place)  # what others have added meanwhile
                 self._file.rewrite(lines)
