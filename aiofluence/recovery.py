@@ -85,13 +85,13 @@ class SurvivesCrashes:
         Args:
             prefix: how the name begins.
             older_than: a timedelta or seconds since it was deployed, by the service's clock.
-            dry_run: end nothing, only tell.
-            only: of what is found, end these alone, such as what a dry run has shown.
+            dry_run: end nothing, only report.
+            only: end these alone, such as the `.found` of a dry run. None for all that is found.
 
         Raises:
             ConfigError: no journal, no prefix, no age: a sweep never means everything.
-            FluenceError: a list did not come, so nothing was ended. (What could not be ended is in the
-                report's `.left`.)
+            FluenceError: no list of any kind came, so nothing was ended. The report says which kinds failed
+                (`.failed`), and which instances could not be ended (`.left`).
         """
         house = self._house
         house.home.owner.check()
