@@ -319,7 +319,7 @@ class Deployer:
                 continue
             if since is None or row.created_at >= since - DATE_SLACK:
                 mine.append(row)
-            elif row.created_at >= since - _OLDER:
+            elif row.id != attempt.id and row.created_at >= since - _OLDER:
                 doubtful.append(row.ref)
         mine.sort(key=lambda row: (row.created_at, row.id))
         attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
