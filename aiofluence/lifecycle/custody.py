@@ -7,6 +7,7 @@ things and keeps count of what is not ended yet; it never creates any.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable
@@ -97,6 +98,7 @@ class Custodian:
 
     def take(self, ref: InstanceRef) -> None:
         """See `ref` gone, in the background. Taking it twice is taking it once."""
+        self._home.owner.check()
         self._release(ref)
         if ref in self._held:
             return
@@ -312,7 +314,8 @@ class Custodian:
         error.refs, error.names = refs, names
         log.error("%s", error)
         if at_once and log.hasHandlers():  # without one, logging itself has just written it to stderr
-            sys.stderr.write(f"aiofluence: {error}\n")
+            with contextlib.suppress(OSError, ValueError):  # a terminal that is gone
+                sys.stderr.write(f"aiofluence: {error}\n")
         return error
 
 

@@ -112,6 +112,11 @@ class Deployer:
         """Whether this session has deployed or taken it."""
         return id in self._owned
 
+    def is_deploying(self, kind: Kind, name: str) -> bool:
+        """Whether a deploy of that name is in flight, so that a row of that name may be its instance."""
+        turn = self._turns.get((kind, name))
+        return turn is not None and turn.locked()
+
     def _forget(self, id: str) -> None:
         """Drop an id that is over: no row of it can be taken for a live instance."""
         self._owned.discard(id)
@@ -299,14 +304,13 @@ class Deployer:
         """
         since = self._since(attempt)
         kind = attempt.resource.kind
-        elsewhere = self._journal.handed_over(kind, attempt.name)
         mine: list[Summary] = []
         doubtful: list[InstanceRef] = []
         for raw in rows.named(attempt.name):
             try:
                 row: Summary = attempt.resource.summary_of(raw)
             except DecodeError:
-                if (id := raw.get("id")) not in self._owned and id not in elsewhere:
+                if not self._is_elsewhere(id := raw.get("id")):
                     doubtful.append(InstanceRef(kind, str(id), attempt.name))
                 continue
             if row.status.final or self._custodian.holds(row.ref):
@@ -314,7 +318,7 @@ class Deployer:
             if not is_safe_id(row.id):  # it can be neither awaited nor ended
                 doubtful.append(row.ref)
                 continue
-            if not attempt.adopt and row.id != attempt.id and (row.id in self._owned or row.id in elsewhere):
+            if not attempt.adopt and row.id != attempt.id and self._is_elsewhere(row.id):
                 continue
             if since is None or row.created_at >= since - DATE_SLACK:
                 mine.append(row)
@@ -323,6 +327,10 @@ class Deployer:
         mine.sort(key=lambda row: (row.created_at, row.id))
         attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
         return mine, doubtful
+
+    def _is_elsewhere(self, id: object) -> bool:
+        """Whether an instance is another deploy's: of this session, or by the journal."""
+        return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
     def _since(self, attempt: DeployAttempt) -> datetime | None:
         """Since when, by the service's clock, an instance of that name may be ours; None: not known yet."""
