@@ -45,7 +45,7 @@ from aiofluence import (
 from aiofluence.models.specs import Spec
 from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
 
-from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+from .harness import SSH_KEY, VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
 from .test_custody import _tick
 
 SLOW = Provisioning(median=150, sigma=0.0)
@@ -763,9 +763,9 @@ async def test_no_secret_leaves_with_the_error() -> None:
                 2,
                 environment={"TOKEN": secret},
                 startup_command=secret,
-                ssh_key=f"ssh-rsa {secret}",
+                ssh_key=f"{SSH_KEY} {secret}",
             ),
-            vm_spec(simulator, ssh_key=f"ssh-rsa {secret}"),
+            vm_spec(simulator, ssh_key=f"{SSH_KEY} {secret}"),
         ]
         with pytest.raises(LaunchError) as caught:
             await fluence.deploy_all_and_wait(specs, min_ready=3, on_failure="keep")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
+from .public_key import public_key_problem
 from .values import Environment, Kind, Port, PortLike, PortProtocol, ports_from
 
 __all__ = ["BareMetalSpec", "ContainerSpec", "RegistryCredentials", "Spec", "VMSpec", "unique_name"]
@@ -259,10 +260,8 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
     """The rules of an SSH key; never quotes it, for it may be the private one by mistake."""
     if ssh_key is None:
         return
-    if not isinstance(ssh_key, str) or not ssh_key.strip():
-        yield "ssh_key: must be the text of a public key"
-    elif "PRIVATE KEY" in ssh_key:
-        yield "ssh_key: this is a private key; send the public one (the file that ends in .pub)"
+    if (problem := public_key_problem(ssh_key)) is not None:
+        yield f"ssh_key: {problem}"
     if isinstance(environment, Environment) and SSH_VARIABLE in environment:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
 
