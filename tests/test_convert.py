@@ -327,10 +327,13 @@ def test_a_variable_that_is_no_single_key_stays_a_variable() -> None:
     }
     container = structure(Answer(CALL, DETAIL | {"container_info": info}), Container)
     update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
-    assert (update.problems(), update.environment, update.ssh_key) == ([], {"SSH_PUBKEY": two}, None)
+    assert update.problems() == []
+    assert update.environment == {"SSH_PUBKEY": two}
+    assert update.ssh_key is None
     assert ContainerUpdate.from_container(container).is_shown_by(container)
     other = ContainerUpdate.from_container(container, ssh_key=SSH_KEY)
-    assert (other.problems(), other.environment) == ([], {})
+    assert other.problems() == []
+    assert other.environment == {}
 
 
 def test_every_problem_of_every_spec_is_named_at_once() -> None:

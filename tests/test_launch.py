@@ -213,7 +213,7 @@ async def test_what_stands_at_the_gate_when_a_launch_is_called_off_is_not_sent()
     async with session_on(simulator, rate=RateLimit(10, 5)) as fluence:
         with pytest.raises(LaunchError):
             await fluence.deploy_all_and_wait(many(simulator, 60))
-    assert simulator.count(POST) == 5
+    assert simulator.count(POST) == 4  # of five turns at once, the look for the names took one
     assert simulator.live() == []
 
 
@@ -376,8 +376,9 @@ async def test_a_fallback_may_be_an_offer_or_a_function() -> None:
         def dearer(spec: Spec) -> Spec:
             return attrs.evolve(spec, name=f"{spec.name}-b", plan_id=anywhere.spec.plan_id)
 
-        report = await fluence.deploy_all_and_wait([specs[1]], fallback=dearer)
-        assert [instance.name for instance in report.instances] == ["anywhere-b"]
+        other = attrs.evolve(specs[1], name="elsewhere")
+        report = await fluence.deploy_all_and_wait([other], fallback=dearer)
+        assert [instance.name for instance in report.instances] == ["elsewhere-b"]
 
 
 async def test_a_fallback_that_the_service_finds_wrong_dooms_nobody_else() -> None:

@@ -214,9 +214,12 @@ def test_a_public_key_is_a_type_and_base64_that_agree(key: str) -> None:
     ],
 )
 def test_what_is_no_public_key_is_told_and_not_quoted(key: Any, told: str) -> None:
-    specs = [ContainerUpdate(name="a", image="b", ssh_key=key), ContainerSpec(**GOOD, ssh_key=key)]
-    for problems in [spec.problems() for spec in specs] + [VMSpec(**MACHINE | {"ssh_key": key}).problems()]:
-        (problem,) = problems
+    for given in (
+        ContainerUpdate(name="a", image="b", ssh_key=key),
+        ContainerSpec(**GOOD, ssh_key=key),
+        VMSpec(**MACHINE | {"ssh_key": key}),
+    ):
+        (problem,) = given.problems()
         assert problem.startswith("ssh_key: ")
         if key:
             assert told in problem

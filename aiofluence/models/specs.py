@@ -129,7 +129,7 @@ class ContainerSpec:
         """Everything in this spec that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
-            *_plan_problems(self.plan_id),
+            *plan_problems(self.plan_id),
             *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
             *_expose_problems(self.expose),
             *_location_problems(self.location),
@@ -167,7 +167,7 @@ class VMSpec:
         """Everything in this spec that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
-            *_plan_problems(self.plan_id),
+            *plan_problems(self.plan_id),
             *(ssh_problems(self.ssh_key) if self.ssh_key else ["ssh_key: required for a machine"]),
             *([] if _is_text(self.os_image) else ["os_image: required; one of the option's os_options"]),
         ]
@@ -200,7 +200,7 @@ def name_problems(name: object) -> Iterator[str]:
         yield f"name: {name!r} is not 1-25 characters of a-z, 0-9 and inner '-'"
 
 
-def _plan_problems(plan_id: object) -> Iterator[str]:
+def plan_problems(plan_id: object) -> Iterator[str]:
     if not isinstance(plan_id, str) or not _ID.fullmatch(plan_id):
         yield f"plan_id: {plan_id!r} is not the id of a plan"
 

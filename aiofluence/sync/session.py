@@ -227,6 +227,7 @@ class Session(Opened):
         max_hourly: Decimal | float | str | None = None,
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
+        adopt: bool = False,
     ) -> Report:
         """Deploy all specs, each once, wait for all of them, and report what came of each."""
         return self._call(
@@ -239,6 +240,7 @@ class Session(Opened):
             max_hourly=max_hourly,
             fallback=fallback,
             on_progress=on_progress,
+            adopt=adopt,
         )
 
     def launch(
@@ -252,6 +254,7 @@ class Session(Opened):
         max_hourly: Decimal | float | str | None = None,
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
+        adopt: bool = False,
     ) -> Launch:
         """`deploy_all_and_wait`, outcome by outcome, in the order in which they settle."""
         return Launch._of(
@@ -266,6 +269,7 @@ class Session(Opened):
                 max_hourly=max_hourly,
                 fallback=fallback,
                 on_progress=on_progress,
+                adopt=adopt,
             ),
         )
 
