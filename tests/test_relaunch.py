@@ -17,12 +17,14 @@ import pytest
 from aiofluence import (
     ConfigError,
     ContainerSpec,
+    DeployPolicy,
     FluenceError,
     LaunchError,
     LaunchProgress,
     LaunchState,
     NotSentError,
     SpecError,
+    UncertainDeployError,
     Until,
     WaitTimeoutError,
 )
@@ -139,6 +141,21 @@ async def test_a_killed_launch_is_resumed_and_only_what_is_missing_is_paid_for()
         assert ids < {outcome.ref.id for outcome in report.ready if outcome.ref}
     assert len(simulator.instances()) == len(simulator.live()) == 7
     assert simulator.spent() == 6 * Decimal("0.14") + Decimal("0.41")
+
+
+async def test_resuming_looks_once_a_kind_for_all() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=1, sigma=0))
+    await killed_after(simulator, [*many(simulator, 50)])
+    await asyncio.sleep(10)
+    lists = simulator.count(LIST)
+    async with session_on(simulator) as fluence:
+        async with fluence.launch(many(simulator, 50), adopt=True) as launch:
+            await asyncio.sleep(2)
+            asked = simulator.count(LIST) - lists
+            report = await launch.complete()
+        assert len(report.ready) == 50
+    assert asked <= 3
+    assert simulator.count(POST) == 50
 
 
 async def test_a_quorum_counts_what_was_adopted() -> None:
@@ -442,6 +459,20 @@ async def test_what_can_never_be_sent_fails_at_once() -> None:
 
 
 # What is certain
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.body({"instance_id": "eu.1"}), Fault.status(403, "<html>"), Fault.body("welcome")]
+)
+async def test_only_a_certain_refusal_is_called_failed(fault: Fault) -> None:
+    simulator = Simulator()
+    simulator.fail(POST, fault, times=None, when="after")
+    simulator.fail(LIST, Fault.status(500), skip=1, times=None)  # the look before the launch is answered
+    async with session_on(simulator, deploy=DeployPolicy(watch=30), close_timeout=0) as fluence:
+        report = await fluence.deploy_all_and_wait(many(simulator, 1))
+    assert str(report) == "1 unknown"
+    assert type(report.unknown[0].error) is UncertainDeployError
+    assert [instance.name for instance in simulator.live()] == ["exp-0"]
 
 
 async def test_an_error_of_a_fallback_function_after_a_refusal_is_no_doubt() -> None:

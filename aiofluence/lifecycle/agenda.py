@@ -88,6 +88,11 @@ class Agenda:
         self._gaps = self._gaps or backing_off(self._poll.interval)
         self._came, self._gap, self._spare = now, next(self._gaps), 0.0
 
+    def list_refused(self, now: float) -> None:
+        """A LIST was answered 401 or 403: the next one follows soon, and shows whether that stays so."""
+        self._came, self._gap = now, 0.0
+        self._next, self._spare = now, math.inf
+
     # When
 
     def soonest(self, rate: float | None) -> float:

@@ -25,8 +25,6 @@ from ..errors import (
     LifecycleError,
     NotSentError,
     PlanUnavailableError,
-    ReplyError,
-    SpecError,
     UnsupportedImageError,
     WaitTimeoutError,
 )
@@ -37,6 +35,7 @@ from .arguments import as_list
 from .job import Job
 from .launch import Launcher
 from .outage import Outage
+from .policy import is_certain
 from .preparation import Preparation
 from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen
@@ -52,8 +51,6 @@ _DOOM: Final = (AuthError, InsufficientBalanceError)
 """What is wrong with the key or the account is wrong for the next as well."""
 _BAD_SPEC: Final = (InvalidRequestError, UnsupportedImageError)
 """So is, as a rule, what is wrong with a spec; but not with what a fallback made of it."""
-_CERTAINLY_NOT: Final = (ReplyError, NotSentError, SpecError, ConfigError)
-"""Errors of a deploy that made nothing."""
 
 
 class Launch:
@@ -269,6 +266,7 @@ class Launch:
                     self._terms.on_failure,
                     adopt=self._terms.adopt,
                     hand_over=False,
+                    known=job.known,
                 )
             except NotSentError as error:
                 self._move(job, LaunchState.QUEUED)
@@ -298,7 +296,7 @@ class Launch:
             return LaunchState.FAILED
         if isinstance(error, InstanceFailedError | InstanceEndedError):
             return LaunchState.FAILED
-        if job.ref is None and isinstance(error, _CERTAINLY_NOT):
+        if job.ref is None and error is not None and is_certain(error):
             return LaunchState.FAILED
         given_up = error is None or isinstance(error, WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)

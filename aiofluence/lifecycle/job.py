@@ -15,6 +15,7 @@ from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from .report import LaunchState, Outcome
 from .seen import Seen
+from .shared_list import NamedRows
 from .timeline import Times
 
 
@@ -26,7 +27,8 @@ class Job:
         index: place of the spec in the launch, from 0.
         spec: the spec that is tried now; after a fallback another than `wanted`.
         wanted: the spec as it was given.
-        live: the instance to adopt, as a LIST showed it before the launch began.
+        known: the LIST of before the launch, in which an instance to adopt is found.
+        live: the instance to adopt.
         others: the fallbacks not tried yet; None before the first is needed.
         is_refused: the last deploy was refused, so that no POST of this job can have made an instance.
         is_settled: the state is final.
@@ -40,6 +42,7 @@ class Job:
     ref: InstanceRef | None = None
     instance: Instance | None = None
     error: FluenceError | None = None
+    known: NamedRows | None = None
     live: Summary | None = None
     others: Iterator[Spec] | None = None
     times: Times = attrs.field(factory=Times)

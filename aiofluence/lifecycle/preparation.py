@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from ..errors import DecodeError
 from ..models.catalog import Offer
 from ..models.instances import Summary
-from ..models.values import Kind
-from ..protocol import Lane
 from ..resources.catalog import Plans, read_money
 from .arguments import refuse
 from .job import Job
 from .launch import Launcher
 from .outage import Outage
+from .shared_list import NamedRows
 from .terms import Budget, Terms
 
 log: Final = logging.getLogger("aiofluence")
@@ -46,7 +46,7 @@ class Preparation:
                 is over `max_hourly`.
             FluenceError: a LIST, the catalogue or a price did not come.
         """
-        problems = [*self._match(await self._find_live())]
+        problems = [*await self._find_live()]
         ceiling = read_money(self._terms.max_hourly)
         budget = Budget()
         if ceiling is not None:
@@ -56,39 +56,48 @@ class Preparation:
         refuse(problems)
         return budget
 
-    async def _find_live(self) -> dict[tuple[Kind, str], list[Summary]]:
-        """Live instances of the jobs' names, oldest first; one LIST a kind."""
-        kinds = {job.spec.kind for job in self._jobs}
-        lists = await asyncio.gather(*(self._outage.outlast(partial(self._list, kind)) for kind in kinds))
-        found: dict[tuple[Kind, str], list[Summary]] = {}
-        for row in (row for rows in lists for row in rows):
-            # An instance that this session is ending is no obstacle: the deployer knows its id.
-            if not row.status.final and not self._launcher.custodian.holds(row.ref):
-                found.setdefault((row.kind, row.name), []).append(row)
-        for rows in found.values():
-            rows.sort(key=lambda row: (row.created_at, row.id))
-        return found
+    async def _find_live(self) -> Iterator[str]:
+        """Look for the jobs' names, with one LIST a kind; gives the problems of names that are live already.
 
-    async def _list(self, kind: Kind) -> Sequence[Summary]:
-        rows: Sequence[Summary] = await self._launcher.resources[kind].look_at_all(lane=Lane.DEPLOY)
-        return rows
-
-    def _match(self, found: Mapping[tuple[Kind, str], Sequence[Summary]]) -> Iterator[str]:
-        """Give each job the instance to adopt; yields the problem of names that are live already."""
-        live = {job.index: found.get((job.spec.kind, job.spec.name), ()) for job in self._jobs}
-        if not self._terms.adopt:
-            taken = [str(row.ref) for rows in live.values() for row in rows]
-            if taken:
-                yield (
-                    f"live and billing already: {', '.join(taken)}. Take them with adopt=True (--adopt), "
-                    "choose other names, or end them first"
-                )
-            return
+        Raises:
+            DecodeError: a LIST is partial and lacks a name, which proves nothing.
+        """
+        resources, outlast = self._launcher.resources, self._outage.outlast
+        kinds = list({job.spec.kind for job in self._jobs})
+        look = self._launcher.deployer.list_by_name
+        lists = await asyncio.gather(*(outlast(partial(look, resources[kind])) for kind in kinds))
+        taken: list[str] = []
         for job in self._jobs:
-            job.live = next(iter(live[job.index]), None)
-            if len(live[job.index]) > 1:
-                first, *others = (str(row.ref) for row in live[job.index])
-                log.warning("%s: adopting the oldest of that name; live too: %s", first, ", ".join(others))
+            job.known = rows = lists[kinds.index(job.spec.kind)]
+            live, doubtful = self._live(job, rows)
+            if not live and not rows.is_whole:
+                what = f"the LIST is partial, and a live {job.spec.kind} {job.spec.name} cannot be ruled out"
+                raise DecodeError(f"{what}; nothing was sent")
+            if self._terms.adopt and live:
+                job.live, *others = live
+                if others or doubtful:
+                    told = ", ".join([*(str(row.ref) for row in others), *doubtful])
+                    log.warning("%s: adopting the oldest of that name; live too: %s", job.live.ref, told)
+            else:
+                taken += [*(str(row.ref) for row in live), *doubtful]
+        return _taken(taken, self._terms.adopt)
+
+    def _live(self, job: Job, rows: NamedRows) -> tuple[list[Summary], list[str]]:
+        """The live instances of the job's name, oldest first, and rows that may be some.
+
+        An instance that this session is ending is none: the deployer tells it from a new one by its id.
+        """
+        live: list[Summary] = []
+        doubtful: list[str] = []
+        for raw in rows.named(job.spec.name):
+            try:
+                row: Summary = self._launcher.resources[job.spec.kind].summary_of(raw)
+            except DecodeError:
+                doubtful.append(f"{job.spec.kind} {job.spec.name} (a row that cannot be read)")
+                continue
+            if not row.status.final and not self._launcher.custodian.holds(row.ref):
+                live.append(row)
+        return sorted(live, key=lambda row: (row.created_at, row.id)), doubtful
 
     async def _offers(self) -> list[Offer]:
         offers: list[Offer] = []
@@ -118,3 +127,9 @@ class Preparation:
                 job.spec = next((spec for spec in job.others if budget.knows(spec)), job.wanted)
         yield from budget.unknown_plans(self._terms.fallback)
         yield from budget.book_all({job.index: job.spec for job in rest})
+
+
+def _taken(live: Sequence[str], adopt: bool) -> Iterator[str]:
+    if live:
+        ways = "C" if adopt else "Take them with adopt=True (--adopt), c"
+        yield f"live and billing already: {', '.join(live)}. {ways}hoose other names, or end them first"
