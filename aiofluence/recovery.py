@@ -5,6 +5,7 @@ A base class of `Session`, and no use without it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import overload
 
@@ -75,6 +76,7 @@ class SurvivesCrashes:
         prefix: str | None = None,
         older_than: timedelta | float | None = None,
         dry_run: bool = True,
+        only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
         """Find what earlier runs left behind and, unless `dry_run`, see it gone.
 
@@ -86,6 +88,7 @@ class SurvivesCrashes:
             prefix: how the name begins.
             older_than: a timedelta or seconds since it was deployed, by the service's clock.
             dry_run: end nothing, only tell.
+            only: of what is found, end these alone, such as what a dry run has shown.
 
         Raises:
             ConfigError: no journal, no prefix, no age: a sweep never means everything.
@@ -96,4 +99,4 @@ class SurvivesCrashes:
         sweeper = Sweeper(
             self._launcher.resources, house.custodian, house.journal, house.transport.clock, house.deployer
         )
-        return await sweeper(prefix, older_than, dry_run)
+        return await sweeper(prefix, older_than, dry_run, only)

@@ -6,7 +6,7 @@ Looks at the journal and at the lists; ends only through the custodian, and only
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -59,7 +59,11 @@ class Sweeper:
         self._owns = deployer.owns
 
     async def __call__(
-        self, prefix: str | None, older_than: timedelta | float | None, dry_run: bool
+        self,
+        prefix: str | None,
+        older_than: timedelta | float | None,
+        dry_run: bool,
+        only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
         """See `Session.sweep`.
 
@@ -84,7 +88,7 @@ class Sweeper:
         found = [ref for refs in made.values() for ref in refs]
         if prefix is not None or age is not None:
             found += [row.ref for row in rows if self._fits(row, prefix, age)]
-        refs = tuple(dict.fromkeys(found))
+        refs = tuple(ref for ref in dict.fromkeys(found) if only is None or ref in only)
         if dry_run:
             return SweepReport(refs, (), refs, tuple(intent.name for intent in missing))
         outcomes = await asyncio.gather(*map(self._custodian.see_gone, refs), return_exceptions=True)
@@ -94,10 +98,10 @@ class Sweeper:
                 left.append(ref)
             elif outcome is not None:
                 raise outcome
-        for intent in intents:
-            if not any(ref in left for ref in made.get(intent, ())):
-                self._journal.close_intent(intent, NOTHING if intent in missing else ENDED)
         ended = tuple(ref for ref in refs if ref not in left)
+        for intent in intents:
+            if intent in missing or all(ref in ended for ref in made.get(intent, ())):
+                self._journal.close_intent(intent, NOTHING if intent in missing else ENDED)
         return SweepReport(refs, ended, tuple(left), tuple(intent.name for intent in missing))
 
     async def _rows(self) -> list[Summary]:
