@@ -195,14 +195,19 @@ def sweep(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first."""
+    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first.
+
+    Ends only what it has shown.
+    """
     found: list[aiofluence.SweepReport] = []
 
     async def look(fluence: aiofluence.Session) -> None:
         found.append(await fluence.sweep(prefix=prefix, older_than=older_than))
 
     async def end(fluence: aiofluence.Session) -> int:
-        report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False)
+        # Only what was shown: others may begin to fit while a person reads.
+        shown = found[0].found
+        report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False, only=shown)
         for ref in report.left:  # first, since stdout may be read by nobody
             note(f"aiofluence: {ref} could not be ended")
         if as_json:

@@ -5,13 +5,13 @@ The one home of both. A bug of ours keeps its traceback; everything else never s
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import aiofluence
 
+from .output import give_up_stdout, is_closed
 from .printable import printable
 
 REACHED: Final = 0
@@ -56,8 +56,10 @@ def explain(error: BaseException, command: str = "aiofluence") -> int:
     """
     causes = list(leaves(error))
     if any(isinstance(cause, BrokenPipeError) for cause in causes):
-        # Nobody reads any more, as behind `| head`. Python flushes stdout once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has left, as `| head` does. Python flushes stdout once more when it exits.
+        give_up_stdout()
+        if is_closed(1):
+            print(f"{command}: stdout is closed, and the result could not be written", file=sys.stderr)
         return FAILED
     if not all(isinstance(cause, aiofluence.FluenceError | CommandError | OSError) for cause in causes):
         raise error

@@ -107,8 +107,11 @@ class Launch:
             ready.set_result(None)
         return self
 
-    async def check(self) -> None:
+    async def check(self) -> tuple[InstanceRef, ...]:
         """Check all that is checked before the first deploy, and deploy nothing: a dry run.
+
+        Returns:
+            The live instances that `adopt` would take.
 
         Raises:
             FluenceError: as entering the block would raise.
@@ -117,7 +120,7 @@ class Launch:
         self._deadline = deadline_in(self._terms.timeout)
         self._outage = Outage(self._deadline)
         if self._terms.timeout == 0 or not self._jobs:
-            return  # nothing will be sent
+            return ()  # nothing will be sent
         prepare = Preparation(self._launcher, self._plans, self._jobs, self._terms, self._outage)
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -126,6 +129,7 @@ class Launch:
             if not is_deadline(error):
                 raise
             raise WaitTimeoutError("the launch's timeout ran out before anything was sent") from None
+        return tuple(job.live.ref for job in self._jobs if job.live is not None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
