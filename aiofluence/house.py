@@ -56,7 +56,7 @@ class House:
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
         waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
-        custodian = Custodian(home, waiter, journal)
+        custodian = Custodian(home, waiter, journal, evidence)
         deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry, evidence)
         return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
 

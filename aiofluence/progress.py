@@ -85,7 +85,8 @@ class ProgressDisplay:
     def _repr_html_(self) -> str:
         counts = self._event.counts if self._event is not None else {}
         parts = "".join(
-            f'<div title="{counts[state]} {_WORDS.get(state, state)}" style="flex:{counts[state]};background:{colour}"></div>'
+            f'<div title="{counts[state]} {_WORDS.get(state, state)}" '
+            f'style="flex:{counts[state]};background:{colour}"></div>'
             for state, colour in _COLOURS.items()
             if counts.get(state)
         )

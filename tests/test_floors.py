@@ -29,6 +29,7 @@ FLOORS = {
     "refusals": 2,
     "convert": 2,
     "readers": 2,
+    "scalars": 2,
     "retry": 2,
     "settings": 2,
     "flight": 3,
@@ -60,7 +61,7 @@ TOP = 7
 # stands for all of its modules.
 IN_FLOOR = (
     ("refusals", "protocol", "convert"),
-    ("readers", "convert"),
+    ("readers", "scalars", "convert"),
     ("protocol", "settings"),
     ("protocol", "retry"),
     ("flight", "observed", "wire", "transport"),

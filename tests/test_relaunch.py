@@ -256,7 +256,7 @@ WRONG_OF_MANY: list[tuple[dict[str, Any], str]] = [
     ({"min_ready": 1.5}, "min_ready"),
     ({"min_ready": True}, "min_ready"),
     ({"min_ready": 4}, "min_ready"),
-    ({"max_hourly": "abc"}, "max_hourly is an amount of money, not 'abc'"),
+    ({"max_hourly": "abc"}, "max_hourly is an amount of money"),
     ({"max_hourly": float("nan")}, "max_hourly"),
     ({"max_hourly": True}, "max_hourly"),
     ({"max_hourly": -1}, "max_hourly"),
@@ -418,8 +418,10 @@ async def test_a_network_that_stays_away_fails_at_the_deadline_and_costs_nothing
     async with session_on(simulator) as fluence:
         began = now()
         Away(simulator)
-        with pytest.raises(NotSentError):
+        with pytest.raises((NotSentError, WaitTimeoutError)) as caught:
             await fluence.deploy_all_and_wait(many(simulator, 3), timeout=300)
+        if isinstance(caught.value, WaitTimeoutError):  # it came in the middle of a try
+            assert isinstance(caught.value.last_error, NotSentError)
         assert 250 < now() - began <= 300
     assert simulator.instances() == []
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiofluence
 
+from ..models.money import total
 from .exits import USAGE, CommandError
 from .output import print_json, print_table, say
 from .shapes import order_shape, refs_shape
@@ -98,8 +98,8 @@ def show_order(items: Sequence[Item], as_json: bool, adopted: Sequence[aiofluenc
     """
     live = {(ref.kind, ref.name): ref for ref in adopted}
     missing = [item for item in items if (item.spec.kind, item.spec.name) not in live]
-    hourly = sum((item.offer.hourly for item in missing), Decimal(0))
-    upfront = sum((item.offer.upfront for item in missing), Decimal(0))
+    hourly = total(item.offer.hourly for item in missing)
+    upfront = total(item.offer.upfront for item in missing)
     if as_json:
         print_json(
             {

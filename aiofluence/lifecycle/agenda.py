@@ -65,6 +65,10 @@ class Agenda:
         """One that was not ready at `looked` was found settled by `now`."""
         self._belief.saw(max(looked - born, 0.0), now - born)
 
+    def expected_wait(self, age: float) -> float:
+        """Seconds until half of the instances that were still provisioning at `age` have come through."""
+        return self._belief.table().left(age)
+
     # How
 
     def as_list(self, number: int) -> bool:

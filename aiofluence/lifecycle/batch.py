@@ -128,7 +128,9 @@ class Launch:
         except TimeoutError as error:
             if not is_deadline(error):
                 raise
-            raise WaitTimeoutError("the launch's timeout ran out before anything was sent") from None
+            late = WaitTimeoutError("the launch's timeout ran out before anything was deployed")
+            late.last_error = self._outage.last_error
+            raise late from None
         return tuple(job.live.ref for job in self._jobs if job.live is not None)
 
     async def __aexit__(

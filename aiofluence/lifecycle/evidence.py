@@ -25,10 +25,12 @@ class Evidence:
 
     Attributes:
         grace: seconds for which a LIST may lack an instance that exists.
+        replies: number of times that an awaited instance was seen.
     """
 
     def __init__(self, grace: float) -> None:
         self.grace: Final = grace
+        self.replies = 0
         self._live: dict[Kind, OrderedDict[str, float]] = {kind: OrderedDict() for kind in Kind}
         self._listeners: list[Callable[[str], None]] = []
 
@@ -45,6 +47,7 @@ class Evidence:
             status: its status in the reply.
             since: loop time since which the instance exists, as far as known.
         """
+        self.replies += 1
         live = self._live[kind]
         if status.final:
             live.pop(id, None)

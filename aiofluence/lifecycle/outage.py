@@ -22,11 +22,15 @@ _LONGEST: Final = 20.0
 
 
 class Outage:
-    """Pauses between the tries of one launch. `deadline` is a loop time; None has no end."""
+    """Pauses between the tries of one launch. `deadline` is a loop time; None has no end.
+
+    Attributes:
+        last_error: the error of the last try; None before one has failed.
+    """
 
     def __init__(self, deadline: float | None) -> None:
+        self.last_error: NotSentError | None = None
         self._deadline = deadline
-        self._is_reported = False
 
     @staticmethod
     def pauses() -> Iterator[float]:
@@ -43,10 +47,10 @@ class Outage:
         seconds = next(pauses)
         if error.permanent or (self._deadline is not None and loop.time() + seconds >= self._deadline):
             raise error
-        if not self._is_reported:
-            self._is_reported = True
+        if self.last_error is None:
             left = "" if self._deadline is None else f" for {self._deadline - loop.time():.0f} s"
             log.warning("the service cannot be reached; the launch tries again%s: %s", left, error)
+        self.last_error = error
         await asyncio.sleep(seconds)
 
     async def outlast(self, work: Callable[[], Awaitable[T]]) -> T:

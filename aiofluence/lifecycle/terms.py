@@ -12,6 +12,7 @@ from typing import TypeAlias
 import attrs
 
 from ..models.catalog import Offer
+from ..models.money import exact, total
 from ..models.specs import Spec, VMSpec
 from .arguments import (
     adopt_problems,
@@ -109,6 +110,7 @@ class Budget:
         """Whether the spec's plan is for sale, as far as that was asked."""
         return self._ceiling is None or (spec.kind, spec.plan_id) in self._prices
 
+    @exact()
     def book(self, index: int, spec: Spec) -> bool:
         """Take `spec` for the place `index`, instead of what it had; False when it is too dear."""
         if self._ceiling is None:
@@ -121,10 +123,12 @@ class Budget:
         self._total += price
         return True
 
+    @exact()
     def free(self, index: int) -> None:
         """Nothing runs at that place, after all."""
         self._total -= self._booked.pop(index, Decimal(0))
 
+    @exact()
     def take(self, index: int, price: Decimal) -> None:
         """Book an instance that is there already, whatever it costs."""
         self._booked[index] = price
@@ -139,7 +143,7 @@ class Budget:
         live, count = self._total, len(self._booked)
         fits = [self.book(index, spec) for index, spec in specs.items()]
         if not all(fits) or (self._ceiling is not None and live > self._ceiling):
-            cost = live + sum(self._prices[spec.kind, spec.plan_id] for spec in specs.values())
+            cost = total([live, *(self._prices[spec.kind, spec.plan_id] for spec in specs.values())])
             adopted = f"{count} live instances and " if count else ""
             yield f"{adopted}{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from ..gate import Gate
-from ..models.instances import Instance
+from ..models.instances import Instance, InstanceRef
 from ..models.values import Kind, Status
 from ..resources.instances import Instances
 from ..transport import ServerClock
@@ -95,6 +95,10 @@ class Watch:
             return await wait.outcome
         finally:
             watcher.leave(wait)
+
+    def expected_wait(self, ref: InstanceRef) -> float | None:
+        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
+        return self._watchers[ref.kind].expected_wait(ref.id)
 
     def close(self) -> None:
         """End every wait: its NotSentError says that the session is closed."""

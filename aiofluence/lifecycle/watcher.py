@@ -111,6 +111,13 @@ class Watcher:
             self._queue.clear()
             self._replan()
 
+    def expected_wait(self, id: str) -> float | None:
+        """Seconds that the provisioning of an instance is still expected to take; None when not awaited."""
+        subject = self._subjects.get(id)
+        if subject is None or not subject.crowd or subject.born is None:
+            return None
+        return self._agenda.expected_wait(_now() - subject.born)
+
     def close(self) -> None:
         """End every wait: the session closes."""
         self._closed = True

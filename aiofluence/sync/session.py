@@ -64,7 +64,7 @@ class Session(Opened):
         poll: Poll | None = None,
         deploy: DeployPolicy | None = None,
         journal: str | os.PathLike[str] | None = None,
-        close_timeout: float = 300.0,
+        close_timeout: float = 2700.0,
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,
