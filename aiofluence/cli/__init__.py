@@ -28,6 +28,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
 
     from .app import app
+    from .exits import explain
     from .output import finish, prepare
 
     prepare()
@@ -38,5 +39,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         command(args=arguments, prog_name="aiofluence")
     except SystemExit as leaving:
         code = leaving.code
+    except OSError as error:  # of typer's own output, such as a help text for a full disk
+        code = explain(error)
     unwritten = finish()
     return code if isinstance(code, int) and code else unwritten

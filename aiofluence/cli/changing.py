@@ -34,10 +34,10 @@ from .options import (
     read_duration,
     timeout_of,
 )
-from .output import note, print_json, say
+from .output import listed, note, print_json, say
 from .pricing import registry_login, variables
 from .resolve import find_all, find_one, get_detail, resource_of
-from .running import execute, listed, run_in_session, worst
+from .running import execute, run_in_session, worst
 from .shapes import Json, ref_shape, refs_shape
 
 

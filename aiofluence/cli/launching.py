@@ -33,7 +33,7 @@ from .options import (
     UntilOption,
     timeout_of,
 )
-from .output import note, print_json, say
+from .output import listed, note, print_json, say
 from .pricing import (
     given_by_flags,
     priced,
@@ -43,7 +43,7 @@ from .pricing import (
     variables,
 )
 from .resolve import resource_of
-from .running import execute, listed, worst
+from .running import execute, worst
 from .shapes import Json, instance_shape, ref_shape
 
 if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
@@ -263,7 +263,8 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
         async def redraw() -> None:
             with suppress(BrokenPipeError):  # nobody looks any more: no reason to give up what is paid for
                 while True:
-                    update(table.rows(), table.title())
+                    if table.title():  # nothing before the launch has begun: it may be refused
+                        update(table.rows(), table.title())
                     await asyncio.sleep(_LOOK_EVERY)
 
         drawing = asyncio.ensure_future(redraw())

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from .printable import printable
 
+_LISTED: Final = 8
+
 _CLOSED: Final[set[int]] = set()
 """Standard streams that were closed when the program began."""
 
@@ -117,3 +119,9 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     for name, value in fields:
         if value:
             say(f"{name:<{width}}  {value}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a person would list them, the first few of many."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
