@@ -54,11 +54,14 @@ class LaunchTable:
         self._settled: list[float | None] = [None] * len(items)
         self._due = 0.0
         self._counts: Mapping[str, int] = {}
+        self.begun: Final = asyncio.Event()
+        """Set as soon as the launch has told anything."""
         self.refs: dict[str, aiofluence.InstanceRef] = {}
         """Those that have an id, by name."""
 
     def note(self, progress: aiofluence.LaunchProgress) -> None:
         """One of them has come a step further."""
+        self.begun.set()
         now, index = _now(), progress.index
         self._given_up[index] = _OF_SERVICE.get(self._states[index], "unknown")
         self._states[index] = progress.state.value

@@ -262,9 +262,9 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
 
         async def redraw() -> None:
             with suppress(BrokenPipeError):  # nobody looks any more: no reason to give up what is paid for
+                await table.begun.wait()  # it may be refused before
                 while True:
-                    if table.title():  # nothing before the launch has begun: it may be refused
-                        update(table.rows(), table.title())
+                    update(table.rows(), table.title())
                     await asyncio.sleep(_LOOK_EVERY)
 
         drawing = asyncio.ensure_future(redraw())
@@ -273,7 +273,7 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
         finally:
             drawing.cancel()
             await asyncio.wait([drawing])
-            if table.title():  # else it was refused before it began
+            if table.begun.is_set():
                 with suppress(BrokenPipeError):
                     update(table.rows(), table.title())
 

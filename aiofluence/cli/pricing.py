@@ -113,20 +113,13 @@ def show_order(items: Sequence[Item], as_json: bool, adopted: Sequence[aiofluenc
             }
         )
         return
-    print_table(
-        ("NAME", "KIND", "PLAN", "USDC/H", "UPFRONT"),
-        [
-            (
-                item.spec.name,
-                item.spec.kind,
-                item.offer.name,
-                f"{item.offer.hourly:f}",
-                f"{item.offer.upfront:f}",
-            )
-            for item in missing
-        ],
-        right=(3, 4),
-    )
+    head = ("NAME", "KIND", "PLAN", "USDC/H", "UPFRONT")
+    rows = [
+        (spec.name, spec.kind, offer.name, f"{offer.hourly:f}", f"{offer.upfront:f}")
+        for spec, offer in ((item.spec, item.offer) for item in missing)
+    ]
+    if rows:
+        print_table(head, rows, right=(3, 4))
     for ref in adopted:
         say(f"{ref} is live and would be taken")
     say(

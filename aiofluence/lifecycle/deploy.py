@@ -15,13 +15,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from ..convert import check
-from ..errors import (
-    DecodeError,
-    FluenceError,
-    NotSentError,
-    RateLimitedError,
-    UncertainDeployError,
-)
+from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
@@ -58,7 +52,7 @@ class Deployer:
         evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
-        self._lists = {kind: SharedList(home, evidence) for kind in Kind}
+        self.lists: Final = {kind: SharedList(home, evidence) for kind in Kind}
         evidence.on_over(self._forget)
         self._home = home
         self._custodian = custodian
@@ -217,15 +211,6 @@ class Deployer:
             self._siblings(attempt, rows)
         return self._uncertain(attempt)
 
-    async def list_by_name(self, resource: Instances[Any, Any, Any]) -> NamedRows:
-        """The LIST of one kind now, shared with the deploys that ask at the same time.
-
-        Raises:
-            FluenceError: the LIST failed.
-        """
-        moment = asyncio.get_running_loop().time()
-        return await self._lists[resource.kind].after(resource, moment, at_once=True)
-
     async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
         """The live instance of that name, if there is one.
 
@@ -233,7 +218,7 @@ class Deployer:
             FluenceError: the LIST failed.
             DecodeError: the LIST is partial and lacks the name, which proves nothing.
         """
-        rows = known or await self.list_by_name(attempt.resource)
+        rows = known or await self.lists[attempt.resource.kind].now(attempt.resource)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
             return self._claim(attempt, siblings[0])
@@ -294,7 +279,7 @@ class Deployer:
         """
         moment = asyncio.get_running_loop().time() + after
         try:
-            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment)
+            rows = await self.lists[attempt.resource.kind].after(attempt.resource, moment)
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
@@ -395,7 +380,7 @@ class Deployer:
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            rows = await self.list_by_name(attempt.resource)
+            rows = await self.lists[attempt.resource.kind].now(attempt.resource)
             mine, doubtful = self._siblings(attempt, rows)
             if self._since(attempt) is None or (not mine and (doubtful or not rows.is_whole)):
                 raise DecodeError(f"no reply shows whether {attempt.name} was deployed")

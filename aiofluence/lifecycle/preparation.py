@@ -64,8 +64,8 @@ class Preparation:
         """
         resources, outlast = self._launcher.resources, self._outage.outlast
         kinds = list({job.spec.kind for job in self._jobs})
-        look = self._launcher.deployer.list_by_name
-        lists = await asyncio.gather(*(outlast(partial(look, resources[kind])) for kind in kinds))
+        shared = self._launcher.deployer.lists
+        lists = await asyncio.gather(*(outlast(partial(shared[kind].now, resources[kind])) for kind in kinds))
         taken: list[str] = []
         for job in self._jobs:
             job.known = rows = lists[kinds.index(job.spec.kind)]
