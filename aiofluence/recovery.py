@@ -97,6 +97,11 @@ class SurvivesCrashes:
         """
         house = self._house
         sweeper = Sweeper(
-            self._launcher.resources, house.custodian, house.journal, house.transport.clock, house.deployer
+            self._launcher.resources,
+            house.custodian,
+            house.journal,
+            house.transport.clock,
+            house.deployer,
+            house.evidence,
         )
         return await sweeper(prefix, older_than, dry_run, only)
