@@ -14,7 +14,7 @@ import pytest
 import aiofluence
 from aiofluence.cli.changing import _end
 from aiofluence.models.output import GapReason
-from aiofluence.simulator import ClusterOptions, Simulator, run_virtual
+from aiofluence.simulator import ClusterOptions, Fault, Simulator, run_virtual
 
 from ..harness import container_spec, session_on
 from .conftest import Cloud, Done
@@ -425,6 +425,19 @@ def test_a_sweep_ends_only_what_it_has_shown(cloud: Cloud, monkeypatch: pytest.M
     done = cloud.ok("sweep", "--prefix", "ci-")
     assert cloud.live() == ["ci-of-a-colleague"]
     assert "colleague" not in done.out
+
+
+def test_a_sweep_names_what_it_could_not_look_at(cloud: Cloud) -> None:
+    cloud.deploy("ci-1")
+    cloud.simulator.fail("GET /gpu/instances/vms", Fault.status(500), times=None)
+    done = cloud.run("sweep", "--prefix", "ci-", "--yes")
+    assert done.code == 1
+    assert done.out.endswith(") ended\n")
+    assert "instances of kind vm may be left out" in done.err
+    assert cloud.live() == []
+    dry = cloud.run("sweep", "--prefix", "ci-", "--dry-run", "--json")
+    assert dry.code == 1
+    assert list(dry.json["failed"]) == ["vm"]
 
 
 def test_a_journal_that_is_not_there_is_a_slip_of_the_pen(cloud: Cloud, tmp_path: Path) -> None:
