@@ -42,7 +42,8 @@ from ..retry import Retry
 from ..session import Session as AsyncSession
 from ..transport import OnReply
 from ..wire import TraceConfig
-from .door import Block, Door, Opened
+from .door import Door
+from .mirrors import Block, Opened
 from .objects import Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
 
 
