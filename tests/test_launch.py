@@ -331,7 +331,7 @@ async def test_no_failing_over_while_a_clean_up_has_failed() -> None:
             with pytest.raises(AuthError):
                 await fluence.terminate_and_wait(left)
             fluence._house.custodian.take(left)  # as any wait that ends badly gives it to him
-            while not fluence.custody.lost:
+            while not fluence._house.custodian.is_failing:
                 await asyncio.sleep(1)
             simulator.sell_out(first)
             report = await fluence.deploy_all_and_wait(many(simulator, 2, plan_id=first), fallback=second)

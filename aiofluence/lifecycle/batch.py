@@ -284,7 +284,7 @@ class Launch:
             except PlanUnavailableError as error:
                 gone = error
             job.is_refused = True
-            if self._launcher.custodian.now.lost:
+            if self._launcher.custodian.is_failing:
                 # What could not be ended goes on billing: no more is spent before somebody has seen to it.
                 raise gone
             if job.others is None:

@@ -142,6 +142,11 @@ class Custodian:
             self._twins.append(ref)
             self.take(ref)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether an instance could not be ended so far, and goes on billing."""
+        return bool(self._lost or self._trouble)
+
     def holds(self, ref: InstanceRef) -> bool:
         """Whether `ref` is being ended."""
         return ref in self._held or ref in self._lost
