@@ -228,6 +228,11 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
 def closed(*numbers: int, **given: Any) -> Any:
     """Run `plans` (or `arguments`) with these standard streams closed, as `>&-` does."""
     arguments = given.get("arguments", ("plans",))
+
+    def close() -> None:
+        for number in numbers:
+            os.close(number)
+
     return subprocess.run(
         [*PYTHON, WITH_CLOUD, "150", "", *arguments],
         stdin=None if 0 in numbers else subprocess.PIPE,
@@ -236,7 +241,7 @@ def closed(*numbers: int, **given: Any) -> Any:
         text=True,
         check=False,
         timeout=50,
-        preexec_fn=lambda: [os.close(number) for number in numbers] and None,
+        preexec_fn=close,
     )
 
 
