@@ -10,9 +10,10 @@ import attrs
 
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
-from .known import Known
-from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
+from .known import HEAD, MEMORY, Known
+from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, last_place, locate
 from .probe import Found, Probe
+from .recount import Recount
 
 __all__ = ["NARROWEST", "Sequence"]
 
@@ -46,6 +47,7 @@ class Sequence(Known):
         self.margin: int = NARROWEST  # lines of overlap that were needed lately
         self.old: int = 0  # answers in a row that were older than what is known
         self.old_since: float = 0.0
+        self.recount: Recount = Recount()
         self.begin_poll()
 
     def begin_poll(self) -> None:
@@ -59,6 +61,7 @@ class Sequence(Known):
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
         self.looked_old: bool = False
+        self.claim: tuple[Hashes[int], int] | None = None  # an answer, and what it shows as new, in doubt
 
     # --- one answer ---------------------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class Sequence(Known):
             whole = len(answer.lines) != answer.asked
             answer = attrs.evolve(answer, whole=whole, shared=False, apart=True)
         verdict = self._take(answer)
+        self.recount.came(verdict.new, answer.now)
         self.widest = max(self.widest, answer.asked)
         self.ask, self.dear = verdict.ask, verdict.doubt is GapReason.REPEATS
         return verdict
@@ -101,7 +105,7 @@ class Sequence(Known):
         place, grown, exact = self._place(answer, seen)
         if not believed and (not exact or contradicted or answer.ending) and not self._seen_whole(seen):
             return self._doubt(answer, seen, place, grown=grown)
-        return self._judge(answer, seen, place, grown)
+        return self._judge(answer, seen, place, grown, exact=exact)
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
         """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
@@ -124,11 +128,23 @@ class Sequence(Known):
         self._deliver(answer, seen, length, anew=True)
         return Verdict(length, gap)
 
-    def _judge(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
+    def _judge(
+        self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool
+    ) -> Verdict:
         if place.fit is Fit.SURE:
+            ask = 0 if exact or self.claim else self._confirming(answer, len(seen) - place.new, place.new)
+            if ask:
+                self.claim = seen, place.new
+                return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
+            if self._more_than_counted(answer, seen, place.new):
+                return self._missed(answer, seen, place.new)
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
+        if place.fit is Fit.NONE and self.claim is not None:
+            new = self._behind_claim(seen, *self.claim)
+            if new is not None:
+                return self._missed(answer, seen, new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
         goes_on = self._goes_on(seen, place)
@@ -141,6 +157,42 @@ class Sequence(Known):
         if not wider:
             return self._give_up(answer, seen, place)
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+
+    # --- blocks that may have been repeated unseen ---------------------------------------------------------
+
+    def _confirming(self, answer: Answer, overlap: int, new: int) -> int:
+        """The window that shows whether a block was repeated where this answer shows none; 0: no doubt."""
+        if self.behind:
+            return 0
+        need = self.recount.overlap(new, answer.now, ending=answer.ending)
+        self.recount.looked(answer.now)
+        if overlap >= min(need, self.unbroken):
+            return 0
+        ask = need + new + NARROWEST
+        if answer.shared:  # so many lines of this pod
+            ask = ask * answer.asked // max(1, overlap + new)
+            return ask if ask <= max(WIDEST, 4 * answer.asked) else 2 * MEMORY * answer.ending
+        return ask if self.end is None else min(ask, self.end + new + 4 * NARROWEST)
+
+    def _behind_claim(self, seen: Hashes[int], claim: Hashes[int], new: int) -> int | None:
+        """How many lines are new if the narrower answer was right; None: it has no place in this one."""
+        at = last_place(claim[:-1], seen)  # its last line may have grown since
+        return None if at is None else new + len(seen) - at - len(claim)
+
+    def _more_than_counted(self, answer: Answer, seen: Hashes[int], new: int) -> int:
+        """How many lines the whole log holds beyond those that came out and the new ones."""
+        if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
+            return 0
+        return max(0, len(seen) - new - self.end) if seen[:HEAD] == self.head else 0
+
+    def _missed(self, answer: Answer, seen: Hashes[int], new: int) -> Verdict:
+        """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
+        at_least = self._more_than_counted(answer, seen, new)
+        verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
+        if new:
+            return verdict
+        mark, self.mark = self.mark, None
+        return Verdict(0, mark, at_least)
 
     # --- lines that are too long to be shown --------------------------------------------------------------
     #

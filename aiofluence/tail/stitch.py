@@ -21,7 +21,7 @@ from .together import Together
 
 __all__ = ["Step", "Stitch"]
 
-START = 256
+START = 1024
 """The first window at least: a log that repeats itself should show it, a short one show its beginning."""
 YOUNG = 64
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""

@@ -12,7 +12,7 @@ from random import Random
 
 import attrs
 
-from aiofluence import LogGap, LogLine
+from aiofluence import GapReason, LogGap, LogLine
 
 TOO_LONG = 65536
 
@@ -139,7 +139,7 @@ class Judgement:
     delivered: int = 0
     lost: int = 0  # behind a mark, or not
     silent: int = 0  # lost, and no mark
-    beyond: int = 0  # the same, but more lines had come than the widest window of that poll could show
+    late: int = 0  # lost, and the mark came some lines later, when a wider window showed the loss
     twice: int = 0
     disorder: int = 0
     marks: int = 0
@@ -158,12 +158,12 @@ class Judge:
         self._text: dict[tuple[str | None, int], str] = {}
         self._marks: dict[str | None, list[LogGap]] = {}
         self._start: dict[str | None, int] = {}
-        self._widest: int | None = None
-        self.result = Judgement()
+        self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
+        self._read: dict[str | None, list[str]] = {}  # texts as they were delivered
+        self._results: dict[str | None, Judgement] = {}
 
-    def see(self, items: Iterable[LogLine | LogGap], widest: int | None = None) -> list[Numbered]:
-        """Take in what was delivered; which lines of it are new. `widest`: the widest window of this poll."""
-        self._widest = widest
+    def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
+        """Take in delivered items; return the lines that are new."""
         fresh = []
         for item in items:
             if isinstance(item, LogGap):
@@ -173,21 +173,32 @@ class Judge:
                 fresh.append(item)
         return fresh
 
+    def _of(self, pod: str | None) -> Judgement:
+        return self._results.setdefault(pod, Judgement())
+
     def _mark(self, gap: LogGap) -> None:
-        self.result.marks += 1
-        self._marks.setdefault(gap.pod, []).append(gap)
-        if not self._store.pods[gap.pod].dropped:
-            self.result.needless += 1
-            self.result.wrong.append(f"needless {gap}")
+        result = self._of(gap.pod)
+        result.marks += 1
+        unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
+        result.late += unmarked
+        if not unmarked:
+            self._marks.setdefault(gap.pod, []).append(gap)
+        elif gap.at_least > unmarked and not self._store.pods[gap.pod].dropped:
+            result.too_sure += 1
+            result.wrong.append(f"too sure: {gap}, {unmarked} lost before")
 
     def _line(self, line: LogLine) -> bool:
         assert isinstance(line, Numbered)
-        pod, number, result = line.pod, line.number, self.result
+        pod, number, result = line.pod, line.number, self._of(line.pod)
         if pod not in self._next:
             self._next[pod] = self._start[pod] = number
         marks = self._marks.pop(pod, [])
         before = self._text.get((pod, number))
         self._text[pod, number] = line.text
+        read = self._read.setdefault(pod, [])
+        if line.grown and read:
+            read.pop()
+        read.append(line.text)
         if line.grown:
             if before is None or not line.text.startswith(before) or number != self._next[pod] - 1:
                 result.wrong.append(f"grown without reason: {pod} {number}")
@@ -209,16 +220,22 @@ class Judge:
         return before is None
 
     def _lose(self, pod: str | None, missed: int, marks: list[LogGap]) -> None:
-        self.result.lost += missed
-        waiting = len(self._store.pods[pod].lines) - self._next[pod]
-        if missed and not marks and self._widest is not None and waiting >= self._widest:
-            self.result.beyond += missed
-        elif missed and not marks:
-            self.result.silent += missed
-            self.result.wrong.append(f"silent: {missed} of {pod} before {self._next[pod] + missed}")
+        result = self._of(pod)
+        result.lost += missed
+        if missed and not marks:
+            self._unmarked[pod] = self._unmarked.get(pod, 0) + missed
+            result.wrong.append(f"no mark at once: {missed} of {pod} before {self._next[pod] + missed}")
+        if marks and not missed and not self._store.pods[pod].dropped:
+            result.needless += len(marks)
+            result.wrong.append(f"needless: {marks}")
         if sum(mark.at_least for mark in marks) > missed:
-            self.result.too_sure += 1
-            self.result.wrong.append(f"too sure: {marks}, {missed} lost")
+            result.too_sure += 1
+            result.wrong.append(f"too sure: {marks}, {missed} lost")
+
+    def _reads_right(self, name: str | None) -> bool:
+        """Whether the delivered texts are the truth, whichever of several equal lines each of them was."""
+        log, start = self._store.pods[name], self._start.get(name, 0)
+        return self._read.get(name, []) == [line.text for line in log.lines[start:]]
 
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
@@ -227,9 +244,18 @@ class Judge:
             if name not in self._next:
                 self._next[name] = 0 if name in set(wanted) else len(log.lines)
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
+            result = self._of(name)
+            if not result.marks and self._reads_right(name):
+                self._results[name] = Judgement(delivered=len(log.lines) - self._start.get(name, 0))
+                continue
+            result.silent = self._unmarked.get(name, 0)
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
                 text = self._text.get((name, number))
-                self.result.unfinished += text is not None and text != log.lines[number].text
-        return self.result
+                result.unfinished += text is not None and text != log.lines[number].text
+        total = Judgement()
+        for result in self._results.values():
+            for field in attrs.fields(Judgement):
+                setattr(total, field.name, getattr(total, field.name) + getattr(result, field.name))
+        return total
