@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 
 import attrs
 
-__all__ = ["Fit", "Hashes", "Place", "certain", "contains", "fits", "hashes", "last_period", "last_place", "locate"]
+__all__ = ["Fit", "Hashes", "Place", "certain", "contains", "fits", "hashes", "last_period", "locate"]
 
 Hashes = array  # of "q": eight bytes a line
 
@@ -160,14 +160,6 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
 def contains(lines: Hashes[int], block: Hashes[int]) -> bool:
     """Whether `block` stands somewhere in `lines`."""
     return next(_places(block, lines), None) is not None
-
-
-def last_place(block: Hashes[int], lines: Hashes[int]) -> int | None:
-    """The index at which `block` stands in `lines` for the last time; None if it does not."""
-    found = None
-    for found in _places(block, lines):
-        pass
-    return None if found is None else found // block.itemsize
 
 
 def _twice(block: Hashes[int], lines: Hashes[int]) -> bool:

@@ -11,7 +11,7 @@ import attrs
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
 from .known import HEAD, MEMORY, Known
-from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, last_place, locate
+from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
 from .probe import Found, Probe
 from .recount import Recount
 
@@ -48,6 +48,7 @@ class Sequence(Known):
         self.old: int = 0  # answers in a row that were older than what is known
         self.old_since: float = 0.0
         self.recount: Recount = Recount()
+        self.repeated: bool = False  # its lines were seen to recur
         self.begin_poll()
 
     def begin_poll(self) -> None:
@@ -61,7 +62,7 @@ class Sequence(Known):
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
         self.looked_old: bool = False
-        self.claim: tuple[Hashes[int], int] | None = None  # an answer, and what it shows as new, in doubt
+        self.confirming: bool = False  # a wider answer is due to show that no block was repeated unseen
 
     # --- one answer ---------------------------------------------------------------------------------------
 
@@ -132,21 +133,18 @@ class Sequence(Known):
         self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool
     ) -> Verdict:
         if place.fit is Fit.SURE:
-            ask = 0 if exact or self.claim else self._confirming(answer, len(seen) - place.new, place.new)
+            ask = 0 if exact or self.confirming else self._confirming(answer, seen, place.new)
             if ask:
-                self.claim = seen, place.new
+                self.confirming = True
                 return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
             if self._more_than_counted(answer, seen, place.new):
                 return self._missed(answer, seen, place.new)
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
-        if place.fit is Fit.NONE and self.claim is not None:
-            new = self._behind_claim(seen, *self.claim)
-            if new is not None:
-                return self._missed(answer, seen, new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
+        self.repeated = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
         goes_on = self._goes_on(seen, place)
         if place.fit is Fit.REPEATS or goes_on:
             return self._repeats(answer, seen, place, dear=goes_on)
@@ -160,24 +158,32 @@ class Sequence(Known):
 
     # --- blocks that may have been repeated unseen ---------------------------------------------------------
 
-    def _confirming(self, answer: Answer, overlap: int, new: int) -> int:
+    def _confirming(self, answer: Answer, seen: Hashes[int], new: int) -> int:
         """The window that shows whether a block was repeated where this answer shows none; 0: no doubt."""
         if self.behind:
             return 0
+        if answer.ending and self.repeated and self.end is not None and answer.asked < WHOLE:
+            return WHOLE
+        overlap = len(seen) - new
         need = self.recount.overlap(new, answer.now, ending=answer.ending)
         self.recount.looked(answer.now)
         if overlap >= min(need, self.unbroken):
             return 0
         ask = need + new + NARROWEST
         if answer.shared:  # so many lines of this pod
-            ask = ask * answer.asked // max(1, overlap + new)
+            ask = ask * answer.asked // max(1, len(seen))
             return ask if ask <= max(WIDEST, 4 * answer.asked) else 2 * MEMORY * answer.ending
         return ask if self.end is None else min(ask, self.end + new + 4 * NARROWEST)
 
-    def _behind_claim(self, seen: Hashes[int], claim: Hashes[int], new: int) -> int | None:
-        """How many lines are new if the narrower answer was right; None: it has no place in this one."""
-        at = last_place(claim[:-1], seen)  # its last line may have grown since
-        return None if at is None else new + len(seen) - at - len(claim)
+    def _joins_by_fewer(self, seen: Hashes[int]) -> int | None:
+        """How many lines are new by the last few known lines alone; None: those are not in the answer."""
+        fewer = self.unbroken // 2
+        while fewer:
+            place = locate(self.known, fewer, seen)
+            if place.fit is Fit.SURE:
+                return place.new
+            fewer //= 2
+        return None
 
     def _more_than_counted(self, answer: Answer, seen: Hashes[int], new: int) -> int:
         """How many lines the whole log holds beyond those that came out and the new ones."""
@@ -353,6 +359,9 @@ class Sequence(Known):
             return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
         if place.fit is Fit.WEAK:
             return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
+        new = self._joins_by_fewer(seen)
+        if new is not None:
+            return self._missed(answer, seen, new)
         began_anew = answer.whole and (self.end is None or len(seen) < self.end)
         return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
 
