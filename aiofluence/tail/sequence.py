@@ -62,7 +62,7 @@ class Sequence(Known):
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
         self.looked_old: bool = False
-        self.confirming: bool = False  # a wider answer is due to show that no block was repeated unseen
+        self.looks: int = 0  # wider answers asked for lest a block was repeated unseen
 
     # --- one answer ---------------------------------------------------------------------------------------
 
@@ -133,11 +133,11 @@ class Sequence(Known):
         self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool
     ) -> Verdict:
         if place.fit is Fit.SURE:
-            ask = 0 if exact or self.confirming else self._confirming(answer, seen, place.new)
-            if ask:
-                self.confirming = True
+            ask = 0 if exact or self.looks > 2 else self._confirming(answer, seen, place.new)
+            if ask > answer.asked:
+                self.looks += 1
                 return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
-            if self._more_than_counted(answer, seen, place.new):
+            if (self._uncounted(answer, seen) or 0) > place.new:
                 return self._missed(answer, seen, place.new)
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
@@ -175,25 +175,30 @@ class Sequence(Known):
             return ask if ask <= max(WIDEST, 4 * answer.asked) else 2 * MEMORY * answer.ending
         return ask if self.end is None else min(ask, self.end + new + 4 * NARROWEST)
 
-    def _joins_by_fewer(self, seen: Hashes[int]) -> int | None:
-        """How many lines are new by the last few known lines alone; None: those are not in the answer."""
+    def _uncounted(self, answer: Answer, seen: Hashes[int]) -> int | None:
+        """How many lines the whole log holds beyond those that came out; None: it may be another log."""
+        if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
+            return None
+        return len(seen) - self.end if seen[:HEAD] == self.head else None
+
+    def _joins_by_fewer(self, seen: Hashes[int], *, same: bool) -> int | None:
+        """How many lines are new by the last few known lines alone; None: they tell nothing.
+
+        Args:
+            seen: the answer.
+            same: whether it is certainly the log that is known.
+        """
         fewer = self.unbroken // 2
         while fewer:
             place = locate(self.known, fewer, seen)
-            if place.fit is Fit.SURE:
+            if place.fit is Fit.SURE or (same and place.fit in (Fit.REPEATS, Fit.WEAK)):
                 return place.new
             fewer //= 2
         return None
 
-    def _more_than_counted(self, answer: Answer, seen: Hashes[int], new: int) -> int:
-        """How many lines the whole log holds beyond those that came out and the new ones."""
-        if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
-            return 0
-        return max(0, len(seen) - new - self.end) if seen[:HEAD] == self.head else 0
-
     def _missed(self, answer: Answer, seen: Hashes[int], new: int) -> Verdict:
         """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
-        at_least = self._more_than_counted(answer, seen, new)
+        at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
         verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
         if new:
             return verdict
@@ -355,13 +360,15 @@ class Sequence(Known):
 
     def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
+        uncounted = self._uncounted(answer, seen)
+        if place.fit is Fit.NONE or (uncounted is not None and place.new > uncounted):
+            new = self._joins_by_fewer(seen, same=uncounted is not None)
+            if new is not None:
+                return self._missed(answer, seen, new)
         if place.fit is Fit.REPEATS:
             return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
         if place.fit is Fit.WEAK:
             return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
-        new = self._joins_by_fewer(seen)
-        if new is not None:
-            return self._missed(answer, seen, new)
         began_anew = answer.whole and (self.end is None or len(seen) < self.end)
         return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
 

@@ -156,10 +156,10 @@ class Judge:
         self._store = store
         self._next: dict[str | None, int] = {}
         self._text: dict[tuple[str | None, int], str] = {}
-        self._marks: dict[str | None, list[LogGap]] = {}
+        self._marks: dict[str | None, list[tuple[LogGap, int]]] = {}
         self._start: dict[str | None, int] = {}
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
-        self._read: dict[str | None, list[str]] = {}  # texts as they were delivered
+        self._read: dict[str | None, list[str | None]] = {}  # texts as they were delivered; None is a mark
         self._results: dict[str | None, Judgement] = {}
 
     def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
@@ -179,13 +179,10 @@ class Judge:
     def _mark(self, gap: LogGap) -> None:
         result = self._of(gap.pod)
         result.marks += 1
+        self._read.setdefault(gap.pod, []).append(None)
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
-        if not unmarked:
-            self._marks.setdefault(gap.pod, []).append(gap)
-        elif gap.at_least > unmarked and not self._store.pods[gap.pod].dropped:
-            result.too_sure += 1
-            result.wrong.append(f"too sure: {gap}, {unmarked} lost before")
+        self._marks.setdefault(gap.pod, []).append((gap, unmarked))
 
     def _line(self, line: LogLine) -> bool:
         assert isinstance(line, Numbered)
@@ -219,23 +216,40 @@ class Judge:
         self._next[pod] = max(self._next[pod], number + 1)
         return before is None
 
-    def _lose(self, pod: str | None, missed: int, marks: list[LogGap]) -> None:
+    def _lose(self, pod: str | None, missed: int, marks: list[tuple[LogGap, int]]) -> None:
+        """Judge `missed` lines behind `marks`, each with the number of earlier lost lines that it covers."""
         result = self._of(pod)
         result.lost += missed
+        covered = sum(late for _, late in marks)
         if missed and not marks:
             self._unmarked[pod] = self._unmarked.get(pod, 0) + missed
             result.wrong.append(f"no mark at once: {missed} of {pod} before {self._next[pod] + missed}")
-        if marks and not missed and not self._store.pods[pod].dropped:
+        if marks and not (missed or covered or self._store.pods[pod].dropped):
             result.needless += len(marks)
             result.wrong.append(f"needless: {marks}")
-        if sum(mark.at_least for mark in marks) > missed:
+        if sum(mark.at_least for mark, _ in marks) > missed + covered:
             result.too_sure += 1
             result.wrong.append(f"too sure: {marks}, {missed} lost")
 
-    def _reads_right(self, name: str | None) -> bool:
-        """Whether the delivered texts are the truth, whichever of several equal lines each of them was."""
-        log, start = self._store.pods[name], self._start.get(name, 0)
-        return self._read.get(name, []) == [line.text for line in log.lines[start:]]
+    def _by_text(self, name: str | None) -> Judgement | None:
+        """What the texts alone say, whichever of several equal lines each of them was; None: they are wrong."""
+        log, here = self._store.pods[name], self._start.get(name, 0)
+        truth = [line.text for line in log.lines]
+        result = Judgement(delivered=0)
+        pieces = [list(part) for mark, part in itertools.groupby(self._read[name], lambda text: text is None)]
+        for piece in pieces:
+            if piece[0] is None:
+                result.marks += len(piece)
+                continue
+            ends = range(here, len(truth) - len(piece) + 1) if result.marks else [here]
+            found = next((at for at in ends if truth[at : at + len(piece)] == piece), None)
+            if found is None:
+                return None
+            result.lost += found - here
+            here = found + len(piece)
+            result.delivered += len(piece)
+        result.lost += len(truth) - here
+        return result if result.marks or not result.lost else None
 
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
@@ -245,10 +259,12 @@ class Judge:
                 self._next[name] = 0 if name in set(wanted) else len(log.lines)
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
             result = self._of(name)
-            if not result.marks and self._reads_right(name):
-                self._results[name] = Judgement(delivered=len(log.lines) - self._start.get(name, 0))
-                continue
             result.silent = self._unmarked.get(name, 0)
+            if (result.silent or result.twice or result.disorder) and not log.dropped:
+                by_text = self._by_text(name)
+                if by_text is not None:
+                    self._results[name] = by_text
+                    continue
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
