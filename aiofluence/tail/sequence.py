@@ -181,17 +181,16 @@ class Sequence(Known):
             return None
         return len(seen) - self.end if seen[:HEAD] == self.head else None
 
-    def _joins_by_fewer(self, seen: Hashes[int], *, same: bool) -> int | None:
+    def _joins_by_fewer(self, seen: Hashes[int], uncounted: int | None) -> int | None:
         """How many lines are new by the last few known lines alone; None: they tell nothing.
 
-        Args:
-            seen: the answer.
-            same: whether it is certainly the log that is known.
+        With a count, the log is certainly the one that is known, and no more than those can be new.
         """
         fewer = self.unbroken // 2
         while fewer:
             place = locate(self.known, fewer, seen)
-            if place.fit is Fit.SURE or (same and place.fit in (Fit.REPEATS, Fit.WEAK)):
+            counted = uncounted is not None and place.new <= uncounted
+            if place.fit is Fit.SURE or (counted and place.fit in (Fit.REPEATS, Fit.WEAK)):
                 return place.new
             fewer //= 2
         return None
@@ -362,7 +361,7 @@ class Sequence(Known):
         """No fetch tells more: the fewest lines that fit, behind a mark."""
         uncounted = self._uncounted(answer, seen)
         if place.fit is Fit.NONE or (uncounted is not None and place.new > uncounted):
-            new = self._joins_by_fewer(seen, same=uncounted is not None)
+            new = self._joins_by_fewer(seen, uncounted)
             if new is not None:
                 return self._missed(answer, seen, new)
         if place.fit is Fit.REPEATS:

@@ -159,7 +159,6 @@ class Judge:
         self._marks: dict[str | None, list[tuple[LogGap, int]]] = {}
         self._start: dict[str | None, int] = {}
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
-        self._read: dict[str | None, list[str | None]] = {}  # texts as they were delivered; None is a mark
         self._results: dict[str | None, Judgement] = {}
 
     def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
@@ -179,23 +178,19 @@ class Judge:
     def _mark(self, gap: LogGap) -> None:
         result = self._of(gap.pod)
         result.marks += 1
-        self._read.setdefault(gap.pod, []).append(None)
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
         self._marks.setdefault(gap.pod, []).append((gap, unmarked))
 
     def _line(self, line: LogLine) -> bool:
         assert isinstance(line, Numbered)
-        pod, number, result = line.pod, line.number, self._of(line.pod)
+        pod, result = line.pod, self._of(line.pod)
         if pod not in self._next:
-            self._next[pod] = self._start[pod] = number
+            self._next[pod] = self._start[pod] = line.number
+        number = self._number(line)
         marks = self._marks.pop(pod, [])
         before = self._text.get((pod, number))
         self._text[pod, number] = line.text
-        read = self._read.setdefault(pod, [])
-        if line.grown and read:
-            read.pop()
-        read.append(line.text)
         if line.grown:
             if before is None or not line.text.startswith(before) or number != self._next[pod] - 1:
                 result.wrong.append(f"grown without reason: {pod} {number}")
@@ -216,6 +211,14 @@ class Judge:
         self._next[pod] = max(self._next[pod], number + 1)
         return before is None
 
+    def _number(self, line: Numbered) -> int:
+        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same."""
+        due = self._next[line.pod]
+        if line.grown and line.text.startswith(self._text.get((line.pod, due - 1), line.text + "?")):
+            return due - 1
+        lines = self._store.pods[line.pod].lines
+        return due if due < len(lines) and lines[due].text == line.text else line.number
+
     def _lose(self, pod: str | None, missed: int, marks: list[tuple[LogGap, int]]) -> None:
         """Judge `missed` lines behind `marks`, each with the number of earlier lost lines that it covers."""
         result = self._of(pod)
@@ -231,26 +234,6 @@ class Judge:
             result.too_sure += 1
             result.wrong.append(f"too sure: {marks}, {missed} lost")
 
-    def _by_text(self, name: str | None) -> Judgement | None:
-        """What the texts alone say, whichever of several equal lines each of them was; None: they are wrong."""
-        log, here = self._store.pods[name], self._start.get(name, 0)
-        truth = [line.text for line in log.lines]
-        result = Judgement(delivered=0)
-        pieces = [list(part) for mark, part in itertools.groupby(self._read[name], lambda text: text is None)]
-        for piece in pieces:
-            if piece[0] is None:
-                result.marks += len(piece)
-                continue
-            ends = range(here, len(truth) - len(piece) + 1) if result.marks else [here]
-            found = next((at for at in ends if truth[at : at + len(piece)] == piece), None)
-            if found is None:
-                return None
-            result.lost += found - here
-            here = found + len(piece)
-            result.delivered += len(piece)
-        result.lost += len(truth) - here
-        return result if result.marks or not result.lost else None
-
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
         self.see(items)
@@ -260,11 +243,6 @@ class Judge:
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
             result = self._of(name)
             result.silent = self._unmarked.get(name, 0)
-            if (result.silent or result.twice or result.disorder) and not log.dropped:
-                by_text = self._by_text(name)
-                if by_text is not None:
-                    self._results[name] = by_text
-                    continue
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
