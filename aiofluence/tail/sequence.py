@@ -48,6 +48,7 @@ class Sequence(Known):
         self.old: int = 0  # answers in a row that were older than what is known
         self.old_since: float = 0.0
         self.recount: Recount = Recount()
+        self.counted: int = 0  # the window by which the last count of repeats was tried in vain
         self.repeated: bool = False  # its lines were seen to recur
         self.begin_poll()
 
@@ -132,6 +133,10 @@ class Sequence(Known):
     def _judge(
         self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool
     ) -> Verdict:
+        nothing = not (place.new or exact or answer.shared or self.behind)  # or all of the last lines once more
+        goes_on = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._goes_on(seen, place))
+        if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
+            place, goes_on = attrs.evolve(place, fit=Fit.REPEATS), True
         if place.fit is Fit.SURE:
             ask = 0 if exact or self.looks > 2 else self._confirming(answer, seen, place.new)
             if ask > answer.asked:
@@ -145,7 +150,6 @@ class Sequence(Known):
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
         self.repeated = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
-        goes_on = self._goes_on(seen, place)
         if place.fit is Fit.REPEATS or goes_on:
             return self._repeats(answer, seen, place, dear=goes_on)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
@@ -166,6 +170,7 @@ class Sequence(Known):
             return WHOLE
         overlap = len(seen) - new
         need = self.recount.overlap(new, answer.now, ending=answer.ending)
+        need = need and max(need, self.recurred + NARROWEST)
         self.recount.looked(answer.now)
         if overlap >= min(need, self.unbroken):
             return 0
@@ -180,6 +185,10 @@ class Sequence(Known):
         if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
             return None
         return len(seen) - self.end if seen[:HEAD] == self.head else None
+
+    def _reaches_back(self, seen: Hashes[int]) -> bool:
+        """Whether the answer shows more lines than the longest block that is known to come again."""
+        return not self.recurred or len(seen) >= min(self.recurred + NARROWEST, self.unbroken)
 
     def _joins_by_fewer(self, seen: Hashes[int], uncounted: int | None) -> int | None:
         """How many lines are new by the last few known lines alone; None: they tell nothing.
@@ -292,6 +301,7 @@ class Sequence(Known):
 
     def _sure(self, answer: Answer, seen: Hashes[int], new: int, grown: bool) -> Verdict:
         self.old = 0
+        self.counted = 0
         if grown:
             line = seen[len(seen) - new]
             if new == 1 and line != self.growing:
@@ -332,7 +342,10 @@ class Sequence(Known):
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place, *, dear: bool) -> Verdict:
         """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
         back = certain(self.known[-min(self.unbroken, RECURRING) :])
-        need = back + max(place.most, place.new) + NARROWEST if back else WHOLE
+        need = max(back, self.recurred) + max(place.most, place.new) + NARROWEST if back else WHOLE
+        if dear:
+            need = max(need, 4 * self.counted)  # that was not wide enough the last time
+            self.counted = min(need, MEMORY)
         if self.end is not None:
             need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
         if need <= answer.asked or self.tries > 1:

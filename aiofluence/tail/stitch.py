@@ -22,9 +22,11 @@ from .together import Together
 __all__ = ["Step", "Stitch"]
 
 START = 1024
-"""The first window at least: a log that repeats itself should show it, a short one show its beginning."""
+"""Lines of the first window at least: a log that repeats itself should show it, a short one its beginning."""
 YOUNG = 64
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""
+AHEAD = 256
+"""Lines of the window of such a log at least."""
 LOOK = 30.0
 """Seconds until a pod is looked for that others may hide; twice as long each time that it brought nothing."""
 PATIENCE = 40
@@ -227,7 +229,7 @@ class Stitch:
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         ask = min(WIDEST, -(-need // 8) * 8)
         if all(pod.is_young(young) for pod in self._pods.values()):
-            ask = max(START, ask)  # wide windows of short logs cost nothing
+            ask = max(AHEAD, ask)  # wide windows of short logs cost nothing
         return self._next(items, ask, at_once=False)
 
     def _look_for_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
