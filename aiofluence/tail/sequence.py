@@ -43,6 +43,7 @@ class Sequence(Known):
         self.mark: GapReason | None = None  # to come before the next lines
         self.behind: bool = False  # all counting begins behind a line that is too long to be shown
         self.begun: bool = False
+        self.limited: bool = False  # no wider window is answered
         self.own: bool = False  # it was seen to have a window of its own, whatever the answers look like
         self.margin: int = NARROWEST  # lines of overlap that were needed lately
         self.old: int = 0  # answers in a row that were older than what is known
@@ -83,6 +84,7 @@ class Sequence(Known):
 
     def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
+        self.limited = answer.limited
         seen = hashes(answer.lines)
         if self.probe is not None:
             return self._probed(answer, seen, self.probe)
@@ -118,7 +120,7 @@ class Sequence(Known):
 
     def _begin(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         length = len(seen)
-        enough = answer.whole or self.behind or self.tries >= TRIES
+        enough = answer.whole or self.limited or self.behind or self.tries >= TRIES
         if not enough and not self.late:
             # The next answer must have something to hold on to.
             enough = locate(seen[1:], length - 1, seen[1:]).fit is Fit.SURE
@@ -147,6 +149,9 @@ class Sequence(Known):
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
+        if answer.whole and answer.asked < WHOLE and not (self.behind or self.limited):
+            # The service may show fewer lines than were asked for, without a word.
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=WHOLE, settled=False, held=place.new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
         self.repeated = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
@@ -164,7 +169,7 @@ class Sequence(Known):
 
     def _confirming(self, answer: Answer, seen: Hashes[int], new: int) -> int:
         """The window that shows whether a block was repeated where this answer shows none; 0: no doubt."""
-        if self.behind:
+        if self.behind or self.limited:
             return 0
         if answer.ending and self.repeated and self.end is not None and answer.asked < WHOLE:
             return WHOLE
@@ -354,7 +359,7 @@ class Sequence(Known):
             need = 0 if self.behind else WHOLE
         if need == WHOLE and self.end is None:
             need = self._wider(answer.asked)
-        if not need:
+        if not need or self.limited:
             return self._give_up(answer, seen, place)
         return Verdict(ask=need, dear=dear, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
@@ -417,6 +422,8 @@ class Sequence(Known):
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""
+        if self.limited:
+            return 0
         if asked < WIDEST:
             return min(WIDEST, asked * 4)
         return WHOLE if asked < WHOLE and not self.behind else 0

@@ -90,10 +90,19 @@ class Stitch:
         """Seconds until the next poll."""
         return self._pace.interval
 
-    def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
+    def take(
+        self,
+        lines: Lines[LogLine],
+        asked: int | None,
+        now: float,
+        *,
+        ending: bool = False,
+        limited: bool = False,
+    ) -> Step:
         """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
 
         `ending`: the log will not grow any more, so that everything is decided whatever it costs.
+        `limited`: the service answers no wider window.
         """
         if self._scope.asking:
             return self._next((), self._scope.told(lines), at_once=True)
@@ -106,8 +115,11 @@ class Stitch:
         self._pace.came(lines, now)
         window = WHOLE if asked is None else asked
         by_pod: dict[Pod, list[int]] = {}
+        pod: Pod = next((line.pod for line in lines if line.pod is not None), None)
         for index, line in enumerate(lines):
-            by_pod.setdefault(line.pod, []).append(index)
+            # A line that names no pod among others that do is one that cannot be read.
+            pod = pod if line.pod is None else line.pod
+            by_pod.setdefault(pod, []).append(index)
         several = len(self._pods) > 1 or len(by_pod) > 1
         hints = self._together.hints(lines, by_pod) if several else {}
         hiding = bool(self._pods.keys() - by_pod.keys())
@@ -130,6 +142,7 @@ class Stitch:
                 shared=self._scope.shared,
                 apart=self._scope.apart,
                 ending=ending,
+                limited=limited,
             )
             placed, ask = self._take(pod, answer, lines, indices)
             items += placed
