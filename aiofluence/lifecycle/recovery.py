@@ -17,7 +17,9 @@ import attrs
 
 from ..errors import ConfigError, LifecycleError
 from ..models.instances import Container, Instance, Machine, Summary
+from ..models.money import ZERO, exact
 from ..models.values import Status
+from ..owner import loop_time
 from ..transport import ServerClock
 from .custody import Custodian
 
@@ -41,7 +43,7 @@ class Recovery:
         Raises:
             LifecycleError: what the block raises.
         """
-        began = asyncio.get_running_loop().time()
+        began = loop_time()
         try:
             yield
         except LifecycleError as error:
@@ -66,13 +68,14 @@ async def being_ended(_: float | None) -> Instance | None:
     raise ConfigError("the session is ending this instance; with on_failure='keep' a wait can be resumed")
 
 
+@exact()
 def estimate_spend(seen: Instance | Summary | None, now: datetime | None) -> Decimal | None:
     """What an instance has cost, judged by the last look at it; None when that had no money in it.
 
     Rent is charged by clock hours, each as it begins, so the hours begun since that look are added.
     """
     if seen is not None and seen.status is Status.FAILED:
-        return Decimal(0)
+        return ZERO
     if not isinstance(seen, Container | Machine):
         return None
     spent, due = seen.billing.total_spendings, seen.billing.next_billing_period

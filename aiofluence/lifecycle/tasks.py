@@ -11,15 +11,21 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ..errors import NoReplyError, NotSentError
+from ..errors import ConfigError, NoReplyError, NotSentError
+from ..owner import Owner
 
 T = TypeVar("T")
 
 
 class TaskHome:
-    """Owns the session's background tasks from `open` to `close`."""
+    """Owns the session's background tasks from `open` to `close`.
 
-    def __init__(self) -> None:
+    Attributes:
+        owner: the event loop of these tasks, and nobody else's.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner: Owner = owner
         self._group: asyncio.TaskGroup | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,15 +69,26 @@ class TaskHome:
         keeper = self._keeper
         return keeper is not None and not self._leave.is_set() and (keeper.done() or keeper.cancelling() > 0)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more tasks can be started."""
+        return self._group is None or self._leave.is_set() or self.is_torn_down
+
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
 
         Await it through `asyncio.shield`, so that a cancelled caller does not cancel the future.
 
         Raises:
+            ConfigError: the caller is not in the session's event loop.
             NotSentError: the session is closed.
         """
-        if self._group is None or self._leave.is_set() or self.is_torn_down:
+        try:
+            self.owner.check()
+        except ConfigError:
+            work.close()
+            raise
+        if self._group is None or self.is_closed:
             work.close()
             raise NotSentError("the session is not open", permanent=True)
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
