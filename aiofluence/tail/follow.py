@@ -119,7 +119,7 @@ class Follow(ABC, Generic[T]):
             self._failed(error)
             if now >= self._look_at:
                 await self._look_in_trouble(now)
-            if isinstance(error, NotFoundError) and await self._is_unknown(now):
+            if isinstance(error, NotFoundError) and await self._is_unknown(now - self._began):
                 raise
 
     def _came(self, something: bool) -> None:
@@ -146,19 +146,19 @@ class Follow(ABC, Generic[T]):
         except FluenceError as error:
             self.last_error = error
 
-    async def _is_unknown(self, now: float) -> bool:
+    async def _is_unknown(self, age: float) -> bool:
         """Whether the service has never known the container. A 404 alone does not prove that, a LIST does."""
-        if self._known or self._ended or now - (self._began or now) < _MISSING_GRACE * self._pace:
+        if self._known or self._ended or age < _MISSING_GRACE * self._pace:
             return False
         try:
-            rows = await self._containers.look_at_all(lane=Lane.TAIL)
+            listing = await self._containers.look_at_listing(lane=Lane.TAIL)
         except FluenceError as error:
             self.last_error = error
             return False
-        row = next((row for row in rows if row.id == self.ref.id), None)
+        row = next((row for row in listing.rows if row.id == self.ref.id), None)
         if row is not None:
             self._saw(row.status)
-        return row is None
+        return row is None and listing.is_complete
 
     def _saw(self, status: Status | None) -> None:
         if status is not None:
@@ -183,7 +183,10 @@ class Follow(ABC, Generic[T]):
         if seconds >= self._warn_after:
             self._warn_after *= 4
             log.warning(
-                "tail of %s: all polls have failed for %.0f s and are repeated: %s", self.ref.name, seconds, error
+                "tail of %s: all polls have failed for %.0f s and are repeated: %s",
+                self.ref.name,
+                seconds,
+                error,
             )
 
     def _failing_for(self) -> float:

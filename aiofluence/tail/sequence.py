@@ -10,15 +10,12 @@ import attrs
 
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
-from .known import HEAD, MEMORY, Known
-from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
+from .known import MEMORY
+from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
 from .probe import Found, Probe
-from .recount import Recount
+from .repeats import NARROWEST, RECURRING, Repeats
 
 __all__ = ["NARROWEST", "Sequence"]
-
-NARROWEST = 16
-"""Lines of overlap that are asked for at least."""
 
 FEWEST = 4
 """The same while the log only goes on as before: the number of its lines is counted otherwise."""
@@ -26,14 +23,14 @@ FEWEST = 4
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
 
-RECURRING = 2048
-"""Lines in which a block that recurs is looked for."""
+LITTLE = 64
+"""Lines that no service is thought to cap its answers at."""
 
 TRIES = 32
 """Fetches in one poll after which the best guess is delivered behind a mark."""
 
 
-class Sequence(Known):
+class Sequence(Repeats):
     """One pod's log. `late` pods turned up after the tail began: all their lines are wanted."""
 
     def __init__(self, *, late: bool) -> None:
@@ -41,16 +38,12 @@ class Sequence(Known):
         self.late = late
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
-        self.behind: bool = False  # all counting begins behind a line that is too long to be shown
         self.begun: bool = False
-        self.limited: bool = False  # no wider window is answered
         self.own: bool = False  # it was seen to have a window of its own, whatever the answers look like
         self.margin: int = NARROWEST  # lines of overlap that were needed lately
         self.old: int = 0  # answers in a row that were older than what is known
         self.old_since: float = 0.0
-        self.recount: Recount = Recount()
         self.counted: int = 0  # the window by which the last count of repeats was tried in vain
-        self.repeated: bool = False  # its lines were seen to recur
         self.begin_poll()
 
     def begin_poll(self) -> None:
@@ -127,15 +120,19 @@ class Sequence(Known):
         if not enough:
             self.full = seen
             return Verdict(ask=self._wider(answer.asked), settled=False)
+        alone = not (self.behind or self.limited or answer.shared)
+        if alone and answer.whole and answer.asked < WHOLE and length >= LITTLE:
+            # The service may show fewer lines than were asked for, without a word.
+            return Verdict(ask=WHOLE, settled=False, held=length)
         self.begun = self.fresh = True
         gap = GapReason.LATE_START if self.late and (self.behind or not answer.whole) else None
         self._deliver(answer, seen, length, anew=True)
         return Verdict(length, gap)
 
-    def _judge(
-        self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool
-    ) -> Verdict:
-        nothing = not (place.new or exact or answer.shared or self.behind)  # or all of the last lines once more
+    def _judge(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
+        nothing = not (
+            place.new or exact or answer.shared or self.behind
+        )  # or all of the last lines once more
         goes_on = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._goes_on(seen, place))
         if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
             place, goes_on = attrs.evolve(place, fit=Fit.REPEATS), True
@@ -164,50 +161,6 @@ class Sequence(Known):
         if not wider:
             return self._give_up(answer, seen, place)
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
-
-    # --- blocks that may have been repeated unseen ---------------------------------------------------------
-
-    def _confirming(self, answer: Answer, seen: Hashes[int], new: int) -> int:
-        """The window that shows whether a block was repeated where this answer shows none; 0: no doubt."""
-        if self.behind or self.limited:
-            return 0
-        if answer.ending and self.repeated and self.end is not None and answer.asked < WHOLE:
-            return WHOLE
-        overlap = len(seen) - new
-        need = self.recount.overlap(new, answer.now, ending=answer.ending)
-        need = need and max(need, self.recurred + NARROWEST)
-        self.recount.looked(answer.now)
-        if overlap >= min(need, self.unbroken):
-            return 0
-        ask = need + new + NARROWEST
-        if answer.shared:  # so many lines of this pod
-            ask = ask * answer.asked // max(1, len(seen))
-            return ask if ask <= max(WIDEST, 4 * answer.asked) else 2 * MEMORY * answer.ending
-        return ask if self.end is None else min(ask, self.end + new + 4 * NARROWEST)
-
-    def _uncounted(self, answer: Answer, seen: Hashes[int]) -> int | None:
-        """How many lines the whole log holds beyond those that came out; None: it may be another log."""
-        if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
-            return None
-        return len(seen) - self.end if seen[:HEAD] == self.head else None
-
-    def _reaches_back(self, seen: Hashes[int]) -> bool:
-        """Whether the answer shows more lines than the longest block that is known to come again."""
-        return not self.recurred or len(seen) >= min(self.recurred + NARROWEST, self.unbroken)
-
-    def _joins_by_fewer(self, seen: Hashes[int], uncounted: int | None) -> int | None:
-        """How many lines are new by the last few known lines alone; None: they tell nothing.
-
-        With a count, the log is certainly the one that is known, and no more than those can be new.
-        """
-        fewer = self.unbroken // 2
-        while fewer:
-            place = locate(self.known, fewer, seen)
-            counted = uncounted is not None and place.new <= uncounted
-            if place.fit is Fit.SURE or (counted and place.fit in (Fit.REPEATS, Fit.WEAK)):
-                return place.new
-            fewer //= 2
-        return None
 
     def _missed(self, answer: Answer, seen: Hashes[int], new: int) -> Verdict:
         """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
@@ -362,18 +315,6 @@ class Sequence(Known):
         if not need or self.limited:
             return self._give_up(answer, seen, place)
         return Verdict(ask=need, dear=dear, settled=False, held=place.new, doubt=GapReason.REPEATS)
-
-    def _goes_on(self, seen: Hashes[int], place: Place) -> bool:
-        """Whether the new lines only repeat what was repeated before: nothing is at stake but a count."""
-        lines = self.known[-min(self.unbroken, RECURRING) :]
-        period = last_period(lines)
-        if not period:
-            return False
-        block = lines[-period:]
-        if place.fit is Fit.NONE:  # all of it is new, and begins somewhere in the block
-            return contains(block * (len(seen) // period + 2), seen)
-        joined = block + seen[len(seen) - place.new :]
-        return joined[period:] == joined[:-period]
 
     def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""

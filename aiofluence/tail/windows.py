@@ -16,7 +16,7 @@ _NARROW = 16
 _UNLIMITED = 1 << 17
 """Lines that are asked for by number at most, where a request without `last` is refused."""
 _FORGET = 600.0
-"""Seconds after which a refused window is tried again; twice as long each time. Gateways refuse at random, too."""
+"""Seconds after which a refused window is tried again; then twice as long. Gateways refuse at random, too."""
 _SIZES = frozenset({413, 414, 416})
 """Statuses about the size of a request or a reply."""
 
