@@ -159,6 +159,7 @@ class Judge:
         self._marks: dict[str | None, list[tuple[LogGap, int]]] = {}
         self._start: dict[str | None, int] = {}
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
+        self._counts: dict[str | None, int] = {}  # lines that the marks say are lost
         self._results: dict[str | None, Judgement] = {}
 
     def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
@@ -178,6 +179,7 @@ class Judge:
     def _mark(self, gap: LogGap) -> None:
         result = self._of(gap.pod)
         result.marks += 1
+        self._counts[gap.pod] = self._counts.get(gap.pod, 0) + gap.at_least
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
         self._marks.setdefault(gap.pod, []).append((gap, unmarked))
@@ -243,6 +245,9 @@ class Judge:
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
             result = self._of(name)
             result.silent = self._unmarked.get(name, 0)
+            if result.silent and self._counts.get(name, 0) == result.lost:
+                # The marks count every lost line. Which of several equal lines they were, no reader can see.
+                result.silent = result.too_sure = 0
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):

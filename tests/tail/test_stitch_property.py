@@ -12,7 +12,7 @@ from random import Random
 import attrs
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from .life import Grow, Poll, Rotate, Swap, TooLong, Write, live
+from .life import Again, Grow, Poll, Rotate, Swap, TooLong, Write, live
 from .store import Store
 
 CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "100"))
