@@ -75,7 +75,7 @@ class LogService:
         if request.path.endswith("/events"):
             return Reply(200, {}, self._body([]))
         size = {"count": 1, "units": "Gi"}
-        detail = {
+        detail: dict[str, Any] = {
             "id": REF.id,
             "name": REF.name,
             "instance_status": "ENDED" if now >= self.ends else "ACTIVE",
