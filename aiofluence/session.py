@@ -112,10 +112,11 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),
             on_reply=on_reply,
+            pace=(poll or Poll()).pace,
         )
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
-        book = Journal(journal, origin)
+        book = Journal(journal, origin, headers["X-API-KEY"])
         self._house = House.build(
             origin, transport, resources, poll or Poll(), deploy or DeployPolicy(), book, close_timeout
         )

@@ -27,8 +27,7 @@ from ..models.specs import Spec
 from ..models.values import Kind
 from ..protocol import is_safe_id
 from ..resources.instances import Instances
-from ..retry import Retry
-from ..transport import ServerClock
+from ..transport import Transport
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
 from .evidence import Evidence
@@ -52,19 +51,19 @@ class Deployer:
         home: TaskHome,
         custodian: Custodian,
         journal: Journal,
-        clock: ServerClock,
+        transport: Transport,
         policy: DeployPolicy,
-        retry: Retry,
         evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
-        self._lists = {kind: SharedList(home, evidence) for kind in Kind}
-        evidence.on_over(self._forget)
         self._home = home
         self._custodian = custodian
         self._journal = journal
-        self._clock = clock
-        self._retry = retry
+        self._clock = transport.clock
+        self._retry = transport.retry
+        self._lists = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self._watch_every = _WATCH_EVERY * transport.pace
+        evidence.on_over(self._forget)
         self._owned: set[str] = set()
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
@@ -112,6 +111,11 @@ class Deployer:
     def owns(self, id: str) -> bool:
         """Whether this session has deployed or taken it."""
         return id in self._owned
+
+    def is_deploying(self, kind: Kind, name: str) -> bool:
+        """Whether a deploy of that name is in flight, so that a row of that name may be its instance."""
+        turn = self._turns.get((kind, name))
+        return turn is not None and turn.locked()
 
     def _forget(self, id: str) -> None:
         """Drop an id that is over: no row of it can be taken for a live instance."""
@@ -300,14 +304,13 @@ class Deployer:
         """
         since = self._since(attempt)
         kind = attempt.resource.kind
-        elsewhere = self._journal.handed_over(kind, attempt.name)
         mine: list[Summary] = []
         doubtful: list[InstanceRef] = []
         for raw in rows.named(attempt.name):
             try:
                 row: Summary = attempt.resource.summary_of(raw)
             except DecodeError:
-                if (id := raw.get("id")) not in self._owned and id not in elsewhere:
+                if not self._is_elsewhere(id := raw.get("id")):
                     doubtful.append(InstanceRef(kind, str(id), attempt.name))
                 continue
             if row.status.final or self._custodian.holds(row.ref):
@@ -315,15 +318,19 @@ class Deployer:
             if not is_safe_id(row.id):  # it can be neither awaited nor ended
                 doubtful.append(row.ref)
                 continue
-            if not attempt.adopt and row.id != attempt.id and (row.id in self._owned or row.id in elsewhere):
+            if not attempt.adopt and row.id != attempt.id and self._is_elsewhere(row.id):
                 continue
             if since is None or row.created_at >= since - DATE_SLACK:
                 mine.append(row)
-            elif row.created_at >= since - _OLDER:
+            elif row.id != attempt.id and row.created_at >= since - _OLDER:
                 doubtful.append(row.ref)
         mine.sort(key=lambda row: (row.created_at, row.id))
         attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
         return mine, doubtful
+
+    def _is_elsewhere(self, id: object) -> bool:
+        """Whether an instance is another deploy's: of this session, or by the journal."""
+        return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
     def _since(self, attempt: DeployAttempt) -> datetime | None:
         """Since when, by the service's clock, an instance of that name may be ours; None: not known yet."""
@@ -364,7 +371,8 @@ class Deployer:
             if rows is None and loop.time() >= until + self.policy.watch:
                 break
             # All watches of a kind poll together, at multiples of the interval.
-            after = min(_WATCH_EVERY - loop.time() % _WATCH_EVERY, max(0.0, until - loop.time()))
+            every = self._watch_every
+            after = min(every - loop.time() % every, max(0.0, until - loop.time()))
             await asyncio.sleep(after)
             after = 0.0
         if rows is not None and rows.is_whole and not (doubtful or rows.nameless):

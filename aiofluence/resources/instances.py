@@ -6,7 +6,6 @@ A PUT or DELETE whose outcome is unclear is settled by looking, never by sending
 from __future__ import annotations
 
 import asyncio
-import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -16,7 +15,6 @@ import attrs
 from ..convert import payload, structure
 from ..errors import (
     ConfigError,
-    DecodeError,
     FluenceError,
     NotActiveError,
     NotFoundError,
@@ -26,10 +24,12 @@ from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
 from ..models.values import Kind, Status
+from ..owner import loop_time
 from ..protocol import Answer, Call, Json, Lane, Replay
 from ..retry import is_certain, is_refusal
 from ..transport import Transport
-from .listing import BREATH, Listing, Rows
+from .listing import Rows
+from .rows import read_table
 
 _PATIENCE: Final = 300.0
 """Seconds to wait for an update in progress to show whether it is ours."""
@@ -79,6 +79,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
     kind: Kind
     calls: InstanceCalls
     _status_field = "status"
+    _summary: type[SummaryT]
+    _under: Kind | None = None
+    """Kind that rows and details of machines lack, and that is written into them."""
 
     def __init__(self, transport: Transport, exactly_once: ExactlyOnce) -> None:
         self._transport = transport
@@ -124,11 +127,12 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
     async def list(self) -> Table[SummaryT]:
         """Every instance of this kind the account ever had, ended and failed ones included.
 
+        Rows that do not fit the contract are missing; the table's `left_out` has an error for each.
+
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        rows = await self.look_at_all()
-        return Table(rows, at=self._transport.clock.at(asyncio.get_running_loop().time()))
+        return await self.look_at_all()
 
     async def get(self, id: str) -> DetailT:
         """One instance in full.
@@ -166,34 +170,15 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
 
     async def look_at_all(
         self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
-    ) -> builtins.list[SummaryT]:
+    ) -> Table[SummaryT]:
         """`list`, on a lane of the gate and until a loop time of the caller's choice.
 
         Raises:
             FluenceError: as `list`.
         """
-        call = self.calls.list.to(lane=lane)
-        return self._summaries(await self._transport.call(call, deadline=deadline))
-
-    async def look_at_listing(
-        self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
-    ) -> Listing[SummaryT]:
-        """`list`, without the rows that do not fit, and with a judgement of how much it proves.
-
-        Raises:
-            FluenceError: as `list`.
-        """
-        rows = await self.look_at_rows(lane=lane, deadline=deadline)
-        fitting: builtins.list[SummaryT] = []
-        misfits = 0
-        for number, (_, _, row) in enumerate(rows, 1):
-            if number % BREATH == 0:
-                await asyncio.sleep(0)
-            try:
-                fitting.append(self.summary_of(row))
-            except DecodeError:
-                misfits += 1
-        return Listing(fitting, rows.unreadable + misfits, rows.is_complete and not misfits)
+        answer = await self._transport.call(self.calls.list.to(lane=lane), deadline=deadline)
+        now = self._transport.clock.at(asyncio.get_running_loop().time())
+        return read_table(self._transport, answer, self._summary, under=self._under, at=now)
 
     async def look_at_rows(self, *, lane: Lane = Lane.POLL, deadline: float | None = None) -> Rows:
         """`list` as raw rows, for callers that poll often and need few of the rows.
@@ -211,7 +196,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         Raises:
             DecodeError: it does not fit.
         """
-        return self._summaries(Answer(self.calls.list, [row]))[0]
+        return structure(Answer(self.calls.list, row), self._summary, under=self._under)
 
     async def look_at_answer(
         self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
@@ -239,9 +224,6 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
     @abstractmethod
     def _detail(self, answer: Answer) -> DetailT: ...
 
-    @abstractmethod
-    def _summaries(self, answer: Answer) -> builtins.list[SummaryT]: ...
-
     def _check_kind(self, spec: SpecT) -> None:
         if spec.kind is not self.kind:
             raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
@@ -259,9 +241,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         unclear: FluenceError | None = None
         retry = self._transport.retry
         waits = retry.waits()
+        patience = loop_time() + _PATIENCE
         loop = asyncio.get_running_loop()
         attempts = refusals = 0
-        patience = loop.time() + _PATIENCE
         while unclear is None or loop.time() < patience:
             attempts += 1
             try:
