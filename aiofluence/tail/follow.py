@@ -151,14 +151,15 @@ class Follow(ABC, Generic[T]):
         if self._known or self._ended or age < _MISSING_GRACE * self._pace:
             return False
         try:
-            listing = await self._containers.look_at_listing(lane=Lane.TAIL)
+            rows = await self._containers.look_at_rows(lane=Lane.TAIL)
+            statuses = {id: status for id, status, _ in rows}
         except FluenceError as error:
             self.last_error = error
             return False
-        row = next((row for row in listing.rows if row.id == self.ref.id), None)
-        if row is not None:
-            self._saw(row.status)
-        return row is None and listing.is_complete
+        status = statuses.get(self.ref.id)
+        if status is not None:
+            self._saw(Status(status))
+        return status is None and rows.is_complete
 
     def _saw(self, status: Status | None) -> None:
         if status is not None:
