@@ -175,7 +175,10 @@ class Deployer:
         loop = asyncio.get_running_loop()
         posts = 0
         while True:
-            intent = await self._intend(attempt)
+            if self._journal.path is not None and self._clock.at(loop.time()) is None:
+                await self._look(attempt)  # an entry without the service's time proves little to a later run
+            now = self._clock.at(loop.time())
+            intent = self._journal.intend(attempt.resource.kind, attempt.name, now)
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
             if not posts:  # nothing that an attempt of this deploy made is older
                 attempt.since = attempt.since or intent.since
@@ -203,21 +206,6 @@ class Deployer:
                 if isinstance(error, RateLimitedError):  # refused in so many words, and no LIST shows it
                     raise error
                 raise self._uncertain(attempt)
-
-    async def _intend(self, attempt: DeployAttempt) -> Intent:
-        """Note that a POST is about to be sent; in a journal, with the service's time.
-
-        An entry without that time proves little to a later run, so the session's first request is a LIST.
-        """
-        loop = asyncio.get_running_loop()
-        kind = attempt.resource.kind
-        intent = self._journal.intend(kind, attempt.name, self._clock.at(loop.time()))
-        if intent.since is None and self._journal.path is not None:
-            await self._look(attempt)
-            if (since := self._clock.at(loop.time())) is not None:
-                self._journal.close_intent(intent)
-                intent = self._journal.intend(kind, attempt.name, since)
-        return intent
 
     async def _unusable(self, attempt: DeployAttempt) -> UncertainDeployError:
         """The error of a deploy whose reply has an id that no path can carry.
@@ -321,8 +309,7 @@ class Deployer:
 
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
         """`row` is ours, and what the last unclear attempt has made, if there was one."""
-        unclear = attempt.unclear
-        intent = unclear.pop() if unclear else self._journal.intend(row.kind, row.name, None)
+        intent = attempt.take_unclear(row.id) or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         self._owned.add(row.id)
         self._custodian.found(attempt.name)
@@ -360,8 +347,8 @@ class Deployer:
                 if attempt.adopt:
                     doubtful += [row.ref for row in mine if row.id != attempt.id]
                 for twin in self._twins(attempt, mine):
-                    if attempt.unclear:
-                        self._journal.identify(attempt.unclear.pop(), twin)
+                    if (intent := attempt.take_unclear(twin.id)) is not None:
+                        self._journal.identify(intent, twin)
                     self._custodian.found(attempt.name)
                     self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
