@@ -445,7 +445,8 @@ class Life:
             for name, calls in run.calls.items():
                 sent = sum((by, posted) == (run.name, name) for by, _, posted in self.cloud.posts)
                 if sent > calls * self.max_posts:
-                    text = f"{run.name}: {sent} POSTs of {name} for {calls} deploys, at most {self.max_posts} each"
+                    limit = calls * self.max_posts
+                    text = f"{run.name}: {sent} POSTs of {name} for {calls} deploys, at most {limit}"
                     self.blame("posts", text)
 
     def _story(self) -> str:

@@ -1,0 +1,159 @@
+"""A session that lives for 30 days of virtual time and deploys thousands of instances: does it grow?
+
+Used by `tests/test_months.py` with a few thousand deploys and by `benchmarks/months.py` with 100,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import attrs
+
+from aiofluence import DeployPolicy, FluenceError, Poll, RateLimit, Session, UncertainDeployError
+from aiofluence.simulator import run_virtual
+
+from .lives import make_spec
+from .second_service import Cloud, Episode, SecondWire
+
+DAYS = 30.0
+TOGETHER = 10
+"""Deploys that run at the same time."""
+FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
+
+
+@attrs.frozen
+class Months:
+    """What a session of many days has cost.
+
+    Attributes:
+        deploys: how many it made.
+        grown: bytes that live at the end and were allocated after the warm-up.
+        measured: deploys after the warm-up.
+        seconds: CPU seconds of each tenth of the deploys after the warm-up.
+        requests: requests in each tenth.
+        live: instances that nobody holds at the end.
+        journal: bytes of the journal's file at the end.
+    """
+
+    deploys: int
+    grown: int
+    measured: int
+    seconds: Sequence[float]
+    requests: Sequence[int]
+    live: int
+    journal: int
+
+    @property
+    def bytes_a_deploy(self) -> float:
+        """Growth that each deploy leaves behind."""
+        return self.grown / self.measured
+
+
+def run_months(deploys: int, *, journal: Path | None = None, warm_up: float = 0.5) -> Months:
+    """Run `deploys` deploys of every fate within `DAYS`, and measure behind the first part of them."""
+    return run_virtual(_months(deploys, journal, warm_up))
+
+
+async def _months(deploys: int, journal: Path | None, warm_up: float) -> Months:
+    rng = Random(deploys)
+    cloud = Cloud(rng, provision=lambda: rng.uniform(2, 20))
+    cloud.is_lean = True
+    session = Session(
+        "key-1234567890",
+        wire=SecondWire(cloud, "months"),
+        rate=RateLimit(1000, 1000),
+        poll=Poll(interval=5),
+        journal=journal,
+        close_timeout=7200,
+        deploy=DeployPolicy(settle=5, watch=20, max_posts=2),
+    )
+    rounds = deploys // TOGETHER
+    first = int(rounds * warm_up)
+    tenth = max(1, (rounds - first) // 10)
+    seconds: list[float] = []
+    requests: list[int] = []
+    pause = DAYS * 86400 / rounds
+    held: set[str] = set()
+    began, asked = 0.0, 0
+    async with session as fluence:
+        for number in range(rounds):
+            if number == first:
+                gc.collect()
+                tracemalloc.start()
+            if number >= first and (number - first) % tenth == 0:
+                if began:
+                    seconds.append(time.process_time() - began)
+                    requests.append(cloud.requests - asked)
+                began, asked = time.process_time(), cloud.requests
+            names = [f"job-{number}-{index}" for index in range(TOGETHER)]
+            until = asyncio.get_running_loop().time() + pause
+            fates = zip(FATES, names, strict=True)
+            await asyncio.gather(*(_one(fluence, cloud, rng, fate, name, held) for fate, name in fates))
+            await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
+            _forget(cloud, held)
+    await asyncio.sleep(60)
+    del session, fluence
+    _forget(cloud, held)
+    live = sum(row.id not in held for row in cloud.live())
+    cloud.rows.clear()
+    cloud.posts.clear()
+    held.clear()
+    gc.collect()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = journal.stat().st_size if journal is not None else 0
+    return Months(deploys, grown, (rounds - first) * TOGETHER, seconds, requests, live, size)
+
+
+async def _one(fluence: Session, cloud: Cloud, rng: Random, fate: str, name: str, held: set[str]) -> None:
+    kind = rng.choice(("container", "vm", "baremetal"))
+    spec = make_spec(kind, name)
+    if fate in ("refused", "lost"):
+        status = {"act": "page", "status": 400, "body": b'{"detail": "Insufficient balance"}', "headers": {}}
+        lost = {"act": "lose", "form": "reset", "commit": True}
+        how = status if fate == "refused" else lost
+        cloud.episodes[:] = [Episode(fate, on=frozenset({"deploy"}), how=how, times=1)]
+    with contextlib.suppress(FluenceError, TimeoutError):
+        if fate == "refused":
+            await fluence.ensure(spec)
+        elif fate == "kept":
+            held.add((await fluence.ensure(spec)).id)
+        elif fate == "cancelled":
+            async with asyncio.timeout(rng.uniform(0, 10)):
+                await fluence.deploy_and_wait(spec)
+        elif fate == "running":
+            async with fluence.running(spec):
+                await asyncio.sleep(5)
+        else:
+            await _deploy_and_end(fluence, spec, fate)
+
+
+async def _deploy_and_end(fluence: Session, spec: object, fate: str) -> None:
+    try:
+        instance = await fluence.deploy_and_wait(spec)  # type: ignore[call-overload]
+    except UncertainDeployError as error:
+        if ref := await error.resolve():
+            await fluence.terminate_and_wait(ref)
+        return
+    if fate == "deleted":
+        resources = {"container": fluence.containers, "vm": fluence.vms, "baremetal": fluence.baremetal}
+        await resources[instance.kind.value].terminate(instance.id)  # type: ignore[attr-defined]
+    else:
+        await fluence.terminate_and_wait(instance)
+
+
+def _forget(cloud: Cloud, held: set[str]) -> None:
+    """Drop rows that have ended, so that the service's own memory is not measured; end the kept ones."""
+    cloud.posts.clear()
+    for id in held & cloud.rows.keys():
+        cloud.rows[id].ended = cloud.rows[id].ended or cloud.now
+    for id in [id for id, row in cloud.rows.items() if not row.is_live(cloud.now)]:
+        del cloud.rows[id]
+        held.discard(id)
