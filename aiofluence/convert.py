@@ -10,9 +10,9 @@ import functools
 import json
 import marshal
 from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
 from types import GenericAlias
 from typing import Any, Final, TypeVar, get_args, get_origin
 
@@ -21,118 +21,19 @@ import cattrs
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
+from . import scalars
 from .errors import DecodeError, SpecError
-from .models.catalog import ContainerPlan, MachineOption, Supply
-from .models.instances import Container, ContainerSummary, ForwardedPort, Network, Resources
+from .models.catalog import ContainerPlan, MachineOption, Pricing, Supply
+from .models.instances import Billing, Container, ContainerSummary, ForwardedPort, Network, Resources
 from .models.specs import ContainerSpec, RegistryCredentials, Spec, name_problems
 from .models.updates import ContainerUpdate
 from .models.values import Environment, Kind, OpenEnum, Port, Size
-from .protocol import Answer, Json
+from .protocol import Answer, Call, Json
 from .readers import reader
 
 T = TypeVar("T")
 
-_REMEMBERED: Final = 512
-"""Sizes, prices, GPUs come again and again, and are slow to make: this many of each are kept."""
-
-
-class _MisfitError(Exception):
-    """A value that does not fit; the message names types, never the value."""
-
-
-def _exactly(*types: type) -> Callable[[Any, Any], Any]:
-    """A hook that takes these types alone: cattrs itself would turn null into 'None' and 5 into '5'."""
-    names = " or ".join(kind.__name__ for kind in types)
-
-    def hook(value: Any, _: Any) -> Any:
-        if type(value) in types:
-            return value
-        raise _MisfitError(f"expected {names}, got {_name(value)}")
-
-    return hook
-
-
-def _name(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
-
-
-def _enum(value: Any, kind: type[OpenEnum]) -> OpenEnum:
-    if type(value) is not str:
-        raise _MisfitError(f"expected str, got {_name(value)}")
-    return kind(value)
-
-
-_member = functools.lru_cache(_REMEMBERED)(_enum)
-
-
-@functools.lru_cache(_REMEMBERED)
-def _decimal_of(value: float) -> Decimal:
-    # repr() of a float is the shortest text that means it: 0.1 becomes Decimal("0.1").
-    return Decimal(repr(value))
-
-
-def _decimal(value: Any, _: Any) -> Decimal:
-    if type(value) in (float, int, str):
-        try:
-            amount = _decimal_of(value) if type(value) is float else Decimal(value)
-        except InvalidOperation:
-            raise _MisfitError("expected a number, got another text") from None
-        if amount.is_finite():
-            return amount
-    raise _MisfitError(f"expected a number, got {_name(value)}")
-
-
-def _datetime(value: Any, _: Any) -> datetime:
-    if type(value) is not str:
-        raise _MisfitError(f"expected an ISO 8601 time, got {_name(value)}")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise _MisfitError("expected an ISO 8601 time, got another text") from None
-    if moment.tzinfo is UTC:
-        return moment
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-_parsed_size = functools.lru_cache(_REMEMBERED)(Size.parse)
-_size_of = functools.lru_cache(_REMEMBERED)(Size.of)
-
-
-def _size(value: Any, _: Any) -> Size:
-    try:
-        if type(value) is str:
-            return _parsed_size(value)
-        if type(value) is dict:
-            count, units = value.get("count"), value.get("units")
-            if type(count) in (int, float) and type(units) is str:
-                return _size_of(count, units)
-    except ValueError:
-        raise _MisfitError("expected a size with a known unit") from None
-    raise _MisfitError(f"expected a size, got {_name(value)}")
-
-
-def _count(value: Any, _: Any) -> int:
-    count = value.get("count") if type(value) is dict else None
-    if type(count) is int:
-        return count
-    raise _MisfitError(f"expected {{count}}, got {_name(value)}")
-
-
-def _port_number(value: Any, _: Any) -> int:
-    # Ports are texts on the wire; numbers are taken, too, since no guide promises either for answers.
-    if (type(value) is str and value.isascii() and value.isdigit()) or type(value) is int:
-        return int(value)
-    raise _MisfitError(f"expected a port, got {_name(value)}")
-
-
-def _environment(value: Any, _: Any) -> Environment:
-    variables: dict[str, str] = {}
-    for item in value if type(value) is list else [value] if value is not None else ():
-        name, text = (item.get("name"), item.get("value")) if type(item) is dict else (None, None)
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise _MisfitError("expected a list of {name, value}")
-        variables[name] = text
-    return Environment(variables)
+_member = functools.lru_cache(scalars.REMEMBERED)(scalars.member)
 
 
 def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
@@ -147,9 +48,9 @@ def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, An
         if type(value) is list:
             found = keep_index(value, items) if keep_index else [one(each, item) for each in value]
             return found if sequence is list else tuple(found)
-        if value is None and sequence is tuple:  # a field's absent array: some servers write null
-            return ()
-        raise _MisfitError(f"expected an array, got {_name(value)}")
+        if value is None:  # servers in Go write null for an empty array
+            return [] if sequence is list else ()
+        raise scalars.MisfitError(f"expected an array, got {scalars.name_of(value)}")
 
     return hook
 
@@ -163,7 +64,7 @@ def _remembering(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         found = known.get(key)
         if found is None:
             found = hook(value, kind)
-            if len(known) < _REMEMBERED and len(key) < _REMEMBERED:
+            if len(known) < scalars.REMEMBERED and len(key) < scalars.REMEMBERED:
                 known[key] = found
         return found
 
@@ -178,19 +79,19 @@ def _is_array(kind: Any) -> bool:
 def _converter(*, detailed: bool) -> cattrs.Converter:
     """Two alike: a quick one, and one that takes its time to say where a value did not fit."""
     converter = cattrs.Converter(detailed_validation=detailed, prefer_attrib_converters=False)
-    converter.register_structure_hook(str, _exactly(str))
-    converter.register_structure_hook(bool, _exactly(bool))
-    converter.register_structure_hook(int, _exactly(int))
-    converter.register_structure_hook(float, _exactly(int, float))
-    converter.register_structure_hook(Decimal, _decimal)
-    converter.register_structure_hook(datetime, _datetime)
-    converter.register_structure_hook(Size, _size)
-    converter.register_structure_hook(Environment, _environment)
+    converter.register_structure_hook(str, scalars.exactly(str))
+    converter.register_structure_hook(bool, scalars.exactly(bool))
+    converter.register_structure_hook(int, scalars.integer)
+    converter.register_structure_hook(float, scalars.exactly(int, float))
+    converter.register_structure_hook(Decimal, scalars.money)
+    converter.register_structure_hook(datetime, scalars.moment)
+    converter.register_structure_hook(Size, scalars.size)
+    converter.register_structure_hook(Environment, scalars.environment)
     converter.register_structure_hook_factory(_is_array, _array_hook)
 
     # By class: cattrs would otherwise take a StrEnum for the str that it also is.
-    converter.register_structure_hook(OpenEnum, _enum if detailed else _member)
-    converter.register_structure_hook(Kind, _enum if detailed else _member)
+    converter.register_structure_hook(OpenEnum, scalars.member if detailed else _member)
+    converter.register_structure_hook(Kind, scalars.member if detailed else _member)
     if not detailed:
         converter.register_structure_hook_factory(
             attrs.has, lambda model: reader(model, converter.get_structure_hook)
@@ -204,23 +105,26 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
 
             def hook(value: Any, kind: Any) -> Any:
                 if type(value) is not dict:
-                    raise _MisfitError(f"expected an object, got {_name(value)}")
+                    raise scalars.MisfitError(f"expected an object, got {scalars.name_of(value)}")
                 return plain(value, kind)
 
         converter.register_structure_hook(model, hook)
         return hook
 
-    number = override(struct_hook=_port_number)
-    register(Port, number=override(rename="port", struct_hook=_port_number))
+    number = override(struct_hook=scalars.port_number)
+    price = override(struct_hook=scalars.price)
+    register(Port, number=override(rename="port", struct_hook=scalars.port_number))
     register(ForwardedPort, port=number, external_port=number)
     register(Network)
-    register(Supply, vcpu=override(struct_hook=_count))
+    register(Supply, vcpu=override(struct_hook=scalars.count))
     if not detailed:
         converter.register_structure_hook(Resources, _remembering(converter.get_structure_hook(Resources)))
         ports: Any = tuple[Port, ...]
         remembered = _remembering(converter.get_structure_hook(ports))
         converter.register_structure_hook_func(lambda kind: kind == ports, remembered)
-    register(MachineOption, vcpu=override(struct_hook=_count))
+    register(Pricing, hour=price)
+    register(Billing, hourly_usage=price)
+    register(MachineOption, vcpu=override(struct_hook=scalars.count))
     register(ContainerSummary, status=override(rename="instance_status"))
     register(Container, status=override(rename="instance_status"))
     plan = register(ContainerPlan)
@@ -230,7 +134,7 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
         inner = value.get("plan") if type(value) is dict else None
         attributes = value.get("attributes") if type(value) is dict else None
         if type(inner) is not dict or type(attributes) is not dict:
-            raise _MisfitError("expected {plan, attributes}")
+            raise scalars.MisfitError("expected {plan, attributes}")
         return plan({**inner, "locations": attributes.get("location")}, kind)  # type: ignore[no-any-return]
 
     converter.register_structure_hook(ContainerPlan, container_plan)
@@ -251,21 +155,84 @@ def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
     Raises:
         DecodeError: it does not fit; the message says where and how, without the value.
     """
+    return _structured(_under(answer.value, under), kind, "$", answer.call)
+
+
+def structure_rows(
+    answer: Answer,
+    item: type[T],
+    *,
+    under: Kind | None = None,
+    field: str | None = None,
+    nested: Collection[str] = (),
+) -> tuple[list[T], list[DecodeError]]:
+    """The items of an array as `item`, and an error for each row that is left out because it does not fit.
+
+    Args:
+        answer: decoded answer of a call; null counts as an empty array.
+        item: model of one row.
+        under: for machines, the kind they were asked under: the wire does not repeat it.
+        field: name of the field that holds the array; None when the array is the whole answer.
+        nested: names of fields of the model, at any depth, whose items are rows, too.
+
+    Raises:
+        DecodeError: the answer holds no array there.
+    """
+    value, path = answer.value, "$"
+    if field is not None:
+        path = f"$.{field}"
+        if type(value) is not dict or field not in value:
+            raise DecodeError(f"missing at {path}", path=path, call=str(answer.call))
+        value = value[field]
+    if value is not None and type(value) is not list:
+        raise DecodeError(
+            f"expected an array, got {scalars.name_of(value)} at {path}", path=path, call=str(answer.call)
+        )
+    given = _under(value or [], under)
+    rows: Any = GenericAlias(list, item)
     try:
-        return _QUICK.structure(_under(answer.value, under), kind)
+        return _QUICK.structure(given, rows), []
+    except Exception:
+        pass  # now each row is tried by itself
+    left_out: list[DecodeError] = []
+    good = [made for _, made in _fitting(given, item, path, answer.call, nested, left_out)]
+    return good, left_out
+
+
+def _fitting(
+    rows: list[Any], item: type[T], path: str, call: Call, nested: Collection[str], errors: list[DecodeError]
+) -> Iterator[tuple[Any, T]]:
+    """The rows that fit: without their odd nested rows, and as models. `errors` takes the rest."""
+    for place, given in enumerate(rows):
+        here, row = f"{path}[{place}]", given
+        for name in nested if type(row) is dict else ():
+            inner = getattr(attrs.fields_dict(item).get(name), "type", None) if attrs.has(item) else None
+            if inner is not None and type(row.get(name)) is list:
+                parts = _fitting(row[name], get_args(inner)[0], f"{here}.{name}", call, nested, errors)
+                row = {**row, name: [part for part, _ in parts]}
+        try:
+            yield row, _structured(row, item, here, call)
+        except DecodeError as error:
+            errors.append(error)
+
+
+def _structured(value: Json, kind: type[T], path: str, call: Call) -> T:
+    """`value`, found at `path` of the answer to `call`, as `kind`."""
+    try:
+        return _QUICK.structure(value, kind)
     except Exception:
         pass  # now that it is known not to fit, the time to find out where is well spent
     try:
-        return _converter(detailed=True).structure(_under(answer.value, under), kind)
+        return _converter(detailed=True).structure(value, kind)
     except Exception as error:
-        first = cattrs.transform_error(error, path="$", format_exception=_said)[0]
+        first = cattrs.transform_error(error, path=path, format_exception=_said)[0]
         problem, _, path = first.rpartition(" @ ")
     # Raised out here: cattrs' errors hold the values.
-    raise DecodeError(f"{problem} at {path}", path=path, call=str(answer.call))
+    raise DecodeError(f"{problem} at {path}", path=path, call=str(call))
 
 
 def _said(error: BaseException, _: Any) -> str:
-    if isinstance(error, _MisfitError):
+    if isinstance(error, scalars.MisfitError):
         return str(error)
     return "missing" if isinstance(error, KeyError) else "does not fit"
 
@@ -273,9 +240,9 @@ def _said(error: BaseException, _: Any) -> str:
 def _under(value: Json, kind: Kind | None) -> Json:
     if kind is None:
         return value
-    if isinstance(value, list):
-        return [_under(item, kind) for item in value]
-    return {**value, "kind": kind.value} if isinstance(value, dict) else value
+    if type(value) is list:
+        return [{**row, "kind": kind.value} if type(row) is dict else row for row in value]
+    return {**value, "kind": kind.value} if type(value) is dict else value
 
 
 def check(specs: Sequence[Spec | ContainerUpdate]) -> None:

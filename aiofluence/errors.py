@@ -18,7 +18,7 @@ FluenceError
 │  ├─ InvalidRequestError            422; .problems
 │  ├─ RateLimitedError               429; .retry_after
 │  └─ ServerError                    5xx; .retry_after
-├─ DecodeError                       a 2xx body that does not fit; .path
+├─ DecodeError                       a reply that is not in the service's format; .path .status
 └─ LifecycleError                    .ref .last_seen .timeline .last_error .estimated_spend
    │                                 .resume() .terminate()
    ├─ InstanceFailedError            .events .logs
@@ -259,16 +259,21 @@ class ServerError(ReplyError):
 
 
 class DecodeError(FluenceError):
-    """A 2xx answer that does not fit the contract. The body is not quoted: it may hold secrets.
+    """A reply that is not in the service's format, whatever its status. It proves nothing about an instance.
+
+    Such as a success with another body than the contract's, or a gateway's HTML page with 404. The body of
+    a success is not quoted, because it may hold secrets.
 
     Attributes:
-        path: where in the body, such as `$[3].billing.hourly_usage`.
+        path: place in the body, such as `$[3].billing.hourly_usage`.
+        status: HTTP status of a reply other than 2xx; 0 for a 2xx.
     """
 
-    def __init__(self, message: str, *, path: str = "$", call: str | None = None) -> None:
+    def __init__(self, message: str, *, path: str = "$", call: str | None = None, status: int = 0) -> None:
         super().__init__(message)
         self.path = path
         self.call = call
+        self.status = status
 
 
 class LifecycleError(FluenceError):

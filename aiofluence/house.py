@@ -13,6 +13,7 @@ import attrs
 from .errors import ConfigError
 from .lifecycle.custody import Custodian
 from .lifecycle.deploy import Deployer
+from .lifecycle.evidence import GRACE, Evidence
 from .lifecycle.journal import Journal
 from .lifecycle.policy import DeployPolicy
 from .lifecycle.schedule import Poll
@@ -52,9 +53,11 @@ class House:
     ) -> House:
         """Put the rooms together; `resources` may still be empty."""
         home = TaskHome()
-        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, policy.settle))
-        custodian = Custodian(home, waiter, journal)
-        deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry)
+        # An instance that a deploy may take so long to list is not over before.
+        evidence = Evidence(max(GRACE, policy.settle))
+        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
+        custodian = Custodian(home, waiter, journal, evidence)
+        deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry, evidence)
         return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
 
     async def open(self) -> None:

@@ -10,12 +10,12 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum, IntEnum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard
 
 import attrs
 
 from . import refusals
-from .errors import ConfigError, DecodeError, ReplyError
+from .errors import ConfigError, DecodeError, RefusedError, ReplyError
 
 Json: TypeAlias = Any
 """A decoded JSON value; `convert.structure` checks its shape."""
@@ -32,9 +32,14 @@ def safe_id(id: object) -> str:
     Raises:
         ConfigError: it is not 1-64 characters of `A-Z a-z 0-9 _ -`.
     """
-    if isinstance(id, str) and _ID.fullmatch(id):
+    if is_safe_id(id):
         return id
     raise ConfigError(f"{id!r} is not the id of an instance")
+
+
+def is_safe_id(id: object) -> TypeGuard[str]:
+    """Whether `id` is 1-64 characters of `A-Z a-z 0-9 _ -`, so that it cannot change a path."""
+    return isinstance(id, str) and _ID.fullmatch(id) is not None
 
 
 def safe_method(method: object) -> str:
@@ -215,25 +220,59 @@ def decipher(call: Call, reply: Reply) -> Json:
     """What `reply` means: the decoded body of a 2xx (None where the call has none), or the error, raised.
 
     Raises:
-        ReplyError: any other status, as the subclass that says what it means.
-        DecodeError: a 2xx whose body is not JSON.
+        ReplyError: any other status, as the subclass that says what it means; and a 2xx to a POST in which
+            the service states a refusal that it otherwise sends with 400.
+        DecodeError: a reply that is not in the service's format.
     """
     if not 200 <= reply.status < 300:
         raise refusal(call, reply)
-    # PUT and DELETE answer 204: what a proxy may have put into the body is nobody's business.
-    return decode(call, reply) if call.method in ("GET", "POST") else None
+    if call.method not in ("GET", "POST"):
+        # PUT and DELETE answer 204 without a body (contract 1). A body is a portal's or a proxy's.
+        if reply.body.strip():
+            raise DecodeError("a success with a body where the service sends none", call=str(call))
+        return None
+    value = decode(call, reply)
+    if call.method == "POST" and type(value) is dict and type(value.get("detail")) is str:
+        stated = refusal(call, attrs.evolve(reply, status=400))
+        if isinstance(stated, RefusedError) and type(stated) is not RefusedError:
+            stated.status = reply.status
+            raise stated
+    return value
 
 
-def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyError:
+def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyError | DecodeError:
     """The error that a reply other than 2xx is; see `refusals`.
 
     Args:
-        call: what was asked; secrets in its body are known, and starred out of what the service says.
-        reply: what came back.
+        call: the request; secrets in its body are starred out of the service's words.
+        reply: the reply.
         secrets: further texts that no error may repeat.
     """
     hidden = (*secrets, *refusals.secrets_in(call.body))
-    return refusals.refusal(reply.status, reply.headers, reply.body, call=str(call), hidden=hidden)
+    error = refusals.refusal(reply.status, reply.headers, reply.body, call=str(call), hidden=hidden)
+    if has_service_format(reply):
+        return error
+    message = f"HTTP {reply.status} without the service's JSON, so a gateway's: {error.detail}"
+    return DecodeError(message, call=str(call), status=reply.status)
+
+
+_OVERLOAD: Final = frozenset({408, 425, 429})
+"""4xx statuses that mean the same from a gateway as from the service."""
+
+
+def has_service_format(reply: Reply) -> bool:
+    """Whether an error reply is the service's own, so that its status may be given a meaning.
+
+    The service sends every 4xx with a JSON object that has `detail` or `error` (contract 8). Redirects, 5xx
+    and the statuses of overload mean the same from any sender.
+    """
+    if not 400 <= reply.status < 500 or reply.status in _OVERLOAD:
+        return True
+    try:
+        said = decode(None, reply)
+    except DecodeError:
+        return False
+    return type(said) is dict and bool(said.get("detail") or said.get("error"))
 
 
 def decode(call: Call | None, reply: Reply) -> Json:
@@ -271,6 +310,8 @@ def decode_rows(call: Call, reply: Reply) -> Iterator[Json]:
         text = reply.body.decode()
     except UnicodeDecodeError:
         text = ""
+    if text.strip() == "null":  # Go's JSON encoder writes null for an empty list
+        return
     match = _OPENING.match(text)
     while match is not None and match[1] != "]":
         row: Json = None

@@ -14,7 +14,7 @@ import attrs
 Hook: TypeAlias = Callable[[Any, Any], Any]
 """Makes a value of the kind (its second argument) from JSON, or raises."""
 
-_AS_IT_COMES = (str, int, bool)
+_AS_IT_COMES = (str, bool)
 """JSON has them already; that it is this type and no other is all there is to check."""
 _MISSING = object()
 

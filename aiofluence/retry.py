@@ -6,14 +6,29 @@ One layer of retries for the whole library. Of the backoff library only the gene
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import attrs
 import backoff
 
-from .errors import ConfigError, FluenceError, NoReplyError, NotSentError, RateLimitedError, ServerError
+from .errors import (
+    ConfigError,
+    DecodeError,
+    FluenceError,
+    NoReplyError,
+    NotSentError,
+    RateLimitedError,
+    RefusedError,
+    ReplyError,
+    ServerError,
+    SpecError,
+)
 from .protocol import Call, Replay
 
-_PASSING_STATUSES = frozenset({500, 502, 503, 504})
+_EARLY: Final = frozenset({408, 425})
+"""Timeout and "too early": a gateway's, and no statement about the request."""
+_GATEWAYS: Final = frozenset({401, 403, 404})
+"""Statuses of gateway pages that pass, such as while an ingress is set up anew."""
 
 
 @attrs.frozen
@@ -53,19 +68,35 @@ class Retry:
 
 
 def may_repeat(call: Call, error: FluenceError) -> bool:
-    """Whether sending `call` again, just so, can neither do harm nor be in vain.
+    """Whether `Transport` may send `call` again after `error`, without a look at what became of it.
 
-    What certainly never left may always go again. After any other failure only a call that changes nothing
-    may; a PUT or DELETE may when it was refused at the door (429), and a POST not even then, for its
-    sender wants to look first.
+    A request that never left may always be sent again. After any other error only a call that changes
+    nothing may: the senders of POST, PUT and DELETE look before they repeat.
     """
     if isinstance(error, NotSentError):
         return not error.permanent
-    if call.replay is Replay.ALWAYS:
-        return isinstance(error, NoReplyError | RateLimitedError) or (
-            isinstance(error, ServerError) and error.status in _PASSING_STATUSES
+    if call.replay is not Replay.ALWAYS:
+        return False
+    if isinstance(error, DecodeError):
+        return error.status in _GATEWAYS
+    return isinstance(error, NoReplyError | RateLimitedError | ServerError) or (
+        isinstance(error, ReplyError) and error.status in _EARLY
+    )
+
+
+def is_certain(error: BaseException) -> bool:
+    """Whether `error` proves that the request that raised it changed nothing at the service.
+
+    The list is short: the request never left, or the service refused it in its own format with a 4xx
+    other than 408, 425 and 429. After every other error the request may have been carried out.
+    """
+    if isinstance(error, ReplyError):
+        if isinstance(error, RefusedError):
+            return True
+        return 400 <= error.status < 500 and not (
+            isinstance(error, RateLimitedError) or error.status in _EARLY
         )
-    return call.replay is Replay.LOOK and isinstance(error, RateLimitedError)
+    return isinstance(error, NotSentError | ConfigError | SpecError)
 
 
 def is_refusal(error: FluenceError) -> bool:

@@ -61,7 +61,9 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         poll: how often a wait looks.
         deploy: how a deploy whose outcome is unclear is cleared up.
         journal: a file in which every deploy is noted before it is sent; made with mode 0600.
-        close_timeout: seconds that leaving the session may take to see abandoned instances gone.
+        close_timeout: seconds that leaving the session may take at most to see abandoned instances gone. The
+            default covers a slow provisioning and a DELETE that is refused for 20 minutes after it. Without
+            any progress for 300 s, the session closes earlier.
         wire: what carries requests instead of aiohttp, such as the simulator's in-process wire.
         trace_configs: aiohttp's, passed through untouched.
         on_reply: called with each call and its raw `Reply`, refusals too, before it is judged; what it
@@ -86,7 +88,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         poll: Poll | None = None,
         deploy: DeployPolicy | None = None,
         journal: str | os.PathLike[str] | None = None,
-        close_timeout: float = 300.0,
+        close_timeout: float = 2700.0,
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,

@@ -58,6 +58,8 @@ class Transport:
     budget: RetryBudget = attrs.field(factory=RetryBudget, repr=False)
     on_reply: OnReply | None = None
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
+    warned: set[str] = attrs.field(factory=set, repr=False)
+    """Lists of which a warning was logged; see `resources.rows`."""
 
     async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
         """Make `call`; its decoded answer.

@@ -23,6 +23,8 @@ from aiofluence import (
     ForwardedPort,
     Interface,
     Machine,
+    MachinePlanGroup,
+    MachineSummary,
     Network,
     Port,
     PortProtocol,
@@ -32,7 +34,7 @@ from aiofluence import (
     Status,
     VMSpec,
 )
-from aiofluence.convert import _converter, check, payload, rename_payload, structure
+from aiofluence.convert import _converter, check, payload, rename_payload, structure, structure_rows
 from aiofluence.models.specs import Spec
 from aiofluence.models.values import Kind
 from aiofluence.protocol import Answer, Call
@@ -215,12 +217,116 @@ def test_the_path_counts_rows() -> None:
     assert "expected str, got int" in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [None, {}, "rows", 5, [None], [[]], [{}]])
+@pytest.mark.parametrize("body", [{}, "rows", 5, [None], [[]], [{}]])
 def test_an_answer_of_another_shape_is_a_decode_error(body: Any) -> None:
-    if body == [] or body is None:
-        pass
     with pytest.raises(DecodeError):
         structure(Answer(CALL, body), list[ContainerSummary])
+
+
+def test_one_odd_row_does_not_hide_the_others() -> None:
+    rows = [SUMMARY, SUMMARY | {"name": 7}, None, SUMMARY | {"created_at": "soon"}, SUMMARY | {"id": "i-2"}]
+    good, odd = structure_rows(Answer(CALL, rows), ContainerSummary)
+    assert [row.id for row in good] == ["i-1", "i-2"]
+    assert [error.path for error in odd] == ["$[1].name", "$[2]", "$[3].created_at"]
+    assert {error.call for error in odd} == {"GET /gpu/instances/"}
+
+
+def test_null_is_an_empty_list_and_anything_else_that_is_no_list_is_an_error() -> None:
+    assert structure(Answer(CALL, None), list[ContainerSummary]) == []
+    assert structure_rows(Answer(CALL, None), ContainerSummary) == ([], [])
+    assert structure_rows(Answer(CALL, {"data": None}), ContainerSummary, field="data") == ([], [])
+    for body, field in (
+        ({}, None),
+        ("rows", None),
+        (0, None),
+        ({}, "data"),
+        ([], "data"),
+        ({"data": 0}, "data"),
+    ):
+        with pytest.raises(DecodeError):
+            structure_rows(Answer(CALL, body), ContainerSummary, field=field)
+
+
+OPTION = {
+    "id": "o-1",
+    "location": "Finland 2",
+    "provider": "p",
+    **{name: RESOURCES["supply"][name] for name in ("vcpu", "memory", "storage")},  # type: ignore[index]
+    "deployment_type": "VM",
+    "pricing": {"hour": 1.5},
+}
+
+
+def test_an_odd_row_inside_a_row_does_not_hide_its_neighbours() -> None:
+    odd = OPTION | {"pricing": {"hour": -1}}
+    numbers = [{"gpu_count": 1, "options": [odd, OPTION]}, {"gpu_count": "8"}, {"gpu_count": 2}]
+    group = {"gpu_model": RESOURCES["gpu_model"], "availability_by_number": numbers}
+    nested = ("availability_by_number", "options")
+    good, left_out = structure_rows(
+        Answer(CALL, {"data": [group]}), MachinePlanGroup, field="data", nested=nested
+    )
+    (made,) = good
+    assert [number.gpu_count for number in made.availability_by_number] == [1, 2]
+    assert [option.id for option in made.availability_by_number[0].options] == ["o-1"]
+    assert [error.path for error in left_out] == [
+        "$.data[0].availability_by_number[0].options[0].pricing.hour",
+        "$.data[0].availability_by_number[1].gpu_count",
+    ]
+
+
+HUGE = 10**30
+HOSTILE = [
+    *(("billing.hourly_usage", value) for value in (-1, 1e999, "1E+999999999", "1e-999999", HUGE, "9" * 99)),
+    *(
+        ("billing.total_spendings", value)
+        for value in (1e999, "1E+999999999", "-1E+99", "0E-99", "\u0661", "1_0")
+    ),
+    *(("created_at", value) for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "1" * 99_999)),
+    *(("created_at", value) for value in ("\ud800", "", "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z")),
+    *(("resources.supply.gpu_count", value) for value in (-1, HUGE, 1.0)),
+    *(("resources.supply.vcpu.count", value) for value in (-1, HUGE, 1e999)),
+    *(("resources.supply.memory.count", value) for value in (-1, HUGE, 1e999, -1e999)),
+    *(
+        ("resources.gpu_model.vram", value)
+        for value in ("9" * 400 + "Gi", "1" + " " * 99_999 + "!", "\u0661Gi")
+    ),
+    *(("network.forwarded_ports.0.external_port", value) for value in (-1, 65536, HUGE, "9" * 5000)),
+    ("instance_status", "A" * 10_000),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), HOSTILE, ids=[f"{i}-{path}" for i, (path, _) in enumerate(HOSTILE)]
+)
+def test_values_beyond_reason_are_a_decode_error_with_its_path(path: str, value: Any) -> None:
+    with pytest.raises(DecodeError) as caught:
+        structure(Answer(CALL, altered(path, value)), Container)
+    assert caught.value.path.startswith("$."), caught.value.path
+    assert len(str(caught.value)) < 200
+
+
+def test_a_row_nested_beyond_reason_is_left_out() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    machine = {**SUMMARY, "status": "ACTIVE"}
+    good, odd = structure_rows(Answer(CALL, [deep, machine]), MachineSummary, under=Kind.VM)
+    assert len(good) == len(odd) == 1
+
+
+def test_money_is_read_as_it_is_written() -> None:
+    for given, meant in (
+        (0.1, "0.1"),
+        ("1E+3", "1000"),
+        (1e-7, "1E-7"),
+        (-0.0, "0.0"),
+        (5, "5"),
+        ("0.440", "0.440"),
+    ):
+        row = structure(Answer(CALL, altered("billing.hourly_usage", given)), Container)
+        assert str(row.billing.hourly_usage) == meant
+    row = structure(Answer(CALL, altered("billing.total_spendings", -0.5)), Container)
+    assert row.billing.total_spendings == Decimal("-0.5")
 
 
 def test_a_container_plan_is_flattened() -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 from typing import Any
 
+import attrs
 import pytest
 
 import aiofluence
@@ -60,7 +61,6 @@ def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> Re
         (503, b"", ServerError, "no explanation given"),
         (504, b"\xff\xfe", ServerError, "no explanation given"),
         (405, {"detail": "Method Not Allowed"}, ReplyError, "Method Not Allowed"),
-        (400, [1, 2], RefusedError, "no explanation given"),
         (400, {"detail": "The moon is full"}, RefusedError, "The moon is full"),
     ],
 )
@@ -145,7 +145,31 @@ def test_a_success_is_decoded() -> None:
     assert decipher(GET, Reply(200, {}, b'{"a": [1]}')) == {"a": [1]}
     assert decipher(POST, Reply(201, {}, b'{"instance_id": "i"}')) == {"instance_id": "i"}
     assert decipher(DELETE, Reply(204, {}, b"")) is None
-    assert decipher(DELETE, Reply(200, {}, b"whatever a proxy says")) is None
+    assert decipher(DELETE, Reply(200, {}, b" ")) is None
+
+
+@pytest.mark.parametrize("method", [DELETE, attrs.evolve(DELETE, method="PUT")])
+@pytest.mark.parametrize("body", [b"<html>Hotel Wifi", b'{"error": "no"}', b"[]"])
+def test_a_success_with_a_strange_body_is_none(method: Call, body: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decipher(method, Reply(200, {}, body))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 422])
+@pytest.mark.parametrize(
+    "body", [b"", b"404 page not found", HTML, b"[1, 2]", b'{"message": "Forbidden"}', b"{}"]
+)
+def test_a_gateway_s_reply_is_no_statement_of_the_service(status: int, body: bytes) -> None:
+    with pytest.raises(DecodeError, match=str(status)) as caught:
+        decipher(GET, Reply(status, {}, body))
+    assert caught.value.status == status
+
+
+def test_a_refusal_with_status_200_is_a_refusal() -> None:
+    with pytest.raises(InsufficientBalanceError, match="Insufficient balance") as caught:
+        decipher(POST, Reply(200, {}, b'{"detail": "Insufficient balance"}'))
+    assert caught.value.status == 200
+    assert decipher(POST, Reply(200, {}, b'{"error": "?"}')) == {"error": "?"}  # no instance id: unclear
 
 
 @pytest.mark.parametrize(
@@ -241,14 +265,15 @@ def test_whether_a_call_may_be_repeated_is_data() -> None:
     lost = aiofluence.NoReplyError("reset")
     throttled = RateLimitedError("slow", status=429)
     broken = ServerError("oops", status=502)
+    cdn = ServerError("oops", status=522)
+    early = aiofluence.ReplyError("too early", status=425)
+    page = DecodeError("a page", status=404)
+    portal = DecodeError("a portal")
     final = RefusedError("no", status=400)
-    table = [
-        (GET, [True, False, True, True, True, False]),
-        (DELETE, [True, False, False, True, False, False]),
-        (POST, [True, False, False, False, False, False]),
-    ]
+    errors = [never_left, hopeless, lost, throttled, broken, cdn, early, page, portal, final]
+    once = [True, False, *[False] * 8]
+    table = [(GET, [True, False, *[True] * 6, False, False]), (DELETE, once), (POST, once)]
     for call, expected in table:
-        errors = [never_left, hopeless, lost, throttled, broken, final]
         assert [may_repeat(call, error) for error in errors] == expected, call.method
 
 

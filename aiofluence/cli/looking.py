@@ -9,7 +9,6 @@ import asyncio
 import shlex
 import subprocess
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 import attrs
@@ -20,6 +19,7 @@ import aiofluence
 from ..inventory import make_inventory
 from ..models.access import is_user, ssh_access, why_no_access
 from ..models.instances import Container, Instance, InstanceRef, Machine, Summary
+from ..models.money import total
 from ..models.values import Kind
 from .ages import ServiceTime
 from .exits import REACHED, USAGE, CommandError, explain
@@ -93,8 +93,8 @@ def _row(row: Summary, time: ServiceTime) -> tuple[str, ...]:
 def _total(rows: Sequence[Summary]) -> tuple[str, ...]:
     """What all of them cost: an hour while they live, and so far."""
     bills = [(row.status.final, row.billing) for row in rows if isinstance(row, Container | Machine)]
-    hourly = sum((bill.hourly_usage for ended, bill in bills if not ended), Decimal(0))
-    spent = sum((bill.total_spendings for _, bill in bills), Decimal(0))
+    hourly = total(bill.hourly_usage for ended, bill in bills if not ended)
+    spent = total(bill.total_spendings for _, bill in bills)
     return "total", "", "", "", "", "", f"{hourly:f}", f"{spent:f}", ""
 
 

@@ -95,8 +95,10 @@ def find_fallbacks(plans: Sequence[str], offers: Sequence[Offer]) -> list[Offer]
 
 def show_order(items: Sequence[Item], as_json: bool) -> None:
     """What would be deployed. The balance is not known: the service tells it nobody."""
-    hourly = sum(item.offer.hourly for item in items)
-    upfront = sum(item.offer.upfront for item in items)
+    from ..models.money import total
+
+    hourly = total(item.offer.hourly for item in items)
+    upfront = total(item.offer.upfront for item in items)
     if as_json:
         print_json(
             {

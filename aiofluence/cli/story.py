@@ -32,6 +32,7 @@ from .. import (
     Until,
 )
 from ..models.instances import Instance, Summary
+from ..models.money import exact, total
 from ..models.specs import Spec
 from ..simulator import SimulatorServer
 from .display import Display, Row
@@ -94,7 +95,7 @@ class Story:
         say(f"launched      {len(self._ready)} ready, {len(self._failed)} failed on purpose and refunded")
         say(f"took          {seconds:.1f} s; at the real speed {seconds * speed / 60:.1f} min")
         say(f"requests      {self._server.simulator.count()}")
-        say(f"cost          {cost:.2f} USDC, had it been real")
+        say(f"cost          {_money(cost)} USDC, had it been real")
         say(f"left running  {await count_live(self._session)}")
 
     async def give_back(self) -> None:
@@ -270,10 +271,10 @@ class Story:
         cost = Decimal(0)
         for ref, bill in bills.items():
             ended = await self._detail(ref)
-            cost += ended.billing.total_spendings
+            cost = total([cost, ended.billing.total_spendings])
             if not bill.reserved_amount:  # it had failed, and was refunded then
                 continue
-            refund = bill.reserved_amount - ended.billing.reserved_amount
+            refund = total([bill.reserved_amount, ended.billing.reserved_amount.copy_negate()])
             self._display.say(f"{ended.name:<8} {ended.status}, {_money(refund)} USDC refunded")
         return cost
 
@@ -321,6 +322,7 @@ def _gpu(offer: Offer) -> str:
     return f"{offer.gpu_count}x {offer.gpu_model.model}"
 
 
+@exact()
 def _money(amount: Decimal) -> str:
     return f"{amount:.2f}"
 
@@ -328,5 +330,5 @@ def _money(amount: Decimal) -> str:
 def _amounts(bills: Iterable[Billing]) -> tuple[str, str, str]:
     """Price per hour, spent, reserved: of all of them together."""
     three = [(bill.hourly_usage, bill.total_spendings, bill.reserved_amount) for bill in bills]
-    hourly, spent, reserved = (sum(column, Decimal(0)) for column in zip(*three, strict=True))
+    hourly, spent, reserved = (total(column) for column in zip(*three, strict=True))
     return _money(hourly), _money(spent), _money(reserved)

@@ -65,6 +65,10 @@ class Agenda:
         """One that was not ready at `looked` was found settled by `now`."""
         self._belief.saw(max(looked - born, 0.0), now - born)
 
+    def expected_wait(self, age: float) -> float:
+        """Seconds until half of the instances that were still provisioning at `age` have come through."""
+        return self._belief.table().left(age)
+
     # How
 
     def as_list(self, number: int) -> bool:
@@ -87,6 +91,11 @@ class Agenda:
             self._list_size = math.inf
         self._gaps = self._gaps or backing_off(self._poll.interval)
         self._came, self._gap, self._spare = now, next(self._gaps), 0.0
+
+    def list_refused(self, now: float) -> None:
+        """A LIST was answered 401 or 403: the next one follows soon, and shows whether that stays so."""
+        self._came, self._gap = now, 0.0
+        self._next, self._spare = now, math.inf
 
     # When
 

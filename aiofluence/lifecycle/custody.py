@@ -16,13 +16,26 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from ..errors import CustodyError, FluenceError, NoReplyError, NotSentError
+from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
+from .evidence import Evidence
 from .journal import Journal
+from .schedule import backing_off
 from .tasks import TaskHome
 from .wait import Waiter
 
 log: Final = logging.getLogger("aiofluence")
+
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds between two tries to end an instance while the service refuses."""
+_HOPELESS: Final = 300.0
+"""Seconds without any sign of progress, after which a close no longer waits."""
+_REPORT_EVERY: Final = 15.0
+"""Seconds between two lines about a close that takes long."""
+_PATIENCE: Final = 2.0
+"""Seconds that a close may take without a word."""
+_DELETED_IN: Final = 5.0
+"""Seconds from ACTIVE until an instance is deleted and seen gone."""
 
 
 @attrs.frozen
@@ -49,11 +62,16 @@ class Custody:
 class Custodian:
     """Ends what it is given, in tasks of the session, until the session has waited for the last."""
 
-    def __init__(self, home: TaskHome, waiter: Waiter, journal: Journal) -> None:
+    def __init__(self, home: TaskHome, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
         self._home = home
         self._waiter = waiter
         self._journal = journal
-        self._held: dict[InstanceRef, asyncio.Future[bool]] = {}
+        self._evidence = evidence
+        self._held: dict[InstanceRef, asyncio.Future[None]] = {}
+        self._refused: dict[InstanceRef, asyncio.Future[None]] = {}
+        """Fails when the key is refused to end an instance; custody tries again all the same."""
+        self._trouble: dict[InstanceRef, Exception] = {}
+        """Why an instance that is being ended could not be ended so far."""
         self._lost: dict[InstanceRef, BaseException] = {}
         self._twins: list[InstanceRef] = []
         self._deploys: dict[asyncio.Future[Any], str] = {}
@@ -84,12 +102,30 @@ class Custodian:
         self._lost.pop(ref, None)
         self._journal.take_back(ref)
         try:
-            ending = self._home.spawn(self._waiter.end(ref, None))
+            ending = self._home.spawn(self._end(ref))
         except NotSentError as error:
             self._lost[ref] = error
             return
         self._held[ref] = ending
+        self._refused[ref] = asyncio.get_running_loop().create_future()
         ending.add_done_callback(partial(self._note_end, ref))
+
+    async def _end(self, ref: InstanceRef) -> None:
+        """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill."""
+        pauses = backing_off(_LONGEST_PAUSE)
+        while True:
+            try:
+                await self._waiter.end(ref, None)
+                return
+            except Exception as error:
+                if isinstance(error, WireError) and self._home.is_closed:
+                    raise
+                self._trouble[ref] = error
+                refused = self._refused.get(ref)
+                if isinstance(error, AuthError) and refused is not None and not refused.done():
+                    refused.set_exception(error)
+                    refused.exception()  # a caller may be waiting, or none
+            await asyncio.sleep(next(pauses))
 
     def take_twin(self, ref: InstanceRef) -> None:
         """`ref` was deployed twice: see it gone, and say so."""
@@ -106,13 +142,15 @@ class Custodian:
         """Take `ref`, and wait until it is gone. A cancelled caller leaves; the custodian goes on.
 
         Raises:
-            AuthError: the key is not, or no longer, good.
+            AuthError: the service keeps refusing the key; the custodian goes on trying.
             WireError: the session is closed, or was meanwhile.
         """
         self.take(ref)
         if ref in self._lost:
             raise self._lost[ref]
-        await asyncio.shield(self._held[ref])
+        ending, refused = self._held[ref], self._refused[ref]
+        await asyncio.wait((ending, refused), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.shield(ending if ending.done() else refused)
 
     def care_for(self, deploy: asyncio.Future[InstanceRef]) -> None:
         """Until what `deploy` has made is handed over or taken, the session does not close."""
@@ -166,32 +204,35 @@ class Custodian:
         watch.add_done_callback(lambda _: self._watches.pop(watch, None))
 
     async def drain(self, timeout: float) -> None:
-        """Wait until everything is gone, at most `timeout` seconds.
+        """Wait until everything is gone: at most `timeout` seconds, and only while there is progress.
 
-        A cancellation does not cut this short: it comes again when all is done. Only when the whole loop
-        is being torn down, which is what a second Ctrl-C does, it leaves at once.
+        A cancellation does not cut this short: it is raised again when all is done. Only when the whole loop
+        is being torn down, as after a second Ctrl-C, it returns at once.
 
         Raises:
             CustodyError: something may still be running; `.refs` and `.names` say what.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        progress = Progress(loop.time(), _REPORT_EVERY)
         cancelled: asyncio.CancelledError | None = None
-        for ref in tuple(self._lost):  # such as while the key was refused: perhaps it is good by now
+        for ref in tuple(self._lost):
             self.take(ref)
         try:
-            with anyio.CancelScope(
-                shield=True
-            ):  # a cancelled scope would cancel again in every turn of the loop
+            with anyio.CancelScope(shield=True):  # a cancelled scope would cancel again in every turn
                 while pending := self._pending():
-                    seconds = deadline - loop.time()
-                    if seconds <= 0 or self._home.is_torn_down:
+                    now = loop.time()
+                    hopeless = progress.note((self._evidence.replies, len(pending)), now) + _HOPELESS
+                    if now >= min(deadline, hopeless) or self._home.is_torn_down:
                         break
+                    if progress.is_due(now):
+                        log.warning("%s", self._told(progress, now))
+                    until = min(deadline, hopeless, progress.due)
                     try:
-                        await asyncio.wait(pending, timeout=seconds)
+                        await asyncio.wait(pending, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
                     except asyncio.CancelledError as error:
                         cancelled = error
-        except BaseException:  # KeyboardInterrupt comes wherever it finds us
+        except BaseException:  # KeyboardInterrupt comes at any line
             self._report(at_once=True)
             raise
         if self._home.is_torn_down:
@@ -206,15 +247,38 @@ class Custodian:
         if cancelled is not None:
             raise cancelled
 
+    def _told(self, progress: Progress, now: float) -> str:
+        """How far the clean-up is, in one line."""
+        ending = len(self._held)
+        total = progress.most(ending)
+        parts = []
+        if ending:
+            parts.append(f"{total - ending} of {total} ended")
+            waits = [self._waiter.expected_wait(ref) for ref in self._held]
+            known = [wait for wait in waits if wait is not None]
+            if known:
+                parts.append(f"about {_minutes(max(known) + _DELETED_IN)} left")
+        if self._deploys:
+            parts.append(f"{len(self._deploys)} deploys to be settled")
+        if self._watches and not ending:
+            parts.append(f"watching for late duplicates of {', '.join(_some(self._watches.values()))}")
+        if ending:
+            parts.append(f"Ctrl-C again leaves {ending} running")
+        return f"closing: {', '.join(parts) or 'waiting for instances in use'}"
+
     def _pending(self) -> set[asyncio.Future[Any]]:
         """What the session waits for before it closes."""
         for ref in tuple(self._lent):
             self.take(ref)
         return {*self._deploys, *self._watches, *self._held.values(), *self._cared.values()}
 
-    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[bool]) -> None:
+    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[None]) -> None:
         self._held.pop(ref, None)
+        self._refused.pop(ref, None)
+        trouble = self._trouble.pop(ref, None)
         error = ending.exception()
+        if error is not None:
+            error = trouble or error
         if error is None:
             self._journal.ended(ref)
         else:
@@ -235,7 +299,9 @@ class Custodian:
         things = [str(ref) for ref in refs]
         if names:
             things.append(f"what came of deploying {', '.join(names)} is not known")
-        why = "".join(f"; {text}" for text in dict.fromkeys(_why(self._lost.values())))
+        why = "".join(
+            f"; {text}" for text in dict.fromkeys(_why((*self._lost.values(), *self._trouble.values())))
+        )
         ways = " or ".join(f"sweep(prefix={name!r})" for name in _some([ref.name for ref in refs], names))
         error = CustodyError(
             f"may still be running, and billing: {', '.join(things)}{why}. "
@@ -254,3 +320,36 @@ def _why(errors: Iterable[BaseException]) -> Iterable[str]:
 
 def _some(*names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name for group in names for name in group))[:5]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+class Progress:
+    """Progress of a clean-up: when something last changed, and when to report next."""
+
+    def __init__(self, now: float, every: float) -> None:
+        self.due = now + _PATIENCE
+        self._every = every
+        self._state: object = None
+        self._changed = now
+        self._most = 0
+
+    def note(self, state: object, now: float) -> float:
+        """Note the present state; the loop time of its last change."""
+        if state != self._state:
+            self._state, self._changed = state, now
+        return self._changed
+
+    def is_due(self, now: float) -> bool:
+        """Whether to report now; the next report is due later."""
+        if now < self.due:
+            return False
+        self.due = now + self._every
+        return True
+
+    def most(self, number: int) -> int:
+        """The largest `number` so far."""
+        self._most = max(self._most, number)
+        return self._most

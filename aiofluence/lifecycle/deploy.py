@@ -14,24 +14,32 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-import attrs
-
 from ..convert import check
-from ..errors import FluenceError, NotSentError, RateLimitedError, UncertainDeployError
+from ..errors import (
+    DecodeError,
+    FluenceError,
+    NotSentError,
+    RateLimitedError,
+    UncertainDeployError,
+)
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
-from ..protocol import Lane
 from ..resources.instances import Instances
 from ..retry import Retry
 from ..transport import ServerClock
 from .custody import Custodian
+from .deploy_attempt import DeployAttempt
+from .evidence import Evidence
 from .journal import DATE_SLACK, Intent, Journal
-from .policy import DeployPolicy, is_unclear, refused_at_the_door
+from .policy import DeployPolicy, is_certain
+from .shared_list import INTERVAL, NamedRows, SharedList
 from .tasks import TaskHome
 
-LOOK_EVERY: Final = 3.0
+LOOK_EVERY: Final = INTERVAL
 _WATCH_EVERY: Final = 15.0
+_OLDER: Final = timedelta(days=1)
+"""A row that is older than a deploy by more than this was there before, however wrong the clocks are."""
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
@@ -46,8 +54,11 @@ class Deployer:
         clock: ServerClock,
         policy: DeployPolicy,
         retry: Retry,
+        evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
+        self._lists = {kind: SharedList(home, evidence) for kind in Kind}
+        evidence.on_over(self._forget)
         self._home = home
         self._custodian = custodian
         self._journal = journal
@@ -101,6 +112,10 @@ class Deployer:
         """Whether this session has deployed or taken it."""
         return id in self._owned
 
+    def _forget(self, id: str) -> None:
+        """Drop an id that is over: no row of it can be taken for a live instance."""
+        self._owned.discard(id)
+
     def _abandoned(self, name: str, orphan: str, deploying: asyncio.Future[InstanceRef]) -> None:
         error = deploying.exception()
         if isinstance(error, UncertainDeployError):
@@ -115,236 +130,246 @@ class Deployer:
     ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
         async with self._turn(resource.kind, spec.name):
-            search = self._search(resource, spec.name, adopt)
-            search.given_up = given_up
+            attempt = self._begin(resource, spec.name, adopt)
+            attempt.given_up = given_up
             try:
-                ref = await self._adopt(search) if adopt else None
-                if ref is None and search.unclear:
-                    ref = await self._find(search, settle=self.policy.settle)
+                ref = await self._adopt(attempt) if adopt else None
+                if ref is None and attempt.unclear:
+                    ref = await self._find(attempt, settle=self.policy.settle)
                 if ref is None:
-                    ref = await self._deploy(search, spec)
-                search.ref = ref
+                    ref = await self._deploy(attempt, spec)
+                attempt.ref = ref
                 self._owned.add(ref.id)
                 return ref
             finally:
-                if adopt and search.ref is None:
-                    # What shows up may be somebody else's: no watch, but the name's next deploy looks on.
-                    self._unresolved[resource.kind, spec.name] = search.unclear
-                elif (search.doubtful or search.unclear) and self.policy.watch:
+                if adopt and attempt.ref is None:
+                    # A row that shows up later may be another program's: no watch, but the next deploy of
+                    # the name goes on polling.
+                    if attempt.unclear:
+                        self._unresolved[resource.kind, spec.name] = attempt.unclear
+                elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
-                        self._custodian.let_watch(self._home.spawn(self._end_twins(search)), search.name)
+                        self._custodian.let_watch(self._home.spawn(self._end_twins(attempt)), attempt.name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
 
-    def _search(self, resource: Instances[Any, Any, Any], name: str, adopt: bool) -> Search:
-        """Begin a search. What an earlier run of this journal left open is an unclear attempt of ours."""
-        search = Search(resource, name, asyncio.get_running_loop().time(), adopt)
-        search.unclear = self._unresolved.pop((resource.kind, name), [])
-        search.unclear += map(self._journal.inherit, self._journal.inherited(resource.kind, name))
-        if search.unclear:
-            search.since = min(intent.since or LONG_AGO for intent in search.unclear)
-            search.doubtful = True
-        return search
+    def _begin(self, resource: Instances[Any, Any, Any], name: str, adopt: bool) -> DeployAttempt:
+        """Begin an attempt. What an earlier run of this journal left open is an unclear attempt of ours."""
+        attempt = DeployAttempt(resource, name, asyncio.get_running_loop().time(), adopt)
+        attempt.unclear = self._unresolved.pop((resource.kind, name), [])
+        attempt.unclear += map(self._journal.inherit, self._journal.inherited(resource.kind, name))
+        if attempt.unclear:
+            attempt.since = min(intent.since or LONG_AGO for intent in attempt.unclear)
+            attempt.doubtful = True
+        return attempt
 
-    async def _deploy(self, search: Search, spec: Spec) -> InstanceRef:
-        """POST, and while the outcome is unclear: look, and POST again only when there is nothing to find."""
+    async def _deploy(self, attempt: DeployAttempt, spec: Spec) -> InstanceRef:
+        """POST, and while the outcome is unclear: poll, and POST again only once the name is ruled out."""
         waits = self._retry.waits()
         loop = asyncio.get_running_loop()
-        posts = refusals = 0
+        posts = 0
         while True:
-            intent = self._journal.intend(search.resource.kind, search.name, self._clock.at(loop.time()))
-            search.unclear.append(intent)  # until we know better, and if we never do
+            intent = self._journal.intend(attempt.resource.kind, attempt.name, self._clock.at(loop.time()))
+            attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
+            attempt.since = attempt.since or intent.since
+            posts += 1
+            error: Exception
             try:
-                ref = await search.resource.post_unless(search.given_up.is_set, spec)
-            except FluenceError as caught:
+                ref = await attempt.resource.post_unless(attempt.given_up.is_set, spec)
+            except Exception as caught:  # of a foreign type, too: the request may have left
                 error = caught
             else:
-                search.unclear.remove(intent)
+                attempt.unclear.remove(intent)
                 self._journal.identify(intent, ref)
-                return await self._agree(search, ref) if search.adopt else ref
-            if refused_at_the_door(error, self.policy):
-                refusals += 1
-                lies = not isinstance(error, RateLimitedError)  # a 503 may: one look before the next
-                search.doubtful |= lies
-                if not lies:
-                    self._rule_out(search, intent)
-                pause = self._retry.pause_after(error, next(waits))
-                if pause is None or refusals >= self._retry.max_refusals:
-                    raise error
-                await asyncio.sleep(pause)
-                found = await self._find(search, settle=0.0) if lies else None
-            elif is_unclear(error):
-                search.doubtful = True
-                posts += 1
-                found = await self._find(search, settle=self.policy.settle)
-                if found is None and posts >= self.policy.max_posts:
-                    raise self._uncertain(search)
-            else:
-                self._rule_out(search, intent)
+                return await self._agree(attempt, ref) if attempt.adopt else ref
+            if is_certain(error):
+                self._rule_out(attempt, intent)
                 raise error
+            attempt.doubtful, attempt.last_error = True, error
+            pause = self._retry.pause_after(error, next(waits)) if isinstance(error, FluenceError) else 0.0
+            found = await self._find(attempt, settle=self.policy.settle_after(error))
             if found is not None:
                 return found
+            if pause is None or posts >= self.policy.max_posts:
+                if isinstance(error, RateLimitedError):  # refused in so many words, and no LIST shows it
+                    raise error
+                raise self._uncertain(attempt)
 
-    async def _adopt(self, search: Search) -> InstanceRef | None:
+    async def _adopt(self, attempt: DeployAttempt) -> InstanceRef | None:
         """The live instance of that name, if there is one.
 
         Raises:
-            FluenceError: the list did not come.
+            FluenceError: the LIST failed.
+            DecodeError: the LIST is partial and lacks the name, which proves nothing.
         """
-        siblings = self._siblings(search, await search.resource.look_for(search.name, lane=Lane.DEPLOY))
-        return self._claim(search, siblings[0]) if siblings else None
+        moment = asyncio.get_running_loop().time()
+        lists = self._lists[attempt.resource.kind]
+        rows = await lists.after(attempt.resource, moment, at_once=True)
+        siblings, doubtful = self._siblings(attempt, rows)
+        if siblings:
+            return self._claim(attempt, siblings[0])
+        if doubtful or not rows.is_whole:
+            why = "its row does not fit the contract" if doubtful else "the LIST is partial"
+            what = f"a live {attempt.resource.kind} {attempt.name} can be neither found nor ruled out"
+            raise DecodeError(f"{what}: {why}; nothing was sent")
+        return None
 
-    async def _agree(self, search: Search, ref: InstanceRef) -> InstanceRef:
+    async def _agree(self, attempt: DeployAttempt, ref: InstanceRef) -> InstanceRef:
         """With `adopt`, others may deploy this name at the same moment: the oldest stays, everybody takes it.
 
         Lists show instances in the order in which they were made: one with ours in it has all older ones.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.settle
-        while (rows := await self._look(search)) is None or all(row.id != ref.id for row in rows):
+        while True:
+            rows = await self._look(attempt)
+            siblings, _ = self._siblings(attempt, rows) if rows is not None else ([], [])
+            if any(row.id == ref.id for row in siblings):
+                break
             if loop.time() >= until:
-                search.doubtful = True
+                attempt.doubtful = True
                 return ref
-            await asyncio.sleep(LOOK_EVERY)
-        siblings = self._siblings(search, rows)
-        if not siblings or siblings[0].id == ref.id:
+        if siblings[0].id == ref.id:
             return ref
         self._custodian.take_twin(ref)
-        return self._claim(search, siblings[0])
+        return self._claim(attempt, siblings[0])
 
-    async def _find(self, search: Search, *, settle: float) -> InstanceRef | None:
-        """Our instance, or None once a list asked for `settle` seconds from now or later shows none.
+    async def _find(self, attempt: DeployAttempt, *, settle: float) -> InstanceRef | None:
+        """Our instance, or None once a whole LIST requested `settle` seconds from now or later lacks it.
 
         Raises:
-            UncertainDeployError: no list came through for as long as the policy would watch.
+            UncertainDeployError: no such LIST came for as long as the policy would watch, or a row of that
+                name may be ours and may be older.
         """
         loop = asyncio.get_running_loop()
         settled = loop.time() + settle
         while True:
-            asked = loop.time()
-            rows = await self._look(search)
-            mine = None if rows is None else self._siblings(search, rows)
-            if mine:
-                return self._claim(search, mine[0])
-            if mine is not None and asked >= settled:
-                return None
-            if asked >= settled + self.policy.watch:
-                raise self._uncertain(search)
-            await asyncio.sleep(min(LOOK_EVERY, max(0.1, settled - loop.time())))
+            rows = await self._look(attempt)
+            if rows is not None:
+                mine, doubtful = self._siblings(attempt, rows)
+                if mine:
+                    return self._claim(attempt, mine[0])
+                if rows.asked >= settled and (doubtful or rows.nameless):
+                    raise self._uncertain(attempt)
+                if rows.asked >= settled and rows.is_whole:
+                    return None
+            if loop.time() >= settled + self.policy.watch:
+                raise self._uncertain(attempt)
 
-    async def _look(self, search: Search) -> Sequence[Summary] | None:
-        """All of that name; None when no list came, or none that can be judged."""
+    async def _look(self, attempt: DeployAttempt, *, after: float = 0.0) -> NamedRows | None:
+        """The next LIST; None when it failed, or cannot be judged.
+
+        Args:
+            attempt: the deploy; its candidates are noted.
+            after: seconds from now until the LIST at the earliest.
+        """
+        moment = asyncio.get_running_loop().time() + after
         try:
-            rows: Sequence[Summary] = await search.resource.look_for(search.name, lane=Lane.DEPLOY)
+            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment)
+        except NotSentError as error:
+            if error.permanent:  # the session is closed
+                raise
+            return None
         except FluenceError:
             return None
-        search.candidates = tuple(
-            row.ref for row in rows if not row.status.final and row.id not in self._owned
-        )
         # Without a Date no row can be told from an older one of the same name.
-        return None if self._since(search) is None else rows
+        return None if self._since(attempt) is None else rows
 
-    def _siblings(self, search: Search, rows: Sequence[Summary]) -> list[Summary]:
-        """Live instances of that name that may be ours, oldest first; with `adopt`, all of that name."""
-        since = self._since(search)
-        elsewhere = self._owned | self._journal.handed_over(search.resource.kind, search.name)
-        mine = [
-            row
-            for row in rows
-            if not row.status.final
-            and not self._custodian.holds(row.ref)
-            and (search.adopt or row.id == search.id or row.id not in elsewhere)
-            and (since is None or row.created_at >= since - DATE_SLACK)
-        ]
-        return sorted(mine, key=lambda row: (row.created_at, row.id))
+    def _siblings(self, attempt: DeployAttempt, rows: NamedRows) -> tuple[list[Summary], list[InstanceRef]]:
+        """Live instances of that name that are not another deploy's.
 
-    def _since(self, search: Search) -> datetime | None:
+        Returns:
+            Those that this deploy made, oldest first (with `adopt`, all of that name); and those that it may
+            have made: they look older, but clocks differ, or their row does not fit the contract.
+        """
+        since = self._since(attempt)
+        kind = attempt.resource.kind
+        elsewhere = self._journal.handed_over(kind, attempt.name)
+        mine: list[Summary] = []
+        doubtful: list[InstanceRef] = []
+        for raw in rows.named(attempt.name):
+            try:
+                row: Summary = attempt.resource.summary_of(raw)
+            except DecodeError:
+                if (id := raw.get("id")) not in self._owned and id not in elsewhere:
+                    doubtful.append(InstanceRef(kind, str(id), attempt.name))
+                continue
+            if row.status.final or self._custodian.holds(row.ref):
+                continue
+            if not attempt.adopt and row.id != attempt.id and (row.id in self._owned or row.id in elsewhere):
+                continue
+            if since is None or row.created_at >= since - DATE_SLACK:
+                mine.append(row)
+            elif row.created_at >= since - _OLDER:
+                doubtful.append(row.ref)
+        mine.sort(key=lambda row: (row.created_at, row.id))
+        attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
+        return mine, doubtful
+
+    def _since(self, attempt: DeployAttempt) -> datetime | None:
         """Since when, by the service's clock, an instance of that name may be ours; None: not known yet."""
-        return LONG_AGO if search.adopt else search.since or self._clock.at(search.began)
+        return LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began)
 
-    def _claim(self, search: Search, row: Summary) -> InstanceRef:
+    def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
         """`row` is ours, and what the last unclear attempt has made, if there was one."""
-        unclear = search.unclear
+        unclear = attempt.unclear
         intent = unclear.pop() if unclear else self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         self._owned.add(row.id)
-        self._custodian.found(search.name)
+        self._custodian.found(attempt.name)
         return row.ref
 
-    def _rule_out(self, search: Search, intent: Intent) -> None:
-        search.unclear.remove(intent)
+    def _rule_out(self, attempt: DeployAttempt, intent: Intent) -> None:
+        attempt.unclear.remove(intent)
         self._journal.close_intent(intent)
 
-    async def _end_twins(self, search: Search) -> None:
+    async def _end_twins(self, attempt: DeployAttempt) -> None:
         """For a while after an unclear attempt: of live twins one stays; when the deploy failed, none.
 
         It is the one whose caller has it. With `adopt`, others may have another: then it is the oldest.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
+        after = 0.0
         while True:
-            async with self._turn(
-                search.resource.kind, search.name
-            ):  # what another deploy has, it must own first
-                asked = loop.time()
-                rows = await self._look(search)
-                for twin in self._twins(search, rows or ()):
-                    if search.unclear:
-                        self._journal.identify(search.unclear.pop(), twin)
-                    self._custodian.found(search.name)
+            async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
+                rows = await self._look(attempt, after=after)
+                mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
+                for twin in self._twins(attempt, mine):
+                    if attempt.unclear:
+                        self._journal.identify(attempt.unclear.pop(), twin)
+                    self._custodian.found(attempt.name)
                     self._custodian.take_twin(twin)
-            if asked >= until:
+            if rows is not None and rows.asked >= until:
                 break
-            await asyncio.sleep(min(_WATCH_EVERY, max(0.1, until - loop.time())))
-        if rows is not None:
-            for intent in search.unclear:
+            if rows is None and loop.time() >= until + self.policy.watch:
+                return  # no LIST came: the attempts stay open in the journal
+            # All watches of a kind poll together, at multiples of the interval.
+            after = min(_WATCH_EVERY - loop.time() % _WATCH_EVERY, max(0.0, until - loop.time()))
+            await asyncio.sleep(after)
+            after = 0.0
+        if rows.is_whole and not (doubtful or rows.nameless):
+            for intent in attempt.unclear:
                 self._journal.close_intent(intent)
+            if attempt.ref is None:
+                self._custodian.found(attempt.name)
 
-    def _twins(self, search: Search, rows: Sequence[Summary]) -> list[InstanceRef]:
-        siblings = self._siblings(search, rows)
-        stays = siblings[0].id if search.adopt and siblings else search.id
+    def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
+        stays = siblings[0].id if attempt.adopt and siblings else attempt.id
         return [row.ref for row in siblings if row.id != stays]
 
-    def _uncertain(self, search: Search) -> UncertainDeployError:
+    def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            mine = self._siblings(search, await search.resource.look_for(search.name))
+            moment = asyncio.get_running_loop().time()
+            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment, at_once=True)
+            mine, _ = self._siblings(attempt, rows)
             if not mine:
                 return None
-            search.ref = self._claim(search, mine[0])  # the caller's now, so the watch leaves it alone
-            self._custodian.hand_over(search.ref)
-            return search.ref
+            attempt.ref = self._claim(attempt, mine[0])  # the caller's now, so the watch leaves it alone
+            self._custodian.hand_over(attempt.ref)
+            return attempt.ref
 
-        return UncertainDeployError(search.name, search.candidates, resolve=resolve)
-
-
-@attrs.define(eq=False)
-class Search:
-    """What tells our instance from others, and what one deploy has come to so far.
-
-    Attributes:
-        began: loop time; no instance of ours is older.
-        adopt: any live instance of that name will do.
-        since: the service's time instead of `began`, when an earlier run began it.
-        unclear: attempts that may have made an instance that we do not know.
-        doubtful: there was an unclear attempt.
-        candidates: what the last list showed of that name.
-        ref: ours.
-        given_up: its caller has been cancelled.
-    """
-
-    resource: Instances[Any, Any, Any]
-    name: str
-    began: float
-    adopt: bool
-    since: datetime | None = None
-    unclear: list[Intent] = attrs.field(factory=list)
-    doubtful: bool = False
-    candidates: tuple[InstanceRef, ...] = ()
-    ref: InstanceRef | None = None
-    given_up: asyncio.Event = attrs.field(factory=asyncio.Event)
-
-    @property
-    def id(self) -> str | None:
-        """Of ours."""
-        return None if self.ref is None else self.ref.id
+        error = UncertainDeployError(attempt.name, attempt.candidates, resolve=resolve)
+        error.__cause__ = attempt.last_error
+        return error

@@ -7,48 +7,36 @@ from __future__ import annotations
 
 import attrs
 
-from ..errors import (
-    ConfigError,
-    DecodeError,
-    FluenceError,
-    NoReplyError,
-    RateLimitedError,
-    ReplyError,
-    ServerError,
-)
-from ..retry import is_refusal
+from ..errors import ConfigError, ServerError
+from ..retry import is_certain as is_certain
 
 
 @attrs.frozen
 class DeployPolicy:
-    """How a deploy whose outcome is unclear is cleared up.
+    """Patience with a deploy whose outcome is unclear.
+
+    Every reply is unclear that does not prove that nothing was created; see `is_certain`.
 
     Attributes:
-        settle: seconds for which a list that shows nothing proves nothing: the service must commit and
+        settle: seconds for which a LIST that lacks the name proves nothing: the service must commit and
             list a deploy within this time.
-        watch: seconds for which the session goes on looking, after an unclear attempt, for a twin that was
-            committed late; of two, the one that was handed over stays.
-        max_posts: how often one deploy is sent at most.
-        trust_503: take a 503 as "refused at the door", as nginx means it; one look, and it is sent again.
+        watch: seconds for which the session goes on polling, after an unclear attempt, for a duplicate that
+            was committed late. Of two, the one that was handed over stays.
+        max_posts: number of POSTs for one deploy at most, whatever the replies.
+        trust_503: after a 503, poll once instead of for `settle` seconds before the next POST. Safe only
+            behind a gateway that answers 503 without having asked the service.
     """
 
     settle: float = 90.0
     watch: float = 300.0
     max_posts: int = 3
-    trust_503: bool = True
+    trust_503: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not (self.settle >= 0 and self.watch >= 0 and self.max_posts >= 1):
             raise ConfigError("DeployPolicy needs settle >= 0, watch >= 0 and max_posts >= 1")
 
-
-def refused_at_the_door(error: FluenceError, policy: DeployPolicy) -> bool:
-    """Whether the POST certainly did nothing: 429, and 503 if that is to be trusted."""
-    return isinstance(error, RateLimitedError) or (policy.trust_503 and is_refusal(error))
-
-
-def is_unclear(error: FluenceError) -> bool:
-    """Whether the POST may have worked. Everything counts that is not a plain refusal."""
-    if isinstance(error, ReplyError):
-        return isinstance(error, ServerError) or error.status == 408
-    return isinstance(error, NoReplyError | DecodeError)
+    def settle_after(self, error: BaseException) -> float:
+        """Seconds for which a LIST that lacks the name proves nothing after `error`."""
+        is_503 = isinstance(error, ServerError) and error.status == 503
+        return 0.0 if is_503 and self.trust_503 else self.settle

@@ -17,6 +17,7 @@ import attrs
 
 from ..errors import ConfigError, LifecycleError
 from ..models.instances import Container, Instance, Machine, Summary
+from ..models.money import ZERO, exact
 from ..models.values import Status
 from ..transport import ServerClock
 from .custody import Custodian
@@ -66,13 +67,14 @@ async def being_ended(_: float | None) -> Instance | None:
     raise ConfigError("the session is ending this instance; with on_failure='keep' a wait can be resumed")
 
 
+@exact()
 def estimate_spend(seen: Instance | Summary | None, now: datetime | None) -> Decimal | None:
     """What an instance has cost, judged by the last look at it; None when that had no money in it.
 
     Rent is charged by clock hours, each as it begins, so the hours begun since that look are added.
     """
     if seen is not None and seen.status is Status.FAILED:
-        return Decimal(0)
+        return ZERO
     if not isinstance(seen, Container | Machine):
         return None
     spent, due = seen.billing.total_spendings, seen.billing.next_billing_period

@@ -15,6 +15,7 @@ import attrs
 
 from ..errors import FluenceError, LifecycleError
 from ..models.instances import Instance, InstanceRef, without_secrets
+from ..models.money import total
 from ..models.specs import Spec, spec_without_secrets
 from ..models.table import Cell, Row, Table
 from .timeline import Bar, Fate, Timeline, Times, draw
@@ -115,7 +116,7 @@ class Report:
     @property
     def hourly_cost(self) -> Decimal:
         """What the instances of `ready` cost together in one hour, in USDC."""
-        return sum((instance.billing.hourly_usage for instance in self.instances), Decimal(0))
+        return total(instance.billing.hourly_usage for instance in self.instances)
 
     def timeline(self) -> Timeline:
         """A picture of the launch: from queued to ready, a bar for each instance. `.save("launch.svg")`."""

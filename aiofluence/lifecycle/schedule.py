@@ -7,7 +7,7 @@ moment at which looking is worth its price.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, Literal, TypeAlias
@@ -89,6 +89,12 @@ class Table:
         past = age - edges[left]
         slope = (self.cdf[left + 1] - self.cdf[left]) / (edges[left + 1] - edges[left])
         return self.cdf[left] + slope * past, self.area[left] + (self.cdf[left] + slope * past / 2) * past
+
+    def left(self, age: float) -> float:
+        """Median of the seconds that provisioning takes beyond `age`."""
+        half = (1 + self.at(age)[0]) / 2
+        index = bisect_left(self.cdf, half)
+        return max(0.0, self.edges[min(index, len(self.edges) - 1)] - age)
 
     def undetected(self, age: float, then: float) -> float:
         """E[(then - T)+ | T > age]: how many seconds of being ready go unseen, in the mean, if somebody who

@@ -5,11 +5,10 @@ Told by `watcher` what a look showed; tells the waits. When to look is not its b
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -20,9 +19,6 @@ from ..protocol import Json
 from ..resources.instances import Instances
 from .seen import Wait, timed_out
 
-MISSING_GRACE: Final = 60.0
-"""Seconds for which the service may say that it does not know an id, though it was created."""
-
 
 @attrs.define(eq=False)
 class Subject:
@@ -30,7 +26,8 @@ class Subject:
 
     Attributes:
         id: of the instance.
-        fence: what was asked for before this loop time may be stale, and is not heard.
+        joined: loop time of the latest wait; a reply to an earlier request is ignored.
+        fence: loop time of the last reply; a reply to an earlier request is ignored if its status lags.
         born: when its provisioning began (loop time), if that is known.
         fresh: `born` is known at first hand, so that something can be learnt from it.
         looked: when the last look that came through was asked for.
@@ -43,13 +40,12 @@ class Subject:
         due: when to look at it for its own sake.
         gaps: the gaps between such looks.
         asking: it stands in the queue for a GET.
-        grace: seconds for which it may be unknown to lists and details, and be there all the same.
-        unknown: since when details have not known it, one after the other; infinite while they do.
+        get_failed: the last GET failed, such as with 404, which proves nothing: a LIST is next.
     """
 
     id: str
     fence: float
-    grace: float = MISSING_GRACE
+    joined: float = -math.inf
     born: float | None = None
     fresh: bool = False
     looked: float | None = None
@@ -62,7 +58,7 @@ class Subject:
     due: float = math.inf
     gaps: Iterator[float] | None = None
     asking: bool = False
-    unknown: float = math.inf
+    get_failed: bool = False
 
     def add(self, wait: Wait) -> None:
         """Somebody waits for it."""
@@ -78,7 +74,7 @@ class Subject:
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
         """Tell everybody what a look showed; gives whether anybody still waits."""
-        self.status, self.text, self.unknown = status, None, math.inf
+        self.status, self.text, self.get_failed = status, None, False
         more = [wait.judge(status, instance, now) for wait in tuple(self.waits)]
         left = [wait for wait in self.waits if not wait.outcome.done()]
         self.detailed = any(more) or any(wait.brisk and wait.reached is not None for wait in left)
@@ -100,31 +96,38 @@ class Subject:
             wait.seen.last = summary
 
     @property
-    def overdue(self) -> bool:
-        """Whether the service should know it by now."""
-        return any(self._overdue(wait.seen.began) for wait in self.waits)
+    def since(self) -> float:
+        """Loop time since which the instance exists, as far as its waits know."""
+        return min((wait.seen.began for wait in self.waits), default=math.inf)
 
-    def not_found(self) -> None:
-        """404: what was just created may take a while to show, and lists and details never lose anything.
+    def is_stale(self, status: Status, asked: float) -> bool:
+        """Whether a reply with `status`, requested at `asked`, may be older than what is known.
 
-        So one 404 proves nothing, whether it was there before or not: something billed may be behind it.
+        Of two replies that crossed, the one with the later status is the newer: no status goes back.
         """
-        self.unknown = min(self.unknown, _now())
+        if asked < self.joined:
+            return True
+        return asked < self.fence and self.status is not None and _stage(status) < _stage(self.status)
+
+    def end(self) -> None:
+        """Fail all waits: the instance is proven over, without a reply that shows how it ended."""
         for wait in self.waits:
             seen = wait.seen
-            if self._overdue(seen.began if seen.status is None else self.unknown):
-                message = f"{seen.ref}: the service does not know it"
-                error = InstanceEndedError(message, ref=seen.ref, last_seen=seen.last, timeline=seen.timeline)
-                wait.fail(error)
-
-    def _overdue(self, since: float) -> bool:
-        return _now() - since >= self.grace
+            message = f"{seen.ref}: the service does not know it"
+            wait.fail(InstanceEndedError(message, ref=seen.ref, last_seen=seen.last, timeline=seen.timeline))
 
     def expire(self, asked: float) -> None:
         """End the waits whose last look was asked for at `asked`."""
         for wait in self.waits:
             if asked >= wait.deadline:
                 wait.fail(timed_out(wait.seen, wait.what))
+
+
+def _stage(status: Status) -> int:
+    """Position of a status in an instance's life; an unknown one is between INITIALIZED and ACTIVE."""
+    if status.final:
+        return 3
+    return {Status.INITIALIZED: 0, Status.ACTIVE: 2}.get(status, 1)
 
 
 def birth(created_at: object, server: datetime | None, now: float) -> float | None:
@@ -139,7 +142,3 @@ def birth(created_at: object, server: datetime | None, now: float) -> float | No
     if created_at.tzinfo is None:
         created_at = created_at.replace(tzinfo=UTC)
     return now - max((server - created_at).total_seconds(), 0.0)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

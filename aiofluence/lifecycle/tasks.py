@@ -63,6 +63,11 @@ class TaskHome:
         keeper = self._keeper
         return keeper is not None and not self._leave.is_set() and (keeper.done() or keeper.cancelling() > 0)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more tasks can be started."""
+        return self._group is None or self._leave.is_set() or self.is_torn_down
+
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
 
@@ -71,7 +76,7 @@ class TaskHome:
         Raises:
             NotSentError: the session is closed.
         """
-        if self._group is None or self._leave.is_set() or self.is_torn_down:
+        if self._group is None or self.is_closed:
             work.close()
             raise NotSentError("the session is not open", permanent=True)
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()

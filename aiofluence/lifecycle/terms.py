@@ -13,6 +13,7 @@ import attrs
 
 from ..errors import ConfigError
 from ..models.catalog import Offer
+from ..models.money import exact, total
 from ..models.specs import Spec, VMSpec
 from ..resources.catalog import read_money
 from .launch import OnFailure, check_on_failure
@@ -86,6 +87,7 @@ class Budget:
         """Whether the spec's plan is for sale, as far as that was asked."""
         return self._ceiling is None or (spec.kind, spec.plan_id) in self._prices
 
+    @exact()
     def book(self, index: int, spec: Spec) -> bool:
         """Take `spec` for the place `index`, instead of what it had; False when it is too dear."""
         if self._ceiling is None:
@@ -98,6 +100,7 @@ class Budget:
         self._total += price
         return True
 
+    @exact()
     def free(self, index: int) -> None:
         """Nothing runs at that place, after all."""
         self._total -= self._booked.pop(index, Decimal(0))
@@ -114,7 +117,7 @@ class Budget:
         if gone:
             raise ConfigError(f"no such plan is for sale now; nothing was sent: {', '.join(gone)}")
         if not all(self.book(index, spec) for index, spec in enumerate(specs)):
-            cost = sum(self._prices[spec.kind, spec.plan_id] for spec in specs)
+            cost = total(self._prices[spec.kind, spec.plan_id] for spec in specs)
             raise ConfigError(
                 f"{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}; "
                 "nothing was sent"

@@ -26,6 +26,7 @@ from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
 from ..resources.containers import Containers
+from .evidence import KeyDoubt
 from .schedule import backing_off
 from .seen import Seen, timed_out
 from .watch import Watch
@@ -176,35 +177,42 @@ class Waiter:
     async def end(self, ref: InstanceRef, deadline: float | None) -> bool:
         """See `ref` gone: wait until it may be deleted, delete it, wait until it has ended.
 
-        DELETE is refused while an instance is not ACTIVE, so it is sent when a look says ACTIVE, and after
-        a refusal the status is read again. Gives whether the service knows it.
+        DELETE is refused while an instance is not ACTIVE (contract 5), so it is sent once a poll shows ACTIVE
+        or a status that this release does not know. After a refusal the status is polled again.
+
+        Returns:
+            True when a reply showed the end; False when a complete LIST proves it (see `Evidence`).
 
         Raises:
-            WaitTimeoutError: `deadline` came first; it may still be billing.
-            AuthError: the key is not, or no longer, good.
+            WaitTimeoutError: `deadline` came first; the instance may still be billing.
+            AuthError: the service keeps refusing the key.
         """
         resource = self._watch.resources[ref.kind]
         seen = Seen(ref)
-        pauses = backing_off(self._watch.poll.interval)
+        pauses = backing_off(3 * self._watch.poll.interval)
+        key = KeyDoubt()
         try:
             while True:
                 status = await self._watch.status(
-                    seen, _is_settled, deadline, "ready to be terminated", brisk=False
+                    seen, _is_deletable, deadline, "ready to be terminated", brisk=False
                 )
                 if status.final:
                     return True
-                refusal = None
+                refusal: FluenceError | None = None
+                asked = _now()
                 try:
                     async with asyncio.timeout_at(_latest(deadline)):
                         await resource.terminate(ref.id)
-                except AuthError:
-                    raise
+                except AuthError as error:
+                    refusal = error
+                    if key.refused(asked, _now()):
+                        raise
                 except FluenceError as error:
                     refusal = error
                 except TimeoutError:
                     raise timed_out(seen, "ended") from None
                 else:
-                    # Accepted is not done: what is still there after a while is deleted once more.
+                    # Accepted is not done: an instance that is still there after a while is deleted again.
                     soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
                     with contextlib.suppress(WaitTimeoutError):
                         await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
@@ -213,6 +221,10 @@ class Waiter:
                 await _again(seen, deadline, "ended", next(pauses))
         except InstanceEndedError:
             return False
+
+    def expected_wait(self, ref: InstanceRef) -> float | None:
+        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
+        return self._watch.expected_wait(ref)
 
     def close(self) -> None:
         """End every wait, since the session closes."""
@@ -307,6 +319,11 @@ def address(instance: Instance) -> tuple[str, int] | None:
 def _is_settled(status: Status) -> bool:
     """Provisioning is over, well or not: from here on it can be used, or ended, or has ended."""
     return status.final or status is Status.ACTIVE
+
+
+def _is_deletable(status: Status) -> bool:
+    """Whether a DELETE is worth a try: an unknown status may be one that the service deletes."""
+    return status is not Status.INITIALIZED
 
 
 def _is_final(status: Status) -> bool:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from ..gate import Gate
-from ..models.instances import Instance
+from ..models.instances import Instance, InstanceRef
 from ..models.values import Kind, Status
 from ..resources.instances import Instances
 from ..transport import ServerClock
+from .evidence import Evidence
 from .schedule import Poll
 from .seen import Seen, Wait
-from .subject import MISSING_GRACE
 from .tasks import TaskHome
 from .watcher import Watcher
 
@@ -32,13 +32,11 @@ class Watch:
         home: TaskHome,
         gate: Gate,
         clock: ServerClock,
-        settle: float,
+        evidence: Evidence,
     ) -> None:
         self.resources: Final = resources
         self.poll: Final = poll
-        # Whoever allows a deploy so long to be listed must not take it for gone before.
-        grace = max(MISSING_GRACE, settle)
-        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, grace) for kind in Kind}
+        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, evidence) for kind in Kind}
 
     def status(
         self, seen: Seen, worth: Callable[[Status], bool], deadline: float | None, what: str, *, brisk: bool
@@ -97,6 +95,10 @@ class Watch:
             return await wait.outcome
         finally:
             watcher.leave(wait)
+
+    def expected_wait(self, ref: InstanceRef) -> float | None:
+        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
+        return self._watchers[ref.kind].expected_wait(ref.id)
 
     def close(self) -> None:
         """End every wait: its NotSentError says that the session is closed."""

@@ -10,19 +10,20 @@ import asyncio
 import copy
 import heapq
 import math
-from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from itertools import count
 from typing import Any, Final
 
-from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotFoundError, NotSentError
+from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotSentError
 from ..gate import Gate
 from ..models.instances import Instance
 from ..models.values import Kind, Status
 from ..protocol import Lane
 from ..resources.instances import Instances
+from ..resources.listing import BREATH
 from ..transport import ServerClock
 from .agenda import Agenda
+from .evidence import Evidence, KeyDoubt
+from .queues import DueHeap, GetQueue
 from .schedule import Poll, backing_off
 from .seen import Wait
 from .subject import Subject, birth
@@ -30,10 +31,6 @@ from .tasks import TaskHome
 
 LAST_LOOK: Final = 2.0
 """Seconds that a look may take beyond the deadline, so that one look always falls on it."""
-_AT_ONCE: Final = 32
-"""GETs of one watcher under way or before the gate; the others are kept here, where they cost less."""
-_BREATH: Final = 100
-"""Rows of a list between two turns of the loop."""
 
 
 class Watcher:
@@ -47,7 +44,7 @@ class Watcher:
         home: TaskHome,
         gate: Gate,
         clock: ServerClock,
-        grace: float,
+        evidence: Evidence,
     ) -> None:
         self._kind = kind
         self._resources = resources
@@ -55,20 +52,19 @@ class Watcher:
         self._home = home
         self._gate = gate
         self._clock = clock
-        self._grace = grace
+        self._evidence = evidence
         self._agenda = Agenda(poll)
         self._subjects: dict[str, Subject] = {}
         self._crowd: dict[str, Subject] = {}
-        self._dues: list[tuple[float, int, Subject]] = []
+        self._dues = DueHeap()
         self._deadlines: list[Wait] = []
-        self._order = count()
         self._waits = 0
-        self._queue: deque[Subject] = deque()
-        self._fetching = 0
+        self._queue = GetQueue(self._start, self._get, self._replan)
         self._listing = 0
         self._timer: asyncio.TimerHandle | None = None
         self._planned = False
         self._closed = False
+        self._key = KeyDoubt()
 
     # Who waits
 
@@ -81,7 +77,7 @@ class Watcher:
         id = wait.seen.ref.id
         subject = self._subjects.get(id)
         if subject is None:
-            subject = self._subjects[id] = Subject(id, now, self._grace)
+            subject = self._subjects[id] = Subject(id, now)
             if fresh:
                 subject.born, subject.fresh = now, True
         subject.add(wait)
@@ -90,9 +86,9 @@ class Watcher:
             heapq.heappush(self._deadlines, wait)
         self._place(subject)
         if not subject.crowd:
-            subject.fence = now
+            subject.joined = now
             subject.gaps = None
-            self._set_due(subject, now)
+            self._dues.set(subject, now)
         self._replan()
 
     def leave(self, wait: Wait) -> None:
@@ -114,6 +110,13 @@ class Watcher:
             self._deadlines.clear()
             self._queue.clear()
             self._replan()
+
+    def expected_wait(self, id: str) -> float | None:
+        """Seconds that the provisioning of an instance is still expected to take; None when not awaited."""
+        subject = self._subjects.get(id)
+        if subject is None or not subject.crowd or subject.born is None:
+            return None
+        return self._agenda.expected_wait(_now() - subject.born)
 
     def close(self) -> None:
         """End every wait: the session closes."""
@@ -140,15 +143,15 @@ class Watcher:
 
     # When to look
 
-    def _set_due(self, subject: Subject, due: float) -> None:
-        subject.due = due
-        heapq.heappush(self._dues, (due, next(self._order), subject))
-
     def _set_due_later(self, subject: Subject) -> None:
         """Soon, and then less and less often."""
         if subject.gaps is None:
             subject.gaps = backing_off(self._poll.interval)
-        self._set_due(subject, _now() + next(subject.gaps))
+        self._dues.set(subject, _now() + next(subject.gaps))
+
+    def _set_due_soon(self, subject: Subject) -> None:
+        """Poll the instance once more, after a refusal that may be a gateway's."""
+        self._dues.set(subject, _now() + self._poll.interval / 40)
 
     def _replan(self) -> None:
         """Plan once in this turn of the loop, however many join in it."""
@@ -168,15 +171,12 @@ class Watcher:
         if not self._agenda.by_list:
             for subject in self._crowd.values():
                 if subject.due == math.inf and not subject.asking and subject.born is not None:
-                    self._set_due(subject, self._agenda.next_get(subject.born, subject.looked))
+                    self._dues.set(subject, self._agenda.next_get(subject.born, subject.looked))
         elif not self._listing:
             when = self._agenda.next_list(self._rate())
-        while self._dues and self._dues[0][0] != self._dues[0][2].due:
-            heapq.heappop(self._dues)
         while self._deadlines and self._deadlines[0].outcome.done():
             heapq.heappop(self._deadlines)
-        if self._dues:
-            when = min(when, self._dues[0][0])
+        when = min(when, self._dues.first())
         if self._deadlines:
             when = min(when, self._deadlines[0].deadline)
         if when < math.inf:
@@ -194,29 +194,28 @@ class Watcher:
             wait = heapq.heappop(self._deadlines)
             if not wait.outcome.done():
                 last.add(self._subjects[wait.seen.ref.id])
-        due: set[Subject] = set()
-        while self._dues and self._dues[0][0] <= now:
-            when, _, subject = heapq.heappop(self._dues)
-            if when == subject.due:
-                subject.due = math.inf
-                if not (subject.crowd and agenda.by_list):
-                    due.add(subject)
+        due = {subject for subject in self._dues.pop(now) if not (subject.crowd and agenda.by_list)}
         soonest = agenda.soonest(self._rate())
         listed = {subject for subject in due | last if not (subject.detailed or subject.unlisted)}
+        doubted = {subject for subject in due if subject.get_failed}
         crowded = agenda.by_list and not self._listing and agenda.next_list(self._rate()) <= now
-        if crowded or agenda.as_list(len(listed)):
+        if doubted and not self._listing and now >= soonest:
+            listed |= doubted  # the last GET failed, which proves nothing: a LIST may show the instance
+            self._listing += 1
+            self._start(self._list(listed & last, listed))
+        elif crowded or agenda.as_list(len(listed)):
             if crowded or listed & last or (now >= soonest and not self._listing):
                 self._listing += 1
                 self._start(self._list(listed & last, listed))
             else:  # a list is on its way, or was there just now: they can wait for the next
                 for subject in listed:
-                    self._set_due(subject, max(soonest, now + self._poll.interval / 40))
+                    self._dues.set(subject, max(soonest, now + self._poll.interval / 40))
         else:
             listed = set()
         for subject in last - listed:
             self._start(self._get(subject))
         for subject in due - listed - last:
-            self._enqueue(subject)
+            self._queue.add(subject)
         self._replan()
 
     # Looking
@@ -247,26 +246,35 @@ class Watcher:
             limit = asked + LAST_LOOK if last else self._limit(self._deadlines[:1])
             rows = await resource.look_at_rows(lane=lane, deadline=limit)
             now = _now()
+            ids: set[str] = set()
             for number, (id, text, row) in enumerate(rows, 1):
-                if number % _BREATH == 0:
+                if number % BREATH == 0:
                     await asyncio.sleep(0)
+                ids.add(id)
                 subject = self._subjects.get(id)
-                if subject is None or subject.detailed or asked < subject.fence:
+                if subject is None:
                     continue
-                if text == subject.text:
+                subject.get_failed = False
+                if subject.detailed:
+                    continue
+                if text == subject.text and asked >= subject.fence:
                     subject.looked, subject.fence = asked, now
-                else:
-                    self._take(subject, Status(text), row.get("created_at"), asked, now)
+                elif not subject.is_stale(status := Status(text), asked):
+                    self._take(subject, status, row.get("created_at"), asked, now)
                     subject.text = text
                 if subject in last:
                     subject.remember(resource, row)
             await asyncio.sleep(0)
-            for subject in (*self._crowd.values(), *own):
-                if asked >= subject.fence and not (subject.detailed or subject.unlisted):
-                    self._missing(subject)  # or its fence would be newer
+            self._key.accepted()
             self._agenda.list_came(asked, _now(), rows.size)
+            is_complete = rows.is_complete and self._evidence.is_complete(self._kind, ids, asked)
+            for subject in (*self._crowd.values(), *own):
+                if subject.id not in ids and subject.waits:
+                    self._missing(subject, asked, is_complete)
         except AuthError as error:
-            self._fail_all(error)
+            self._agenda.list_refused(_now())
+            if self._key.refused(asked, _now()):
+                self._fail_all(error)
         except FluenceError as error:
             self._agenda.list_failed(_now(), unreadable=isinstance(error, DecodeError))
             for subject in self._subjects.values():
@@ -278,27 +286,10 @@ class Watcher:
                 # One in the queue was found ready just now, and its detail concludes.
                 if not subject.asking and (not subject.crowd or subject in last):
                     self._conclude(subject, asked)
-            self._replan()
-
-    def _enqueue(self, subject: Subject) -> None:
-        if not subject.asking:
-            subject.asking = True
-            self._queue.append(subject)
-            self._pump()
-
-    def _pump(self) -> None:
-        while self._queue and self._fetching < _AT_ONCE:
-            self._fetching += 1
-            self._start(self._fetch(self._queue.popleft()))
-
-    async def _fetch(self, subject: Subject) -> None:
-        try:
-            if subject.waits:
-                await self._get(subject)
-        finally:
-            subject.asking = False
-            self._fetching -= 1
-            self._pump()
+            for subject in self._subjects.values():
+                # A status that this release does not know is polled on, too.
+                if not (subject.crowd or subject.asking or subject.detailed) and subject.due == math.inf:
+                    self._set_due_later(subject)
             self._replan()
 
     async def _get(self, subject: Subject) -> None:
@@ -311,26 +302,30 @@ class Watcher:
             resource = self._resources[self._kind]
             limit = self._limit(subject.waits)
             answer = await resource.look_at_answer(subject.id, lane=lane, deadline=limit)
-            if asked < subject.fence:
-                return
+            self._key.accepted()
             try:
                 instance: Instance = resource.detail_of(answer)
             except DecodeError as error:
-                # The status alone is enough for whoever has to end it.
-                if (status := resource.status_of(answer)) is not None:
+                # The status alone is enough to end it.
+                status = resource.status_of(answer)
+                if status is not None and not subject.is_stale(status, asked):
                     self._take(subject, status, None, asked, _now())
                 subject.failed(error)
             else:
-                self._take(subject, instance.status, instance.created_at, asked, _now(), instance)
+                if not subject.is_stale(instance.status, asked):
+                    self._take(subject, instance.status, instance.created_at, asked, _now(), instance)
         except AuthError as error:
-            self._fail_all(error)
+            subject.failed(error)
+            if self._key.refused(asked, _now()):
+                self._fail_all(error)
+            if subject.waits:
+                self._set_due_soon(subject)
         except ConfigError as error:  # this is no id at all
             for wait in subject.waits:
                 wait.fail(copy.copy(error))
         except FluenceError as error:
             subject.failed(error)
-            if isinstance(error, NotFoundError):
-                subject.not_found()
+            subject.get_failed = True
         finally:
             self._conclude(subject, asked)
 
@@ -356,27 +351,38 @@ class Watcher:
         was = subject.status
         if subject.born is None:
             subject.born = birth(created_at, self._clock.at(asked), asked) or asked - self._poll.expected
-        elif subject.fresh and subject.provisioning and status is not Status.INITIALIZED:
+        elif subject.fresh and subject.provisioning and (status.final or status is Status.ACTIVE):
             looked = subject.born if subject.looked is None else subject.looked
             self._agenda.saw(subject.born, looked, now)
         if status is not was:
             subject.gaps = None
         detailed = subject.detailed
-        subject.looked, subject.fence = asked, now
+        subject.looked = asked if subject.looked is None else max(asked, subject.looked)
+        subject.fence = now
+        self._evidence.saw(self._kind, subject.id, status, min(subject.born, subject.since))
         if subject.judge(status, instance, now):
             self._place(subject)
             if subject.detailed and not detailed:
-                self._enqueue(subject)  # ready, and paid for: its detail is fetched at once
+                self._queue.add(subject)  # ready, and paid for: its detail is fetched at once
         else:
             self._leave_crowd(subject)
             subject.due = math.inf
 
-    def _missing(self, subject: Subject) -> None:
-        """A list did not show it. That proves nothing: a GET decides, once it should have been there."""
-        if subject.status is not None or subject.overdue:
+    def _may_be_over(self, subject: Subject, asked: float) -> bool:
+        """Whether a LIST requested at `asked` that lacks the instance would prove that it is over."""
+        return self._evidence.is_over(subject.status, asked, subject.since)
+
+    def _missing(self, subject: Subject, asked: float, is_complete: bool) -> None:
+        """Draw the conclusion from a LIST without the instance: proof of its end, or a GET."""
+        get_failed, subject.get_failed = subject.get_failed, False
+        if get_failed and is_complete and self._may_be_over(subject, asked):
+            subject.end()
+        elif not (subject.unlisted or subject.detailed) and (
+            subject.status is not None or self._may_be_over(subject, asked)
+        ):
             subject.unlisted = True
             self._place(subject)
-            self._set_due(subject, _now())
+            self._dues.set(subject, _now())
 
     def _fail_all(self, error: BaseException) -> None:
         """End every wait, each with an error of its own: a shared one would collect all tracebacks."""

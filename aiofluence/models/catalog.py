@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from .money import exact
 from .specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
 from .table import Cell, Row
 from .values import DeploymentType, Environment, Interface, Kind, Port, Size
@@ -67,6 +68,7 @@ class Pricing:
     currency: str = "USDC"
 
     @property
+    @exact()
     def upfront(self) -> Decimal:
         """What a deploy takes from the account at once: one hour is spent, the others stay reserved."""
         return self.hour * self.upfront_hours

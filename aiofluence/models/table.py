@@ -20,6 +20,8 @@ _IN_NOTEBOOKS: Final = 100
 """Rows of a list that a notebook shows."""
 _IN_REPRS: Final = 10
 """Rows of a list that its repr shows."""
+_IN_CELLS: Final = 300
+"""Characters of a text that one cell shows."""
 
 
 class Row:
@@ -41,9 +43,9 @@ class Row:
         said: list[str] = []
         for column, cell in self._cells().items():
             if not said:
-                said.append(repr(cell))
+                said.append(repr(_cut(cell) if isinstance(cell, str) else cell))
             elif cell not in (None, ""):
-                said.append(visible(cell) if isinstance(cell, str) else f"{_plain(cell)} {column}")
+                said.append(visible(_cut(cell)) if isinstance(cell, str) else f"{_plain(cell)} {column}")
             if column == "id":
                 break
         return f"<{type(self).__name__} {', '.join(said)}>"
@@ -58,11 +60,16 @@ class Table(list[T]):
     Attributes:
         at: when it was so, by the service's clock; ages in the table are reckoned from here, so that they do
             not change with the time of looking. None when that is not known.
+        left_out: an error for each part of the answer that could not be read, and is missing here: a row, or
+            all plans of one kind.
     """
 
-    def __init__(self, rows: Iterable[T] = (), *, at: datetime | None = None) -> None:
+    def __init__(
+        self, rows: Iterable[T] = (), *, at: datetime | None = None, left_out: Iterable[Exception] = ()
+    ) -> None:
         super().__init__(rows)
         self.at: datetime | None = at
+        self.left_out: tuple[Exception, ...] = tuple(left_out)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> T: ...
@@ -70,21 +77,22 @@ class Table(list[T]):
     def __getitem__(self, place: slice) -> Table[T]: ...
     def __getitem__(self, place: SupportsIndex | slice) -> T | Table[T]:
         if isinstance(place, slice):
-            return Table(super().__getitem__(place), at=self.at)
+            return Table(super().__getitem__(place), at=self.at, left_out=self.left_out)
         return super().__getitem__(place)
 
     def __repr__(self) -> str:
-        if not self:
-            return "[]"
         lines = [repr(row) for row in self[:_IN_REPRS]]
         if len(self) > _IN_REPRS:
             lines.append(f"… and {len(self) - _IN_REPRS} more")
+        if self.left_out:
+            lines.append(f"… and {len(self.left_out)} left out")
         return "[" + ",\n ".join(lines) + "]"
 
     def _repr_html_(self, remark: str = "") -> str:
         rows = [_cells_of(row, self.at) for row in self[:_IN_NOTEBOOKS]]
         when = f"as of {_moment(self.at)}" if self.at is not None else ""
-        return _html_table(rows, len(self), remark or when)
+        less = f"{len(self.left_out)} left out" if self.left_out else ""
+        return _html_table(rows, len(self), ", ".join(filter(None, [remark or when, less])))
 
 
 def _html_table(rows: Sequence[Mapping[str, Cell]], total: int, remark: str = "") -> str:
@@ -134,7 +142,11 @@ def _cells_of(row: object, at: datetime | None) -> Mapping[str, Cell]:
 def _plain(cell: Cell) -> str:
     if cell is None:
         return ""
-    return f"{cell:f}" if isinstance(cell, Decimal) else str(cell)
+    return f"{cell:f}" if isinstance(cell, Decimal) else _cut(str(cell))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _IN_CELLS else f"{text[: _IN_CELLS - 1]}…"
 
 
 def _html_cell(tag: str, text: str, number: bool) -> str:

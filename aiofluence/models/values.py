@@ -131,7 +131,9 @@ _UNITS: Final[Mapping[str, int]] = {
     **{unit: 1024**power for power, unit in enumerate(("ki", "mi", "gi", "ti"), 1)},
     **{unit + "b": 1024**power for power, unit in enumerate(("ki", "mi", "gi", "ti"), 1)},
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) *([A-Za-z]*)")
+_LARGEST = 2**60
+"""Bytes of the largest size that can be meant: 1 EiB."""
 
 
 @attrs.frozen(order=True)
@@ -149,11 +151,13 @@ class Size:
         """`count` of `units` (`Gi`, `GB`, `Ti`, ... any case).
 
         Raises:
-            ValueError: the unit is not known.
+            ValueError: the unit is not known, or the size is negative or above 1 EiB.
         """
         factor = _UNITS.get(units.strip().lower())
         if factor is None:
-            raise ValueError(f"unknown unit of size {units!r}")
+            raise ValueError(f"unknown unit of size {units[:20]!r}")
+        if not 0 <= count * factor <= _LARGEST:  # NaN neither
+            raise ValueError("a size is from 0 to 1 EiB")
         return cls(round(count * factor))
 
     @classmethod
@@ -161,11 +165,11 @@ class Size:
         """Read a size as people write it: `"141Gi"`, `"80 GB"`, `"0.5Ti"`.
 
         Raises:
-            ValueError: it is not a number and a known unit.
+            ValueError: it is not a number and a known unit, or above 1 EiB.
         """
-        match = _SIZE.fullmatch(text)
+        match = _SIZE.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"not a size: {text!r}")
+            raise ValueError(f"not a size: {text[:40]!r}")
         return cls.of(float(match[1]), match[2])
 
     @property

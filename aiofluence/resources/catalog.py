@@ -5,16 +5,12 @@ Reads only; an offer becomes a spec by its own `to_spec`, and a spec an instance
 
 from __future__ import annotations
 
-import builtins
 import re
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
-import attrs
-
-from ..convert import structure
-from ..errors import ConfigError
+from ..errors import ConfigError, FluenceError
 from ..models.catalog import (
     ContainerPlan,
     DefaultImage,
@@ -23,20 +19,19 @@ from ..models.catalog import (
     offers_from_containers,
     offers_from_machines,
 )
+from ..models.money import MOST, read_amount
 from ..models.table import Table
 from ..models.values import Kind
 from ..protocol import Call, Replay
 from ..transport import Transport
+from .rows import read_table, warn_once
 
 CONTAINER_PLANS: Final = Call("GET", "/gpu/plans/", replay=Replay.ALWAYS)
 VM_PLANS: Final = Call("GET", "/gpu/plans/vms", replay=Replay.ALWAYS)
 BAREMETAL_PLANS: Final = Call("GET", "/gpu/plans/baremetal", replay=Replay.ALWAYS)
 DEFAULT_IMAGES: Final = Call("GET", "/gpu/default-images/", replay=Replay.ALWAYS)
 
-
-@attrs.frozen
-class _Groups:
-    data: tuple[MachinePlanGroup, ...]
+_ROWS_IN_GROUPS: Final = ("availability_by_number", "options")
 
 
 class Plans:
@@ -51,7 +46,7 @@ class Plans:
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return Table(structure(await self._transport.call(CONTAINER_PLANS), list[ContainerPlan]))
+        return read_table(self._transport, await self._transport.call(CONTAINER_PLANS), ContainerPlan)
 
     async def vms(self) -> Table[MachinePlanGroup]:
         """The VM options, grouped by GPU model and by number of GPUs, as the wire groups them.
@@ -87,23 +82,46 @@ class Plans:
             location: two-letter country.
             max_hourly: highest price of one hour.
 
+        A row that cannot be read, or a kind whose plans cannot be had, is missing from the table: its
+        `left_out` has the errors.
+
         Raises:
             ConfigError: an argument makes no sense; nothing was sent.
-            FluenceError: a call failed, as in `aiofluence.errors`.
+            FluenceError: the calls of all kinds failed; this is the first error, as in `aiofluence.errors`.
         """
-        wanted = _kinds(kind)
-        read_money(max_hourly)  # before anything is sent
+        wanted = _check_find(kind, gpu, gpu_count, location, max_hourly)
         offers: list[Offer] = []
-        if Kind.CONTAINER in wanted:
-            offers += offers_from_containers(await self.containers())
-        if Kind.VM in wanted:
-            offers += offers_from_machines(Kind.VM, await self.vms())
-        if Kind.BAREMETAL in wanted:
-            offers += offers_from_machines(Kind.BAREMETAL, await self.baremetal())
-        return choose_offers(offers, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly)
+        left_out: list[Exception] = []
+        failed: list[FluenceError] = []
+        for each in wanted:
+            try:
+                found, odd = await self._offers(each)
+            except ConfigError:
+                raise
+            except FluenceError as error:
+                failed.append(error)
+                warn_once(self._transport, f"plans.find: {each}", f"left out, {type(error).__name__}")
+            else:
+                offers += found
+                left_out += odd
+        if len(failed) == len(wanted):
+            raise failed[0]
+        fitting = choose_offers(
+            offers, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly
+        )
+        return Table(fitting, left_out=[*failed, *left_out])
+
+    async def _offers(self, kind: Kind) -> tuple[list[Offer], tuple[Exception, ...]]:
+        """The offers of one kind, and the errors of the rows that could not be read."""
+        if kind is Kind.CONTAINER:
+            plans = await self.containers()
+            return offers_from_containers(plans), plans.left_out
+        groups = await (self.vms() if kind is Kind.VM else self.baremetal())
+        return offers_from_machines(kind, groups), groups.left_out
 
     async def _groups(self, call: Call) -> Table[MachinePlanGroup]:
-        return Table(structure(await self._transport.call(call), _Groups).data)
+        answer = await self._transport.call(call)
+        return read_table(self._transport, answer, MachinePlanGroup, field="data", nested=_ROWS_IN_GROUPS)
 
 
 class Images:
@@ -118,8 +136,7 @@ class Images:
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        reply = await self._transport.call(DEFAULT_IMAGES)
-        return Table(structure(reply, builtins.list[DefaultImage]))
+        return read_table(self._transport, await self._transport.call(DEFAULT_IMAGES), DefaultImage)
 
 
 def choose_offers(
@@ -147,13 +164,29 @@ def choose_offers(
     return Table(sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id)))
 
 
-def _kinds(kind: Kind | str | None) -> tuple[Kind, ...]:
-    if kind is None:
-        return tuple(Kind)
+def _check_find(
+    kind: object, gpu: object, gpu_count: object, location: object, max_hourly: Decimal | float | str | None
+) -> tuple[Kind, ...]:
+    """The kinds to ask for.
+
+    Raises:
+        ConfigError: naming every argument that makes no sense.
+    """
+    problems = []
+    if kind is not None and kind not in tuple(Kind):
+        problems.append(f"kind is {', '.join(Kind)} or None, not {_quoted(kind)}")
+    for name, text in (("gpu", gpu), ("location", location)):
+        if text is not None and not isinstance(text, str):
+            problems.append(f"{name} is a text, not {_quoted(text)}")
+    if gpu_count is not None and (type(gpu_count) is not int or gpu_count < 1):
+        problems.append(f"gpu_count is a whole number from 1, not {_quoted(gpu_count)}")
     try:
-        return (Kind(kind),)
-    except ValueError:
-        raise ConfigError(f"kind is {', '.join(Kind)} or None, not {kind!r}") from None
+        read_money(max_hourly)
+    except ConfigError as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return tuple(Kind) if kind is None else (Kind(str(kind)),)
 
 
 def read_money(amount: Decimal | float | str | None) -> Decimal | None:
@@ -165,12 +198,19 @@ def read_money(amount: Decimal | float | str | None) -> Decimal | None:
     if amount is None:
         return None
     try:
-        money = Decimal(str(amount))
-    except InvalidOperation:
-        money = Decimal("nan")
-    if not money.is_finite() or money < 0:
-        raise ConfigError(f"max_hourly is an amount of money, not {amount!r}")
-    return money
+        return read_amount(amount.strip() if isinstance(amount, str) else amount)
+    except ValueError:
+        problem = f"max_hourly is an amount of money from 0 to {MOST}, not {_quoted(amount)}"
+    raise ConfigError(problem)
+
+
+def _quoted(given: object) -> str:
+    """The repr of an argument, cut short; the type of one that is too long to write."""
+    try:
+        text = repr(given)
+    except ValueError:  # an integer of more than 4300 digits
+        return type(given).__name__
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _same_gpu(asked: str, model: str) -> bool:

@@ -22,6 +22,10 @@ CALLS: Final = InstanceCalls.under("/gpu/instances/")
 LOGS: Final = Call("GET", "/gpu/instances/{id}/logs", replay=Replay.ALWAYS, max_body=64 * MiB)
 EVENTS: Final = Call("GET", "/gpu/instances/{id}/events", replay=Replay.ALWAYS)
 
+_ROLL_OUT: Final = 60.0
+"""Seconds for which an update whose answer was lost may be in progress without showing: a roll-out pulls an
+image, and the detail shows the new configuration once it is done (contract 4.3)."""
+
 
 class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
     """The account's containers."""
@@ -46,7 +50,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
         async def shown() -> bool:
             return update.is_shown_by(await self.look_at(id))
 
-        await self._settle(self.calls.put.to(id, body=payload(update)), shown)
+        await self._settle(self.calls.put.to(id, body=payload(update)), shown, hold=_ROLL_OUT)
 
     async def logs(
         self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -16,20 +16,20 @@ import attrs
 from ..convert import payload, structure
 from ..errors import (
     ConfigError,
+    DecodeError,
     FluenceError,
-    NoReplyError,
     NotActiveError,
     NotFoundError,
-    ServerError,
     UpdateInProgressError,
 )
 from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
 from ..models.values import Kind, Status
-from ..protocol import Answer, Call, Json, Lane, Replay, Reply, decode_rows, safe_id
-from ..retry import is_refusal
+from ..protocol import Answer, Call, Json, Lane, Replay, is_safe_id
+from ..retry import is_certain, is_refusal
 from ..transport import Transport
+from .listing import BREATH, Listing, Rows
 
 _PATIENCE: Final = 300.0
 """Seconds to wait for an update in progress to show whether it is ours."""
@@ -60,32 +60,6 @@ class InstanceCalls:
             put=Call("PUT", one, replay=Replay.LOOK),
             terminate=Call("DELETE", one, replay=Replay.LOOK, lane=Lane.TERMINATE),
         )
-
-
-@attrs.frozen
-class Rows:
-    """A list as it came: iterate for (id, status, row). What is no row of an instance is left out.
-
-    Attributes:
-        size: bytes of the answer.
-    """
-
-    size: int
-    _call: Call
-    _reply: Reply
-    _status_field: str
-
-    def __iter__(self) -> Iterator[tuple[str, str, Json]]:
-        """Decodes as it goes.
-
-        Raises:
-            DecodeError: the body is not an array of JSON.
-        """
-        for row in decode_rows(self._call, self._reply):
-            if type(row) is dict:
-                id, status = row.get("id"), row.get(self._status_field)
-                if type(id) is str and type(status) is str:
-                    yield id, status, row
 
 
 class ExactlyOnce(Protocol):
@@ -145,7 +119,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         self._check_kind(spec)
         call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), unless=given_up)
         reply = structure(await self._transport.call(call), _Deployed)
-        return InstanceRef(self.kind, safe_id(reply.instance_id), spec.name)
+        if not is_safe_id(reply.instance_id):  # the instance exists all the same
+            raise DecodeError("instance_id is not an id", path="$.instance_id", call=str(call))
+        return InstanceRef(self.kind, reply.instance_id, spec.name)
 
     async def list(self) -> Table[SummaryT]:
         """Every instance of this kind the account ever had, ended and failed ones included.
@@ -175,13 +151,12 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
 
-        async def gone() -> bool:
-            try:
-                return (await self.look_at(id)).status.final
-            except NotFoundError:
-                return True
+        async def over() -> bool:
+            answer = await self.look_at_answer(id)
+            status = self.status_of(answer)
+            return status is not None and status.final
 
-        await self._settle(self.calls.terminate.to(id), gone)
+        await self._settle(self.calls.terminate.to(id), over)
 
     async def look_at(self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None) -> DetailT:
         """`get`, on a lane of the gate and until a loop time of the caller's choice.
@@ -202,21 +177,28 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         call = self.calls.list.to(lane=lane)
         return self._summaries(await self._transport.call(call, deadline=deadline))
 
-    async def look_for(self, name: str, *, lane: Lane = Lane.AWAITED) -> builtins.list[SummaryT]:
-        """Those of `list` that have this name: for whoever must know, whatever the others may look like.
+    async def look_at_listing(
+        self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
+    ) -> Listing[SummaryT]:
+        """`list`, without the rows that do not fit, and with a judgement of how much it proves.
 
         Raises:
             FluenceError: as `list`.
         """
-        call = self.calls.list.to(lane=lane)
-        rows = (await self._transport.call(call)).value
-        if isinstance(rows, builtins.list):
-            # An account's list is as old as the account: a row that fits no model is no reason to pay twice.
-            rows = [row for row in rows if not _has_another_name(row, name)]
-        return self._summaries(Answer(call, rows))
+        rows = await self.look_at_rows(lane=lane, deadline=deadline)
+        fitting: builtins.list[SummaryT] = []
+        misfits = 0
+        for number, (_, _, row) in enumerate(rows, 1):
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+            try:
+                fitting.append(self.summary_of(row))
+            except DecodeError:
+                misfits += 1
+        return Listing(fitting, rows.unreadable + misfits, rows.is_complete and not misfits)
 
     async def look_at_rows(self, *, lane: Lane = Lane.POLL, deadline: float | None = None) -> Rows:
-        """`list`, as raw rows that are decoded one by one: for whoever looks often and wants little of it.
+        """`list` as raw rows, for callers that poll often and need few of the rows.
 
         Raises:
             FluenceError: as `list`; a body that does not fit, only when its rows are read.
@@ -266,42 +248,59 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         if spec.kind is not self.kind:
             raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
 
-    async def _settle(self, call: Call, done: Callable[[], Awaitable[bool]]) -> None:
-        """Make a PUT or DELETE; when its outcome is unclear, look whether it is `done` before sending again.
+    async def _settle(self, call: Call, is_done: Callable[[], Awaitable[bool]], *, hold: float = 0.0) -> None:
+        """Make a PUT or DELETE; after an unclear outcome, poll whether it `is_done` before sending it again.
 
         Sending it blindly again would turn a change that was applied into a 400 for the caller.
+
+        Args:
+            call: the PUT or DELETE.
+            is_done: polls whether the change shows.
+            hold: seconds after an unclear attempt during which the change may still come to show.
         """
         unclear: FluenceError | None = None
         retry = self._transport.retry
         waits = retry.waits()
+        loop = asyncio.get_running_loop()
         attempts = refusals = 0
-        patience = asyncio.get_running_loop().time() + _PATIENCE
-        while unclear is None or asyncio.get_running_loop().time() < patience:
+        patience = loop.time() + _PATIENCE
+        while unclear is None or loop.time() < patience:
             attempts += 1
             try:
                 await self._transport.call(call)
                 return
-            except (NoReplyError, ServerError) as error:
-                unclear = error
-                if is_refusal(error):  # probably refused at the door, so it costs patience, not an attempt
-                    attempts -= 1
-                    refusals += 1
-            except UpdateInProgressError:
-                # Probably our own, unanswered attempt: it will show whether it is. Otherwise, an answer.
-                if unclear is None:
+            except FluenceError as error:
+                if not is_certain(error):
+                    unclear = error
+                    if is_refusal(error):  # a gateway's rate limit: costs patience, not an attempt
+                        attempts -= 1
+                        refusals += 1
+                elif unclear is None:
                     raise
-                attempts -= 1
-            except NotActiveError:
-                # Perhaps for what our own, unanswered attempt has done. Otherwise, an answer.
-                if unclear is None:
+                elif isinstance(error, UpdateInProgressError):
+                    attempts -= 1  # probably our own unanswered attempt: a poll will show it
+                elif not isinstance(error, NotActiveError | NotFoundError):
                     raise
-            if await done():
-                return
+            held = loop.time() + hold
+            while True:
+                if await self._shows(is_done):
+                    return
+                pause = next(waits)
+                if loop.time() + pause >= held:
+                    break
+                await asyncio.sleep(pause)
             if attempts >= retry.attempts or refusals >= retry.max_refusals:
                 break
-            await asyncio.sleep(next(waits))
+            await asyncio.sleep(pause)
         assert unclear is not None
         raise unclear
+
+    async def _shows(self, is_done: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether a poll shows that a change is done; a poll that fails shows nothing."""
+        try:
+            return await is_done()
+        except FluenceError:
+            return False
 
 
 def ref_of(instance: Referable) -> InstanceRef:
@@ -317,7 +316,3 @@ def ref_of(instance: Referable) -> InstanceRef:
         )
         raise ConfigError(f"{wanted}: {str(instance)[:64]!r}")
     return ref
-
-
-def _has_another_name(row: Json, name: str) -> bool:
-    return type(row) is dict and type(row.get("name")) is str and row["name"] != name

@@ -6,7 +6,9 @@ clock hour, two stay reserved. Amounts are `Decimal`; this module knows no statu
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Context, Decimal, localcontext
 from typing import Literal, TypeAlias
 
 import attrs
@@ -14,6 +16,13 @@ import attrs
 Movement: TypeAlias = Literal["deploy", "top_up", "refund", "adjustment"]
 
 ZERO = Decimal(0)
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute without the precision, rounding and traps of the calling program's own decimal context."""
+    with localcontext(Context(prec=120, traps=[])):
+        yield
 
 
 @attrs.frozen
@@ -42,6 +51,7 @@ class Bill:
     reserved: Decimal = ZERO
 
     @property
+    @exact()
     def upfront(self) -> Decimal:
         """What a deploy takes at once."""
         return self.hourly * self.upfront_hours
@@ -55,16 +65,19 @@ class Account:
         self.balance: Decimal = opening
         self.ledger: list[LedgerEntry] = []
 
+    @exact()
     def adjust(self, balance: Decimal, at: float) -> None:
         """Set the balance by hand."""
         self._move(at, "adjustment", balance - self.balance, None)
 
+    @exact()
     def open(self, bill: Bill, at: float) -> None:
         """Take the upfront hours: the first is spent, the others are reserved."""
         self._move(at, "deploy", -bill.upfront, bill.instance_id)
         bill.spent = bill.hourly
         bill.reserved = bill.upfront - bill.hourly
 
+    @exact()
     def next_hour(self, bill: Bill, at: float) -> bool:
         """Pay the clock hour that begins from the reserve, then top the reserve up.
 
@@ -81,10 +94,12 @@ class Account:
             bill.reserved += bill.hourly
         return True
 
+    @exact()
     def close(self, bill: Bill, at: float) -> None:
         """Give the reserve back; what was spent stays spent."""
         self._refund(bill, bill.reserved, at)
 
+    @exact()
     def cancel(self, bill: Bill, at: float) -> None:
         """Give everything back."""
         self._refund(bill, bill.reserved + bill.spent, at)

@@ -17,7 +17,7 @@ import attrs
 
 from aiofluence.protocol import Reply, Request
 
-from .billing import ZERO, LedgerEntry
+from .billing import ZERO, LedgerEntry, exact
 from .catalog import Catalog, Kind, default_catalog
 from .cluster import ClusterOptions
 from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
@@ -223,10 +223,12 @@ class Simulator(HostsContainers):
         """Every change of the balance, oldest first."""
         return tuple(self._world.account.ledger)
 
+    @exact()
     def spent(self, instance_id: str | None = None) -> Decimal:
         """USDC spent for good, by one instance or by all; what is reserved is not in it."""
         return sum((i.bill.spent for i in self._billed(instance_id)), ZERO)
 
+    @exact()
     def reserved(self, instance_id: str | None = None) -> Decimal:
         """USDC held back, for one instance or for all."""
         return sum((i.bill.reserved for i in self._billed(instance_id)), ZERO)

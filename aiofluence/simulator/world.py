@@ -12,7 +12,7 @@ from random import Random
 from uuid import UUID
 
 from . import cluster, rules
-from .billing import Account, Bill
+from .billing import Account, Bill, exact
 from .catalog import Catalog, Json, Kind, Offer
 from .cluster import ClusterOptions, PodName
 from .instances import (
@@ -225,7 +225,9 @@ class World:
         return offer
 
     def _accept(self, offer: Offer, name: str) -> tuple[Random, Json]:
-        if self.account.balance < offer.hourly * offer.upfront_hours:
+        with exact():
+            upfront = offer.hourly * offer.upfront_hours
+        if self.account.balance < upfront:
             rules.refuse(rules.NO_BALANCE)
         return self._record(offer, name)
 

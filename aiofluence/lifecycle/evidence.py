@@ -1,0 +1,107 @@
+"""Judgement of what the service's replies prove about an instance: that it is over, or nothing.
+
+Absence of evidence proves nothing: a 404, a gateway's page, an unknown status or a partial LIST leaves an
+instance billing. Poller, waits, custody, deploys and sweeps all judge here. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Container
+from typing import Final
+
+from ..models.values import Kind, Status
+
+GRACE: Final = 60.0
+"""Seconds for which a LIST may lack an instance that exists."""
+_REFUSALS: Final = 3
+"""Refusals in a row after which the key counts as refused."""
+_REMEMBERED: Final = 256
+"""Live ids per kind that a LIST is checked against."""
+
+
+class Evidence:
+    """Knowledge of one session about which instances live, and the judgements that follow from it.
+
+    Attributes:
+        grace: seconds for which a LIST may lack an instance that exists.
+        replies: number of times that an awaited instance was seen.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self.grace: Final = grace
+        self.replies = 0
+        self._live: dict[Kind, OrderedDict[str, float]] = {kind: OrderedDict() for kind in Kind}
+        self._listeners: list[Callable[[str], None]] = []
+
+    def on_over(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the id of each instance that is seen to be over."""
+        self._listeners.append(listener)
+
+    def saw(self, kind: Kind, id: str, status: Status, since: float) -> None:
+        """Note that a reply in the service's format showed an instance.
+
+        Args:
+            kind: of the instance.
+            id: of the instance.
+            status: its status in the reply.
+            since: loop time since which the instance exists, as far as known.
+        """
+        self.replies += 1
+        live = self._live[kind]
+        if status.final:
+            live.pop(id, None)
+            for listener in self._listeners:
+                listener(id)
+        elif id not in live:
+            live[id] = since
+            if len(live) > _REMEMBERED:
+                live.popitem(last=False)
+
+    def is_complete(self, kind: Kind, ids: Container[str], asked: float) -> bool:
+        """Whether a LIST holds every instance that is known to live, so that it is not one page of several.
+
+        Args:
+            kind: of the LIST.
+            ids: all ids in the LIST.
+            asked: loop time at which the LIST was requested.
+        """
+        live = self._live[kind]
+        return all(id in ids for id, since in live.items() if since <= asked - self.grace)
+
+    def is_over(self, status: Status | None, asked: float, since: float) -> bool:
+        """Whether an instance that a complete LIST lacks is proven over.
+
+        An instance that this session has seen live never leaves the account's LIST, which keeps even ended
+        ones (contract 1): such a LIST is another account's, or out of date.
+
+        Args:
+            status: the last status seen of the instance; None before the first.
+            asked: loop time at which the LIST was requested.
+            since: loop time since which the instance exists, if it ever did.
+        """
+        if status is not None:
+            return status.final
+        return asked - since >= self.grace
+
+
+class KeyDoubt:
+    """Count of replies 401 and 403 in a row: a single one may be a gateway's, and proves nothing.
+
+    Replies to requests that were in flight together count as one.
+    """
+
+    def __init__(self) -> None:
+        self._refusals = 0
+        self._last = float("-inf")
+
+    def accepted(self) -> None:
+        """Note that the service took the key."""
+        self._refusals = 0
+
+    def refused(self, asked: float, now: float) -> bool:
+        """Note a refusal, requested at `asked`, that came at `now`; whether the key counts as refused."""
+        if asked >= self._last:
+            self._refusals += 1
+            self._last = now
+        return self._refusals >= _REFUSALS

@@ -1,0 +1,154 @@
+"""LISTs by name that all deploys of one kind share: 200 unclear deploys cost one LIST, not 200.
+
+At most one request is in flight, the next follows after a pause that grows while LISTs fail. What a row
+means for a deploy is `deploy`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from ..errors import FluenceError
+from ..protocol import Json, Lane
+from ..resources.instances import Instances
+from ..resources.listing import BREATH
+from .evidence import Evidence
+from .schedule import backing_off
+from .tasks import TaskHome
+
+INTERVAL: Final = 3.0
+"""Seconds between two LISTs."""
+_LONGEST: Final = 5.0
+"""Seconds between two LISTs after several have failed; the transport's pauses come on top."""
+
+
+@attrs.frozen
+class NamedRows:
+    """One LIST, by name.
+
+    Attributes:
+        asked: loop time at which it was requested.
+        is_whole: it is not one page of several, and holds all instances that are known to live.
+        nameless: number of rows whose name cannot be read.
+    """
+
+    asked: float
+    is_whole: bool
+    nameless: int
+    _by_name: dict[str, list[Json]]
+
+    def named(self, name: str) -> Sequence[Json]:
+        """The raw rows of that name."""
+        return self._by_name.get(name, ())
+
+
+class SharedList:
+    """The LISTs of one kind."""
+
+    def __init__(self, home: TaskHome, evidence: Evidence) -> None:
+        self._home = home
+        self._evidence = evidence
+        self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Instances[Any, Any, Any]]] = {}
+        self._news = asyncio.Event()
+        self._is_running = False
+        self._gap = 0.0
+        self._gaps = backing_off(_LONGEST)
+        self._came = float("-inf")
+
+    async def after(
+        self, resource: Instances[Any, Any, Any], moment: float, *, at_once: bool = False
+    ) -> NamedRows:
+        """The first LIST that is requested at or after the loop time `moment`.
+
+        Args:
+            resource: the endpoints to use.
+            moment: earliest loop time of the request.
+            at_once: do not wait for the interval between two LISTs, unless they fail.
+
+        Raises:
+            FluenceError: the LIST failed, or the session is closed.
+        """
+        loop = asyncio.get_running_loop()
+        if not at_once:
+            moment = max(moment, self._came + INTERVAL)
+        outcome: asyncio.Future[NamedRows] = loop.create_future()
+        self._waiting[outcome] = moment, resource
+        self._news.set()
+        try:
+            if not self._is_running:
+                self._home.spawn(self._run()).add_done_callback(self._stopped)
+                self._is_running = True
+            return await outcome
+        finally:
+            self._waiting.pop(outcome, None)
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        finally:
+            self._is_running = False
+
+    async def _serve(self) -> None:
+        """Send LISTs until no caller waits."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            self._news.clear()
+            due = max(min(moment for moment, _ in self._waiting.values()), self._came + self._gap)
+            if due > loop.time():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
+                        await self._news.wait()
+                continue
+            asked = loop.time()
+            resource = next(resource for moment, resource in self._waiting.values() if moment <= asked)
+            rows: NamedRows | None = None
+            failure: FluenceError | None = None
+            try:
+                rows = await self._list(resource, asked)
+            except FluenceError as error:
+                failure = error
+            self._came = loop.time()
+            if rows is not None:
+                self._gap, self._gaps = 0.0, backing_off(_LONGEST)
+            else:
+                self._gap = max(INTERVAL, next(self._gaps))
+            for outcome, (moment, _) in tuple(self._waiting.items()):
+                if moment <= asked and not outcome.done():
+                    if rows is not None:
+                        outcome.set_result(rows)
+                    else:
+                        assert failure is not None
+                        outcome.set_exception(copy.copy(failure))  # each traceback is its caller's own
+                    del self._waiting[outcome]
+
+    def _stopped(self, run: asyncio.Future[None]) -> None:
+        error = run.exception()
+        if error is not None:  # the session was closed
+            self._is_running = False
+            for outcome in self._waiting:
+                if not outcome.done():
+                    outcome.set_exception(copy.copy(error))
+
+    async def _list(self, resource: Instances[Any, Any, Any], asked: float) -> NamedRows:
+        rows = await resource.look_at_rows(lane=Lane.DEPLOY)
+        ids: set[str] = set()
+        by_name: dict[str, list[Json]] = {}
+        nameless = number = 0
+        for number, row in enumerate(rows.raw(), 1):
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+            fields = row if type(row) is dict else {}
+            if type(id := fields.get("id")) is str:
+                ids.add(id)
+            if type(name := fields.get("name")) is str:
+                by_name.setdefault(name, []).append(row)
+            else:
+                nameless += 1
+        is_whole = not rows.is_paged and self._evidence.is_complete(resource.kind, ids, asked)
+        return NamedRows(asked, is_whole, nameless, by_name)

@@ -1,0 +1,101 @@
+"""One LIST of instances: its raw rows one by one, or all that fit the contract, and how much they prove.
+
+Reads a reply; asks for none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Generic, TypeVar
+
+import attrs
+
+from ..models.instances import Summary
+from ..protocol import Call, Json, Reply, decode_rows
+
+BREATH: Final = 100
+"""Rows of a LIST that are decoded between two turns of the event loop."""
+
+SummaryT = TypeVar("SummaryT", bound=Summary)
+
+
+@attrs.define
+class Rows:
+    """A LIST as raw rows, decoded one by one: iterate for (id, status, row).
+
+    Attributes:
+        size: bytes of the reply.
+        unreadable: rows without an id or a status, counted while iterating.
+    """
+
+    size: int
+    _call: Call
+    _reply: Reply
+    _status_field: str
+    unreadable: int = attrs.field(default=0, init=False)
+    _count: int = attrs.field(default=-1, init=False)
+
+    def raw(self) -> Iterator[Json]:
+        """Decode row by row, whatever the rows are.
+
+        Raises:
+            DecodeError: the body is not an array of JSON.
+        """
+        self.unreadable, self._count, count = 0, -1, 0
+        for row in decode_rows(self._call, self._reply):
+            count += 1
+            yield row
+        self._count = count
+
+    def __iter__(self) -> Iterator[tuple[str, str, Json]]:
+        """Decode row by row, and skip rows without an id or a status.
+
+        Raises:
+            DecodeError: the body is not an array of JSON.
+        """
+        unreadable = 0
+        for row in self.raw():
+            if type(row) is dict:
+                id, status = row.get("id"), row.get(self._status_field)
+                if type(id) is str and type(status) is str:
+                    yield id, status, row
+                    continue
+            unreadable += 1
+        self.unreadable = unreadable
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether the rows were not read to the end, or are one page of several.
+
+        The service has no pagination today (contract 1). Should it begin to page, a `Link` header or a
+        total says so.
+        """
+        return self._count < 0 or is_paged(self._reply.headers, self._count)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether absence from these rows means anything: not paged, and all readable."""
+        return not self.is_paged and not self.unreadable
+
+
+def is_paged(headers: Mapping[str, str], count: int) -> bool:
+    """Whether the headers of a LIST with `count` rows announce that there are more."""
+    if "next" in headers.get("Link", "").lower():
+        return True
+    totals = (headers.get("X-Total-Count", ""), headers.get("Content-Range", "").rpartition("/")[2])
+    return any(total.isascii() and total.isdigit() and int(total[:12]) > count for total in totals)
+
+
+@attrs.frozen
+class Listing(Generic[SummaryT]):
+    """A LIST that may be read in part.
+
+    Attributes:
+        rows: the rows that fit the contract.
+        unreadable: number of rows that do not.
+        is_complete: whether absence from `rows` means anything; see `Rows.is_complete`.
+    """
+
+    rows: list[SummaryT]
+    unreadable: int
+    is_complete: bool

@@ -1,0 +1,58 @@
+"""Tables made of what a list answered, row by row.
+
+Rows that cannot be read are missing from a table; its `left_out` and one warning in the log say so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final, TypeVar
+
+from ..convert import structure_rows
+from ..models.table import Table
+from ..models.values import Kind
+from ..protocol import Answer
+from ..transport import Transport
+
+T = TypeVar("T")
+
+log: Final = logging.getLogger("aiofluence")
+
+
+def read_table(
+    transport: Transport,
+    answer: Answer,
+    item: type[T],
+    *,
+    under: Kind | None = None,
+    field: str | None = None,
+    nested: Collection[str] = (),
+    at: datetime | None = None,
+) -> Table[T]:
+    """The rows of `answer` that can be read, and in `left_out` an error for each of the others.
+
+    Args:
+        transport: transport of the session; its warnings are shared by all views of the session.
+        answer: decoded answer of a list.
+        item: model of one row.
+        under: as in `structure_rows`, like `field` and `nested`.
+        at: service's time of the answer.
+
+    Raises:
+        DecodeError: the answer is no list, or none of its rows can be read.
+    """
+    rows, odd = structure_rows(answer, item, under=under, field=field, nested=nested)
+    if odd and not rows:
+        raise odd[0]  # an empty table would look like an account without instances
+    if odd:
+        warn_once(transport, str(answer.call), f"left out {len(odd)} rows; the first: {odd[0].args[0]}")
+    return Table(rows, at=at, left_out=odd)
+
+
+def warn_once(transport: Transport, where: str, message: str) -> None:
+    """Log a warning about `where`, once per session."""
+    if where not in transport.warned:
+        transport.warned.add(where)
+        log.warning("%s: %s", where, message)
