@@ -72,6 +72,9 @@ CLOSE_TIMEOUT: Final = 2 * 3600.0
 LONGEST: Final = 5400.0
 """Seconds of the loop after which the user of a program presses Ctrl-C."""
 REAL_SECONDS: Final = 60
+HOPELESS: Final = 280.0
+"""Seconds without a usable reply after which a close may give up and say so."""
+OUTAGES: Final = ("down", "gateway", "lost", "throttle")
 SPARE: Final = 120.0
 """Seconds by which a verb may exceed its own timeout."""
 
@@ -198,6 +201,7 @@ class Life:
         self.runs: list[Run] = []
         self.verdict = Verdict(seed, self.kinds)
         self.tasks: dict[str, WeakSet[asyncio.Task[Any]]] = {}
+        self._episodes = tuple(self.sky.episodes)
         self._drawn = [f"  {episode}" for episode in self.sky.episodes]
 
     def blame(self, kind: str, text: str) -> None:
@@ -366,11 +370,20 @@ class Life:
             swept |= before - {row.id for row in cloud.live()}
         self._judge(swept)
 
+    def _is_blind(self) -> bool:
+        """Whether the service is out of sight for so long that a close may stop before `close_timeout`."""
+        return any(
+            episode.on & {"get", "list"} and episode.length > HOPELESS and episode.fault in OUTAGES
+            for episode in self._episodes
+        )
+
     def _judge_custody(self, live: set[str]) -> None:
+        if {"unknown", "paged"} & set(self.kinds) or self._is_blind():
+            return
         for run in self.runs:
             for id in run.books.custody & live:
                 row = self.cloud.rows[id]
-                if "unknown" not in self.kinds and "paged" not in self.kinds and row.is_live(self.cloud.now):
+                if row.is_live(self.cloud.now):
                     self.blame(
                         "gave up", f"{run.name}: {_title(row)} is live at rest, and CustodyError names it"
                     )

@@ -48,7 +48,7 @@ class Months:
     seconds: Sequence[float]
     requests: Sequence[int]
     live: int
-    journal: int
+    journal: int = 0
 
     @property
     def bytes_a_deploy(self) -> float:
@@ -58,7 +58,8 @@ class Months:
 
 def run_months(deploys: int, *, journal: Path | None = None, warm_up: float = 0.5) -> Months:
     """Run `deploys` deploys of every fate within `DAYS`, and measure behind the first part of them."""
-    return run_virtual(_months(deploys, journal, warm_up))
+    months = run_virtual(_months(deploys, journal, warm_up))
+    return attrs.evolve(months, journal=journal.stat().st_size) if journal is not None else months
 
 
 async def _months(deploys: int, journal: Path | None, warm_up: float) -> Months:
@@ -108,8 +109,7 @@ async def _months(deploys: int, journal: Path | None, warm_up: float) -> Months:
     gc.collect()
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    size = journal.stat().st_size if journal is not None else 0
-    return Months(deploys, grown, (rounds - first) * TOGETHER, seconds, requests, live, size)
+    return Months(deploys, grown, (rounds - first) * TOGETHER, seconds, requests, live)
 
 
 async def _one(fluence: Session, cloud: Cloud, rng: Random, fate: str, name: str, held: set[str]) -> None:

@@ -60,6 +60,11 @@ class Episode:
     how: Mapping[str, Any] = attrs.field(factory=dict)
     times: float = float("inf")
 
+    @property
+    def length(self) -> float:
+        """Seconds that it lasts."""
+        return self.end - self.start
+
     def __str__(self) -> str:
         on = f" on {','.join(sorted(self.on))}" if self.on else ""
         share = f" x{self.share:.2f}" if self.share < 1 else ""

@@ -1,4 +1,4 @@
-"""The cost of doubt and of time: looks are shared, a failing service is asked with backoff, and months leave no trace."""
+"""The cost of doubt and of months: shared looks, backoff, and memory that does not grow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CountingWire(SecondWire):
 
 
 async def _doubts(cloud: Cloud, deploys: int, policy: DeployPolicy) -> tuple[list[float], float, list[Any]]:
-    """Loop times of the LISTs that unclear deploys cost, when the last deploy ended, and what each came to."""
+    """Loop times of the LISTs, loop time of the last deploy's end, and the outcomes."""
     wire = CountingWire(cloud)
     session = Session("key-1234567890", wire=wire, rate=RateLimit(1000, 1000), deploy=policy)
     async with session as fluence:
