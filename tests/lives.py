@@ -1,8 +1,9 @@
 """Random lives: programs that deploy, update and end instances while the service lies and processes die.
 
-A life is its number. `python -m tests.lives SEED [-v] [--kinds a,b]` replays one; `tests/test_lives.py` runs
-a few hundred, `benchmarks/lives.py` thousands. Nothing here asserts: a life gives a `Verdict`. The service is
-`tests/second_service.py`, the faults are `tests/weather.py`.
+A life is its number. `python -m tests.lives SEED [-v] [--kinds a,b | --without a,b]` replays one, with some
+kinds of faults alone or without some. `tests/test_lives.py` runs a few hundred, `benchmarks/lives.py` thousands.
+Nothing here asserts: a life gives a `Verdict`. The service is `tests/second_service.py`, the faults are
+`tests/weather.py`.
 """
 
 from __future__ import annotations
@@ -683,7 +684,7 @@ class Run:
             if isinstance(error, ConfigError) and name in sent and not self.is_killed:
                 self.life.blame("raised", f"{self.name}: {what}: {_text(error)} after a POST")
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, StrangeError):
             if keep and name and not self.is_killed:
                 self.books.kept.add(name)
             raise
@@ -1032,12 +1033,14 @@ def main(arguments: Sequence[str]) -> int:
     """Replay one life; 1 when it breaks a promise."""
     kinds = None
     given = list(arguments)
-    if "--kinds" in given:
-        at = given.index("--kinds")
+    for option in {"--kinds", "--without"} & set(given):
+        at = given.index(option)
         kinds = given[at + 1].split(",")
         if unknown := set(kinds) - set(KINDS):
             sys.stderr.write(f"unknown kinds: {unknown}; known: {', '.join(KINDS)}\n")
             return 2
+        if option == "--without":
+            kinds = [kind for kind in KINDS if kind not in kinds]
         del given[at : at + 2]
     verbose = "-v" in given
     seeds = [int(text) for text in given if text != "-v"]

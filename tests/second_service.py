@@ -473,7 +473,7 @@ class Cloud:
         asked = json.loads(request.body)
         row.name = asked.get("name") or row.name
         if image := (asked.get("container_settings") or {}).get("image"):
-            row.updates.append((self.now + self.rng.uniform(3, 60), image, run))
+            row.updates.append((self.now + self.rng.uniform(3, 45), image, run))
         return Reply(204)
 
     def _delete(self, run: str, kind: str, id: str, late: float, dry: bool) -> Reply:
