@@ -25,6 +25,7 @@ from .second_service import Cloud, Episode, SecondWire
 DAYS = 30.0
 TOGETHER = 10
 """Deploys that run at the same time."""
+_SHOWN = 800
 FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
 
 
@@ -64,7 +65,7 @@ def run_months(deploys: int, *, journal: Path | None = None, warm_up: float = 0.
 
 async def _months(deploys: int, journal: Path | None, warm_up: float) -> Months:
     rng = Random(deploys)
-    cloud = Cloud(rng, provision=lambda: rng.uniform(2, 20))
+    cloud = Cloud(rng, provision=lambda: rng.uniform(2, 20), fails=0.03)
     cloud.is_lean = True
     session = Session(
         "key-1234567890",
@@ -81,7 +82,7 @@ async def _months(deploys: int, journal: Path | None, warm_up: float) -> Months:
     seconds: list[float] = []
     requests: list[int] = []
     pause = DAYS * 86400 / rounds
-    held: set[str] = set()
+    held: dict[str, None] = {}
     began, asked = 0.0, 0
     async with session as fluence:
         for number in range(rounds):
@@ -99,43 +100,40 @@ async def _months(deploys: int, journal: Path | None, warm_up: float) -> Months:
             await asyncio.gather(*(_one(fluence, cloud, rng, fate, name, held) for fate, name in fates))
             await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
             _forget(cloud, held)
-    await asyncio.sleep(60)
-    del session, fluence
-    _forget(cloud, held)
+        await asyncio.sleep(3600)
+        _forget(cloud, held)
+        gc.collect()
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     live = sum(row.id not in held for row in cloud.live())
-    cloud.rows.clear()
-    cloud.posts.clear()
-    held.clear()
-    gc.collect()
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     return Months(deploys, grown, (rounds - first) * TOGETHER, seconds, requests, live)
 
 
-async def _one(fluence: Session, cloud: Cloud, rng: Random, fate: str, name: str, held: set[str]) -> None:
+async def _one(
+    fluence: Session, cloud: Cloud, rng: Random, fate: str, name: str, held: dict[str, None]
+) -> None:
     kind = rng.choice(("container", "vm", "baremetal"))
     spec = make_spec(kind, name)
     if fate in ("refused", "lost"):
         status = {"act": "page", "status": 400, "body": b'{"detail": "Insufficient balance"}', "headers": {}}
         lost = {"act": "lose", "form": "reset", "commit": True}
         how = status if fate == "refused" else lost
+        await asyncio.sleep(0 if fate == "refused" else 60)
         cloud.episodes[:] = [Episode(fate, on=frozenset({"deploy"}), how=how, times=1)]
     with contextlib.suppress(FluenceError, TimeoutError):
-        if fate == "refused":
-            await fluence.ensure(spec)
-        elif fate == "kept":
-            held.add((await fluence.ensure(spec)).id)
+        if fate in ("kept", "refused"):
+            held[(await fluence.ensure(spec)).id] = None
         elif fate == "cancelled":
             async with asyncio.timeout(rng.uniform(0, 10)):
-                await fluence.deploy_and_wait(spec)
+                held[(await fluence.deploy_and_wait(spec)).id] = None
         elif fate == "running":
             async with fluence.running(spec):
                 await asyncio.sleep(5)
         else:
-            await _deploy_and_end(fluence, spec, fate)
+            await _deploy_and_end(fluence, spec, fate, held)
 
 
-async def _deploy_and_end(fluence: Session, spec: object, fate: str) -> None:
+async def _deploy_and_end(fluence: Session, spec: object, fate: str, held: dict[str, None]) -> None:
     try:
         instance = await fluence.deploy_and_wait(spec)  # type: ignore[call-overload]
     except UncertainDeployError as error:
@@ -144,16 +142,21 @@ async def _deploy_and_end(fluence: Session, spec: object, fate: str) -> None:
         return
     if fate == "deleted":
         resources = {"container": fluence.containers, "vm": fluence.vms, "baremetal": fluence.baremetal}
+        held[instance.id] = None
         await resources[instance.kind.value].terminate(instance.id)  # type: ignore[attr-defined]
     else:
         await fluence.terminate_and_wait(instance)
 
 
-def _forget(cloud: Cloud, held: set[str]) -> None:
-    """Drop rows that have ended, so that the service's own memory is not measured; end the kept ones."""
-    cloud.posts.clear()
-    for id in held & cloud.rows.keys():
+def _forget(cloud: Cloud, held: dict[str, None]) -> None:
+    """Drop rows that have ended, so that the service's own memory is not measured; end the kept ones.
+
+    A LIST keeps what has ended (contract 1): so do the last `_SHOWN` of those whose end no session has seen.
+    """
+    cloud.forget_requests()
+    for id in held:
         cloud.rows[id].ended = cloud.rows[id].ended or cloud.now
-    for id in [id for id, row in cloud.rows.items() if not row.is_live(cloud.now)]:
+    for id in [id for id, row in cloud.rows.items() if id not in held and not row.is_live(cloud.now)]:
         del cloud.rows[id]
-        held.discard(id)
+    for id in list(held)[:-_SHOWN]:
+        del cloud.rows[id], held[id]

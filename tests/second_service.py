@@ -170,6 +170,7 @@ class Cloud:
         self.requests = 0
         self.is_lean = False
         self._struck: dict[Episode, int] = {}
+        self._encoded: dict[str, str] = {}
         self._holding: Callable[[str, str], bool] = lambda run, kind: False
 
     # Time
@@ -196,6 +197,12 @@ class Cloud:
     def know_holders(self, holding: Callable[[str, str], bool]) -> None:
         """Tell the service, for the fault `thin`, which runs hold a live instance of a kind."""
         self._holding = holding
+
+    def forget_requests(self) -> None:
+        """Drop what was counted so far: a service that runs for months must not grow."""
+        self.posts.clear()
+        self._struck.clear()
+        self._encoded = {id: text for id, text in self._encoded.items() if id in self.rows}
 
     def note(self, run: str, text: str) -> None:
         """Add a line to the timeline."""
@@ -391,6 +398,8 @@ class Cloud:
     def _list(self, run: str, kind: str, how: Mapping[str, Any], at: float | None = None) -> Reply:
         at = self.now if at is None else at
         rows = [row for row in self.rows.values() if row.kind == kind and self._visible(row, at)]
+        if self.is_lean:
+            return Reply(200, {"Content-Type": "application/json"}, self._lean_list(rows, at))
         rows.sort(key=lambda row: row.created)
         headers: dict[str, str] = {}
         if how.get("order") == "random":
@@ -415,6 +424,18 @@ class Cloud:
         if how.get("null") and not shown:
             body = None
         return Reply(200, {"Content-Type": "application/json", **headers}, json.dumps(body).encode())
+
+    def _lean_list(self, rows: list[Row], at: float) -> bytes:
+        """The body of a LIST; rows that have ended are encoded once."""
+        shown = []
+        for row in rows:
+            text = self._encoded.get(row.id)
+            if text is None:
+                text = json.dumps(self._summary(row, at))
+                if not row.is_live(at):
+                    self._encoded[row.id] = text
+            shown.append(text)
+        return f"[{', '.join(shown)}]".encode()
 
     def _get(self, kind: str, id: str, at: float, part: str = "") -> Reply:
         row = self.rows.get(id)
