@@ -127,10 +127,11 @@ class Custodian:
                     refused.exception()  # a caller may be waiting, or none
             await asyncio.sleep(next(pauses))
 
-    def take_twin(self, ref: InstanceRef) -> None:
-        """`ref` was deployed twice: see it gone, and say so."""
+    def take_twin(self, ref: InstanceRef, *, deployed_twice: bool = True) -> None:
+        """See `ref` gone, and log why: a duplicate, or made by a deploy that was reported as failed."""
         if ref not in self._held and ref not in self._lost:
-            log.warning("%s was deployed twice; the service was slow to show it. Ending it.", ref)
+            why = "was deployed twice" if deployed_twice else "was created by a deploy that failed"
+            log.warning("%s %s; the service was slow to show it. Ending it.", ref, why)
             self._twins.append(ref)
             self.take(ref)
 
