@@ -864,7 +864,12 @@ async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
     try:
         if rng.random() < 0.6:
             call = fluence.deploy_all_and_wait(specs, **options)
-            report = await run.verb(f"deploy_all_and_wait {specs[0].name}", call, timeout=timeout)
+            try:
+                report = await run.verb(f"deploy_all_and_wait {specs[0].name}", call, timeout=timeout)
+            except LaunchError as error:
+                for outcome in error.report.ready if keep else ():
+                    run.hold(outcome.ref)
+                raise
             for outcome in report.ready:
                 run.hold(outcome.ref)
             run.note_outcomes(report.outcomes)

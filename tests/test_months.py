@@ -109,5 +109,6 @@ def test_months_leave_no_trace(tmp_path: Path) -> None:
     months = run_months(DEPLOYS, journal=tmp_path / "journal")
     assert months.live == 0
     assert months.bytes_a_deploy < A_DEPLOY, months
-    assert min(months.seconds[-3:]) < 2 * min(months.seconds[:3]), months
-    assert min(months.requests[-3:]) < 1.3 * min(months.requests[:3]), months
+    # The lists of the service grow until a third of the deploys are made.
+    assert min(months.seconds[-3:]) < 2 * min(months.seconds[4:6]), months
+    assert max(months.requests) < 1.3 * min(months.requests), months
