@@ -1,7 +1,7 @@
 """Random lives: programs that deploy, update and end instances while the service lies and processes die.
 
 A life is its number. `python -m tests.lives SEED [-v] [--kinds a,b | --without a,b]` replays one, with some
-kinds of faults alone or without some. `tests/test_lives.py` runs a few hundred, `benchmarks/lives.py` thousands.
+kinds of faults alone or without some. `tests/test_lives.py` runs hundreds, `benchmarks/lives.py` thousands.
 Nothing here asserts: a life gives a `Verdict`. The service is `tests/second_service.py`, the faults are
 `tests/weather.py`.
 """

@@ -26,7 +26,7 @@ DAYS = 30.0
 TOGETHER = 10
 """Deploys that run at the same time."""
 _SHOWN = 800
-_TRACED = 400
+_TRACED = 600
 FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
 
 
@@ -69,7 +69,7 @@ def run_months(deploys: int, *, journal: Path | None = None) -> Months:
 
 async def _months(deploys: int, journal: Path | None) -> Months:
     rng = Random(deploys)
-    cloud = Cloud(rng, provision=lambda: rng.uniform(2, 20), fails=0.03)
+    cloud = Cloud(rng, provision=lambda: rng.uniform(6, 20), fails=0.03)
     cloud.is_lean = True
     session = Session(
         "key-1234567890",
@@ -82,7 +82,9 @@ async def _months(deploys: int, journal: Path | None) -> Months:
     )
     rounds = deploys // TOGETHER
     first = rounds - max(_TRACED // TOGETHER, rounds // 20)
+    base = (first + rounds) // 2
     tenth = first // 10
+    grown = 0
     seconds: list[float] = []
     requests: list[int] = []
     pause = DAYS * 86400 / rounds
@@ -91,8 +93,10 @@ async def _months(deploys: int, journal: Path | None) -> Months:
     async with session as fluence:
         for number in range(rounds):
             if number == first:
-                gc.collect()
                 tracemalloc.start()
+            if number == base:  # what is made only once has been made
+                gc.collect()
+                grown = -tracemalloc.get_traced_memory()[0]
             if number <= first and number % tenth == 0:
                 if number:
                     seconds.append(time.process_time() - began)
@@ -107,10 +111,10 @@ async def _months(deploys: int, journal: Path | None) -> Months:
         await asyncio.sleep(3600)
         _forget(cloud, held)
         gc.collect()
-        grown, _ = tracemalloc.get_traced_memory()
+        grown += tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
     live = sum(row.id not in held for row in cloud.live())
-    return Months(deploys, grown, (rounds - first) * TOGETHER, seconds, requests, live)
+    return Months(deploys, grown, (rounds - base) * TOGETHER, seconds, requests, live)
 
 
 async def _one(
@@ -126,25 +130,31 @@ async def _one(
         cloud.episodes[:] = [Episode(fate, on=frozenset({"deploy"}), how=how, times=1)]
     with contextlib.suppress(FluenceError, TimeoutError):
         if fate in ("kept", "refused"):
-            held[(await fluence.ensure(spec)).id] = None
+            ref = await fluence.ensure(spec)
+            if rng.random() < 0.3:
+                held[ref.id] = None
+            else:
+                await fluence.terminate_and_wait(ref)
         elif fate == "cancelled":
-            async with asyncio.timeout(rng.uniform(0, 10)):
-                held[(await fluence.deploy_and_wait(spec)).id] = None
+            async with asyncio.timeout(rng.uniform(0, 5)):
+                await fluence.deploy_and_wait(spec)
         elif fate == "running":
             async with fluence.running(spec):
                 await asyncio.sleep(5)
         else:
-            await _deploy_and_end(fluence, spec, fate, held)
+            await _deploy_and_end(fluence, rng, spec, fate, held)
 
 
-async def _deploy_and_end(fluence: Session, spec: object, fate: str, held: dict[str, None]) -> None:
+async def _deploy_and_end(
+    fluence: Session, rng: Random, spec: object, fate: str, held: dict[str, None]
+) -> None:
     try:
         instance = await fluence.deploy_and_wait(spec)  # type: ignore[call-overload]
     except UncertainDeployError as error:
         if ref := await error.resolve():
             await fluence.terminate_and_wait(ref)
         return
-    if fate == "deleted":
+    if fate == "deleted" and rng.random() < 0.1:
         resources = {"container": fluence.containers, "vm": fluence.vms, "baremetal": fluence.baremetal}
         held[instance.id] = None
         await resources[instance.kind.value].terminate(instance.id)  # type: ignore[attr-defined]

@@ -104,6 +104,7 @@ def test_a_failing_service_is_asked_with_backoff(deploys: int) -> None:
     assert late / 150 < early / 60
 
 
+@pytest.mark.timeout(300)
 def test_months_leave_no_trace(tmp_path: Path) -> None:
     """30 days and thousands of deploys of every fate: memory, time and requests of each stay the same."""
     months = run_months(DEPLOYS, journal=tmp_path / "journal")
