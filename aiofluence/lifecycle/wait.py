@@ -25,6 +25,7 @@ from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
+from ..owner import loop_time
 from ..resources.containers import Containers
 from .evidence import KeyDoubt
 from .schedule import backing_off
@@ -61,7 +62,7 @@ def deadline_in(timeout: float | None) -> float | None:
         return None
     if not timeout >= 0:
         raise ConfigError(f"timeout is a number of seconds or None, not {timeout!r}")
-    return _now() + timeout
+    return loop_time() + timeout
 
 
 def check_until(until: object) -> None:
