@@ -334,7 +334,8 @@ def _stray(sky: Weather) -> None:
             "body": b'{"error": "forbidden", "code": "forbidden"}',
             "headers": {"Content-Type": "application/json"},
         }
-        sky.add("stray", rng.choice((ANY, frozenset({"delete"}), READS)), how, times=1)
+        # Each alone: several in a row would say that the key is bad.
+        sky.add("stray", rng.choice((ANY, frozenset({"delete"}), READS)), how, times=1, start=rng.uniform(0, 900))
 
 
 def _throttle(sky: Weather) -> None:
