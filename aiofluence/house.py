@@ -57,7 +57,7 @@ class House:
         evidence = Evidence(max(GRACE, policy.settle))
         waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
         custodian = Custodian(home, waiter, journal, evidence)
-        deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry, evidence)
+        deployer = Deployer(home, custodian, journal, transport, policy, evidence)
         return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
 
     async def open(self) -> None:

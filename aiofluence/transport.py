@@ -17,7 +17,8 @@ import attrs
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
 from .owner import Owner
-from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
+from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, refuse_to_pickle
+from .redaction import Secrets
 from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
@@ -62,6 +63,10 @@ class Transport:
     warned: set[str] = attrs.field(factory=set, repr=False)
     """Lists of which a warning was logged; see `resources.rows`."""
     owner: Owner = attrs.field(factory=Owner, repr=False)
+    pace: float = 1.0
+    """Real seconds to one of the seconds that the service's ways are known in: less than 1 in time-lapse."""
+
+    __reduce__ = refuse_to_pickle
 
     async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
         """Make `call`; its decoded answer.
@@ -76,7 +81,8 @@ class Transport:
             ReplyError: the service refused, or stayed in trouble through all attempts.
             DecodeError: a 2xx answer that is not JSON, or too large.
         """
-        return Answer(call, decipher(call, await self.exchange(call, deadline=deadline)))
+        reply = await self.exchange(call, deadline=deadline)
+        return Answer(call, decipher(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
         """Make `call`; the 2xx answer as it came.
@@ -96,7 +102,7 @@ class Transport:
                 reply = await self._once(call, deadline)
                 if 200 <= reply.status < 300:
                     return reply
-                error: FluenceError = refusal(call, reply, (self.headers["X-API-KEY"],))
+                error: FluenceError = refusal(call, reply, self._secrets(), self.clock.at(loop.time()))
             except FluenceError as caught:
                 error = caught
             now = loop.time()
@@ -111,6 +117,9 @@ class Transport:
         error.call = error.call or str(call)
         error.attempts = tuple(attempts)
         raise error
+
+    def _secrets(self) -> Secrets:
+        return Secrets((self.headers["X-API-KEY"],))
 
     async def _once(self, call: Call, deadline: float | None) -> Reply:
         """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
@@ -143,7 +152,8 @@ class Transport:
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
         if reply.status in (429, 503):
             # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
-            self.gate.refused(granted, min(retry_after(reply.headers) or 0.0, self.retry.max_retry_after))
+            pause = retry_after(reply.headers, self.clock.at(asyncio.get_running_loop().time()))
+            self.gate.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
             self.gate.succeeded()
         if self.on_reply is not None:

@@ -27,8 +27,7 @@ from ..models.specs import Spec
 from ..models.values import Kind
 from ..protocol import is_safe_id
 from ..resources.instances import Instances
-from ..retry import Retry
-from ..transport import ServerClock
+from ..transport import Transport
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
 from .evidence import Evidence
@@ -52,19 +51,19 @@ class Deployer:
         home: TaskHome,
         custodian: Custodian,
         journal: Journal,
-        clock: ServerClock,
+        transport: Transport,
         policy: DeployPolicy,
-        retry: Retry,
         evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
-        self._lists = {kind: SharedList(home, evidence) for kind in Kind}
-        evidence.on_over(self._forget)
         self._home = home
         self._custodian = custodian
         self._journal = journal
-        self._clock = clock
-        self._retry = retry
+        self._clock = transport.clock
+        self._retry = transport.retry
+        self._lists = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self._watch_every = _WATCH_EVERY * transport.pace
+        evidence.on_over(self._forget)
         self._owned: set[str] = set()
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
@@ -319,7 +318,7 @@ class Deployer:
                 continue
             if since is None or row.created_at >= since - DATE_SLACK:
                 mine.append(row)
-            elif row.created_at >= since - _OLDER:
+            elif row.id != attempt.id and row.created_at >= since - _OLDER:
                 doubtful.append(row.ref)
         mine.sort(key=lambda row: (row.created_at, row.id))
         attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
@@ -364,7 +363,8 @@ class Deployer:
             if rows is None and loop.time() >= until + self.policy.watch:
                 break
             # All watches of a kind poll together, at multiples of the interval.
-            after = min(_WATCH_EVERY - loop.time() % _WATCH_EVERY, max(0.0, until - loop.time()))
+            every = self._watch_every
+            after = min(every - loop.time() % every, max(0.0, until - loop.time()))
             await asyncio.sleep(after)
             after = 0.0
         if rows is not None and rows.is_whole and not (doubtful or rows.nameless):
