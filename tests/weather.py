@@ -335,7 +335,8 @@ def _stray(sky: Weather) -> None:
             "headers": {"Content-Type": "application/json"},
         }
         # Each alone: several in a row would say that the key is bad.
-        sky.add("stray", rng.choice((ANY, frozenset({"delete"}), READS)), how, times=1, start=rng.uniform(0, 900))
+        on = rng.choice((ANY, frozenset({"delete"}), READS))
+        sky.add("stray", on, how, times=1, start=rng.uniform(0, 900))
 
 
 def _throttle(sky: Weather) -> None:
