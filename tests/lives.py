@@ -69,8 +69,8 @@ PROGRAM: Final = (
 )
 """Kinds of lives that are not the service's doing."""
 KINDS: Final = (*FAULTS, *PROGRAM)
-CLOSE_TIMEOUT: Final = 2 * 3600.0
-LONGEST: Final = 5400.0
+CLOSE_TIMEOUT: Final = 4500.0
+LONGEST: Final = 3600.0
 """Seconds of the loop after which the user of a program presses Ctrl-C."""
 CPU_SECONDS: Final = 60
 REAL_SECONDS: Final = 300

@@ -20,7 +20,7 @@ from .lives import CLASSES, LONGEST, Action, Run, Sabotage, make_spec, resource_
 from .second_service import PATHS, SecondWire
 from .weather import FAULTS
 
-LIVES = 200
+LIVES = 180
 CHUNK = 20
 
 
