@@ -26,7 +26,7 @@ DAYS = 30.0
 TOGETHER = 10
 """Deploys that run at the same time."""
 _SHOWN = 800
-_TRACED = 600
+_TRACED = 400
 FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
 
 
