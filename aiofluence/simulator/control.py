@@ -1,15 +1,17 @@
 """The control API of the HTTP door, `/_sim/…`: what a test in another language than Python turns and reads.
 
-JSON in, JSON out, and no key. It only translates: everything it does, `Simulator` and the door do. It is
-no part of the service, so the service's paths, faults and trace do not know it.
+JSON in, JSON out, no key, and so nothing for web pages. It only translates: everything it does, `Simulator`
+and the door do. It is no part of the service, so the service's paths, faults and trace do not know it.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from aiofluence.protocol import Reply, Request
 
@@ -187,6 +189,37 @@ class Control:
             for script in self._sim.scripts
             if script.times != 0
         ]
+
+
+def foreign(hosts: Sequence[str], origins: Sequence[str], bound: str) -> str:
+    """Why a request to the control API may come from a web page of another site; empty when it does not.
+
+    A browser sends `Origin` with each request that changes something, and after DNS rebinding the `Host` is
+    the other site's. Programs send no `Origin`, and as `Host` the address that they were given.
+
+    Args:
+        hosts: values of the `Host` header.
+        origins: values of the `Origin` header.
+        bound: host that the server listens on.
+    """
+    for header, values in (("Host", [f"//{host}" for host in hosts]), ("Origin", origins)):
+        if len(values) > 1 or not all(_is_own(value, bound) for value in values):
+            return f"{header}: only this machine's own names are accepted here, such as localhost"
+    return ""
+
+
+def _is_own(address: str, bound: str) -> bool:
+    """Whether the host of `address` is a loopback name or the bound one."""
+    try:
+        host = (urlsplit(address).hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    if (host and host == bound.lower()) or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _instance(instance: Instance) -> Json:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from aiofluence.protocol import Reply, Request
 
-from .control import PREFIX, Control
+from .control import PREFIX, Control, foreign
 from .exec import LocalProcesses
 from .faults import Effect
 from .simulator import DEFAULT_API_KEY, Simulator
@@ -140,6 +140,9 @@ class SimulatorServer:
         if ours.path.startswith(PREFIX):
             if not is_loopback(request.remote or ""):
                 return web.Response(status=403, text="only from the simulator's own machine\n")
+            getall = request.headers.getall
+            if reason := foreign(getall("Host", []), getall("Origin", []), self.host):
+                return web.json_response({"problems": [reason]}, status=403)
             answer = self._control.answer(ours)
             if self._processes is not None:
                 self._processes.look()

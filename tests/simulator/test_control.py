@@ -288,3 +288,87 @@ async def test_only_this_machine_controls_a_server_that_is_open_to_others(sim: S
             assert reply.status == 200
         async with client.get(f"http://127.0.0.1:{server.port}/_sim/state") as reply:
             assert reply.status == 200
+
+
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "http://localhost.evil.example"},
+    {"Origin": "http://localhost@evil.example"},
+    {"Origin": "http://[::1"},
+    {"Origin": "http://203.0.113.9"},
+    {"Host": "evil.example:8080"},
+    {"host": "evil.example"},
+    {"Host": "localhost@evil.example"},
+    {"Host": "192.168.1.9:8080"},
+    {"Host": "evil.example", "Origin": "http://localhost"},
+]
+CHANGES = [
+    ("POST", "reset", b"{}"),
+    ("POST", "clock", b'{"advance": 99}'),
+    ("POST", "seed", b'{"seed": 1}'),
+    ("POST", "faults", b'{"operation": "*", "fault": "hang"}'),
+    ("DELETE", "faults", None),
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_a_web_page_of_another_site_neither_turns_nor_reads_it(
+    sim: Simulator, client: aiohttp.ClientSession, headers: dict[str, str]
+) -> None:
+    await deploy(client)
+    sim.fail("GET /gpu/plans/", Fault.status(500))
+    before = [(one.id, one.state) for one in sim.instances()]
+    reads = [("GET", name, None) for name in ("state", "ledger", "trace")]
+    for method, name, data in [*CHANGES, *reads]:
+        simple = {"Content-Type": "text/plain", **headers}  # what a browser sends without asking first
+        async with client.request(method, f"/_sim/{name}", data=data, headers=simple) as reply:
+            assert reply.status == 403
+            (problem,) = (await reply.json())["problems"]
+            assert "only this machine's own names" in problem
+            assert "Access-Control-Allow-Origin" not in reply.headers
+    assert [(one.id, one.state) for one in sim.instances()] == before
+    assert [script.times for script in sim.scripts] == [1]
+    assert sim.seed == 3
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:1"},
+        {"Host": "LOCALHOST."},
+        {"Host": "sim.localhost"},
+        {"Host": "127.0.0.2"},
+        {"Host": "[::1]:8080"},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "http://127.0.0.1:3000", "Host": "localhost"},
+    ],
+    ids=str,
+)
+async def test_this_machine_s_own_names_are_taken(
+    client: aiohttp.ClientSession, headers: dict[str, str]
+) -> None:
+    async with client.post("/_sim/reset", data=b"{}", headers=headers) as reply:
+        assert reply.status == 200
+
+
+async def test_a_page_of_another_site_cannot_use_the_service_without_the_key(
+    sim: Simulator, client: aiohttp.ClientSession
+) -> None:
+    evil = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+    body = json.dumps(Driver().container_body("job")).encode()
+    async with client.post("/gpu/instances/", data=body, headers=evil) as reply:
+        assert reply.status in (401, 403)
+    async with client.options("/gpu/instances/", headers=evil) as reply:  # as a browser asks
+        assert reply.status >= 400
+        assert "Access-Control-Allow-Origin" not in reply.headers
+    assert not sim.instances()
+
+
+async def test_two_hosts_are_none(client: aiohttp.ClientSession) -> None:
+    port = client._base_url.port if client._base_url else None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /_sim/state HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+    assert (await reader.readline()).split()[1] in (b"400", b"403")
+    writer.close()
