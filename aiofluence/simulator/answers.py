@@ -37,15 +37,26 @@ def _summary_json(instance: Instance, calendar: Calendar) -> Json:
     }
 
 
+_ORDER = (
+    *("id", "name", "instance_status", "status", "container_status", "availability", "resources", "domain"),
+    *("location", "container_info", "os_image", "ssh_connection", "billing", "network", "ssh_key"),
+    *("created_at", "updated_at"),
+)
+"""Order of the fields in the published details."""
+
+
 def detail_json(instance: Instance, calendar: Calendar, now: float, profile: Profile) -> Json:
     """One instance's detail."""
-    common = _summary_json(instance, calendar) | {"billing": _billing_json(instance, calendar, now, profile)}
+    detail = _summary_json(instance, calendar) | {"billing": _billing_json(instance, calendar, now, profile)}
     if not profile.detail_domain:
-        del common["domain"]
+        del detail["domain"]
     if isinstance(instance, ContainerInstance):
-        return common | _container_json(instance)
-    assert isinstance(instance, MachineInstance)
-    return common | _machine_json(instance, profile)
+        detail |= _container_json(instance)
+    elif isinstance(instance, MachineInstance):
+        detail |= _machine_json(instance, profile)
+        if instance.state is State.FAILED:
+            detail["status"] = profile.failed_machine_detail
+    return {name: detail[name] for name in _ORDER if name in detail}
 
 
 def _billing_json(instance: Instance, calendar: Calendar, now: float, profile: Profile) -> Json:

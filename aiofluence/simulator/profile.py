@@ -44,6 +44,8 @@ class Profile:
         machine_address: moment from which a machine's IP is its `domain`. "early" is half the provisioning
             time, in the list.
         login_by: source of the user in a machine's `ssh_connection`.
+        list_order: the instance with which a list begins.
+        failed_machine_detail: status of a failed machine in its detail; the list has FAILED.
         detail_domain: details have `domain` at the top level too, as the list does.
         rounded_amounts: amounts in answers are rounded to cents.
         hourly_usage_after_end: amount in `hourly_usage` once the instance is over.
@@ -82,6 +84,12 @@ class Profile:
     )
     login_by: Literal["os", "provider"] = attrs.field(default="os", validator=_options("os", "provider"))
     # Answers
+    list_order: Literal["oldest", "newest"] = attrs.field(
+        default="oldest", validator=_options("oldest", "newest")
+    )
+    failed_machine_detail: Literal["FAILED", "ENDED"] = attrs.field(
+        default="FAILED", validator=_options("FAILED", "ENDED")
+    )
     detail_domain: bool = True
     rounded_amounts: bool = False
     hourly_usage_after_end: Literal["price", "zero"] = attrs.field(
@@ -166,6 +174,7 @@ LIKELY: Final = Profile(
     minimum_runtime=1200.0,
     machine_address="early",
     login_by="provider",
+    list_order="newest",
     detail_domain=False,
     rounded_amounts=True,
     hourly_usage_after_end="zero",

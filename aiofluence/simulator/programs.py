@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
+
+
+def _texts(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(lines)
 
 
 @attrs.frozen
@@ -26,7 +30,7 @@ class Program:
 
     seconds: float | None = attrs.field(default=None)
     code: int = 0
-    lines: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    lines: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     pullable: bool = True
 
     @seconds.validator

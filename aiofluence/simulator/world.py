@@ -91,9 +91,11 @@ class World(RunsContainers):
         return list(self._live.values())
 
     def rows(self, kind: Kind) -> Iterator[Instance]:
-        """Everything of that kind that a LIST shows, oldest first."""
+        """Everything of that kind that a LIST shows, in its order."""
         newest = self.timeline.now - self.list_lag
-        return (i for i in self._by_kind[kind] if not self.list_lag or i.created_at <= newest)
+        rows = self._by_kind[kind]
+        in_order = rows if self.profile.list_order == "oldest" else reversed(rows)
+        return (i for i in in_order if not self.list_lag or i.created_at <= newest)
 
     def get(self, kind: Kind, instance_id: str) -> Instance:
         """An instance by its id.
