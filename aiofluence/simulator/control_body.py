@@ -1,4 +1,7 @@
-"""Bodies of the control API: reading one JSON object field by field, with every problem at once."""
+"""Bodies of the control API: one JSON object, read field by field.
+
+Every problem is reported at once. Which fields a path takes is `control`'s business.
+"""
 
 from __future__ import annotations
 
