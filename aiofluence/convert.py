@@ -155,7 +155,10 @@ def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
     Raises:
         DecodeError: it does not fit; the message says where and how, without the value.
     """
-    return _structured(_under(answer.value, under), kind, "$", answer.call)
+    made = _made(_under(answer.value, under), kind, "$", answer.call)
+    if isinstance(made, DecodeError):
+        raise made  # out here, where no variable of the traceback has the value
+    return made
 
 
 def structure_rows(
@@ -178,25 +181,28 @@ def structure_rows(
     Raises:
         DecodeError: the answer holds no array there.
     """
-    value, path = answer.value, "$"
-    if field is not None:
-        path = f"$.{field}"
-        if type(value) is not dict or field not in value:
-            raise DecodeError(f"missing at {path}", path=path, call=str(answer.call))
-        value = value[field]
-    if value is not None and type(value) is not list:
-        raise DecodeError(
-            f"expected an array, got {scalars.name_of(value)} at {path}", path=path, call=str(answer.call)
-        )
-    given = _under(value or [], under)
-    rows: Any = GenericAlias(list, item)
+    path = "$" if field is None else f"$.{field}"
+    rows = _rows_of(answer.value, field)
+    if rows is None:
+        raise DecodeError(f"expected an array at {path}", path=path, call=str(answer.call))
+    rows = _under(rows, under)
+    many: Any = GenericAlias(list, item)
     try:
-        return _QUICK.structure(given, rows), []
+        return _QUICK.structure(rows, many), []
     except Exception:
         pass  # now each row is tried by itself
-    left_out: list[DecodeError] = []
-    good = [made for _, made in _fitting(given, item, path, answer.call, nested, left_out)]
-    return good, left_out
+    errors: list[DecodeError] = []
+    good = [made for _, made in _fitting(rows, item, path, answer.call, nested, errors)]
+    return good, errors
+
+
+def _rows_of(value: Json, field: str | None) -> list[Any] | None:
+    """The array in `value`, null being an empty one; None when there is no array."""
+    if field is not None:
+        if type(value) is not dict or field not in value:
+            return None
+        value = value[field]
+    return [] if value is None else value if type(value) is list else None
 
 
 def _fitting(
@@ -210,14 +216,15 @@ def _fitting(
             if inner is not None and type(row.get(name)) is list:
                 parts = _fitting(row[name], get_args(inner)[0], f"{here}.{name}", call, nested, errors)
                 row = {**row, name: [part for part, _ in parts]}
-        try:
-            yield row, _structured(row, item, here, call)
-        except DecodeError as error:
-            errors.append(error)
+        made = _made(row, item, here, call)
+        if isinstance(made, DecodeError):
+            errors.append(made)
+        else:
+            yield row, made
 
 
-def _structured(value: Json, kind: type[T], path: str, call: Call) -> T:
-    """`value`, found at `path` of the answer to `call`, as `kind`."""
+def _made(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
+    """`value`, found at `path` of the answer to `call`, as `kind`; or the error, not raised yet."""
     try:
         return _QUICK.structure(value, kind)
     except Exception:
@@ -226,9 +233,8 @@ def _structured(value: Json, kind: type[T], path: str, call: Call) -> T:
         return _converter(detailed=True).structure(value, kind)
     except Exception as error:
         first = cattrs.transform_error(error, path=path, format_exception=_said)[0]
-        problem, _, path = first.rpartition(" @ ")
-    # Raised out here: cattrs' errors hold the values.
-    raise DecodeError(f"{problem} at {path}", path=path, call=str(call))
+    problem, _, where = first.rpartition(" @ ")
+    return DecodeError(f"{problem} at {where}", path=where, call=str(call))
 
 
 def _said(error: BaseException, _: Any) -> str:

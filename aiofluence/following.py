@@ -6,6 +6,7 @@ A base class of `Session`, and no use without it; the work is done in `tail`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from .errors import ConfigError
 from .house import House
@@ -13,8 +14,11 @@ from .models.instances import Referable
 from .resources.containers import Containers
 from .resources.instances import ref_of
 from .tail.events import EventTail
+from .tail.iterator import Tail
 from .tail.logs import LogTail
 from .tail.merged import MergedTail
+
+TailT = TypeVar("TailT", bound=Tail[Any])
 
 
 class FollowsOutput:
@@ -37,7 +41,9 @@ class FollowsOutput:
         Raises:
             ConfigError: this is no container, or `last` is below 1.
         """
-        return LogTail(self.containers, ref_of(container), _at_least_one(last), self._house.poll.pace)
+        return self._own(
+            LogTail(self.containers, ref_of(container), _at_least_one(last), self._house.poll.pace)
+        )
 
     def tail_events(self, container: Referable) -> EventTail:
         """`async for event in fluence.tail_events(container)`: those that are there, then each new one.
@@ -50,7 +56,7 @@ class FollowsOutput:
         Raises:
             ConfigError: this is no container.
         """
-        return EventTail(self.containers, ref_of(container), self._house.poll.pace)
+        return self._own(EventTail(self.containers, ref_of(container), self._house.poll.pace))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
         """`async for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`.
@@ -67,7 +73,11 @@ class FollowsOutput:
         """
         refs = [ref_of(container) for container in containers]
         house = self._house
-        return MergedTail(self.containers, refs, _at_least_one(last), house.poll.pace, house.home)
+        return self._own(MergedTail(self.containers, refs, _at_least_one(last), house.poll.pace, house.home))
+
+    def _own(self, tail: TailT) -> TailT:
+        tail.owner = self._house.home.owner
+        return tail
 
 
 def _at_least_one(last: int) -> int:

@@ -43,7 +43,7 @@ class RateLimit:
 _SHARE_OF_THE_OLDEST: Final = 4
 """Every n-th grant goes to whoever has waited longest, whatever the lane: urgent calls pass a backlog
 at once, and no backlog of urgent calls can starve the rest."""
-_EARLY: Final = 1e-9
+EARLY: Final = 1e-9
 """The loop may fire a timer early by its clock's resolution."""
 _PATIENCE: Final = 60.0
 _LONGEST_PAUSE: Final = 2.0
@@ -92,7 +92,7 @@ class Gate:
         if self._waiting or self._closed:
             return None
         now = asyncio.get_running_loop().time()
-        if self._opens_at() > now + _EARLY:
+        if self._opens_at() > now + EARLY:
             return None
         self._take(now)
         return now
@@ -109,8 +109,21 @@ class Gate:
         if self._closed:
             raise _closed()
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop.create_future(), loop.time())
+        since = loop.time()
+        waiter = _Waiter(loop.create_future(), since)
         self._lanes[lane].append(waiter)
+        while True:
+            granted = await self._granted(waiter, lane, loop)
+            if self._not_before <= granted + EARLY:
+                return granted
+            # A refusal became known between the grant and this step: its pause holds for this caller too.
+            self._give_back(waiter.taken)
+            self._free += 1
+            waiter = _Waiter(loop.create_future(), since)
+            self._lanes[lane].appendleft(waiter)
+
+    async def _granted(self, waiter: _Waiter, lane: Lane, loop: asyncio.AbstractEventLoop) -> float:
+        """Wait in `lane`; the loop time of the grant."""
         self._waiting += 1
         self._serve(loop)
         try:
@@ -217,7 +230,7 @@ class Gate:
         now = loop.time()
         while self._waiting:
             opens = self._opens_at()
-            if opens > now + _EARLY:
+            if opens > now + EARLY:
                 self._set_timer(loop, opens)
                 return
             waiter = self._next()

@@ -52,22 +52,23 @@ class House:
         close_timeout: float,
     ) -> House:
         """Put the rooms together; `resources` may still be empty."""
-        home = TaskHome()
+        home = TaskHome(transport.owner)
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
         waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
         custodian = Custodian(home, waiter, journal, evidence)
-        deployer = Deployer(home, custodian, journal, transport.clock, policy, transport.retry, evidence)
+        deployer = Deployer(home, custodian, journal, transport, policy, evidence)
         return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
 
     async def open(self) -> None:
         """Open the journal, and start the task that holds all others.
 
         Raises:
-            ConfigError: the session was entered before, or the journal cannot be opened.
+            ConfigError: the session was entered before or elsewhere, or the journal cannot be opened.
         """
         if self.state != "new":
             raise ConfigError("a session is entered once; make a new one")
+        self.home.owner.check()
         self.journal.open()
         self.state = "open"
         try:
@@ -81,8 +82,10 @@ class House:
         """Wait for what is in custody, then stop everything.
 
         Raises:
+            ConfigError: this is not the session's event loop; it stays open in its own.
             CustodyError: something may still be running, and billing.
         """
+        self.home.owner.check()
         try:
             await self.custodian.drain(self.close_timeout)
         finally:

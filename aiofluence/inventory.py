@@ -6,6 +6,7 @@ in the notes, never dropped in silence.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -17,6 +18,7 @@ import attrs
 
 from .models.access import is_user, ssh_access, why_no_access
 from .models.instances import Instance
+from .models.table import short
 from .models.values import Kind
 
 __all__ = ["FORMATS", "Host", "Inventory", "make_inventory", "read_hosts"]
@@ -88,18 +90,16 @@ def read_hosts(
     instances: Iterable[Instance], *, user: str | None = None
 ) -> tuple[tuple[Host, ...], tuple[str, ...]]:
     """Those of `instances` that SSH can reach, and a sentence for each of the others."""
-    given = tuple(instances)
-    plain = [re.sub(r"[^A-Za-z0-9_.-]", "-", instance.name).lstrip("-.") or "host" for instance in given]
-    count = Counter(plain)
+    given = tuple({(instance.kind, instance.id): instance for instance in instances}.values())
     hosts, missing = [], []
-    for instance, name in zip(given, plain, strict=True):
+    for instance, alias in zip(given, _aliases(given), strict=True):
         access = ssh_access(instance)
         if access is None:
             missing.append(f"{instance.ref} is left out: {why_no_access(instance)}")
             continue
         hosts.append(
             Host(
-                alias=name if count[name] == 1 else f"{name}-{instance.id[:8]}",
+                alias=alias,
                 kind=instance.kind,
                 id=instance.id,
                 name=instance.name,
@@ -108,10 +108,47 @@ def read_hosts(
                 port=access.port,
                 gpu=instance.resources.gpu_model.model,
                 gpu_count=instance.resources.supply.gpu_count,
-                hourly=str(instance.billing.hourly_usage),
+                hourly=f"{instance.billing.hourly_usage:f}",
             )
         )
     return tuple(hosts), tuple(missing)
+
+
+_LONGEST_ALIAS: Final = 64
+_NOT_IN_ALIASES: Final = re.compile(r"[^A-Za-z0-9_.-]")
+_TAKEN: Final = frozenset(
+    {"all", "ungrouped", "localhost", _CLUSTER, *(f"{_CLUSTER}_{kind}" for kind in Kind)}
+)
+"""Names that Ansible, or the groups of the inventory, give another meaning."""
+
+
+def _aliases(instances: Sequence[Instance]) -> list[str]:
+    """A short name for each, no two alike in any case of letters: `ssh` and some file systems fold it.
+
+    It is the instance's own name where no other has that, else the name with as much of the id as it takes.
+    """
+    named = [_plain(instance.name) or "host" for instance in instances]
+    short = [f"{name}-{_plain(instance.id)[:8]}" for name, instance in zip(named, instances, strict=True)]
+    whole = [f"{name}-{_plain(instance.id)}" for name, instance in zip(named, instances, strict=True)]
+    aliases: list[str] = [""] * len(instances)
+    taken = set(_TAKEN)
+    for form in (named, short, whole):
+        count = Counter(alias.lower() for alias, done in zip(form, aliases, strict=True) if not done)
+        free = taken.copy()
+        for place, alias in enumerate(form):
+            if not aliases[place] and count[alias.lower()] == 1 and alias.lower() not in free:
+                aliases[place] = alias
+                taken.add(alias.lower())
+    for place, alias in enumerate(whole):  # ids that are alike, as no ids of one service should be
+        if not aliases[place]:
+            numbered = (f"{alias}-{number}" for number in itertools.count(2))
+            aliases[place] = next(other for other in numbered if other.lower() not in taken)
+            taken.add(aliases[place].lower())
+    return aliases
+
+
+def _plain(text: str) -> str:
+    return _NOT_IN_ALIASES.sub("-", text[:_LONGEST_ALIAS]).lstrip("-.")
 
 
 # --- the formats: each a function from hosts and the path of a key -----------------------------------------
@@ -162,7 +199,7 @@ def _ray(hosts: Sequence[Host], key: str | None) -> Inventory:
     """A cluster for `ray up`: the first host is its head."""
     usable = [host for host in hosts if host.port == 22]
     notes = tuple(
-        f"{host.kind} {host.name} ({host.id}) is left out: Ray knows no port but 22, and this is {host.port}"
+        f"{_who(host)} is left out: Ray knows no port but 22, and this is {host.port}"
         for host in hosts
         if host.port != 22
     )
@@ -224,17 +261,20 @@ def _most_alike(
         return [], ()
     (user, port), _ = Counter(map(login, hosts)).most_common(1)[0]
     return [host for host in hosts if login(host) == (user, port)], tuple(
-        f"{host.kind} {host.name} ({host.id}) is left out: {why} as {user} at port {port}, "
-        f"and this is {host.user} at {host.port}"
+        f"{_who(host)} is left out: {why} as {user} at port {port}, and this is {host.user} at {host.port}"
         for host in hosts
         if login(host) != (user, port)
     )
 
 
+def _who(host: Host) -> str:
+    return f"{host.kind} {short(host.name)} ({short(host.id)})"
+
+
 # --- as much YAML as is needed here ------------------------------------------------------------------------
 
 # What YAML 1.1 and 1.2 both read as a text, and as nothing else, without quotes.
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
+_PLAIN_YAML = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
 _WORDS: Final = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
@@ -259,6 +299,6 @@ def _lines(value: Any) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+    if isinstance(value, str) and _PLAIN_YAML.fullmatch(value) and value.lower() not in _WORDS:
         return str(value)
     return json.dumps(value)  # JSON's texts, numbers, [] and {} are YAML's as well

@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime
 from enum import Enum, IntEnum
-from typing import Any, Final, Protocol, TypeAlias, TypeGuard
+from typing import Any, Final, NoReturn, Protocol, TypeAlias, TypeGuard
 
 import attrs
 
-from . import refusals
+from . import redaction, refusals
 from .errors import ConfigError, DecodeError, RefusedError, ReplyError
+from .redaction import Secrets
 
 Json: TypeAlias = Any
 """A decoded JSON value; `convert.structure` checks its shape."""
 
 MiB: Final = 2**20
+_NONE: Final = Secrets()
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z]{1,32}")
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
@@ -87,6 +90,17 @@ class Lane(IntEnum):
     TAIL = 5
 
 
+def refuse_to_pickle(self: object) -> NoReturn:
+    """Keep the API key and the bodies of requests out of pickles, and so out of everything that holds them.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(
+        f"{type(self).__name__} holds secrets and is never pickled; make a session where you need it"
+    )
+
+
 @attrs.frozen
 class Call:
     """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
@@ -125,6 +139,8 @@ class Call:
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    __reduce__ = refuse_to_pickle
+
 
 @attrs.frozen
 class Timeout:
@@ -151,6 +167,8 @@ class Headers(dict[str, str]):
     def __repr__(self) -> str:
         return f"Headers({', '.join(self)})"
 
+    __reduce__ = refuse_to_pickle
+
 
 @attrs.define
 class Request:
@@ -167,6 +185,8 @@ class Request:
     body: bytes = attrs.field(default=b"", repr=False)
     timeout: Timeout = Timeout()
     max_body: int = 16 * MiB
+
+    __reduce__ = refuse_to_pickle
 
 
 @attrs.frozen
@@ -216,8 +236,13 @@ class Wire(Protocol):
         ...
 
 
-def decipher(call: Call, reply: Reply) -> Json:
+def decipher(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
     """What `reply` means: the decoded body of a 2xx (None where the call has none), or the error, raised.
+
+    Args:
+        call: the request.
+        reply: the reply.
+        secrets: texts that no error may repeat.
 
     Raises:
         ReplyError: any other status, as the subclass that says what it means; and a 2xx to a POST in which
@@ -225,7 +250,7 @@ def decipher(call: Call, reply: Reply) -> Json:
         DecodeError: a reply that is not in the service's format.
     """
     if not 200 <= reply.status < 300:
-        raise refusal(call, reply)
+        raise refusal(call, reply, secrets)
     if call.method not in ("GET", "POST"):
         # PUT and DELETE answer 204 without a body (contract 1). A body is a portal's or a proxy's.
         if reply.body.strip():
@@ -233,23 +258,29 @@ def decipher(call: Call, reply: Reply) -> Json:
         return None
     value = decode(call, reply)
     if call.method == "POST" and type(value) is dict and type(value.get("detail")) is str:
-        stated = refusal(call, attrs.evolve(reply, status=400))
+        stated = refusal(call, attrs.evolve(reply, status=400), secrets)
         if isinstance(stated, RefusedError) and type(stated) is not RefusedError:
             stated.status = reply.status
+            del value  # no traceback with locals shows what the service repeats
             raise stated
     return value
 
 
-def refusal(call: Call, reply: Reply, secrets: Collection[str] = ()) -> ReplyError | DecodeError:
+def refusal(
+    call: Call, reply: Reply, secrets: Collection[str] = (), service_time: datetime | None = None
+) -> ReplyError | DecodeError:
     """The error that a reply other than 2xx is; see `refusals`.
 
     Args:
         call: the request; secrets in its body are starred out of the service's words.
         reply: the reply.
         secrets: further texts that no error may repeat.
+        service_time: time at the service, as in `refusals.retry_after`.
     """
-    hidden = (*secrets, *refusals.secrets_in(call.body))
-    error = refusals.refusal(reply.status, reply.headers, reply.body, call=str(call), hidden=hidden)
+    hidden = (*secrets, *redaction.secrets_in(call.body))
+    error = refusals.refusal(
+        reply.status, reply.headers, reply.body, call=str(call), hidden=hidden, service_time=service_time
+    )
     if has_service_format(reply):
         return error
     message = f"HTTP {reply.status} without the service's JSON, so a gateway's: {error.detail}"

@@ -91,6 +91,7 @@ class SurvivesCrashes:
                 report's `.left`.)
         """
         house = self._house
+        house.home.owner.check()
         sweeper = Sweeper(
             self._launcher.resources, house.custodian, house.journal, house.transport.clock, house.deployer
         )

@@ -16,7 +16,7 @@ import anyio
 import attrs
 
 from .errors import ConfigError
-from .gate import CUT, FLOOR, RECOVERY, Gate, RateLimit, Spawn
+from .gate import CUT, EARLY, FLOOR, RECOVERY, Gate, RateLimit, Spawn
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -212,7 +212,8 @@ class _SharedGate(Gate):
             self._turns.popleft()
         if self._turns:
             return max(self._not_before, self._turns[0].opens)
-        return self._not_before if self._not_before > now else math.inf
+        # Without a turn in hand only the end of a pause is worth a timer, which asks for turns then.
+        return self._not_before if self._not_before > now + EARLY else math.inf
 
     def _take(self, now: float) -> Any:
         if not self._shared:
@@ -233,7 +234,7 @@ class _SharedGate(Gate):
 
     def _wanted(self, now: float) -> int:
         """Turns to ask for: none ahead of need, and a few at a time, so that all have theirs in turn."""
-        if self._turns or now < self._not_before:
+        if self._turns or now + EARLY < self._not_before:
             return 0
         few = max(2, math.ceil(self._source.limit.per_second * self._part / _ASKS_PER_SECOND))
         return max(0, min(few, self._waiting, self._free))

@@ -1,16 +1,18 @@
-"""What a refusal means: which error a status and its words are, and what of them may be repeated.
+"""The meaning of a refusal: the error for a status and its words.
 
-Pure and of no HTTP library; the one table that tells the service's 400s apart by their text is here.
+Pure and of no HTTP library; the one table of the service's 400s by their text is here. Everything is
+linear in the length of the answer, and bounded.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -28,19 +30,26 @@ from .errors import (
     UnsupportedImageError,
     UpdateInProgressError,
 )
+from .redaction import from_html, starred
 
-_BUSINESS: Final[tuple[tuple[re.Pattern[str], type[ReplyError]], ...]] = tuple(
-    (re.compile(pattern, re.IGNORECASE), error)
-    for pattern, error in (
-        (r"insufficient (balance|funds)|not enough (balance|funds)", InsufficientBalanceError),
-        (r"\b(os[ _-]?image|operating system)\b|\bunsupported image", UnsupportedImageError),
-        (r"update .*(in progress|being applied|pending)|already (being )?updat", UpdateInProgressError),
-        (r"\b(not|only|isn't|must be) (an? )?active\b|only \W?active", NotActiveError),
-        (r"\bplan\b.*(unavailable|no longer|not (available|found)|sold out|not exist)", PlanUnavailableError),
-        (r"\bapi[ _-]?key\b", AuthError),
+_BUSINESS: Final[tuple[tuple[re.Pattern[str], re.Pattern[str] | None, type[ReplyError]], ...]] = tuple(
+    (re.compile(words, re.IGNORECASE), re.compile(later, re.IGNORECASE) if later else None, error)
+    for words, later, error in (
+        (r"insufficient (balance|funds)|not enough (balance|funds)", None, InsufficientBalanceError),
+        (r"\b(os[ _-]?image|operating system)\b|\bunsupported image", None, UnsupportedImageError),
+        (r"\bupdate ", r"in progress|being applied|pending", UpdateInProgressError),
+        (r"already (being )?updat", None, UpdateInProgressError),
+        (r"\b(not|only|isn't|must be) (an? )?active\b|only \W?active", None, NotActiveError),
+        (
+            r"\bplan\b",
+            r"unavailable|no longer|not (available|found)|sold out|not exist",
+            PlanUnavailableError,
+        ),
+        (r"\bapi[ _-]?key\b", None, AuthError),
     )
 )
-"""A 400 says only in prose what it is about. First match wins; no match stays RefusedError."""
+"""The subject of a 400, which only its words state. The second pattern is searched behind the first match
+of the first one. The first row that matches wins; without one the error is a RefusedError."""
 
 _BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
     401: AuthError,
@@ -51,145 +60,195 @@ _BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
 }
 
 
+_DETAIL_LENGTH: Final = 2000
+_PAGE_LENGTH: Final = 65_536
+_MANY: Final = 100
+"""Problems, options or texts of one answer that are read."""
+_DEEP: Final = 4
+
+
 def refusal(
-    status: int, headers: Mapping[str, str], body: bytes, *, call: str, hidden: Collection[str]
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    call: str,
+    hidden: Collection[str],
+    service_time: datetime | None = None,
 ) -> ReplyError:
-    """The error that an answer other than 2xx is.
+    """The error for an answer other than 2xx.
 
     Args:
         status: HTTP status.
-        headers: of the answer.
-        body: of the answer.
-        call: method and path of what was asked.
+        headers: headers of the answer.
+        body: body of the answer.
+        call: method and path of the request.
         hidden: texts that the error must not repeat, though the service may.
+        service_time: time at the service, for a `Retry-After` that is a date; None when it is not known.
     """
-    said = _parsed(_without(body.decode(errors="replace"), hidden))
-    detail = _without(_detail(status, headers, body, said), hidden)
+    said = _parsed(body)
+    plain = _detail(status, headers, body, said)
+    detail = starred(plain, hidden)[:_DETAIL_LENGTH]
     kind: type[ReplyError]
     if status == 400:
-        # The stars may hide the very word that tells: an environment's value is "balance", say.
-        plain = _detail(status, headers, body, _parsed(body.decode(errors="replace")))
-        kind = next((error for pattern, error in _BUSINESS if pattern.search(plain)), RefusedError)
+        # Stars may hide the word that names the subject: an environment's value is "balance", say.
+        kind = _subject(plain[:_DETAIL_LENGTH])
     elif status >= 500:
         kind = ServerError
     else:
         kind = _BY_STATUS.get(status, ReplyError)
     error = kind(detail, status=status, call=call)
     if isinstance(error, RateLimitedError | ServerError):
-        error.retry_after = retry_after(headers)
+        error.retry_after = retry_after(headers, service_time)
     elif isinstance(error, InvalidRequestError):
-        error.problems = tuple(_problems(said))
+        error.problems = tuple(starred(problem, hidden)[:_DETAIL_LENGTH] for problem in _problems(said))
     elif isinstance(error, UnsupportedImageError):
         error.options = _options(detail)
     return error
 
 
-_SECRET_FIELDS: Final = frozenset({"value", "password", "ssh_key", "startup_command"})
-_SHORTEST_SECRET: Final = 6
-"""Shorter ones hide nothing, and would turn every text into stars."""
+def _subject(words: str) -> type[ReplyError]:
+    for pattern, later, error in _BUSINESS:
+        match = pattern.search(words)
+        if match and (later is None or later.search(words, match.end())):
+            return error
+    return RefusedError
 
 
-def secrets_in(body: bytes) -> list[str]:
-    """What the request must not find again in an error: environment values, passwords, keys."""
-
-    def walk(value: Any) -> Iterator[str]:
-        if isinstance(value, dict):
-            for name, item in value.items():
-                if name in _SECRET_FIELDS and isinstance(item, str):
-                    yield item
-                yield from walk(item)
-        elif isinstance(value, list):
-            for item in value:
-                yield from walk(item)
-
-    return list(walk(_parsed(body.decode(errors="replace"))))
-
-
-def _without(text: str, secrets: Collection[str]) -> str:
-    """`text` with stars in the place of each secret, longest first, as written and as JSON writes it."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
-    return text
-
-
-def _parsed(body: str) -> Any:
+def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-_DETAIL_LENGTH: Final = 2000
-
-
 def _detail(status: int, headers: Mapping[str, str], body: bytes, said: Any) -> str:
-    """The service's own words, else the title of an HTML page, else nothing but the status."""
+    """The service's own words, else the title of an HTML page or a plain text."""
     if 300 <= status < 400:
-        # Scheme and host only: the rest of a redirect's target is no part of a message.
-        target = urlsplit(headers.get("Location", ""))
-        host = f" to {target.scheme or 'the same'}://{target.hostname}" if target.hostname else ""
-        return f"redirected{host}, which is never followed; check base_url"
-    if isinstance(said, dict):
-        for field in ("detail", "error", "message"):
-            if isinstance(said.get(field), str) and said[field]:
-                return str(said[field])[:_DETAIL_LENGTH]
-        problems = _problems(said)
-        if problems:
-            return "; ".join(problems)[:_DETAIL_LENGTH]
-    page = body[:4096].decode(errors="replace")
-    title = re.search(r"<title[^>]*>\s*([^<]{1,200}?)\s*</title>", page, re.IGNORECASE)
-    if title:
-        return title[1]
-    return "no explanation given"
+        return _redirect(headers.get("Location", ""))
+    if said is not None:
+        return "; ".join(islice(_words(said), _MANY)) or "no explanation given"
+    start = body[:_PAGE_LENGTH]
+    if start.lstrip().startswith(b"<"):
+        words = from_html(_title(start.decode(errors="replace")))
+    else:
+        words = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(
+            start
+        )  # may end in a character
+        words = "" if "\ufffd" in words else words.strip()
+    return words or "no explanation given"
+
+
+def _redirect(location: str) -> str:
+    """Names scheme and host only: the rest of a redirect's target is no part of a message."""
+    host = ""
+    try:
+        target = urlsplit(location[:_DETAIL_LENGTH])
+        if target.hostname:
+            host = f" to {target.scheme or 'the same'}://{target.hostname}"
+    except ValueError:  # such as http://[::1/
+        host = " to an address that is none"
+    return f"redirected{host}, which is never followed; check base_url"
+
+
+def _title(page: str) -> str:
+    """The title of an HTML page; found by plain searches, since a pattern may backtrack on a hostile page."""
+    low = page.lower()
+    opened = low.find("<title")
+    begin = low.find(">", opened) + 1 if opened >= 0 else 0
+    end = low.find("</title", begin) if begin else -1
+    return page[begin:end].strip() if end >= 0 else ""
+
+
+def _words(said: Any, depth: int = 0) -> Iterator[str]:
+    """The texts of an error's JSON: of the fields that state the problem, else of all fields.
+
+    `input` and `ctx` of a 422 are left out: they echo what was sent, secrets too.
+    """
+    if isinstance(said, str):
+        if said.strip():
+            yield said
+    elif isinstance(said, list) and depth < _DEEP:
+        for item in said:
+            yield from _problems([item]) or _words(item, depth + 1)
+    elif isinstance(said, dict) and depth < _DEEP:
+        named = [
+            said[name] for name in ("detail", "error", "message", "msg", "errors", "title") if said.get(name)
+        ]
+        for value in named or [value for name, value in said.items() if name not in _ECHOES]:
+            words = list(islice(_words(value, depth + 1), _MANY))
+            yield from words
+            if named and words:
+                return
+
+
+_ECHOES: Final = frozenset({"input", "ctx", "loc", "type", "url"})
 
 
 def _problems(said: Any) -> list[str]:
     """One sentence per field of a 422. Its `input` is left out: it echoes what was sent, secrets too."""
-    items = said.get("detail") if isinstance(said, dict) else None
+    items = said.get("detail") if isinstance(said, dict) else said
     if not isinstance(items, list):
         return []
-    fields = (item for item in items if isinstance(item, dict))
-    return [f"{_where(field.get('loc'))}{field.get('msg', 'invalid')}" for field in fields]
+    return [
+        f"{_where(item.get('loc'))}{item['msg'] if isinstance(item.get('msg'), str) else 'invalid'}"
+        for item in items[:_MANY]
+        if isinstance(item, dict) and ("loc" in item or "msg" in item)
+    ]
 
 
 def _where(loc: Any) -> str:
     if not isinstance(loc, list):
         return ""
-    parts = loc[1:] if loc[:1] == ["body"] else loc
+    parts = [part for part in loc[:_MANY] if isinstance(part, int | str)]
+    parts = parts[1:] if parts[:1] == ["body"] else parts
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     return f"{path}: " if path else ""
 
 
 def _options(detail: str) -> tuple[str, ...]:
     """The valid images that the text lists behind its last colon, quoted or bare."""
-    listed = detail.rpartition(": ")[2]
+    before, _, listed = detail.rpartition(": ")
+    if not before:
+        return ()
     quoted = re.findall(r"['\"]([^'\"]+)['\"]", listed)
     bare = [part.strip(" []().'\"") for part in listed.split(",")]
-    return tuple(quoted or [part for part in bare if part and part != detail])
+    return tuple(quoted or [part for part in bare if part])[:_MANY]
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks for, None when it is absent or makes no sense.
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_DATE_LENGTH: Final = 64
+_YEARS: Final = range(1970, 9000)
+"""Years of a date: arithmetic with those at the ends of `datetime`'s range overflows."""
 
-    An HTTP date is taken relative to the answer's own `Date`, so that no clock here has to be right.
+
+def retry_after(headers: Mapping[str, str], service_time: datetime | None = None) -> float | None:
+    """Seconds that `Retry-After` asks for; None when it is absent or is neither of RFC 9110's two forms.
+
+    Args:
+        headers: headers of the answer.
+        service_time: time at the service, for an answer without a `Date`; None for this machine's time.
+
+    A date is taken relative to the answer's own `Date`, so that no clock here has to be right.
     """
     text = headers.get("Retry-After", "").strip()
-    if not text:
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    date = http_date(text)
+    if date is None:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        date, now = http_date(text), http_date(headers.get("Date", ""))
-        return None if date is None or now is None else max(0.0, (date - now).total_seconds())
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    now = http_date(headers.get("Date", "")) or service_time or datetime.now(UTC)
+    return max(0.0, (date - now).total_seconds())
 
 
 def http_date(text: str) -> datetime | None:
     """The moment that an HTTP date names, in UTC; None when it names none."""
+    if not text.isascii() or len(text) > _DATE_LENGTH:
+        return None
     try:
         date = parsedate_to_datetime(text)
         # HTTP knows no other zone, and this machine's own has nothing to do with it.
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-    except (ValueError, OverflowError):
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
+    return date if date.year in _YEARS else None

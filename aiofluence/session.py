@@ -112,6 +112,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),
             on_reply=on_reply,
+            pace=(poll or Poll()).pace,
         )
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}

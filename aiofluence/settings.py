@@ -17,30 +17,39 @@ from .protocol import Headers
 
 _ALWAYS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
 _HANDLER: Final = "aiofluence-environment"
+_LONGEST_KEY: Final = 4096
 DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
 
 
 def find_api_key(given: str | None) -> str:
     """The key: `given`, else `FLUENCE_API_KEY`, else the content of the file `FLUENCE_API_KEY_FILE` names.
 
+    A variable that is empty or blank counts as not set.
+
     Raises:
         ConfigError: there is none, or it cannot be a header.
     """
     key, source = given, "api_key"
     if key is None:
-        key, source = os.environ.get("FLUENCE_API_KEY"), "FLUENCE_API_KEY"
-    if key is None and (path := os.environ.get("FLUENCE_API_KEY_FILE")):
+        key, source = os.environ.get("FLUENCE_API_KEY", "").strip() or None, "FLUENCE_API_KEY"
+    if key is None and (path := os.environ.get("FLUENCE_API_KEY_FILE", "").strip()):
         key, source = _read(path), "FLUENCE_API_KEY_FILE"
     problem = ""
-    if not key or not key.strip():
+    if source == "FLUENCE_API_KEY_FILE" and not (key or "").strip():
+        problem = "FLUENCE_API_KEY_FILE names an empty file"
+    elif type(key) not in (str, type(None)):
+        problem = f"api_key is a text, not {type(key).__name__}"
+    elif not key or not key.strip():
         problem = (
             "no API key: set FLUENCE_API_KEY or FLUENCE_API_KEY_FILE, or give api_key=\n"
             "to try things without one: python -m aiofluence.simulator"
         )
+    elif len(key) > _LONGEST_KEY:
+        problem = f"{source} is longer than {_LONGEST_KEY} characters, which no key is"
     elif not all("!" <= letter <= "~" for letter in key.strip()):
         problem = f"{source} holds blanks, line breaks or letters that no HTTP header can carry"
     if problem:
-        del given, key  # as above
+        del given, key  # no traceback with locals shows the key
         raise ConfigError(problem)
     assert key is not None
     return key.strip()
@@ -79,10 +88,12 @@ def _version() -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(4096)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
+        with open(path, encoding="utf-8-sig") as file:  # Windows editors put a mark at the beginning
+            return file.read(_LONGEST_KEY + 1)  # a file that is too long is found out by its length
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
+    except ValueError:  # no UTF-8, or a path with a null byte
+        reason = "it is not a text file"
     raise ConfigError(f"FLUENCE_API_KEY_FILE cannot be read: {reason}")
 
 
@@ -94,7 +105,7 @@ def find_origin(given: str | None, *, allow_insecure: bool) -> str:
     Raises:
         ConfigError: it is no such address.
     """
-    url = given if given is not None else os.environ.get("FLUENCE_BASE_URL") or DEFAULT_ORIGIN
+    url = given if given is not None else os.environ.get("FLUENCE_BASE_URL", "").strip() or DEFAULT_ORIGIN
     try:
         parts = urlsplit(url.strip())
         port = parts.port

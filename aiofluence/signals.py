@@ -1,13 +1,16 @@
 """`aiofluence.run(main())`: `asyncio.run` for programs that rent by the second.
 
-A signal's first coming cancels `main`, so that every session sees its instances gone; the second leaves at
-once. Importing the library installs no handler: only this does, and only while it runs.
+The first Ctrl-C, SIGTERM or hang-up cancels `main`, so that every session sees its instances gone; the second
+leaves at once. Importing the library installs no handler: only `run` does, and only while it runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Coroutine
 from types import FrameType
@@ -15,19 +18,26 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_HANG_UP: Final[int | None] = getattr(signal, "SIGHUP", None)
+"""The terminal was closed, or the ssh connection lost. None on Windows, which has no such signal."""
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([] if _HANG_UP is None else [_HANG_UP]))
+_ONE_HANG_UP: Final = 1.0
+"""Seconds. A terminal that closes sends SIGHUP up to three times, and systemd sends SIGTERM with it."""
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """Run `main` in a new event loop and return what it returns.
 
-    Like `asyncio.run`, and SIGTERM (of `kill`, systemd, Docker, Kubernetes) is treated as Ctrl-C is: the
-    first one cancels `main`, and sessions wait, at most their `close_timeout`, for what they have to end.
-    The second, of either kind, leaves at once and tells on stderr what may still be billing.
+    Like `asyncio.run`, and SIGTERM (of `kill`, systemd, Docker, Kubernetes) and SIGHUP (of a closed terminal
+    or a lost ssh connection) are treated as Ctrl-C is: the first one cancels `main`, and sessions wait, at
+    most their `close_timeout`, for what they have to end. The second leaves at once, and says on stderr what
+    may still be billing. More SIGHUPs are no second one: a terminal sends several.
 
     Let a supervisor give the process minutes before SIGKILL: an instance can be ended only once it is ACTIVE.
 
     Handlers are installed where the program has the default ones, in the main thread only, and are put back.
+    Under `nohup` SIGHUP stays ignored. What is written to a terminal that has gone is dropped. A forked child
+    handles signals as it would without this.
 
     Args:
         main: the program.
@@ -35,7 +45,7 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
     Raises:
         KeyboardInterrupt: after SIGINT; uncaught it ends the process as a shell expects (130).
-        SystemExit: with code 143, after SIGTERM.
+        SystemExit: with code 143 after SIGTERM, 129 after SIGHUP.
         BaseException: whatever `main` raises, `CustodyError` among it.
     """
     with asyncio.Runner(debug=debug) as runner:
@@ -54,6 +64,8 @@ class _Signals:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.first: int | None = None
+        self._came = 0.0
+        self._process = os.getpid()
         self._loop = loop
         self._task: asyncio.Task[Any] | None = None
         self._before: dict[int, Any] = {}
@@ -79,14 +91,37 @@ class _Signals:
         return await main
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+            return
+        if number == _HANG_UP:
+            _drop_output()
         if self.first is not None:
+            if number == _HANG_UP or (self.first == _HANG_UP and self._is_one_hang_up()):
+                return
             raise _end(number)
         self.first = number
+        self._came = self._loop.time()
         if self._task is not None:
             self._task.cancel()
         self._loop.call_soon_threadsafe(lambda: None)  # wakes a loop that sleeps in select
+
+    def _is_one_hang_up(self) -> bool:
+        return self._loop.time() - self._came < _ONE_HANG_UP
 
 
 def _end(number: int) -> BaseException:
     """What ends the program after a signal."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _drop_output() -> None:
+    """Drop what is written to a terminal that has gone: it would be an error (EIO) in every clean-up."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+            number = stream.fileno()  # type: ignore[union-attr]
+            try:
+                os.write(number, b"")
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)

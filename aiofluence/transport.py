@@ -16,7 +16,9 @@ import attrs
 
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
-from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal
+from .owner import Owner
+from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, refuse_to_pickle
+from .redaction import Secrets
 from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
@@ -60,6 +62,11 @@ class Transport:
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
     warned: set[str] = attrs.field(factory=set, repr=False)
     """Lists of which a warning was logged; see `resources.rows`."""
+    owner: Owner = attrs.field(factory=Owner, repr=False)
+    pace: float = 1.0
+    """Real seconds to one of the seconds that the service's ways are known in: less than 1 in time-lapse."""
+
+    __reduce__ = refuse_to_pickle
 
     async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
         """Make `call`; its decoded answer.
@@ -74,7 +81,8 @@ class Transport:
             ReplyError: the service refused, or stayed in trouble through all attempts.
             DecodeError: a 2xx answer that is not JSON, or too large.
         """
-        return Answer(call, decipher(call, await self.exchange(call, deadline=deadline)))
+        reply = await self.exchange(call, deadline=deadline)
+        return Answer(call, decipher(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
         """Make `call`; the 2xx answer as it came.
@@ -82,8 +90,10 @@ class Transport:
         Raises:
             FluenceError: as `call`, but for a body that is not JSON.
         """
+        loop = asyncio._get_running_loop()
+        if loop is None or loop is not self.owner.loop:  # in place: every call passes here
+            loop = self.owner.settle(loop)
         self.budget.earn()
-        loop = asyncio.get_running_loop()
         waits = None
         attempts: list[Attempt] = []
         while True:
@@ -92,7 +102,7 @@ class Transport:
                 reply = await self._once(call, deadline)
                 if 200 <= reply.status < 300:
                     return reply
-                error: FluenceError = refusal(call, reply, (self.headers["X-API-KEY"],))
+                error: FluenceError = refusal(call, reply, self._secrets(), self.clock.at(loop.time()))
             except FluenceError as caught:
                 error = caught
             now = loop.time()
@@ -108,6 +118,9 @@ class Transport:
         error.attempts = tuple(attempts)
         raise error
 
+    def _secrets(self) -> Secrets:
+        return Secrets((self.headers["X-API-KEY"],))
+
     async def _once(self, call: Call, deadline: float | None) -> Reply:
         """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
         granted = self.gate.acquire_at_once()
@@ -122,26 +135,32 @@ class Transport:
         request = Request(call.method, call.path, call.query, self.headers, call.body, timeout, call.max_body)
         try:
             reply = await self.wire.send(request)
+            log.debug("%s: %s", call, reply.status)
+            self._learn(call, reply, granted)
         except FluenceError as error:
             log.debug("%s: %s", call, error)
             if isinstance(error, NotSentError) and not error.permanent:
                 self.gate.unreachable(granted)
             raise
         finally:
+            # The gate knows of a refusal before the place in flight is free: the next request must not pass.
             self.gate.release()
-        log.debug("%s: %s", call, reply.status)
+        return reply
+
+    def _learn(self, call: Call, reply: Reply, granted: float) -> None:
+        """Note the service's time, let the gate know of a refusal, and show the reply to `on_reply`."""
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
+        if reply.status in (429, 503):
+            # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
+            pause = retry_after(reply.headers, self.clock.at(asyncio.get_running_loop().time()))
+            self.gate.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
+        elif reply.status < 500:
+            self.gate.succeeded()
         if self.on_reply is not None:
             try:
                 self.on_reply(call, reply)
             except Exception:  # whoever only looks on must not cost the id of an instance
                 log.exception("on_reply failed")
-        if reply.status in (429, 503):
-            # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
-            self.gate.refused(granted, min(retry_after(reply.headers) or 0.0, self.retry.max_retry_after))
-        elif reply.status < 500:
-            self.gate.succeeded()
-        return reply
 
     async def _turn(self, lane: Lane, deadline: float | None) -> float:
         if deadline is None:

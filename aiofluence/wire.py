@@ -8,6 +8,7 @@ not the session, which costs as much as all of them. It neither retries nor wait
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -190,6 +191,16 @@ class _Connector(aiohttp.TCPConnector):
     Such as a 408 that a proxy sends to whoever has been idle for long: it would be taken for the next answer,
     that for the one after it, and so on.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._process = os.getpid()
+
+    def __del__(self, *given: Any) -> None:
+        # A forked child shares the parent's sockets and its epoll: to close the pool there, as aiohttp does
+        # with one that is garbage, says goodbye on the parent's connections.
+        if os.getpid() == self._process:
+            super().__del__(*given)
 
     async def connect(self, *asked: Any, **more: Any) -> aiohttp.connector.Connection:
         while True:

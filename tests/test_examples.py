@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import runpy
+import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+import uvicorn
 
 from aiofluence import Session, Until
 from aiofluence.simulator import Fault, Simulator, SimulatorServer, VirtualClockLoop
@@ -188,3 +191,53 @@ async def _talk(stage: Stage) -> None:
 
 def test_web_app(stage: Stage) -> None:
     asyncio.run(_talk(stage))
+
+
+async def _leave(stage: Stage) -> None:
+    """A real server, and clients that go away: at several moments of a deploy, and in the middle of a log."""
+    app = stage.play("web_app")["app"]
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(1)
+    host, port = server.servers[0].sockets[0].getsockname()
+
+    for seconds in (0.001, 0.5, 60, 120):
+        before = len(stage.simulator.instances())
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /workers?image=ubuntu:22.04 HTTP/1.1\r\nHost: app\r\n\r\n")
+        await asyncio.sleep(seconds)
+        if seconds >= 60:
+            assert len(stage.simulator.live()) == 1
+            assert len(stage.simulator.instances()) == before + 1
+        writer.close()
+        await asyncio.sleep(600)
+        assert not stage.simulator.live()
+
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None) as client:
+        begun = (await client.post("/workers", params={"image": "ubuntu:22.04"})).json()
+        async with client.stream("GET", f"/workers/{begun['id']}/logs", params={"lines": 10**6}) as reply:
+            assert reply.status_code == 200
+            await anext(reply.aiter_lines())
+        await asyncio.sleep(60)
+        asked = stage.simulator.count()
+        await asyncio.sleep(600)
+        assert stage.simulator.count() == asked  # the tail is over as well
+        assert [instance.id for instance in stage.simulator.live()] == [begun["id"]]
+        assert (await client.delete(f"/workers/{begun['id']}")).status_code == 200
+        for unknown in (str(uuid.uuid4()), "no id", "7"):
+            for method, path in (("GET", "/logs"), ("DELETE", "")):
+                answer = await client.request(method, f"/workers/{quote(unknown)}{path}")
+                assert answer.status_code == 404, answer.text
+        refused = {"detail": [{"loc": ["body", "image"], "msg": "no such image", "type": "value_error"}]}
+        stage.simulator.fail("POST /gpu/instances/", Fault.status(422, refused))
+        for image in ("unknown", "", "no image!", "a b"):
+            answer = await client.post("/workers", params={"image": image})
+            assert answer.status_code == 422, answer.text
+    server.should_exit = True
+    await serving
+    assert not stage.simulator.live()
+
+
+def test_web_app_whose_clients_go_away(stage: Stage) -> None:
+    asyncio.run(_leave(stage))

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, strategies as st
 
-from aiofluence import NotSentError, RateLimit
+from aiofluence import NotSentError, RateLimit, RedisRate
 from aiofluence.gate import Gate
 from aiofluence.protocol import Lane
+from aiofluence.redis_rate import _SharedGate, _Turn
 from aiofluence.simulator import run_virtual
 
 from .harness import VIRTUAL, now
@@ -295,6 +296,25 @@ async def test_cancelled_waiters_do_not_pile_up_during_a_long_pause() -> None:
         await asyncio.wait(tasks)
     assert gate.waiting == 0
     assert sum(map(len, gate._lanes)) < 300
+
+
+@pytest.mark.parametrize("early", [0.0, 5e-10, 2e-9, 0.0156])
+async def test_a_timer_that_fires_early_loses_no_waiter_of_a_shared_rate(early: float) -> None:
+    """Whatever the clock's resolution is; and there is no turn in hand when the pause ends."""
+    gate = _SharedGate(RedisRate("redis://127.0.0.1:1", RateLimit(10, 20)), 4)
+    gate._shared = True  # as while Redis is asked for turns
+    gate._not_before = now() + 100
+    waiter = asyncio.ensure_future(gate.acquire(Lane.AWAITED))
+    await asyncio.sleep(100 - early)
+    gate._serve(asyncio.get_running_loop())
+    assert not waiter.done()
+    await asyncio.sleep(0.1)
+    assert gate._wake.is_set()  # turns are asked for
+    gate._turns.append(_Turn(now(), now() + 1, ""))
+    gate._serve(asyncio.get_running_loop())
+    await waiter
+    gate.release()
+    assert (gate.waiting, gate._free) == (0, 4)
 
 
 async def test_closing_tells_everybody() -> None:

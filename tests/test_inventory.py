@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import pytest
 
 from aiofluence import ForwardedPort, Network, Until
 from aiofluence.cli.looking import InventoryFormat
-from aiofluence.inventory import FORMATS, make_inventory, to_yaml
+from aiofluence.inventory import FORMATS, make_inventory, read_hosts, to_yaml
 from aiofluence.models.access import SshAccess, ssh_access
 from aiofluence.models.instances import Container, Instance, Machine
 from aiofluence.models.specs import Spec
@@ -240,3 +241,49 @@ def test_texts_that_yaml_would_take_for_something_else_stay_texts() -> None:
     ]
     value = {"list": odd, "empty": [], "nested": {"a": {"b": 1}}, "no": [{"x": "y", "z": 2}, {"w": []}]}
     assert yaml.safe_load(to_yaml(value)) == value
+
+
+COLLIDING = [
+    [("web", "0197a3c1-1111-7000-8000-000000000001"), ("web", "0197a3c1-2222-7000-8000-000000000002")],
+    [("web", "aaaaaaaa-1"), ("WEB", "bbbbbbbb-2"), ("Web", "bbbbbbbb-3")],
+    [("web", "aaaaaaaa-1"), ("web", "bbbbbbbb-2"), ("web-aaaaaaaa", "cccccccc-3")],
+    [("a b", "aaaaaaaa-1"), ("a*b", "aaaaaaaa-2"), ("a-b", "aaaaaaaa-3")],
+    [
+        ("all", "a"),
+        ("fluence", "b"),
+        ("localhost", "c"),
+        ("fluence_container", "d"),
+        ("", "e"),
+        ("\ud800", "f"),
+    ],
+    [("x" * 100_000, "a"), ("x" * 100_000 + "y", "b")],
+    [("web", "A"), ("web", "a")],
+    [("web", "*"), ("web", "?"), ("web-", "!")],
+]
+
+
+@pytest.mark.parametrize("given", COLLIDING)
+@pytest.mark.parametrize("format", FORMATS)
+async def test_no_host_is_lost_to_another_of_a_like_name(
+    fleet: list[Instance], given: list[tuple[str, str]], format: str
+) -> None:
+    network = Network("a.example", (ForwardedPort(22, 22),))
+    many = [container(fleet, name=name, id=id, network=network) for name, id in given]
+    hosts, missing = read_hosts(many)
+    assert not missing
+    aliases = [host.alias.lower() for host in hosts]
+    assert len(set(aliases)) == len(given)
+    assert not {"all", "fluence", "fluence_container", "localhost"} & set(aliases)
+    assert all(re.fullmatch(r"[a-z0-9_][a-z0-9_.-]*", alias) and len(alias) < 160 for alias in aliases)
+    text = make_inventory(many, format).text
+    assert text.count("a.example") == len(given)
+    if format == "ansible":
+        assert len(yaml.safe_load(text)["fluence"]["children"]["fluence_container"]["hosts"]) == len(given)
+    assert [host.alias for host in read_hosts(many[::-1])[0]][::-1] == [host.alias for host in hosts] or (
+        given[0][1] in ("*", "A")
+    )
+
+
+async def test_one_instance_given_twice_is_one_host(fleet: list[Instance]) -> None:
+    hosts, _ = read_hosts([*fleet, *fleet])
+    assert [host.id for host in hosts] == [host.id for host in read_hosts(fleet)[0]]

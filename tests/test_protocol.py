@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import attrs
@@ -27,6 +29,7 @@ from aiofluence import (
     ServerError,
     UnsupportedImageError,
     UpdateInProgressError,
+    refusals,
 )
 from aiofluence.protocol import Call, Replay, decipher
 from aiofluence.refusals import retry_after
@@ -197,11 +200,10 @@ def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: s
     ("header", "date", "seconds"),
     [
         ("7", None, 7.0),
-        ("0.5", None, 0.5),
+        ("0.5", None, None),
         ("86400", None, 86400.0),
         ("Wed, 21 Oct 2026 07:28:10 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 10.0),
         ("Wed, 21 Oct 2026 07:27:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 0.0),
-        ("Wed, 21 Oct 2026 07:28:10 GMT", None, None),
         ("", None, None),
         ("inf", None, None),
         ("nan", None, None),
@@ -221,6 +223,66 @@ def test_retry_after(header: str, date: str | None, seconds: float | None) -> No
     busy = refusal(503, b"", headers)
     assert isinstance(busy, ServerError)
     assert busy.retry_after == seconds
+
+
+DATE = "Wed, 21 Oct 2026 07:28:10 GMT"
+
+
+@pytest.mark.parametrize(
+    "header", ["+1", "1_0", "1e2", "\u0661\u0662\u0660", "1 0", "0x10", "1.0", "7s", "9" * 400]
+)
+def test_retry_after_is_digits_or_a_date(header: str) -> None:
+    assert retry_after({"Retry-After": header}) is None
+
+
+def test_a_date_without_a_date_is_measured_by_the_service_s_last_known_time() -> None:
+    known = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+    assert retry_after({"Retry-After": DATE}, known) == 10
+    assert retry_after({"Retry-After": DATE, "Date": "Wed, 21 Oct 2026 07:28:07 GMT"}, known) == 3
+    opens = datetime.now(UTC) + timedelta(seconds=60)  # nothing is known but this machine's time
+    seconds = retry_after({"Retry-After": format_datetime(opens, usegmt=True)})
+    assert seconds is not None
+    assert 30 < seconds <= 60
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"Insufficient balance", "Insufficient balance"),
+        (b'"Insufficient balance"', "Insufficient balance"),
+        (b'{"message": "Insufficient balance"}', "Insufficient balance"),
+        (b'{"detail": {"msg": "Insufficient balance", "code": 7}}', "Insufficient balance"),
+        (b'{"error": {"code": 7, "message": "Insufficient balance"}}', "Insufficient balance"),
+        (b'{"errors": ["Insufficient balance", {"message": "top up"}]}', "Insufficient balance; top up"),
+        (b'{"detail": ["Insufficient balance"]}', "Insufficient balance"),
+        (b'{"type": "about:blank", "title": "Insufficient balance"}', "Insufficient balance"),
+        (b'{"code": 7, "reason": "Insufficient balance", "input": "canary"}', "Insufficient balance"),
+    ],
+)
+def test_a_400_in_another_shape_shows_its_text(body: bytes, detail: str) -> None:
+    error = refusals.refusal(400, {}, body, call="POST /gpu/instances/", hidden=())
+    assert type(error) is InsufficientBalanceError
+    assert error.detail == detail
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1/", "http://a]b/", "//\u2100", "http://" + "[" * 99_999, "http://x:99999999/"]
+)
+def test_a_redirect_to_no_address_is_a_refusal_like_any_other(location: str) -> None:
+    error = refusal(302, b"", {"Location": location})
+    assert type(error) is ReplyError
+    assert "check base_url" in error.detail
+    assert len(error.detail) < 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["OS image not supported", "Unsupported image, sorry", "OS image 'win' is not supported", "os_image: "],
+)
+def test_a_text_that_lists_no_images_gives_none(text: str) -> None:
+    error = refusal(400, {"detail": text})
+    assert type(error) is UnsupportedImageError
+    assert error.options == ()
 
 
 def test_what_is_starred_out_still_tells_what_a_400_is_about() -> None:

@@ -6,6 +6,10 @@ or pickle of an exception.
 
 from __future__ import annotations
 
+import base64
+import copy
+import html
+import json
 import logging
 import pickle
 import traceback
@@ -14,10 +18,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
-import aiofluence
+import aiofluence.sync
 from aiofluence import (
     ConfigError,
     Container,
@@ -34,7 +39,7 @@ from aiofluence import (
     VMSpec,
 )
 from aiofluence.convert import check
-from aiofluence.protocol import safe_id
+from aiofluence.protocol import Call, Reply, Request, refusal, safe_id
 from aiofluence.simulator import Fault, Simulator, SimulatorServer
 
 from .harness import FAST
@@ -91,7 +96,7 @@ def shown(error: BaseException) -> str:
     texts = [repr(frame.f_locals) for frame in ours]
     texts += [repr(error), str(error), repr(error.args), repr(vars(error)), repr(pickle.dumps(error))]
     assert error.__context__ is None or _is_ours(error.__context__), repr(error.__context__)
-    assert error.__cause__ is None
+    assert error.__cause__ is None or _is_ours(error.__cause__)
     return "\n".join(texts)
 
 
@@ -161,11 +166,17 @@ def faults(sent: list[str]) -> dict[str, Fault | None]:
         "broken-json": Fault.body(f'{{"instance_id": "{sent[0]}'.encode()),
         "wrong-shape": Fault.body({"instance_id": {"password": sent[-1]}, "detail": KEY}),
         "html": Fault.body(f"<html>{sent}</html>"),
+        "echo-200": Fault.body({"detail": f"Insufficient balance: {' nor '.join(sent)}"}),
+        "plain-400": Fault.status(400, f"cannot use {sent}"),
         **{f"echo-{code}": Fault.status(code, echo) for code in (400, 401, 403, 404, 409, 429, 500, 503)},
         "fields-422": Fault.status(422, {"detail": fields}),
         "redirect": Fault.status(307, b"", {"Location": f"https://evil.example/?key={KEY}"}),
         "page-502": Fault.status(502, f"<html><title>{' '.join(sent)}</title></html>"),
     }
+
+
+SENDS_NOTHING = {"bad_spec", "not_json"}
+ALL = 1_000_000
 
 
 @pytest.mark.parametrize("fault", faults([KEY]))
@@ -174,7 +185,7 @@ async def test_nothing_shows_a_secret(use: str, fault: str, caplog: pytest.LogCa
     simulator = Simulator(api_key=KEY)
     struck = faults(SENT.get(use, [KEY]))[fault]
     if struck is not None:
-        simulator.fail("PUT /gpu/instances/{id}" if use == "update" else "*", struck, times=None)
+        simulator.fail("PUT /gpu/instances/{id}" if use == "update" else "*", struck, times=ALL)
     caplog.set_level(logging.DEBUG)
     found: list[str] = []
     async with canary_session(simulator) as session:
@@ -185,12 +196,126 @@ async def test_nothing_shows_a_secret(use: str, fault: str, caplog: pytest.LogCa
             found.extend(shown(attempt.error) for attempt in error.attempts)
         else:
             found.append(repr(result))
+        strikes = sum(ALL - (script.times or 0) for script in simulator.scripts)
+        assert bool(strikes) is (struck is not None and use not in SENDS_NOTHING)
         simulator.clear_faults()
         found.append(repr(session) + repr(session._transport) + repr(session._house))
     found += [record.getMessage() + repr(record.args) + repr(record.exc_info) for record in caplog.records]
     for text in found:
         at = text.find(CANARY)
         assert at < 0, text[max(0, at - 300) : at + 60]
+
+
+TOKEN = "postgres://app:canary'\"</\\\u00e4\U0001f600\n&b=2+%41;é"
+"""Whatever an encoding changes."""
+
+
+def _as_go(text: str) -> str:
+    for char in "&<>":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "json": lambda text: json.dumps(text)[1:-1],
+    "json-upper": lambda text: json.dumps(text)[1:-1].replace("\\u00e", "\\u00E"),
+    "json-utf8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "go": lambda text: _as_go(json.dumps(text)[1:-1]),
+    "php": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "html": html.escape,
+    "html-numbers": lambda text: "".join(f"&#{ord(char)};" for char in text),
+    "html-hex": lambda text: "".join(f"&#X{ord(char):X};" for char in text),
+    "url": lambda text: quote(text, safe=""),
+    "url-lower": lambda text: quote(text).lower().replace("%c3%a4", "%C3%a4"),
+    "form": quote_plus,
+    "uri": lambda text: quote(text, safe="+&=;/:'@"),
+    "repr": lambda text: repr(text)[1:-1],
+    "ascii": lambda text: ascii(text)[1:-1],
+    "base64": lambda text: base64.b64encode(f"me:{text}".encode()).decode(),
+    "base64-url": lambda text: base64.urlsafe_b64encode(f"me:{text}".encode()).decode().rstrip("="),
+    "plain": lambda text: text,
+}
+
+
+@pytest.mark.parametrize("inner", ENCODINGS)
+@pytest.mark.parametrize("outer", ["plain", "json", "html", "url"])
+@pytest.mark.parametrize("secret", [TOKEN, VALUE, "canary-simple-1"], ids=["token", "value", "simple"])
+def test_a_secret_is_starred_in_every_encoding(inner: str, outer: str, secret: str) -> None:
+    body = json.dumps({"environment": [{"name": "DB", "value": secret}]}).encode()
+    call = Call("POST", "/gpu/instances/").to(body=body)
+    echo = ENCODINGS[outer](ENCODINGS[inner](secret))
+    fields = [
+        {"loc": ["body", "a"], "msg": f"no {echo}!", "input": secret},
+        {"loc": ["body", echo], "msg": "no"},
+    ]
+    for status, said in (
+        (400, {"detail": f"cannot use {echo}: is the balance low?"}),
+        (422, {"detail": fields}),
+        (500, {"error": {"message": [f"saw {echo}"]}}),
+        (500, f"saw {echo}"),
+        (502, f"<html><TITLE lang=en>saw {echo}</title>"),
+        (401, {"info": {"seen": echo}}),
+    ):
+        content = said if isinstance(said, str) else json.dumps(said)
+        error = refusal(call, Reply(status, {}, content.encode()))
+        texts = f"{error} {error!r} {vars(error)} {pickle.dumps(error)!r}"
+        for hidden in (CANARY, base64.b64encode(b"canary")[:7].decode()):
+            assert hidden not in unquote(texts), (status, texts)
+    assert (
+        "cannot use"
+        in refusal(call, Reply(400, {}, json.dumps({"detail": f"cannot use {echo}"}).encode())).args[0]
+    )
+
+
+def test_short_secrets_are_starred_as_whole_words() -> None:
+    call = Call(
+        "POST", "/gpu/instances/", body=b'{"value": "abc1", "password": "on", "ssh_key": " key-14142 "}'
+    )
+    error = refusal(call, Reply(400, {}, b'{"detail": "abc1 is on abc12, said key-14142"}'))
+    assert error.args[0].startswith("*** is on abc12, said ***")
+
+
+def test_no_secret_is_left_where_a_long_answer_is_cut() -> None:
+    secret = "canary-" * 900
+    call = Call("POST", "/gpu/instances/", body=json.dumps({"value": secret}).encode())
+    for shift in range(0, 7000, 500):
+        error = refusal(call, Reply(400, {}, json.dumps({"detail": "x" * shift + secret * 9}).encode()))
+        assert CANARY not in str(error)
+
+
+async def test_nothing_that_holds_the_key_can_be_pickled_or_copied_whole() -> None:
+    simulator = Simulator(api_key=KEY)
+    request = Request("GET", "/gpu/plans/", headers={"X-API-KEY": KEY}, body=VALUE.encode())
+    async with canary_session(simulator) as session, session.running(canary_spec(simulator)):
+        view = session.with_options(timeout=9)
+        held = [getattr(session, name) for name in vars(session) if name != "_tails"]
+        held += [getattr(view, name) for name in ("plans", "images", "containers", "vms", "_transport")]
+        held += [
+            session,
+            view,
+            session._transport.headers,
+            request,
+            Call("POST", "/gpu/x", body=VALUE.encode()),
+        ]
+        for one in held:
+            with pytest.raises((TypeError, AttributeError)) as caught:
+                pickle.dumps(one)
+            assert CANARY not in f"{caught.value} {one!r} {getattr(one, '__dict__', None)!r}"
+        for one in (
+            session.plans,
+            session.images,
+            session.containers,
+            session.vms,
+            session._transport,
+            request,
+        ):
+            for travel in (pickle.dumps, copy.deepcopy):
+                with pytest.raises(TypeError):
+                    travel(one)
+    with aiofluence.sync.Session(KEY, base_url="http://localhost:9") as blocking:
+        for one in (blocking, blocking.plans, blocking.containers):
+            with pytest.raises(TypeError):
+                pickle.dumps(one)
 
 
 async def test_details_show_no_secret() -> None:

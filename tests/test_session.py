@@ -56,6 +56,45 @@ def test_the_key_comes_from_the_argument_the_variable_or_the_file(
     assert key_of(Session("from-argument")) == "from-argument"
 
 
+@pytest.mark.parametrize("empty", ["", " ", "\r\n"])
+def test_an_empty_variable_hides_no_key_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty: str
+) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setenv("FLUENCE_API_KEY", empty)
+    monkeypatch.setenv("FLUENCE_BASE_URL", empty)
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", empty)
+    with pytest.raises(ConfigError, match="no API key"):
+        Session()
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
+    for content in (b"from-file", b"from-file\r\n", b"\xef\xbb\xbffrom-file\n"):
+        file.write_bytes(content)
+        assert key_of(Session()) == "from-file"
+
+
+def test_a_file_that_holds_no_key_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
+    for content, said in (
+        (b"", "empty file"),
+        (b" \n", "empty file"),
+        (b"canary-1\r\nX-Evil: 1", "no HTTP header"),
+        (b"canary-1\ncanary-2\n", "no HTTP header"),
+        (b"canary" * 1000, "longer than"),
+        (b"\0" * 10_000_000, "longer than"),
+        (b"canary\xff", "not a text file"),
+        ("canary".encode("utf-16"), "not a text file"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=f"FLUENCE_API_KEY_FILE .*{said}") as caught:
+            Session()
+        assert "canary" not in f"{caught.value}"
+        assert caught.value.__context__ is None
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Session()
+
+
 @pytest.mark.parametrize("key", ["", "  ", "a\r\nX-Evil: 1", "two words", "schlüssel", "tab\t", "nul\0"])
 def test_a_key_that_cannot_be_a_header_is_refused_and_not_repeated(key: str) -> None:
     if key == "tab\t":

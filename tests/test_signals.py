@@ -77,7 +77,7 @@ class Child:
         """Its exit code, and what it told on stderr."""
         _, told = await self._process.communicate()
         assert self._process.returncode is not None
-        return self._process.returncode, told.decode()
+        return self._process.returncode, (told or b"").decode()
 
 
 class World:
@@ -90,13 +90,19 @@ class World:
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(
-        self, runner: str, use: str = "wait", journal: Path | None = None, *, program: str = PROGRAM
+        self,
+        runner: str,
+        use: str = "wait",
+        journal: Path | None = None,
+        *,
+        program: str = PROGRAM,
+        stderr: int = asyncio.subprocess.PIPE,
     ) -> Child:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", program, runner, self.plan_id, str(journal or ""), use),
             env=os.environ | {"FLUENCE_API_KEY": self.simulator.api_key, "FLUENCE_BASE_URL": self.server.url},
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=stderr,
         )
         self._processes.append(process)
         return Child(process)
@@ -139,6 +145,7 @@ async def world(provisioning: Provisioning) -> AsyncIterator[World]:
         ("asyncio", signal.SIGINT, -signal.SIGINT),
         ("aiofluence", signal.SIGINT, -signal.SIGINT),
         ("aiofluence", signal.SIGTERM, 143),
+        ("aiofluence", getattr(signal, "SIGHUP", 1), 129),
     ],
 )
 async def test_a_signal_is_drained(runner: str, number: int, code: int, use: str) -> None:
@@ -185,6 +192,58 @@ async def test_a_second_signal_leaves_at_once_and_tells(
         assert "sweep(prefix='exp-1')" in told
         assert "never retrieved" not in told
         assert "was destroyed" not in told
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_closed_terminal_sends_many_signals_and_all_is_drained(together: bool) -> None:
+    """The kernel, the shell and systemd each send one; and every write to the terminal fails from then on."""
+    async with world(SOON) as service:
+        terminal, inside = os.openpty()
+        child = await service.start("aiofluence", stderr=inside)
+        os.close(inside)
+        await child.says("GET")
+        os.close(terminal)
+        child.send(signal.SIGHUP)
+        if together:
+            child.send(signal.SIGTERM)
+        await child.says("cancelled")
+        child.send(signal.SIGHUP)
+        service.hurry()
+        assert (await child.ended())[0] == 129
+        service.simulator.advance(service.server.now())
+        assert service.simulator.live() == []
+
+
+async def test_nohup_stays_nohup() -> None:
+    async with world(SOON) as service:
+        program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{PROGRAM}"
+        child = await service.start("aiofluence", program=program)
+        await child.says("GET")
+        child.send(signal.SIGHUP)
+        service.hurry()
+        await child.says("has")
+        assert await child.ended() == (0, "")
+
+
+async def test_a_forked_child_dies_of_its_signal_and_cancels_nothing() -> None:
+    program = PROGRAM.replace(
+        'say("inside")',
+        """child = os.fork()
+                    if not child:
+                        time.sleep(3600)
+                        os._exit(0)
+                    os.kill(child, signal.SIGTERM)
+                    say("inside", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                    return""",
+    )
+    async with world(SOON) as service:
+        child = await service.start("aiofluence", "running", program=f"import os, signal, time\n{program}")
+        await child.says("GET")
+        service.hurry()
+        assert await child.says("inside") == f"inside {-signal.SIGTERM}"
+        assert (await child.ended())[0] == 0
+        service.simulator.advance(service.server.now())
+        assert service.simulator.live() == []
 
 
 async def test_killed_and_run_again_with_adopt() -> None:
@@ -308,7 +367,7 @@ def test_run_in_another_thread() -> None:
 
 def test_importing_installs_no_handler() -> None:
     code = (
-        "import signal; before = [signal.getsignal(n) for n in (2, 15)]; import aiofluence;"
-        "assert before == [signal.getsignal(n) for n in (2, 15)]"
+        "import signal; before = [signal.getsignal(n) for n in (1, 2, 15)]; import aiofluence;"
+        "assert before == [signal.getsignal(n) for n in (1, 2, 15)]"
     )
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from aiofluence import (
     LifecycleError,
     LogLine,
     NoReplyError,
+    NotSentError,
     Poll,
     ReplyError,
     SpecError,
@@ -43,6 +46,8 @@ from . import sync_generator
 from .harness import FAST, container_spec, vm_spec
 from .test_secrets import KEY, shown
 from .test_signals import NEVER, SOON, world
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no such system call")
 
 QUICK = Provisioning(0.1, 0.0, start_delay=0.1, network_delay=0.1, domain_delay=0.1, update_delay=0.1)
 
@@ -267,6 +272,170 @@ def test_from_many_threads_and_closed_under_them(simulator: Simulator) -> None:
     assert simulator.live() == []
 
 
+# --- it ends -----------------------------------------------------------------------------------------------
+
+HEAD = """
+import contextlib, gc, multiprocessing, os, sys, threading, time
+from aiofluence import ConfigError, Poll, RateLimit
+from aiofluence.simulator import Provisioning, Simulator, SimulatorWire
+from aiofluence.sync import Session
+from tests.harness import container_spec
+
+simulator = Simulator(provisioning=Provisioning(median=0.05, sigma=0.0))
+
+def session(**options):
+    wire = SimulatorWire(simulator, latency=0.002)
+    poll = Poll(interval=0.02, expected=0.05, earliest=0.01)
+    return Session(simulator.api_key, wire=wire, rate=RateLimit(1000, 1000), poll=poll, **options)
+
+def left():
+    simulator.advance(simulator.now)
+    print("left:", len(simulator.live()), flush=True)
+
+import atexit
+atexit.register(left)
+"""
+NEVER_CLOSED = {
+    "a bug": """
+fluence = session().__enter__()
+fluence.plans.find()
+raise ValueError("a bug")
+""",
+    "garbage": """
+session().__enter__().plans.find()
+gc.collect()
+""",
+    "sys.exit": """
+fluence = session().__enter__()
+sys.exit(0)
+""",
+    "in another thread": """
+thread = threading.Thread(target=lambda: session().__enter__().plans.find())
+thread.start()
+""",
+    "a block is entered": """
+fluence = session().__enter__()
+block = fluence.running(container_spec(simulator))
+block.__enter__()
+launch = fluence.launch(container_spec(simulator, "more-{i}").many(2)).__enter__()
+assert simulator.live()
+""",
+    "something is owed": """
+simulator.provisioning = Provisioning(median=2.0, sigma=0.0)
+fluence = session().__enter__()
+fluence.call(fluence._door.give_back, fluence.containers.deploy(container_spec(simulator)))
+""",
+    "its event loop is blocked": """
+fluence = session().__enter__()
+fluence.call(lambda: fluence._door._thread._loop.result().call_soon(time.sleep, 3600))
+""",
+}
+
+
+def play(program: str, *, seconds: float = 30.0) -> tuple[int, str, str]:
+    """Run `program` behind HEAD: its exit code, stdout and stderr."""
+    path = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + program],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("how", NEVER_CLOSED)
+def test_a_program_that_never_closes_its_session_ends(how: str) -> None:
+    code, said, told = play(NEVER_CLOSED[how])
+    assert code == (how == "a bug"), told
+    assert "left: 0" in said
+    if how == "something is owed":
+        assert "never closed" in told
+        assert "exp-1" in told
+    if how == "its event loop is blocked":
+        assert "never closed" in told
+
+
+@needs_fork
+def test_a_forked_child_is_refused_and_ends() -> None:
+    code, said, told = play(
+        """
+def work():
+    for call in (fluence.plans.find, lambda: fluence.containers.deploy(container_spec(simulator)),
+                 lambda: block.__exit__(None, None, None), lambda: fluence.__exit__(None, None, None)):
+        try:
+            call()
+        except ConfigError as error:
+            assert "parent process" in str(error)
+        else:
+            raise AssertionError(call)
+
+with session() as fluence:
+    block = fluence.running(container_spec(simulator))
+    block.__enter__()
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    child = os.fork()
+    if not child:
+        with contextlib.ExitStack() as stack:
+            stack.push(block)
+            raise SystemExit(7)  # what the child is in the middle of is the parent's
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert len(simulator.live()) == 1
+    assert fluence.plans.find()
+    block.__exit__(None, None, None)
+"""
+    )
+    assert code == 0, told
+    assert said.splitlines()[-1] == "left: 0"
+    assert "Traceback" not in told
+
+
+def test_a_session_made_before_the_fork_and_opened_behind_it_is_the_child_s() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("no such system call")
+    code, _, told = play(
+        """
+fluence = session()
+child = os.fork()
+with fluence:
+    assert fluence.plans.find()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    )
+    assert code == 0, told
+
+
+def test_calls_of_other_threads_end_with_the_session(simulator: Simulator) -> None:
+    """Those that come while it closes, and those that come too late for its event loop."""
+    ended: list[BaseException] = []
+    session = session_on(simulator)
+
+    def work() -> None:
+        try:
+            while True:
+                session.containers.list()
+        except BaseException as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    with session:
+        for thread in threads:
+            thread.start()
+        while simulator.count() < 100:
+            session.custody  # noqa: B018 - a turn of the loop
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert {type(error) for error in ended} <= {NoReplyError, NotSentError, ConfigError}
+    assert len(ended) == len(threads)
+
+
 # --- Ctrl-C -------------------------------------------------------------------------------------------------
 
 PROGRAM = """
@@ -401,5 +570,57 @@ def test_what_comes_in_the_moment_of_ctrl_c_is_not_lost(
             case _:
                 with fluence.launch([spec]) as launch:
                     next(launch)
+    assert len(simulator.instances()) == 1
+    assert simulator.live() == []
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("scenario", "step", "error"),
+    [
+        # Struck at some of their lines; `python -m tests.strikes` strikes at all of them, and takes minutes.
+        ("empty_session", 9, "KeyboardInterrupt"),
+        ("deploy", 7, "KeyboardInterrupt"),
+        ("deploy", 13, "RuntimeError"),
+        ("blocks", 61, "KeyboardInterrupt"),
+        ("close", 7, "KeyboardInterrupt"),
+        ("second", 7, "KeyboardInterrupt"),
+    ],
+)
+@pytest.mark.timeout(300)  # some processes each, which a busy machine may need a while for
+def test_struck_at_any_line_it_ends_and_loses_nothing(scenario: str, step: int, error: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.strikes", scenario, str(step), error],
+        cwd=sync_generator.PACKAGE.parent,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["wrong"] == []
+    assert found["struck"] >= 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("error", [RuntimeError, TimeoutError, SystemExit, NoReplyError])
+def test_what_any_signal_handler_raises_gives_the_call_up(
+    simulator: Simulator, error: type[BaseException]
+) -> None:
+    """A job runner's time limit, say: the instance is ended, whatever class the exception has."""
+    simulator.provisioning = Provisioning(median=0.2, sigma=0.0)
+    wire = SimulatorWire(simulator, latency=0.5)
+
+    def limit(number: int, frame: object) -> None:
+        raise error("time limit")
+
+    before = signal.signal(signal.SIGALRM, limit)
+    try:
+        with sync.Session(DEFAULT_API_KEY, wire=wire, rate=FAST, poll=Poll(interval=0.02)) as fluence:
+            spec = container_spec(simulator)
+            signal.setitimer(signal.ITIMER_REAL, 0.3)  # the POST is on its way
+            with pytest.raises(error, match="time limit"):
+                fluence.containers.deploy(spec)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert len(simulator.instances()) == 1
     assert simulator.live() == []

@@ -19,16 +19,18 @@ from aiofluence import (
     NotSentError,
     RateLimit,
     RateLimitedError,
+    Reply,
     Retry,
     ServerError,
+    Session,
     Status,
     Timeout,
 )
-from aiofluence.protocol import Call, Replay
+from aiofluence.protocol import Call, Replay, Request
 from aiofluence.retry import RetryBudget
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator
 
-from .harness import VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -210,6 +212,28 @@ async def test_a_retry_after_stops_everybody_and_the_resume_is_paced() -> None:
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert min(gaps) > 0.09  # never a burst, and at first at half the rate
     assert sum(gaps[:5]) / 5 > 0.15
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("places", [1, 2])
+async def test_no_request_leaves_once_a_refusal_is_known(status: int, places: int) -> None:
+    """Not the one that waits for the refused one's place, nor one whose turn came in the same tick."""
+    sent: list[float] = []
+
+    class Refusing:
+        async def send(self, request: Request) -> Reply:
+            sent.append(now())
+            number = len(sent)
+            await asyncio.sleep(0.1)
+            return Reply(status, {"Retry-After": "7"}) if number == places else Reply(200, {}, b"[]")
+
+        async def aclose(self) -> None: ...
+
+    async with Session("key", wire=Refusing(), max_in_flight=places, rate=FAST) as session:
+        began = now()
+        await asyncio.gather(*(session.containers.list() for _ in range(6)))
+    assert len(sent) == 7
+    assert [at for at in sent if 0.1 <= at - began < 7.1] == []
 
 
 async def test_a_503_is_throttling_too() -> None:

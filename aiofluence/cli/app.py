@@ -18,7 +18,8 @@ app: typer.Typer = typer.Typer(
     name="aiofluence",
     help="The Fluence GPU Cloud from the command line. The key is in FLUENCE_API_KEY, or in the file that "
     "FLUENCE_API_KEY_FILE names.",
-    epilog="Exit codes: 0 reached, 1 failed, 2 wrong usage, 124 timed out, 130 interrupted.",
+    epilog="Exit codes: 0 reached, 1 failed, 2 wrong usage, 124 timed out, 130 interrupted "
+    "(143 by SIGTERM, 129 by SIGHUP).",
     no_args_is_help=True,
     # Plain text: the same on every terminal, in a pipe and in the documentation.
     rich_markup_mode=None,

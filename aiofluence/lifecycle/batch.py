@@ -143,6 +143,7 @@ class Launch:
         A caller that is cancelled here leaves nothing behind: the session waits for the rest.
         """
         assert self._work is not None
+        self._launcher.home.owner.check()
         self._stop()
         # When all is over this does not suspend, so that no cancellation comes between the caller and what
         # was handed over to him.
@@ -189,6 +190,7 @@ class Launch:
             self._launcher.custodian.hand_over(job.ref)
 
     def _running(self) -> asyncio.Future[None]:
+        self._launcher.home.owner.check()
         if self._work is None:
             raise ConfigError("use it as `async with fluence.launch(specs) as launch:`")
         return self._work

@@ -21,6 +21,7 @@ from ..models.instances import InstanceRef
 from .evidence import Evidence
 from .journal import Journal
 from .schedule import backing_off
+from .seen import Seen
 from .tasks import TaskHome
 from .wait import Waiter
 
@@ -70,8 +71,8 @@ class Custodian:
         self._held: dict[InstanceRef, asyncio.Future[None]] = {}
         self._refused: dict[InstanceRef, asyncio.Future[None]] = {}
         """Fails when the key is refused to end an instance; custody tries again all the same."""
-        self._trouble: dict[InstanceRef, Exception] = {}
-        """Why an instance that is being ended could not be ended so far."""
+        self._seen: dict[InstanceRef, Seen] = {}
+        """Of the instances that are being ended."""
         self._lost: dict[InstanceRef, BaseException] = {}
         self._twins: list[InstanceRef] = []
         self._deploys: dict[asyncio.Future[Any], str] = {}
@@ -113,24 +114,26 @@ class Custodian:
     async def _end(self, ref: InstanceRef) -> None:
         """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill."""
         pauses = backing_off(_LONGEST_PAUSE)
+        seen = self._seen[ref] = Seen(ref)
         while True:
             try:
-                await self._waiter.end(ref, None)
+                await self._waiter.end(ref, None, seen=seen)
                 return
             except Exception as error:
                 if isinstance(error, WireError) and self._home.is_closed:
                     raise
-                self._trouble[ref] = error
+                log.debug("ending %s: %r", ref, error)
                 refused = self._refused.get(ref)
                 if isinstance(error, AuthError) and refused is not None and not refused.done():
                     refused.set_exception(error)
                     refused.exception()  # a caller may be waiting, or none
             await asyncio.sleep(next(pauses))
 
-    def take_twin(self, ref: InstanceRef) -> None:
-        """`ref` was deployed twice: see it gone, and say so."""
+    def take_twin(self, ref: InstanceRef, *, deployed_twice: bool = True) -> None:
+        """See `ref` gone, and log why: a duplicate, or made by a deploy that was reported as failed."""
         if ref not in self._held and ref not in self._lost:
-            log.warning("%s was deployed twice; the service was slow to show it. Ending it.", ref)
+            why = "was deployed twice" if deployed_twice else "was created by a deploy that failed"
+            log.warning("%s %s; the service was slow to show it. Ending it.", ref, why)
             self._twins.append(ref)
             self.take(ref)
 
@@ -275,10 +278,10 @@ class Custodian:
     def _note_end(self, ref: InstanceRef, ending: asyncio.Future[None]) -> None:
         self._held.pop(ref, None)
         self._refused.pop(ref, None)
-        trouble = self._trouble.pop(ref, None)
+        seen = self._seen.pop(ref, None)
         error = ending.exception()
-        if error is not None:
-            error = trouble or error
+        if error is not None and seen is not None:
+            error = seen.refusal or seen.last_error or error
         if error is None:
             self._journal.ended(ref)
         else:
@@ -299,9 +302,8 @@ class Custodian:
         things = [str(ref) for ref in refs]
         if names:
             things.append(f"what came of deploying {', '.join(names)} is not known")
-        why = "".join(
-            f"; {text}" for text in dict.fromkeys(_why((*self._lost.values(), *self._trouble.values())))
-        )
+        reasons = (*self._lost.values(), *(seen.refusal or seen.last_error for seen in self._seen.values()))
+        why = "".join(f"; {text}" for text in dict.fromkeys(_why(reasons)))
         ways = " or ".join(f"sweep(prefix={name!r})" for name in _some([ref.name for ref in refs], names))
         error = CustodyError(
             f"may still be running, and billing: {', '.join(things)}{why}. "
@@ -314,7 +316,7 @@ class Custodian:
         return error
 
 
-def _why(errors: Iterable[BaseException]) -> Iterable[str]:
+def _why(errors: Iterable[BaseException | None]) -> Iterable[str]:
     return (str(error) for error in errors if isinstance(error, FluenceError))
 
 

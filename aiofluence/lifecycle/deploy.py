@@ -25,9 +25,9 @@ from ..errors import (
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
+from ..protocol import is_safe_id
 from ..resources.instances import Instances
-from ..retry import Retry
-from ..transport import ServerClock
+from ..transport import Transport
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
 from .evidence import Evidence
@@ -51,19 +51,19 @@ class Deployer:
         home: TaskHome,
         custodian: Custodian,
         journal: Journal,
-        clock: ServerClock,
+        transport: Transport,
         policy: DeployPolicy,
-        retry: Retry,
         evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
-        self._lists = {kind: SharedList(home, evidence) for kind in Kind}
-        evidence.on_over(self._forget)
         self._home = home
         self._custodian = custodian
         self._journal = journal
-        self._clock = clock
-        self._retry = retry
+        self._clock = transport.clock
+        self._retry = transport.retry
+        self._lists = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self._watch_every = _WATCH_EVERY * transport.pace
+        evidence.on_over(self._forget)
         self._owned: set[str] = set()
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
@@ -172,7 +172,8 @@ class Deployer:
         while True:
             intent = self._journal.intend(attempt.resource.kind, attempt.name, self._clock.at(loop.time()))
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
-            attempt.since = attempt.since or intent.since
+            if not posts:  # nothing that an attempt of this deploy made is older
+                attempt.since = attempt.since or intent.since
             posts += 1
             error: Exception
             try:
@@ -180,9 +181,11 @@ class Deployer:
             except Exception as caught:  # of a foreign type, too: the request may have left
                 error = caught
             else:
-                attempt.unclear.remove(intent)
-                self._journal.identify(intent, ref)
-                return await self._agree(attempt, ref) if attempt.adopt else ref
+                if is_safe_id(ref.id):
+                    attempt.unclear.remove(intent)
+                    self._journal.identify(intent, ref)
+                    return await self._agree(attempt, ref) if attempt.adopt else ref
+                raise await self._unusable(attempt)
             if is_certain(error):
                 self._rule_out(attempt, intent)
                 raise error
@@ -195,6 +198,17 @@ class Deployer:
                 if isinstance(error, RateLimitedError):  # refused in so many words, and no LIST shows it
                     raise error
                 raise self._uncertain(attempt)
+
+    async def _unusable(self, attempt: DeployAttempt) -> UncertainDeployError:
+        """The error of a deploy whose reply has an id that no path can carry.
+
+        The instance exists. A row of that name has another id than the reply, so it is only a candidate.
+        """
+        attempt.doubtful = True
+        attempt.last_error = DecodeError("the id of the new instance is not an id", path="$.instance_id")
+        if (rows := await self._look(attempt)) is not None:
+            self._siblings(attempt, rows)
+        return self._uncertain(attempt)
 
     async def _adopt(self, attempt: DeployAttempt) -> InstanceRef | None:
         """The live instance of that name, if there is one.
@@ -297,11 +311,14 @@ class Deployer:
                 continue
             if row.status.final or self._custodian.holds(row.ref):
                 continue
+            if not is_safe_id(row.id):  # it can be neither awaited nor ended
+                doubtful.append(row.ref)
+                continue
             if not attempt.adopt and row.id != attempt.id and (row.id in self._owned or row.id in elsewhere):
                 continue
             if since is None or row.created_at >= since - DATE_SLACK:
                 mine.append(row)
-            elif row.created_at >= since - _OLDER:
+            elif row.id != attempt.id and row.created_at >= since - _OLDER:
                 doubtful.append(row.ref)
         mine.sort(key=lambda row: (row.created_at, row.id))
         attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
@@ -340,20 +357,24 @@ class Deployer:
                     if attempt.unclear:
                         self._journal.identify(attempt.unclear.pop(), twin)
                     self._custodian.found(attempt.name)
-                    self._custodian.take_twin(twin)
+                    self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
                 break
             if rows is None and loop.time() >= until + self.policy.watch:
-                return  # no LIST came: the attempts stay open in the journal
+                break
             # All watches of a kind poll together, at multiples of the interval.
-            after = min(_WATCH_EVERY - loop.time() % _WATCH_EVERY, max(0.0, until - loop.time()))
+            every = self._watch_every
+            after = min(every - loop.time() % every, max(0.0, until - loop.time()))
             await asyncio.sleep(after)
             after = 0.0
-        if rows.is_whole and not (doubtful or rows.nameless):
+        if rows is not None and rows.is_whole and not (doubtful or rows.nameless):
             for intent in attempt.unclear:
                 self._journal.close_intent(intent)
             if attempt.ref is None:
                 self._custodian.found(attempt.name)
+        elif attempt.unclear and attempt.ref is not None:
+            # No LIST rules the other attempts out, and no error has named them to the caller.
+            self._custodian.doubt(attempt.name)
 
     def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
         stays = siblings[0].id if attempt.adopt and siblings else attempt.id
@@ -363,7 +384,9 @@ class Deployer:
         async def resolve() -> InstanceRef | None:
             moment = asyncio.get_running_loop().time()
             rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment, at_once=True)
-            mine, _ = self._siblings(attempt, rows)
+            mine, doubtful = self._siblings(attempt, rows)
+            if self._since(attempt) is None or (not mine and (doubtful or not rows.is_whole)):
+                raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
             if not mine:
                 return None
             attempt.ref = self._claim(attempt, mine[0])  # the caller's now, so the watch leaves it alone

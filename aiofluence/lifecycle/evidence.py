@@ -25,7 +25,7 @@ class Evidence:
 
     Attributes:
         grace: seconds for which a LIST may lack an instance that exists.
-        replies: number of times that an awaited instance was seen.
+        replies: number of replies so far that showed an awaited instance, or a LIST for a deploy.
     """
 
     def __init__(self, grace: float) -> None:
@@ -66,6 +66,7 @@ class Evidence:
             ids: all ids in the LIST.
             asked: loop time at which the LIST was requested.
         """
+        self.replies += 1
         live = self._live[kind]
         return all(id in ids for id, since in live.items() if since <= asked - self.grace)
 

@@ -146,6 +146,7 @@ class Launcher:
         try:
             yield instance
         finally:
+            self.home.owner.check()
             await self.custodian.see_gone(instance.ref)
 
     async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:

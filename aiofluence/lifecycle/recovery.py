@@ -19,6 +19,7 @@ from ..errors import ConfigError, LifecycleError
 from ..models.instances import Container, Instance, Machine, Summary
 from ..models.money import ZERO, exact
 from ..models.values import Status
+from ..owner import loop_time
 from ..transport import ServerClock
 from .custody import Custodian
 
@@ -42,7 +43,7 @@ class Recovery:
         Raises:
             LifecycleError: what the block raises.
         """
-        began = asyncio.get_running_loop().time()
+        began = loop_time()
         try:
             yield
         except LifecycleError as error:

@@ -25,6 +25,8 @@ class Seen:
     last: Instance | Summary | None = None
     timeline: tuple[Sighting, ...] = ()
     last_error: FluenceError | None = None
+    refusal: FluenceError | None = None
+    """Why the last DELETE failed."""
 
     @property
     def status(self) -> Status | None:

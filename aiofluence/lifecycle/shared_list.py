@@ -51,14 +51,16 @@ class NamedRows:
 class SharedList:
     """The LISTs of one kind."""
 
-    def __init__(self, home: TaskHome, evidence: Evidence) -> None:
+    def __init__(self, home: TaskHome, evidence: Evidence, pace: float = 1.0) -> None:
         self._home = home
         self._evidence = evidence
         self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Instances[Any, Any, Any]]] = {}
         self._news = asyncio.Event()
         self._is_running = False
+        self._interval = INTERVAL * pace
+        self._longest = _LONGEST * pace
         self._gap = 0.0
-        self._gaps = backing_off(_LONGEST)
+        self._gaps = backing_off(self._longest)
         self._came = float("-inf")
 
     async def after(
@@ -76,7 +78,7 @@ class SharedList:
         """
         loop = asyncio.get_running_loop()
         if not at_once:
-            moment = max(moment, self._came + INTERVAL)
+            moment = max(moment, self._came + self._interval)
         outcome: asyncio.Future[NamedRows] = loop.create_future()
         self._waiting[outcome] = moment, resource
         self._news.set()
@@ -115,9 +117,9 @@ class SharedList:
                 failure = error
             self._came = loop.time()
             if rows is not None:
-                self._gap, self._gaps = 0.0, backing_off(_LONGEST)
+                self._gap, self._gaps = 0.0, backing_off(self._longest)
             else:
-                self._gap = max(INTERVAL, next(self._gaps))
+                self._gap = max(self._interval, next(self._gaps))
             for outcome, (moment, _) in tuple(self._waiting.items()):
                 if moment <= asked and not outcome.done():
                     if rows is not None:

@@ -11,15 +11,21 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ..errors import NoReplyError, NotSentError
+from ..errors import ConfigError, NoReplyError, NotSentError
+from ..owner import Owner
 
 T = TypeVar("T")
 
 
 class TaskHome:
-    """Owns the session's background tasks from `open` to `close`."""
+    """Owns the session's background tasks from `open` to `close`.
 
-    def __init__(self) -> None:
+    Attributes:
+        owner: the event loop of these tasks, and nobody else's.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner: Owner = owner
         self._group: asyncio.TaskGroup | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,8 +80,14 @@ class TaskHome:
         Await it through `asyncio.shield`, so that a cancelled caller does not cancel the future.
 
         Raises:
+            ConfigError: the caller is not in the session's event loop.
             NotSentError: the session is closed.
         """
+        try:
+            self.owner.check()
+        except ConfigError:
+            work.close()
+            raise
         if self._group is None or self.is_closed:
             work.close()
             raise NotSentError("the session is not open", permanent=True)

@@ -25,6 +25,7 @@ from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
+from ..owner import loop_time
 from ..resources.containers import Containers
 from .evidence import KeyDoubt
 from .schedule import backing_off
@@ -61,7 +62,7 @@ def deadline_in(timeout: float | None) -> float | None:
         return None
     if not timeout >= 0:
         raise ConfigError(f"timeout is a number of seconds or None, not {timeout!r}")
-    return _now() + timeout
+    return loop_time() + timeout
 
 
 def check_until(until: object) -> None:
@@ -174,11 +175,16 @@ class Waiter:
                 return await self._watch.detail(Seen(ref), _is_over, deadline, "ended")
         return None
 
-    async def end(self, ref: InstanceRef, deadline: float | None) -> bool:
+    async def end(self, ref: InstanceRef, deadline: float | None, *, seen: Seen | None = None) -> bool:
         """See `ref` gone: wait until it may be deleted, delete it, wait until it has ended.
 
         DELETE is refused while an instance is not ACTIVE (contract 5), so it is sent once a poll shows ACTIVE
         or a status that this release does not know. After a refusal the status is polled again.
+
+        Args:
+            ref: the instance.
+            deadline: loop time at which to give up; None for never.
+            seen: filled in with what is seen meanwhile.
 
         Returns:
             True when a reply showed the end; False when a complete LIST proves it (see `Evidence`).
@@ -188,7 +194,7 @@ class Waiter:
             AuthError: the service keeps refusing the key.
         """
         resource = self._watch.resources[ref.kind]
-        seen = Seen(ref)
+        seen = seen or Seen(ref)
         pauses = backing_off(3 * self._watch.poll.interval)
         key = KeyDoubt()
         try:
@@ -198,17 +204,17 @@ class Waiter:
                 )
                 if status.final:
                     return True
-                refusal: FluenceError | None = None
+                seen.refusal = None
                 asked = _now()
                 try:
                     async with asyncio.timeout_at(_latest(deadline)):
                         await resource.terminate(ref.id)
                 except AuthError as error:
-                    refusal = error
+                    seen.refusal = error
                     if key.refused(asked, _now()):
                         raise
                 except FluenceError as error:
-                    refusal = error
+                    seen.refusal = error
                 except TimeoutError:
                     raise timed_out(seen, "ended") from None
                 else:
@@ -217,7 +223,7 @@ class Waiter:
                     with contextlib.suppress(WaitTimeoutError):
                         await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
                         return True
-                seen.last_error = refusal or seen.last_error
+                seen.last_error = seen.refusal or seen.last_error
                 await _again(seen, deadline, "ended", next(pauses))
         except InstanceEndedError:
             return False

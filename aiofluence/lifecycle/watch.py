@@ -36,6 +36,7 @@ class Watch:
     ) -> None:
         self.resources: Final = resources
         self.poll: Final = poll
+        self._owner = home.owner
         self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, evidence) for kind in Kind}
 
     def status(
@@ -89,6 +90,7 @@ class Watch:
         return self._await(wait, fresh=fresh)
 
     async def _await(self, wait: Wait, *, fresh: bool) -> Any:
+        self._owner.check()
         watcher = self._watchers[wait.seen.ref.kind]
         watcher.join(wait, fresh=fresh)
         try:

@@ -20,9 +20,12 @@ CONTAINER_USER: Final = "root"
 """Who logs in to a container: the service names nobody, and its own images know root alone."""
 
 _SSH: Final = 22
-# Neither may begin with a dash: `ssh` would take it for an option.
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]*")
+# Neither may begin with a dash: `ssh` would take it for an option. Lengths are POSIX's and DNS's limits.
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
+_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}")
+_PORT = re.compile(r"\s-p\s{0,8}([0-9]{1,5})(?:\s|$)")
+_LINE: Final = 1024
+"""Longest `ssh_connection` that is read."""
 
 
 @attrs.frozen
@@ -71,10 +74,13 @@ def _of_container(container: Container) -> SshAccess | None:
 
 def _of_line(line: str) -> SshAccess | None:
     """Of `ssh ubuntu@203.0.113.7` or `ssh -p 2222 ubuntu@host`."""
+    if len(line) > _LINE:
+        return None
     for word in line.split():
         user, at, host = word.partition("@")
         host = host.removeprefix("[").removesuffix("]")
         if at and is_user(user) and _HOST.fullmatch(host):
-            port = re.search(r"\s-p\s*(\d{1,5})(?:\s|$)", line)
-            return SshAccess(user, host, int(port[1]) if port else _SSH)
+            port = _PORT.search(line)
+            number = int(port[1]) if port else _SSH
+            return SshAccess(user, host, number) if 0 < number < 65536 else None
     return None

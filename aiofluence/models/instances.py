@@ -13,7 +13,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 import attrs
 
 from .catalog import GpuModel, Supply, describe_gpu
-from .table import Cell, Row, age
+from .table import Cell, Row, age, short
 from .values import ContainerStatus, Environment, Kind, Port, PortProtocol, Status
 
 __all__ = [
@@ -47,7 +47,7 @@ class InstanceRef:
         return self
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name} ({self.id})"
+        return f"{self.kind} {short(self.name)} ({short(self.id)})"
 
 
 @attrs.frozen

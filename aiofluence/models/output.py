@@ -12,6 +12,7 @@ from typing import Self
 
 import attrs
 
+from .table import encodable
 from .values import EventType
 
 __all__ = ["Event", "GapReason", "LogGap", "LogLine"]
@@ -47,7 +48,7 @@ class LogLine:
         return cls(raw, match[1], match[2]) if match else cls(raw, None, raw)
 
     def __str__(self) -> str:
-        return self.raw
+        return encodable(self.raw)
 
 
 class GapReason(StrEnum):
@@ -87,7 +88,7 @@ class LogGap:
     pod: str | None = None
 
     def __str__(self) -> str:
-        whose = f"[{self.pod}] " if self.pod else ""
+        whose = f"[{encodable(self.pod)}] " if self.pod else ""
         lost = f"at least {self.at_least} lines are missing" if self.at_least else "lines may be missing"
         return f"{whose}-- {lost}: {self.reason} --"
 
@@ -121,4 +122,4 @@ class Event:
         return cls(raw, match[1], EventType(match[2]), match[3], match[4], match[5])
 
     def __str__(self) -> str:
-        return self.raw
+        return encodable(self.raw)

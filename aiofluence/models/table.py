@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, SupportsIndex, TypeAlias, TypeVar, overload
 
-__all__ = ["Cell", "Row", "Table", "age", "escaped", "visible"]
+__all__ = ["Cell", "Row", "Table", "age", "encodable", "escaped", "short", "visible"]
 
 Cell: TypeAlias = str | int | Decimal | None
 """Text, a number (set to the right), or nothing."""
@@ -45,7 +45,7 @@ class Row:
             if not said:
                 said.append(repr(_cut(cell) if isinstance(cell, str) else cell))
             elif cell not in (None, ""):
-                said.append(visible(_cut(cell)) if isinstance(cell, str) else f"{_plain(cell)} {column}")
+                said.append(short(cell) if isinstance(cell, str) else f"{_plain(cell)} {column}")
             if column == "id":
                 break
         return f"<{type(self).__name__} {', '.join(said)}>"
@@ -114,6 +114,16 @@ def _html_table(rows: Sequence[Mapping[str, Cell]], total: int, remark: str = ""
 def visible(text: str) -> str:
     """`text` on one line, without the characters that a screen would obey instead of show."""
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+def short(text: str) -> str:
+    """`text` as `visible` gives it, cut after a few hundred characters."""
+    return visible(_cut(text))
+
+
+def encodable(text: str) -> str:
+    """`text` with `?` for lone surrogates, which no stream can write."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def escaped(text: str) -> str:

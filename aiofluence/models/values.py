@@ -220,7 +220,8 @@ def ports_from(written: PortLike) -> tuple[Port, ...]:
         return (Port(written),)
     match = _PORT.fullmatch(written) if isinstance(written, str) else None
     if match is None:
-        raise ValueError(f"{written!r} is not a port; write 22, '80/http', '53/udp' or '5000-5005'")
+        shown = repr(written[:40] if isinstance(written, str) else type(written).__name__)
+        raise ValueError(f"{shown} is not a port; write 22, '80/http', '53/udp' or '5000-5005'")
     first = int(match[1])
     last = int(match[2] or first)
     protocol = PortProtocol((match[3] or "tcp").lower())

@@ -33,6 +33,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
     kind = Kind.CONTAINER
     calls = CALLS
     _status_field = "instance_status"
+    _summary = ContainerSummary
 
     async def update(self, id: str, update: ContainerUpdate) -> None:
         """Replace the container's whole configuration; accepted now, applied a little later.
@@ -50,7 +51,8 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
         async def shown() -> bool:
             return update.is_shown_by(await self.look_at(id))
 
-        await self._settle(self.calls.put.to(id, body=payload(update)), shown, hold=_ROLL_OUT)
+        hold = _ROLL_OUT * self._transport.pace
+        await self._settle(self.calls.put.to(id, body=payload(update)), shown, hold=hold)
 
     async def logs(
         self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
@@ -79,9 +81,6 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
 
     def _detail(self, answer: Answer) -> Container:
         return structure(answer, Container)
-
-    def _summaries(self, answer: Answer) -> builtins.list[ContainerSummary]:
-        return structure(answer, builtins.list[ContainerSummary])
 
 
 def _newest(last: int | None) -> dict[str, object]:

@@ -26,10 +26,12 @@ from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
 from ..models.values import Kind, Status
-from ..protocol import Answer, Call, Json, Lane, Replay, is_safe_id
+from ..owner import loop_time
+from ..protocol import Answer, Call, Json, Lane, Replay
 from ..retry import is_certain, is_refusal
 from ..transport import Transport
 from .listing import BREATH, Listing, Rows
+from .rows import read_table
 
 _PATIENCE: Final = 300.0
 """Seconds to wait for an update in progress to show whether it is ours."""
@@ -79,6 +81,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
     kind: Kind
     calls: InstanceCalls
     _status_field = "status"
+    _summary: type[SummaryT]
+    _under: Kind | None = None
+    """Kind that rows and details of machines lack, and that is written into them."""
 
     def __init__(self, transport: Transport, exactly_once: ExactlyOnce) -> None:
         self._transport = transport
@@ -119,18 +124,17 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         self._check_kind(spec)
         call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), unless=given_up)
         reply = structure(await self._transport.call(call), _Deployed)
-        if not is_safe_id(reply.instance_id):  # the instance exists all the same
-            raise DecodeError("instance_id is not an id", path="$.instance_id", call=str(call))
         return InstanceRef(self.kind, reply.instance_id, spec.name)
 
     async def list(self) -> Table[SummaryT]:
         """Every instance of this kind the account ever had, ended and failed ones included.
 
+        Rows that do not fit the contract are missing; the table's `left_out` has an error for each.
+
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        rows = await self.look_at_all()
-        return Table(rows, at=self._transport.clock.at(asyncio.get_running_loop().time()))
+        return await self.look_at_all()
 
     async def get(self, id: str) -> DetailT:
         """One instance in full.
@@ -168,14 +172,15 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
 
     async def look_at_all(
         self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
-    ) -> builtins.list[SummaryT]:
+    ) -> Table[SummaryT]:
         """`list`, on a lane of the gate and until a loop time of the caller's choice.
 
         Raises:
             FluenceError: as `list`.
         """
-        call = self.calls.list.to(lane=lane)
-        return self._summaries(await self._transport.call(call, deadline=deadline))
+        answer = await self._transport.call(self.calls.list.to(lane=lane), deadline=deadline)
+        now = self._transport.clock.at(asyncio.get_running_loop().time())
+        return read_table(self._transport, answer, self._summary, under=self._under, at=now)
 
     async def look_at_listing(
         self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
@@ -213,7 +218,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         Raises:
             DecodeError: it does not fit.
         """
-        return self._summaries(Answer(self.calls.list, [row]))[0]
+        return structure(Answer(self.calls.list, row), self._summary, under=self._under)
 
     async def look_at_answer(
         self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
@@ -241,9 +246,6 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
     @abstractmethod
     def _detail(self, answer: Answer) -> DetailT: ...
 
-    @abstractmethod
-    def _summaries(self, answer: Answer) -> builtins.list[SummaryT]: ...
-
     def _check_kind(self, spec: SpecT) -> None:
         if spec.kind is not self.kind:
             raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
@@ -261,9 +263,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         unclear: FluenceError | None = None
         retry = self._transport.retry
         waits = retry.waits()
+        patience = loop_time() + _PATIENCE
         loop = asyncio.get_running_loop()
         attempts = refusals = 0
-        patience = loop.time() + _PATIENCE
         while unclear is None or loop.time() < patience:
             attempts += 1
             try:

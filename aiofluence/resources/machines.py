@@ -5,7 +5,6 @@ Nothing else of a machine can be changed: for another configuration terminate it
 
 from __future__ import annotations
 
-import builtins
 from typing import Final, Generic, TypeVar
 
 from ..convert import rename_payload, structure
@@ -27,9 +26,12 @@ MachineSpecT = TypeVar("MachineSpecT", bound=VMSpec)
 class Machines(Instances[MachineSpecT, MachineSummary, Machine], Generic[MachineSpecT]):
     """The account's VMs, or its bare-metal machines."""
 
+    _summary = MachineSummary
+
     def __init__(self, transport: Transport, exactly_once: ExactlyOnce, kind: Kind) -> None:
         super().__init__(transport, exactly_once)
         self.kind: Kind = kind
+        self._under = kind
         self.calls: InstanceCalls = CALLS[kind]
 
     async def rename(self, id: str, name: str) -> None:
@@ -48,6 +50,3 @@ class Machines(Instances[MachineSpecT, MachineSummary, Machine], Generic[Machine
 
     def _detail(self, answer: Answer) -> Machine:
         return structure(answer, Machine, under=self.kind)
-
-    def _summaries(self, answer: Answer) -> builtins.list[MachineSummary]:
-        return structure(answer, builtins.list[MachineSummary], under=self.kind)

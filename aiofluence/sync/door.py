@@ -1,31 +1,32 @@
 """The way from a program without async to a session: an event loop in a thread of its own, and waiting here.
 
 By hand, and knows no verb; the classes with the verbs are generated from the async ones. What happens when
-Ctrl-C strikes the waiting thread is decided here.
+Ctrl-C strikes the waiting thread, and when the program ends with the session open, is decided here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures.thread  # noqa: F401  (so that its exit handler is registered before ours)
+import contextlib
+import logging
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, ExitStack
+from concurrent.futures import Future, InvalidStateError, wait
 from inspect import isawaitable
-from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
-from ..errors import ConfigError, NoReplyError
+from ..errors import ConfigError, FluenceError, NoReplyError
 from ..lifecycle.report import Outcome, Report
 from ..models.instances import ContainerSummary, InstanceRef, MachineSummary
+from ..owner import forked
 from ..session import Session as AsyncSession
+from .thread import PATIENCE, LoopThread
 
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-_HANDING_OVER: Final = {"deploy", "post", "deploy_and_wait", "deploy_all_and_wait", "complete"}
-"""What gives the caller instances that are his from then on."""
+log: Final = logging.getLogger("aiofluence")
 
 
 class _Call:
@@ -40,16 +41,27 @@ class _Call:
         args: Sequence[Any] = (),
         options: Mapping[str, Any] | None = None,
         undo: Callable[[Any], Any] | None = None,
+        *,
+        is_block: bool = False,
     ) -> None:
         self.outcome: Future[Any] = Future()
         self.task: asyncio.Task[Any] | None = None
-        self.undo = undo
+        self.is_block: Final = is_block
+        self.is_undone: bool = False
+        self._undo = undo
         self._function = function
         self._args = args
         self._options = options or {}
+        self._is_cancelled = False
+
+    # In the loop's thread
+
+    def begin(self) -> None:
+        """Start the task; a second time changes nothing."""
+        if self.task is None and not self.outcome.done():
+            self.task = asyncio.get_running_loop().create_task(self.run())
 
     async def run(self) -> None:
-        self.task = asyncio.current_task()
         try:
             result = self._function(*self._args, **self._options)
             if isawaitable(result):
@@ -62,15 +74,34 @@ class _Call:
         else:
             self.outcome.set_result(result)
 
-    def cancel(self) -> None:
-        """In the loop's thread, and once: a task that clears up is left alone."""
-        if self.task is not None:
+    async def cancel(self) -> None:
+        """End the task, and wait for it. A task that clears up is left to finish that."""
+        if self.task is None:  # the caller was struck before the loop had it
+            self.fail()
+            return
+        if not self._is_cancelled:
+            self._is_cancelled = True
             self.task.cancel()
-        elif not self.outcome.done():  # the Ctrl-C came before it had begun
+        await asyncio.wait([self.task])
+
+    async def undo(self) -> None:
+        """Undo the result, if there is one; the caller will never have it."""
+        if not self.is_undone and self.outcome.exception() is None:
+            self.is_undone = True
+            if self._undo is not None:
+                undone = self._undo(self.outcome.result())
+                if isawaitable(undone):
+                    await undone
+
+    # In the caller's thread
+
+    def fail(self) -> None:
+        """Let a call that the loop never had end as one that the session's close cut off."""
+        with contextlib.suppress(InvalidStateError):
             self.outcome.set_exception(_closed())
 
     def ended_with(self, error: BaseException) -> bool:
-        """Whether `error` is what it came to; if not, it struck us while we waited."""
+        """Whether `error` is the call's own; if not, it struck us while we waited."""
         return self.outcome.done() and self.outcome.exception() is error
 
 
@@ -79,17 +110,38 @@ class Door:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-        self._calls: set[_Call] = set()
-        self._thread = ExitStack()
-        self._portal: BlockingPortal | None = None
+        self._calls: dict[_Call, Future[Any]] = {}
+        """Calls whose results no caller holds, and blocks that are entered. To take a call out is to take its
+        result, so that it has one owner: the caller, or the session, which undoes what is left at its end."""
+        self._closing = _Call(self._close)
+        self._thread: LoopThread | None = None
+        self._process = os.getpid()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is a forked child of the session's own."""
+        return os.getpid() != self._process
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the session has begun to close."""
+        return self._closing.task is not None
 
     def open(self) -> None:
         """Start the thread, and open the session in it."""
-        self._portal = self._thread.enter_context(start_blocking_portal(name="aiofluence"))
+        if self._thread is not None or self.is_closing:
+            raise ConfigError("a session is entered once; make a new one")
+        self._process = os.getpid()
+        self._thread = thread = LoopThread()
+        _open.add(self)
         try:
-            self.call(self._session.__aenter__, undo=lambda _: self._session.__aexit__(None, None, None))
+            thread.start()
+            self.call(self._session.__aenter__)
         except BaseException:
-            self._end_thread()
+            if thread.is_running:
+                self.close()
+            else:
+                self._end_thread(thread)
             raise
 
     def call(self, function: Callable[[], Any], undo: Callable[[Any], Any] | None = None) -> Any:
@@ -100,79 +152,142 @@ class Door:
         """Make `call` in the loop's thread, await what it gives, and give that.
 
         Struck meanwhile by Ctrl-C, or by what another signal's handler raises, it cancels the call, waits
-        until that is through, and raises again. `call.undo` gets a result that came at that very moment.
+        until that is through, and raises again. A result that came at that very moment is undone.
         A second Ctrl-C, one that strikes while the first is on its way through the program, leaves at once.
         """
-        portal = self._running()
-        self._calls.add(call)
+        thread, outcome = self._running(), call.outcome
         try:
-            portal.start_task_soon(call.run)
-            return call.outcome.result()
+            self._calls[call] = outcome
+            thread.submit(call.begin)
+            outcome.result()
+            return self._taken(call)
         except BaseException as struck:
-            if call.ended_with(struck) or _is_wrong_thread(struck):
+            if call.ended_with(struck) or call.is_undone or not thread.is_running:
+                self._calls.pop(call, None)
                 raise
-            self._wait_out(call, struck, lambda: portal.call(call.cancel))
-            if call.undo is not None and call.outcome.exception() is None:
-                self.run(_Call(call.undo, [call.outcome.result()]))
+            self._wait_out(thread, _Call(self._give_up, [call]), struck)
             raise
-        finally:
-            self._calls.discard(call)
+
+    def _taken(self, call: _Call) -> Any:
+        """The result of `call`, which is the caller's from here on; that of a block when it is left."""
+        if call not in self._calls if call.is_block else self._calls.pop(call, None) is None:
+            raise _closed()
+        return call.outcome.result()
+
+    def leave(self, block: _Call, function: Callable[[], Any]) -> Any:
+        """Leave a block that was entered by `block`: `function` does."""
+
+        def leave() -> Any:
+            self._calls.pop(block, None)  # in one step: either this leaves the block, or the session's end
+            return function()
+
+        return self.call(leave)
 
     def close(self) -> None:
         """Close the session, which waits for custody, and end the thread.
 
         A Ctrl-C does not cut this short; a second one does.
         """
-        portal, call = self._running(), _Call(self._close)
+        thread, call = self._running(), self._closing
         try:
-            portal.start_task_soon(call.run)
+            thread.submit(call.begin)
             call.outcome.result()
         except BaseException as struck:
-            if not call.ended_with(struck) and not _is_wrong_thread(struck):
-                self._wait_out(call, struck, lambda: self._start_unless_begun(call))
-                call.outcome.result()  # its CustodyError comes first
+            if not call.ended_with(struck) and thread.is_running:
+                self._wait_out(thread, call, struck)
+                if call.outcome.done():
+                    call.outcome.result()  # its CustodyError comes first
             raise
         finally:
-            self._end_thread()
+            self._end_thread(thread)
 
     async def _close(self) -> None:
-        tasks = [call.task for call in tuple(self._calls) if call.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await self._session.__aexit__(None, None, None)
+        calls = tuple(self._calls)
+        await asyncio.gather(*(call.cancel() for call in calls))
+        undoing = [call.undo() for call in calls if self._calls.pop(call, None) is not None]
+        undone = asyncio.gather(*undoing, return_exceptions=True)
+        await asyncio.sleep(0)  # one step of each gives the session what it has to end
+        try:
+            if self._session._house.state == "open":
+                await self._session.__aexit__(None, None, None)
+        finally:
+            await undone
 
-    def _start_unless_begun(self, call: _Call) -> None:
-        # The loop takes what it is given in order: what has not begun by now was never given to it.
-        if not self._running().call(lambda: call.task is not None):
-            self._running().start_task_soon(call.run)
+    async def _give_up(self, call: _Call) -> None:
+        await call.cancel()
+        self._calls.pop(call, None)
+        await call.undo()
 
-    def _wait_out(self, call: _Call, struck: BaseException, settle: Callable[[], Any]) -> None:
-        """Wait until `call` is through, after `settle`; struck again, leave at once."""
+    def _wait_out(self, thread: LoopThread, call: _Call, struck: BaseException) -> None:
+        """Make `call`, which ends what was struck, and wait for it; struck again, leave at once."""
         try:
             if not _is_second(struck):
-                settle()
+                thread.submit(call.begin)
                 wait([call.outcome])
                 return
         except BaseException:
-            self._leave(call, settle)
+            self._leave(thread, call)
             raise
-        self._leave(call, settle)
+        self._leave(thread, call)
 
-    def _leave(self, call: _Call, settle: Callable[[], Any]) -> None:
-        self._running().call(self._session._house.home.tear_down)
-        settle()
-        wait([call.outcome])
+    def _leave(self, thread: LoopThread, call: _Call) -> None:
+        """Make `call` in a session that is torn down, which says what may still be billing."""
+        house = self._session._house
+        thread.submit(house.home.tear_down)
+        thread.submit(call.begin)
+        if not wait([call.outcome], PATIENCE).done:  # a callback blocks the loop: said from here
+            with contextlib.suppress(OSError, ValueError):  # no stderr is left
+                house.custodian._report(at_once=True)
 
-    def _end_thread(self) -> None:
-        self._portal = None
-        self._thread.close()
+    def _end_thread(self, thread: LoopThread) -> None:
+        thread.stop()
+        self._thread = None
+        for call in tuple(self._calls):  # came too late for the loop
+            call.fail()
+        _open.discard(self)
 
-    def _running(self) -> BlockingPortal:
-        if self._portal is None:
+    def close_at_exit(self) -> None:
+        """Close the session of a program that ends without having closed it; says what it waits for.
+
+        A Ctrl-C cuts this short: the program itself has ended.
+        """
+        thread, call, house = self._thread, self._closing, self._session._house
+        if thread is None or self.is_forked or not thread.is_running:
+            return
+        try:
+            if _is_second(_last_error()):
+                self._leave(thread, call)
+                return
+            thread.submit(call.begin)
+            if not wait([call.outcome], PATIENCE / 6).done:
+                custody = house.custodian.now
+                things = [*map(str, custody.ending), *custody.deploying] or ["its last requests"]
+                _say(
+                    f"the program ends, and a session of it was never closed. It ends {', '.join(things)} "
+                    f"and waits for that, at most {house.close_timeout:.0f} s. Ctrl-C leaves at once"
+                )
+                wait([call.outcome], PATIENCE)
+            if not call.outcome.done() and not self.is_closing:
+                self._leave(thread, call)
+                return
+            wait([call.outcome], house.close_timeout + PATIENCE)
+            if call.outcome.done() and isinstance(error := call.outcome.exception(), FluenceError):
+                _say(str(error))
+        except BaseException:
+            self._leave(thread, call)
+        finally:
+            self._end_thread(thread)
+
+    def _running(self) -> LoopThread:
+        if self._thread is None:
             raise ConfigError("use it as `with Session() as fluence:`")
-        return self._portal
+        if self.is_forked:
+            raise forked()
+        if self._thread.is_here:
+            raise RuntimeError(
+                "this was called in the session's event loop thread, where it would wait for itself"
+            )
+        return self._thread
 
     def give_back(self, result: Any) -> None:
         """In the loop's thread: the caller never came to hold what is in `result`, so the session ends it."""
@@ -180,19 +295,40 @@ class Door:
             self._session._house.custodian.take(ref)
 
 
+_open: Final[set[Door]] = set()
+"""The doors that are open: a program that ends, however it came to that, finds its sessions here."""
+
+
+def _close_all() -> None:
+    for door in tuple(_open):
+        with contextlib.suppress(BaseException):  # the next one must be closed as well
+            door.close_at_exit()
+
+
+# Before the interpreter waits for threads, and while new ones can still be started, as for DNS; `atexit` is
+# later than that. What is registered last is called first: the executors' threads must still work then.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
+
+
+def _say(text: str) -> None:
+    """On stderr, if there still is one."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"aiofluence: {text}\n")
+
+
 def _closed() -> NoReplyError:
     """For who still waits when the session is closed from another thread."""
     return NoReplyError("the session was closed meanwhile", phase="closed")
 
 
-def _is_wrong_thread(error: BaseException) -> bool:
-    """What anyio raises in the loop's own thread, as in a callback: to wait there would be for ever."""
-    return isinstance(error, RuntimeError)
+def _last_error() -> BaseException | None:
+    """The exception that has ended the program, if one has."""
+    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 
-def _is_second(struck: BaseException) -> bool:
+def _is_second(struck: BaseException | None) -> bool:
     """Whether an earlier Ctrl-C was on its way through the program when this one struck."""
-    before = struck.__context__
+    before = struck.__context__ if struck is not None else None
     while before is not None and not isinstance(before, KeyboardInterrupt | SystemExit):
         before = before.__context__
     return before is not None
@@ -212,131 +348,3 @@ def _refs(result: Any) -> Iterator[InstanceRef]:
                 yield from _refs(one)
         case _:
             pass
-
-
-class Mirror:
-    """Has the verbs of an async object, without async. Made by a session; not by hand."""
-
-    _door: Door
-    _inner: Any
-
-    @classmethod
-    def _of(cls, door: Door, inner: Any) -> Self:
-        made = cls.__new__(cls)
-        made._attach(door, inner)
-        return made
-
-    def _attach(self, door: Door, inner: Any) -> None:
-        self._door, self._inner = door, inner
-
-    def _call(self, name: str, /, *args: Any, **options: Any) -> Any:
-        call = self._prepared(name, args, options)
-        del args, options
-        return self._door.run(call)
-
-    def _prepared(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> _Call:
-        keep = options.get("on_failure", self._on_failure) == "keep"
-        undo = self._door.give_back if name in _HANDING_OVER and not keep else None
-        return _Call(getattr(self._inner, name), args, options, undo)
-
-    def _get(self, name: str) -> Any:
-        return self._door.call(lambda: getattr(self._inner, name))
-
-    @property
-    def _on_failure(self) -> str:
-        terms = getattr(self._inner, "_terms", None)  # a launch's
-        return terms.on_failure if terms is not None else "terminate"
-
-    def __repr__(self) -> str:
-        inner = getattr(self, "_inner", None)  # a debugger may ask while it is still being built
-        return f"<without async: {inner!r}>"
-
-
-class Iterated(Mirror, Generic[T_co]):
-    """Something to go through with `for`."""
-
-    _kept: list[Any]
-
-    def _attach(self, door: Door, inner: Any) -> None:
-        super()._attach(door, inner)
-        self._kept = []  # what came in the moment of a Ctrl-C
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T_co:
-        if self._kept:
-            return self._kept.pop(0)  # type: ignore[no-any-return]
-        try:
-            return self._door.call(self._inner.__anext__, self._kept.append)  # type: ignore[no-any-return]
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-
-class Entered(Mirror):
-    """Something to go into with `with`."""
-
-    def __enter__(self) -> Self:
-        _enter(self._door, self._inner)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            kept = getattr(self, "_kept", [])
-            if kept and self._on_failure != "keep":
-                self._door.call(lambda: self._door.give_back(kept))
-        finally:
-            self._door.call(lambda: self._inner.__aexit__(kind, error, trace))
-
-
-class Opened(Mirror):
-    """What opens and closes the door itself: the session."""
-
-    def __enter__(self) -> Self:
-        self._door.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._door.close()
-
-    def call(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-        """Call any function in the session's event loop; if it is async, its result is waited for.
-
-        For what is async elsewhere: `fluence.call(error.resume, timeout=60)`.
-
-        Args:
-            function: what to call, a coroutine function or not.
-            args: its arguments; `options` are those by name.
-
-        Raises:
-            BaseException: whatever it raises.
-        """
-        call = _Call(function, args, options)
-        del args, options
-        return self._door.run(call)
-
-
-class Block(AbstractContextManager[T_co]):
-    """An async context manager as a plain one."""
-
-    def __init__(self, door: Door, inner: Any) -> None:
-        self._door = door
-        self._inner = inner
-
-    def __enter__(self) -> T_co:
-        return _enter(self._door, self._inner)  # type: ignore[no-any-return]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._door.call(  # type: ignore[no-any-return]
-            lambda: self._inner.__aexit__(kind, error, trace)
-        )
-
-
-def _enter(door: Door, inner: Any) -> Any:
-    return door.call(inner.__aenter__, lambda _: inner.__aexit__(None, None, None))

@@ -25,7 +25,7 @@ from ..protocol import Lane
 from ..resources.machines import MachineSpecT
 from ..tail.logs import Item
 from ..tail.merged import TaggedLine
-from .door import Entered, Iterated, Mirror
+from .mirrors import Entered, Iterated, Mirror
 
 
 class Plans(Mirror):

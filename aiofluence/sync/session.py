@@ -42,7 +42,8 @@ from ..retry import Retry
 from ..session import Session as AsyncSession
 from ..transport import OnReply
 from ..wire import TraceConfig
-from .door import Block, Door, Opened
+from .door import Door
+from .mirrors import Block, Opened
 from .objects import Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
 
 
@@ -64,7 +65,7 @@ class Session(Opened):
         poll: Poll | None = None,
         deploy: DeployPolicy | None = None,
         journal: str | os.PathLike[str] | None = None,
-        close_timeout: float = 300.0,
+        close_timeout: float = 2700.0,
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,

@@ -10,6 +10,8 @@ from typing import Generic, Self, TypeVar
 
 import anyio
 
+from ..owner import Owner
+
 T = TypeVar("T")
 
 
@@ -21,6 +23,8 @@ class Tail(ABC, Generic[T]):
     """
 
     def __init__(self) -> None:
+        self.owner: Owner = Owner()
+        """The session's; until it is given, the event loop of the first step."""
         self._scope: anyio.CancelScope | None = None
         self._closed = False
 
@@ -43,10 +47,12 @@ class Tail(ABC, Generic[T]):
         """Wait for the next one.
 
         Raises:
+            ConfigError: this is not the session's event loop.
             AuthError: the key is not, or no longer, good.
             NotFoundError: the service has never known this container.
             NotSentError: the session is closed, or the service cannot be reached for good.
         """
+        self.owner.check()
         if self._scope is not None:
             raise RuntimeError("this tail is being read by another task; make one for each")
         item = None if self._closed else self._take()

@@ -3,9 +3,7 @@
 A plan may be sold out between the list and the deploy; then the next is tried, never over the budget.
 """
 
-import asyncio
-
-from aiofluence import ContainerSpec, LaunchError, LaunchProgress, LaunchState, Session, Until
+from aiofluence import ContainerSpec, LaunchError, LaunchProgress, LaunchState, Session, Until, run
 
 
 def show(step: LaunchProgress) -> None:
@@ -37,4 +35,4 @@ async def main() -> None:
             await fluence.terminate_and_wait(outcome.ref)
 
 
-asyncio.run(main())
+run(main())  # as asyncio.run, and a closed terminal or SIGTERM cleans up as Ctrl-C does

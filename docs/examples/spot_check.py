@@ -5,7 +5,7 @@ The container is gone behind the block, however the block ends: by a result, an 
 
 import asyncio
 
-from aiofluence import ContainerSpec, LogLine, Session, Until, unique_name
+from aiofluence import ContainerSpec, LogLine, Session, Until, run, unique_name
 
 EXPECTED = "CUDA 12"
 
@@ -33,4 +33,4 @@ async def main() -> None:
         print(ended.status, "spent:", ended.billing.total_spendings, "USDC")
 
 
-asyncio.run(main())
+run(main())  # as asyncio.run, and a closed terminal or SIGTERM cleans up as Ctrl-C does

@@ -8,7 +8,7 @@ import re
 
 import attrs
 
-from aiofluence import ContainerSpec, LogLine, Session, Until
+from aiofluence import ContainerSpec, LogLine, Session, Until, run
 
 TRIALS = 50
 STEPS = 20  # how many reports of each trial to wait for
@@ -45,4 +45,4 @@ async def main() -> None:
         print(f"{len(losses)} trials; best: {best}, loss {losses[best]}, rate {settings['LEARNING_RATE']}")
 
 
-asyncio.run(main())
+run(main())  # as asyncio.run, and a closed terminal or SIGTERM cleans up as Ctrl-C does

@@ -1,16 +1,34 @@
 """A FastAPI app that owns one session: rate limit, pool and custody are shared by all requests.
 
 Run it with `uvicorn web_app:app`. A client that goes away in the middle of a POST leaves nothing running: the
-request is cancelled, and the session sees the container gone. Stopping the app waits for that, too.
+deploy is cancelled, and the session sees the container gone. Stopping the app waits for that, too.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 
-from aiofluence import ContainerSpec, FluenceError, InstanceRef, Kind, LogLine, Session, Until, unique_name
+from aiofluence import (
+    ConfigError,
+    Container,
+    ContainerSpec,
+    FluenceError,
+    InvalidRequestError,
+    LogLine,
+    NotFoundError,
+    Session,
+    SpecError,
+    UnsupportedImageError,
+    Until,
+    unique_name,
+)
+
+T = TypeVar("T")
+Image = Annotated[str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]  # anything else is answered 422
 
 
 @asynccontextmanager
@@ -24,25 +42,65 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-@app.post("/workers")
-async def start(request: Request, image: str) -> dict[str, str]:
-    fluence: Session = request.app.state.fluence
-    offer, *_ = await fluence.plans.find(kind="container")
-    spec = ContainerSpec(name=unique_name("web"), plan_id=offer.plan_id, image=image, expose=["80/http"])
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, and cancel it when the client goes away: no server and no framework does that for us."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnect(request))
     try:
-        container = await fluence.deploy_and_wait(spec, until=Until.READY)
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise HTTPException(499, "the client has gone")  # for the access log; there is no reader
+    finally:
+        # Behind a cancelled handler, as at the server's shutdown, both still run.
+        task.cancel()
+        gone.cancel()
+        await asyncio.wait([task, gone])
+
+
+async def _disconnect(request: Request) -> None:
+    """Wait until the client has gone: behind the request's body nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@app.post("/workers")
+async def start(request: Request, image: Image) -> dict[str, str]:
+    fluence: Session = request.app.state.fluence
+    try:
+        offers = await fluence.plans.find(kind="container")
+        if not offers:
+            raise HTTPException(503, "no container is to be had")
+        plan_id = offers[0].plan_id
+        spec = ContainerSpec(name=unique_name("web"), plan_id=plan_id, image=image, expose=["80/http"])
+        container = await while_connected(request, fluence.deploy_and_wait(spec, until=Until.READY))
+    except (SpecError, InvalidRequestError, UnsupportedImageError) as error:
+        raise HTTPException(422, str(error)) from None
     except FluenceError as error:
         raise HTTPException(502, str(error)) from None  # no secrets are in it
+    if await request.is_disconnected():  # in the very last moment: this answer will not arrive
+        await fluence.terminate_and_wait(container)
     return {"id": container.id, "name": container.name}
 
 
-@app.get("/workers/{id}/logs")
-async def logs(request: Request, id: str, lines: int = 10) -> StreamingResponse:
+async def _worker(request: Request, id: str) -> Container:
     fluence: Session = request.app.state.fluence
+    try:
+        return await fluence.containers.get(id)
+    except (NotFoundError, InvalidRequestError, ConfigError):  # unknown, or no id at all
+        raise HTTPException(404, "no such worker") from None
+    except FluenceError as error:
+        raise HTTPException(502, str(error)) from None
+
+
+@app.get("/workers/{id}/logs")
+async def logs(request: Request, id: str, lines: Annotated[int, Query(ge=1)] = 10) -> StreamingResponse:
+    fluence: Session = request.app.state.fluence
+    worker = await _worker(request, id)  # before the stream begins: later there is no status left to give
 
     async def stream() -> AsyncIterator[str]:
         left = lines
-        async for item in fluence.tail_logs(InstanceRef(Kind.CONTAINER, id, "web")):
+        async for item in fluence.tail_logs(worker):
             yield f"{item.text if isinstance(item, LogLine) else item}\n"
             left -= 1
             if not left:
@@ -54,4 +112,4 @@ async def logs(request: Request, id: str, lines: int = 10) -> StreamingResponse:
 @app.delete("/workers/{id}")
 async def stop(request: Request, id: str) -> None:
     fluence: Session = request.app.state.fluence
-    await fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, "web"))
+    await fluence.terminate_and_wait(await _worker(request, id))
