@@ -33,7 +33,7 @@ KEY = {"X-API-KEY": DEFAULT_API_KEY}
 
 @pytest.fixture
 def sim() -> Simulator:
-    return Simulator(3, provisioning=EXACT)
+    return Simulator(3, provisioning=EXACT, profile="kind")
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ STUBBORN = "sh -c 'trap \"\" TERM; sleep 600 & echo group $$; wait'"
 
 
 def real_simulator() -> Simulator:
-    return Simulator(api_key=KEY, provisioning=AT_ONCE)
+    return Simulator(api_key=KEY, provisioning=AT_ONCE, profile="kind")
 
 
 @asynccontextmanager
