@@ -38,6 +38,7 @@ class House:
     custodian: Custodian
     deployer: Deployer
     close_timeout: float
+    evidence: Evidence
     state: str = "new"
 
     @classmethod
@@ -55,10 +56,13 @@ class House:
         home = TaskHome(transport.owner)
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
+        evidence.on_over(journal.is_over)
         waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
         custodian = Custodian(home, waiter, journal, evidence)
         deployer = Deployer(home, custodian, journal, transport, policy, evidence)
-        return cls(origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout)
+        return cls(
+            origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout, evidence
+        )
 
     async def open(self) -> None:
         """Open the journal, and start the task that holds all others.
@@ -69,7 +73,7 @@ class House:
         if self.state != "new":
             raise ConfigError("a session is entered once; make a new one")
         self.home.owner.check()
-        self.journal.open()
+        await self.journal.open()
         self.state = "open"
         try:
             await self.home.open()

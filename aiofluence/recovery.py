@@ -5,10 +5,12 @@ A base class of `Session`, and no use without it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import overload
 
 from .house import House
+from .lifecycle.arguments import refuse, timeout_problems, until_problems
 from .lifecycle.custody import Custody
 from .lifecycle.launch import Launcher
 from .lifecycle.sweep import Sweeper, SweepReport
@@ -62,6 +64,7 @@ class SurvivesCrashes:
             UncertainDeployError: whether it was deployed could not be found out.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
+        refuse(() if until is None else until_problems(until), timeout_problems(timeout), specs=[spec])
         deadline = deadline_in(timeout)
         if until is None:
             return await self._launcher.deploy(spec, deadline, "keep", adopt=True)
@@ -73,6 +76,7 @@ class SurvivesCrashes:
         prefix: str | None = None,
         older_than: timedelta | float | None = None,
         dry_run: bool = True,
+        only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
         """Find what earlier runs left behind and, unless `dry_run`, see it gone.
 
@@ -83,16 +87,22 @@ class SurvivesCrashes:
         Args:
             prefix: how the name begins.
             older_than: a timedelta or seconds since it was deployed, by the service's clock.
-            dry_run: end nothing, only tell.
+            dry_run: end nothing, only report.
+            only: end these alone, such as the `.found` of a dry run. None for all that is found.
 
         Raises:
             ConfigError: no journal, no prefix, no age: a sweep never means everything.
-            FluenceError: a list did not come, so nothing was ended. (What could not be ended is in the
-                report's `.left`.)
+            FluenceError: no list of any kind came, so nothing was ended. The report says which kinds failed
+                (`.failed`), and which instances could not be ended (`.left`).
         """
         house = self._house
         house.home.owner.check()
         sweeper = Sweeper(
-            self._launcher.resources, house.custodian, house.journal, house.transport.clock, house.deployer
+            self._launcher.resources,
+            house.custodian,
+            house.journal,
+            house.transport.clock,
+            house.deployer,
+            house.evidence,
         )
-        return await sweeper(prefix, older_than, dry_run)
+        return await sweeper(prefix, older_than, dry_run, only)

@@ -116,7 +116,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         )
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
-        book = Journal(journal, origin)
+        book = Journal(journal, origin, headers["X-API-KEY"])
         self._house = House.build(
             origin, transport, resources, poll or Poll(), deploy or DeployPolicy(), book, close_timeout
         )

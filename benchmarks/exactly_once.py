@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
 import time
@@ -55,7 +56,7 @@ def main(runs: int) -> None:
 def _line_of_the_journal(lines: int = 300) -> float:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         journal = Journal(Path(folder) / "journal", "https://api.fluence.dev")
-        journal.open()
+        asyncio.run(journal.open())
         began = time.perf_counter()
         for number in range(lines):
             journal.intend(Kind.CONTAINER, f"exp-{number}", None)

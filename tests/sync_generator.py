@@ -43,7 +43,6 @@ LEFT_OUT = {
     "look_at_answer": "takes times of the event loop",
     "detail_of": "for look_at_answer",
     "status_of": "for look_at_answer",
-    "look_at_listing": "takes times of the event loop",
     "look_at_rows": "takes times of the event loop",
     "post_unless": "for the deployer alone",
     "summary_of": "for look_at_rows",

@@ -81,6 +81,9 @@ IN_FLOOR = (
         "lifecycle.watcher",
         "lifecycle.watch",
         "lifecycle.wait",
+        "lifecycle.intents",
+        "lifecycle.journal_file",
+        "lifecycle.journal_lines",
         "lifecycle.journal",
         "lifecycle.custody",
         "lifecycle.policy",
@@ -90,10 +93,14 @@ IN_FLOOR = (
         "lifecycle.sweep",
         "lifecycle.recovery",
         "lifecycle.launch",
+        "lifecycle.arguments",
+        "lifecycle.outage",
         "lifecycle.timeline",
         "lifecycle.report",
+        "lifecycle.job",
         "lifecycle.tally",
         "lifecycle.terms",
+        "lifecycle.preparation",
         "lifecycle.batch",
         "lifecycle.one",
         "lifecycle.many",
@@ -153,6 +160,7 @@ WALL_CLOCKS = {
 # "module": "reason"
 WALL_CLOCK_ALLOWED: dict[str, str] = {
     "refusals": "a date in Retry-After, when no answer of the service has had a Date",
+    "lifecycle.journal_file": "sleeps for milliseconds while another process rewrites the journal",
 }
 
 DOCSTRING_LINES = range(2, 9)  # two to five are asked for; a drawing may take a few more

@@ -408,6 +408,7 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
             assert (id, status) == (instance.id, "ACTIVE")
             (summary,) = await resource.list()
             assert resource.summary_of(row) == summary
+            assert list(rows.raw()) == [row]
             assert rows.size > 100
     assert machine.kind is Kind.VM
 

@@ -7,6 +7,7 @@ things and keeps count of what is not ended yet; it never creates any.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable
@@ -50,6 +51,7 @@ class Custody:
         deploying: names of deploys under way.
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.
+        seconds_left: seconds until the last of `ending` is gone, roughly; None when that is not known.
     """
 
     ending: tuple[InstanceRef, ...] = ()
@@ -58,6 +60,7 @@ class Custody:
     deploying: tuple[str, ...] = ()
     uncertain: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
+    seconds_left: float | None = None
 
 
 class Custodian:
@@ -93,10 +96,16 @@ class Custodian:
             deploying=tuple(self._deploys.values()),
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
+            seconds_left=self._seconds_left(),
         )
+
+    def _seconds_left(self) -> float | None:
+        known = [wait for ref in self._held if (wait := self._waiter.expected_wait(ref)) is not None]
+        return max(known) + _DELETED_IN if known else None
 
     def take(self, ref: InstanceRef) -> None:
         """See `ref` gone, in the background. Taking it twice is taking it once."""
+        self._home.owner.check()
         self._release(ref)
         if ref in self._held:
             return
@@ -136,6 +145,12 @@ class Custodian:
             log.warning("%s %s; the service was slow to show it. Ending it.", ref, why)
             self._twins.append(ref)
             self.take(ref)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether an instance could not be ended so far, and goes on billing."""
+        failing = any(seen.last_error is not None for seen in self._seen.values())
+        return bool(self._lost) or failing or any(refused.done() for refused in self._refused.values())
 
     def holds(self, ref: InstanceRef) -> bool:
         """Whether `ref` is being ended."""
@@ -257,10 +272,8 @@ class Custodian:
         parts = []
         if ending:
             parts.append(f"{total - ending} of {total} ended")
-            waits = [self._waiter.expected_wait(ref) for ref in self._held]
-            known = [wait for wait in waits if wait is not None]
-            if known:
-                parts.append(f"about {_minutes(max(known) + _DELETED_IN)} left")
+            if (seconds := self._seconds_left()) is not None:
+                parts.append(f"about {_minutes(seconds)} left")
         if self._deploys:
             parts.append(f"{len(self._deploys)} deploys to be settled")
         if self._watches and not ending:
@@ -312,7 +325,8 @@ class Custodian:
         error.refs, error.names = refs, names
         log.error("%s", error)
         if at_once and log.hasHandlers():  # without one, logging itself has just written it to stderr
-            sys.stderr.write(f"aiofluence: {error}\n")
+            with contextlib.suppress(OSError, ValueError):  # a terminal that is gone
+                sys.stderr.write(f"aiofluence: {error}\n")
         return error
 
 

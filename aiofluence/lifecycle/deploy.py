@@ -15,13 +15,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from ..convert import check
-from ..errors import (
-    DecodeError,
-    FluenceError,
-    NotSentError,
-    RateLimitedError,
-    UncertainDeployError,
-)
+from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
@@ -61,7 +55,7 @@ class Deployer:
         self._journal = journal
         self._clock = transport.clock
         self._retry = transport.retry
-        self._lists = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self.lists: Final = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
         evidence.on_over(self._forget)
         self._owned: set[str] = set()
@@ -76,12 +70,13 @@ class Deployer:
         orphan: str = "terminate",
         adopt: bool = False,
         hand_over: bool = True,
+        known: NamedRows | None = None,
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
         If the caller is cancelled meanwhile, what was not sent is not sent, and `orphan` says what becomes
         of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
-        `Custodian.hand_over`.
+        `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance; None asks for one.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -90,7 +85,7 @@ class Deployer:
         """
         check([spec])
         given_up = asyncio.Event()
-        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up))
+        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up, known))
         if orphan == "terminate" and not hand_over:
             deploying.add_done_callback(self._custodian.care_for)
         self._custodian.expect(deploying, spec.name)
@@ -112,6 +107,11 @@ class Deployer:
         """Whether this session has deployed or taken it."""
         return id in self._owned
 
+    def is_deploying(self, kind: Kind, name: str) -> bool:
+        """Whether a deploy of that name is in flight, so that a row of that name may be its instance."""
+        turn = self._turns.get((kind, name))
+        return turn is not None and turn.locked()
+
     def _forget(self, id: str) -> None:
         """Drop an id that is over: no row of it can be taken for a live instance."""
         self._owned.discard(id)
@@ -126,14 +126,19 @@ class Deployer:
             self._custodian.hand_over(deploying.result())
 
     async def _in_turn(
-        self, resource: Instances[Any, Any, Any], spec: Spec, adopt: bool, given_up: asyncio.Event
+        self,
+        resource: Instances[Any, Any, Any],
+        spec: Spec,
+        adopt: bool,
+        given_up: asyncio.Event,
+        known: NamedRows | None,
     ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
         async with self._turn(resource.kind, spec.name):
             attempt = self._begin(resource, spec.name, adopt)
             attempt.given_up = given_up
             try:
-                ref = await self._adopt(attempt) if adopt else None
+                ref = await self._adopt(attempt, known) if adopt else None
                 if ref is None and attempt.unclear:
                     ref = await self._find(attempt, settle=self.policy.settle)
                 if ref is None:
@@ -210,16 +215,14 @@ class Deployer:
             self._siblings(attempt, rows)
         return self._uncertain(attempt)
 
-    async def _adopt(self, attempt: DeployAttempt) -> InstanceRef | None:
+    async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
         """The live instance of that name, if there is one.
 
         Raises:
             FluenceError: the LIST failed.
             DecodeError: the LIST is partial and lacks the name, which proves nothing.
         """
-        moment = asyncio.get_running_loop().time()
-        lists = self._lists[attempt.resource.kind]
-        rows = await lists.after(attempt.resource, moment, at_once=True)
+        rows = known or await self.lists[attempt.resource.kind].now(attempt.resource)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
             return self._claim(attempt, siblings[0])
@@ -280,7 +283,7 @@ class Deployer:
         """
         moment = asyncio.get_running_loop().time() + after
         try:
-            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment)
+            rows = await self.lists[attempt.resource.kind].after(attempt.resource, moment)
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
@@ -299,14 +302,13 @@ class Deployer:
         """
         since = self._since(attempt)
         kind = attempt.resource.kind
-        elsewhere = self._journal.handed_over(kind, attempt.name)
         mine: list[Summary] = []
         doubtful: list[InstanceRef] = []
         for raw in rows.named(attempt.name):
             try:
                 row: Summary = attempt.resource.summary_of(raw)
             except DecodeError:
-                if (id := raw.get("id")) not in self._owned and id not in elsewhere:
+                if not self._is_elsewhere(id := raw.get("id")):
                     doubtful.append(InstanceRef(kind, str(id), attempt.name))
                 continue
             if row.status.final or self._custodian.holds(row.ref):
@@ -314,7 +316,7 @@ class Deployer:
             if not is_safe_id(row.id):  # it can be neither awaited nor ended
                 doubtful.append(row.ref)
                 continue
-            if not attempt.adopt and row.id != attempt.id and (row.id in self._owned or row.id in elsewhere):
+            if not attempt.adopt and row.id != attempt.id and self._is_elsewhere(row.id):
                 continue
             if since is None or row.created_at >= since - DATE_SLACK:
                 mine.append(row)
@@ -323,6 +325,10 @@ class Deployer:
         mine.sort(key=lambda row: (row.created_at, row.id))
         attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
         return mine, doubtful
+
+    def _is_elsewhere(self, id: object) -> bool:
+        """Whether an instance is another deploy's: of this session, or by the journal."""
+        return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
     def _since(self, attempt: DeployAttempt) -> datetime | None:
         """Since when, by the service's clock, an instance of that name may be ours; None: not known yet."""
@@ -382,8 +388,7 @@ class Deployer:
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            moment = asyncio.get_running_loop().time()
-            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment, at_once=True)
+            rows = await self.lists[attempt.resource.kind].now(attempt.resource)
             mine, doubtful = self._siblings(attempt, rows)
             if self._since(attempt) is None or (not mine and (doubtful or not rows.is_whole)):
                 raise DecodeError(f"no reply shows whether {attempt.name} was deployed")

@@ -1,299 +1,392 @@
-"""The journal: what a session is about to deploy, on disk before it asks, so that a later run can find it.
+"""The journal: every deploy of a session, on disk before its POST, so that a later run can find the instance.
 
-Lines of JSON with kinds, names and ids, never a secret. It asks the service nothing and decides nothing.
-The writing blocks: a few hundred bytes and one fsync, which a thread would only make later than the POST.
+It asks the service nothing. `journal_file` has the file and the locks, `journal_lines` the format, `intents`
+decides whose an instance is. The writing blocks: a few hundred bytes and one fsync, which a thread would
+only make later than the POST.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import contextlib
 import logging
 import os
 import secrets
-import stat
-import sys
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-import attrs
-
 from ..errors import ConfigError
-from ..models.instances import InstanceRef, Summary
+from ..models.instances import InstanceRef
 from ..models.values import Kind
-from ..protocol import safe_id
+from .intents import DATE_SLACK, DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Claims, Intent, ListedRow
+from .journal_file import JournalFile
+from .journal_lines import Account, Lines, line_of, read
 
-if sys.platform != "win32":
-    import fcntl
+__all__ = ["DATE_SLACK", "DEPLOYED", "ENDED", "HANDED_OVER", "INTENT", "NOTHING", "Intent", "Journal"]
 
 log: Final = logging.getLogger("aiofluence")
 
-INTENT: Final = "intent"
-DEPLOYED: Final = "deployed"
-HANDED_OVER: Final = "handed over"
-ENDED: Final = "ended"
-NOTHING: Final = "nothing"
-"""What a line says. An intent is open until it was handed over, has ended, or came to nothing."""
-
-DATE_SLACK: Final = timedelta(seconds=60)
-"""`Date` is the gateway's clock and `created_at` the service's: they may differ by this much. Too little, and
-a session would not know its own instance again, and pay for a second one."""
-
-
-@attrs.define(eq=False)
-class Intent:
-    """One POST that was, or was about to be, sent.
-
-    Attributes:
-        run: who sent it: a number of its own for each session.
-        number: which one of that session's.
-        since: the service's time before it was sent, None if that was not known yet.
-        id: what it made, once that is known.
-        state: the last thing the journal says of it.
-    """
-
-    run: str
-    number: int
-    kind: Kind
-    name: str
-    since: datetime | None = None
-    id: str | None = None
-    state: str = INTENT
-
-    @property
-    def open(self) -> bool:
-        """Whether it may have left something that nobody holds."""
-        return self.state in (INTENT, DEPLOYED)
-
-    def may_have_made(self, row: Summary) -> bool:
-        """Whether `row` has its kind and name, and is not older."""
-        same = (row.kind, row.name) == (self.kind, self.name)
-        return same and (self.since is None or row.created_at >= self.since - DATE_SLACK)
-
-    @property
-    def ref(self) -> InstanceRef | None:
-        """What it made, once that is known."""
-        return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
+_REMEMBERED: Final = 10_000
+"""Instances that this session has handed over and still knows. The file has them all."""
+_SMALL: Final = 2**18
+"""Bytes of a journal that is not worth a compaction."""
+_AT_ONCE: Final = 1000
+"""Entries that are read before the loop has a turn."""
+_AGAIN: Final = 5.0
+"""Seconds until the next try to write what could not be written."""
 
 
 class Journal:
-    """One file, appended to by any number of sessions; without a path it only remembers.
+    """One file, appended to by any number of sessions. Without a path it only remembers.
 
-    A session holds a lock on one byte, far behind the file's end, whose place is its run's number. So others
-    can tell a run that still lives from one that died: the system lets go of a dead process's locks.
+    Each session holds a lock as long as it lives, so that others can tell its entries from abandoned ones.
 
-    Within one process locks do not tell sessions apart: let only one at a time use a file.
+    Args:
+        path: the file; None for none.
+        origin: the service: entries of another one are left alone.
+        api_key: the account's: entries of another one are left alone. Only a hash of it is kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, origin: str) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, origin: str, api_key: str = "") -> None:
         self.path: Final = None if path is None else os.fspath(path)
         self._origin = origin
+        self._account = Account(api_key)
         self._run = f"{secrets.randbits(48):012x}"
-        self._file: int | None = None
+        self._fingerprint = self._account.fingerprint(self._run)
+        self._file: JournalFile | None = None
         self._count = 0
-        self._inherited: list[Intent] = []
-        self._by_id: dict[str, Intent] = {}
+        self._claims = Claims(self._run, self._is_alive)
+        self._by_id = self._claims.by_id
+        self._own: dict[Intent, None] = {}
+        """This run's open intents."""
+        self._handed_over: dict[Intent, None] = {}
+        """This run's, oldest first."""
+        self._others: dict[bytes, Intent] = {}
+        self._dead: set[str] = set()
+        """Runs that were dead when this session began."""
+        self._place = 0
+        """Where the file is read on from, for other runs' entries."""
+        self._compact_at = _SMALL
+        self._unwritten: list[tuple[Intent, bytes]] = []
+        self._timer: asyncio.TimerHandle | None = None
 
-    def open(self) -> None:
-        """Open or make the file, and read what earlier runs left.
+    async def open(self) -> None:
+        """Open or make the file, read what other runs left, and drop from it what is over.
 
         Raises:
-            ConfigError: it cannot be opened.
+            ConfigError: it cannot be opened, or must not be trusted.
         """
         if self.path is None:
             return
         try:
-            is_new = not os.path.exists(self.path)
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _CLOSE_ON_EXEC, 0o600)
-            if is_new:
-                _sync_folder(os.path.dirname(os.path.abspath(self.path)))
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                raise OSError(0, "it is no regular file")
-            _lock(self._file, self._run)
-            self._inherited = self._read()
-        except OSError as error:
-            reason = error.strerror
+            self._file = JournalFile(self.path, self._run)
+            lines = Lines()
+            for part, place in self._file.slices(0):
+                lines.add(part)
+                self._place = place
+                await asyncio.sleep(0)
+            self._compact(lines)
+            for count, (head, of_one) in enumerate(lines.kept.items(), 1):
+                self._learn(head, of_one)
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            self._catch_up()
+            runs = {intent.run for intent in self._others.values()}
+            self._dead = {run for run in runs if not self._is_alive(run)}
+        except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+            reason = getattr(error, "strerror", None) or error
             self.close()
+        except BaseException:
+            self.close()
+            raise
         else:
             return
-        raise ConfigError(f"the journal cannot be opened: {reason}")
+        raise ConfigError(f"the journal cannot be opened: {reason}. Nothing was sent")
 
     def close(self) -> None:
-        """Let go of the file; what was written stays."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Write what could not be written before, and let go of the file."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._file is None:
+            return
+        try:
+            self._append(b"")
+        except OSError as error:
+            names = ", ".join(dict.fromkeys(intent.name for intent, _ in self._unwritten))
+            log.error(
+                "the journal could not be written to its end (%s). A sweep of it may end what runs of %s",
+                *(error.strerror, names),
+            )
+        self._file.close()
+        self._file = None
+
+    # --- what other runs left, and whose an instance is -----------------------------------------------------
 
     def left_behind(self) -> list[Intent]:
-        """Open intents of runs that live no more, as the file is now."""
-        if self._file is not None:
-            self._inherited = self._read()
-        return [intent for intent in self._inherited if intent.open]
-
-    def inherited(self, kind: Kind, name: str) -> list[Intent]:
-        """Open intents for that name, of runs that were dead when this session began."""
+        """List the open intents of runs that live no more, as the file is now."""
+        self._catch_up()
+        alive: dict[str, bool] = {}
+        for intent in self._others.values():
+            if intent.run not in alive:
+                alive[intent.run] = self._is_alive(intent.run)
         return [
-            intent for intent in self._inherited if intent.open and (intent.kind, intent.name) == (kind, name)
+            intent
+            for intent in self._others.values()
+            if intent.open and intent.account_is_ours is not False and not alive[intent.run]
         ]
 
+    @property
+    def foreign(self) -> int:
+        """How many open entries belong to another account or another service."""
+        return sum(intent.open and intent.account_is_ours is False for intent in self._others.values())
+
+    def inherited(self, kind: Kind, name: str) -> list[Intent]:
+        """List the open intents for that name of runs that were dead when this session began."""
+        self._catch_up()
+        mine = self._claims.open_for(kind, name)
+        return [intent for intent in mine if intent.run in self._dead and not intent.is_garbled]
+
     def handed_over(self, kind: Kind, name: str) -> set[str]:
-        """Ids of that name which earlier runs gave into somebody's hands."""
-        return {
-            intent.id
-            for intent in self._inherited
-            if intent.id and intent.state == HANDED_OVER and (intent.kind, intent.name) == (kind, name)
-        }
+        """Ids of that name that a caller was given, or that another living run works with."""
+        self._catch_up()
+        return self._claims.held(kind, name)
+
+    def is_held(self, id: str) -> bool:
+        """Decide if a caller was given `id`, or another living run works with it."""
+        self._catch_up()
+        return self._claims.is_held(id)
+
+    def owner_of(self, row: ListedRow) -> Intent | None:
+        """Find the open intent that proves `row` to be the library's to end; None without a proof.
+
+        A proof is an intent of this session, or of a dead run of this account, that fits the row. No other
+        entry may hold the row, and no other living run may be deploying that name at this moment.
+        """
+        self._catch_up()
+        return self._claims.owner_of(row)
+
+    # --- what this run does ---------------------------------------------------------------------------------
 
     def intend(self, kind: Kind, name: str, since: datetime | None) -> Intent:
-        """A POST is about to be sent. When this returns, it is on disk.
+        """Note that a POST is about to be sent. When this returns, the note is on disk.
 
         Raises:
             ConfigError: it could not be written, so nothing may be sent.
         """
         self._count += 1
         intent = Intent(self._run, self._count, kind, name, since)
-        about = {"kind": kind.value, "name": name, "origin": self._origin}
         try:
-            self._write(intent, INTENT, about | ({"since": since.isoformat()} if since else {}))
+            self._append(self._line(intent, INTENT))
         except OSError as error:
             reason = error.strerror
         else:
+            self._remember(intent)
             return intent
         raise ConfigError(f"the journal cannot be written, so nothing was deployed: {reason}")
 
     def identify(self, intent: Intent, ref: InstanceRef) -> None:
-        """What the POST made is known."""
-        self._by_id[ref.id] = intent
-        intent.id = ref.id
-        self._note(intent, DEPLOYED, {"id": ref.id})
+        """Note what the POST has made."""
+        self._note(intent, DEPLOYED, ref.id)
 
     def close_intent(self, intent: Intent, state: str = NOTHING) -> None:
-        """The POST came to nothing, or to what `state` says."""
+        """Note that the POST has made nothing, or what `state` says."""
         if intent.open:
             self._note(intent, state)
 
     def hand_over(self, ref: InstanceRef) -> None:
-        """The caller holds it now."""
-        if intent := self._by_id.get(ref.id):
+        """Note that the caller holds `ref` now."""
+        for intent in self._of_own(ref):
             self.close_intent(intent, HANDED_OVER)
 
     def take_back(self, ref: InstanceRef) -> None:
-        """It is to be ended, after all: until it has, it is nobody's."""
-        intent = self._by_id.get(ref.id)
-        if intent is not None and not intent.open:
-            self._note(intent, DEPLOYED, {"id": ref.id})
+        """Note that `ref` is to be ended, after all: until it has, no caller holds it."""
+        for intent in self._of_own(ref):
+            if not intent.open:
+                self._note(intent, DEPLOYED)
 
     def ended(self, ref: InstanceRef) -> None:
-        """It was seen gone."""
-        if intent := self._by_id.pop(ref.id, None):
+        """Note that `ref` was seen gone, in every entry that names it."""
+        self.is_over(ref.id)
+
+    def is_over(self, id: str) -> None:
+        """Note that the instance with this id is over, in every entry that names it."""
+        for intent in tuple(self._by_id.get(id, ())):
             self._note(intent, ENDED)
 
-    def inherit(self, intent: Intent) -> Intent:
+    def inherit(self, intent: Intent, seen: InstanceRef | None = None) -> Intent:
         """Make an intent of an earlier run this run's own, so that no sweep takes it for abandoned.
+
+        An entry that names no account stays open beside it, for runs of its account. It is closed if this
+        account has shown the instance, which is then `seen`.
 
         Raises:
             ConfigError: it could not be written.
         """
         mine = self.intend(intent.kind, intent.name, intent.since)
-        if intent.ref is not None:
-            self.identify(mine, intent.ref)
-        self.close_intent(intent)
+        ref = seen or intent.ref
+        if ref is not None:
+            self.identify(mine, ref)
+        if intent.account_is_ours or seen is not None:
+            self.close_intent(intent)
+        else:
+            self._claims.discard(intent)
         return mine
 
-    def _note(self, intent: Intent, state: str, more: dict[str, str] | None = None) -> None:
-        """Write what has happened. It has happened even if that fails, and a sweep then goes by the name."""
-        try:
-            self._write(intent, state, more or {})
-        except OSError as error:
-            log.error("the journal cannot be written: %s (%s %s)", error.strerror, state, intent.name)
-
-    def _write(self, intent: Intent, state: str, more: dict[str, str]) -> None:
-        intent.state = state
-        if self._file is None:
-            return
-        entry = {"run": intent.run, "n": intent.number, "event": state} | more
-        line = json.dumps(entry).encode() + b"\n"
-        size = os.lseek(self._file, 0, os.SEEK_END)
-        if size and _read_from(self._file, size - 1, 1) != b"\n":
-            line = b"\n" + line  # somebody died in the middle of a line: it stays alone
-        # One write of a line to a file opened with O_APPEND: other processes' lines are not torn by it.
-        if os.write(self._file, line) != len(line):
-            raise OSError(0, "the disk is full")
-        os.fsync(self._file)
-
-    def _read(self) -> list[Intent]:
-        """Intents of this origin whose runs live no more; lines that make no sense are no lines."""
-        assert self._file is not None
-        intents = _fold(_read_from(self._file, 0, sys.maxsize).split(b"\n"), self._origin)
-        alive = {run: self._is_alive(run) for run in {intent.run for intent in intents}}
-        return [intent for intent in intents if not alive[intent.run]]
+    # --- memory ---------------------------------------------------------------------------------------------
 
     def _is_alive(self, run: str) -> bool:
+        return run == self._run or (self._file is not None and self._file.is_alive(run))
+
+    def _of_own(self, ref: InstanceRef) -> list[Intent]:
+        return [intent for intent in self._by_id.get(ref.id, ()) if intent.run == self._run]
+
+    def _remember(self, intent: Intent) -> None:
+        """Put `intent` where it is looked for, in its present state."""
+        self._claims.add(intent)
+        if intent.run != self._run:
+            return
+        self._own.pop(intent, None)
+        self._handed_over.pop(intent, None)
+        if intent.open:
+            self._own[intent] = None
+        elif intent.state == HANDED_OVER:
+            self._handed_over[intent] = None
+            if len(self._handed_over) > _REMEMBERED:
+                oldest = next(iter(self._handed_over))
+                del self._handed_over[oldest]
+                self._claims.discard(oldest)
+
+    def _learn(self, head: bytes, lines: list[bytes] | None) -> None:
+        """Read what the lines of another run's entry say; None if it is over."""
+        if head.startswith(b'{"run": "%b"' % self._run.encode()):
+            return
+        intent = self._others.pop(head, None)
+        if intent is not None:
+            self._claims.discard(intent)
+        if lines is not None:
+            intent = read(intent, lines, self._origin, self._account)
+            if intent is not None and (intent.open or intent.state == HANDED_OVER):
+                self._others[head] = intent
+                self._claims.add(intent)
+
+    def _catch_up(self) -> None:
+        """Read what other runs have written since the last time."""
+        if self._file is None:
+            return
+        try:
+            self._renew()
+            lines = self._gather(Lines(self._others), self._place)
+        except OSError as error:
+            log.error("the journal cannot be read: %s", error.strerror)
+            return
+        self._learn_all(lines)
+
+    def _gather(self, lines: Lines, start: int) -> Lines:
+        """Read on from byte `start` to the end of the file."""
         assert self._file is not None
-        if run == self._run:
-            return True
+        self._place = start
+        for part, place in self._file.slices(start):
+            lines.add(part)
+            self._place = place
+        return lines
+
+    def _learn_all(self, lines: Lines) -> None:
+        for head in lines.over:
+            self._learn(head, None)
+        for head, of_one in lines.kept.items():
+            self._learn(head, of_one)
+
+    def _renew(self) -> None:
+        """Go over to the file that is at the path now, if another run has rewritten it, or it was deleted."""
+        assert self._file is not None
+        if self._file.renew():
+            self._forget_others()
+            if not self._file.size:  # deleted; a run that rewrites it keeps our entries
+                known = (*self._own, *self._handed_over)
+                self._unwritten[:0] = [(intent, self._line(intent, intent.state)) for intent in known]
+                self._try_later()
+
+    def _forget_others(self) -> None:
+        for intent in self._others.values():
+            self._claims.discard(intent)
+        self._others.clear()
+        self._place = 0
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def _line(self, intent: Intent, state: str) -> bytes:
+        if self.path is None:
+            return b""
+        return line_of(intent, state, self._origin, self._fingerprint)
+
+    def _note(self, intent: Intent, state: str, id: str | None = None) -> None:
+        """Write what has happened. If it cannot be written, it is written before the next note."""
+        self._claims.discard(intent)
+        intent.id = id or intent.id
+        intent.state = state
+        self._remember(intent)
+        line = self._line(intent, state)
         try:
-            _lock(self._file, run)
+            self._append(line)
+        except OSError as error:
+            self._unwritten.append((intent, line))
+            log.error("the journal cannot be written: %s (%s %s)", error.strerror, state, intent.name)
+            self._try_later()
+
+    def _append(self, line: bytes) -> None:
+        """Write `line`, after what could not be written before.
+
+        Raises:
+            OSError: it is not certain to be on disk.
+        """
+        if self._file is None:
+            if self.path is not None:
+                raise OSError(0, "the session is not open")
+            return
+        if not line and not self._unwritten:
+            return
+        with self._file.turn():
+            self._renew()
+            self._file.append(b"".join(late for _, late in self._unwritten) + line)
+        self._unwritten.clear()
+        if self._file.size > self._compact_at:
+            lines = self._gather(Lines(self._others), 0)
+            self._compact(lines)
+            self._learn_all(lines)
+
+    def _try_later(self) -> None:
+        """Write what could not be written as soon as there is room, even if nothing else happens."""
+        if self._timer is None and self._file is not None:
+            with contextlib.suppress(RuntimeError):  # no loop runs: before the next note, then
+                self._timer = asyncio.get_running_loop().call_later(_AGAIN, self._retry)
+
+    def _retry(self) -> None:
+        self._timer = None
+        try:
+            self._append(b"")
         except OSError:
-            return True
-        _unlock(self._file, run)
-        return False
+            self._try_later()
 
+    def _compact(self, lines: Lines) -> None:
+        """Rewrite the file with `lines` alone, read up to `_place`, if that makes it much smaller.
 
-def _fold(lines: Iterable[bytes], origin: str) -> list[Intent]:
-    intents: dict[tuple[str, int], Intent] = {}
-    for line in lines:
+        If that fails, the file stays as it is: it is only long.
+        """
+        assert self._file is not None
+        size = self._file.size
+        self._compact_at = max(_SMALL, 2 * size)
+        if size < _SMALL or 2 * lines.size > size:
+            return
         try:
-            entry = json.loads(line)
-            run, number, event = str(entry["run"]), int(entry["n"]), entry["event"]
-            if event == INTENT and entry["origin"] == origin:
-                _place(run)
-                since = entry.get("since")
-                began = None if since is None else datetime.fromisoformat(since).astimezone(UTC)
-                intents[run, number] = Intent(run, number, Kind(entry["kind"]), str(entry["name"]), began)
-            elif event in (DEPLOYED, HANDED_OVER, ENDED, NOTHING) and (run, number) in intents:
-                intent = intents[run, number]
-                intent.id = safe_id(entry["id"]) if "id" in entry else intent.id
-                intent.state = event
-        except (ConfigError, KeyError, TypeError, ValueError):
-            continue  # torn by a crash, or not ours
-    return list(intents.values())
-
-
-def _read_from(file: int, start: int, length: int) -> bytes:
-    os.lseek(file, start, os.SEEK_SET)
-    data = b""
-    while len(data) < length and (part := os.read(file, min(2**20, length - len(data)))):
-        data += part
-    return data
-
-
-def _place(run: str) -> int:
-    """Where the lock of a run is."""
-    if len(run) > 12:
-        raise ValueError("no run of ours")
-    return int(run, 16)
-
-
-_CLOSE_ON_EXEC: Final = getattr(os, "O_CLOEXEC", 0)
-
-if sys.platform == "win32":  # no such locks: every other run is taken for dead
-
-    def _lock(file: int, run: str) -> None: ...
-    def _unlock(file: int, run: str) -> None: ...
-    def _sync_folder(path: str) -> None: ...
-
-else:
-
-    def _lock(file: int, run: str) -> None:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(run))
-
-    def _unlock(file: int, run: str) -> None:
-        fcntl.lockf(file, fcntl.LOCK_UN, 1, _place(run))
-
-    def _sync_folder(path: str) -> None:
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            with self._file.turn(alone=True):
+                if self._file.renew():  # another run was faster: what is over may not be in `lines`
+                    self._forget_others()
+                    lines.kept.clear()
+                    return
+                self._gather(lines, self._place)  # what others have added meanwhile
+                self._file.rewrite(lines)
+                self._place = self._file.size
+                self._compact_at = max(_SMALL, 2 * self._place)
+        except OSError as error:
+            log.debug("the journal could not be made smaller: %s", error.strerror)

@@ -1,25 +1,37 @@
 """Sweeping: finding, and ending, what an earlier run left behind.
 
-Looks at the journal and at the lists; ends only through the custodian, and only what it was asked to.
+Reads the journal and the lists, and ends through the custodian. A LIST that fails, a row that cannot be read
+and an entry without a proof are left out and reported. They do not stop the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+import contextlib
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import attrs
 
-from ..errors import ConfigError, FluenceError
-from ..models.instances import InstanceRef, Summary
-from ..models.values import Kind
+from ..errors import AuthError, ConfigError, FluenceError
+from ..models.instances import InstanceRef
+from ..models.values import Kind, Status
+from ..protocol import Json, safe_id
 from ..resources.instances import Instances
+from ..resources.listing import BREATH
 from ..transport import ServerClock
 from .custody import Custodian
-from .deploy import LOOK_EVERY, Deployer
+from .deploy import Deployer
+from .evidence import Evidence
 from .journal import ENDED, NOTHING, Intent, Journal
+from .schedule import backing_off
+from .shared_list import INTERVAL
+
+_REFUSALS: Final = 3
+"""LISTs of a kind that the service may refuse before the sweep goes on without them."""
+_LONGEST_PAUSE: Final = 15.0
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @attrs.frozen
@@ -30,14 +42,70 @@ class SweepReport:
         found: live instances that fit.
         ended: those of them that were seen gone; none in a dry run.
         left: those that still run: all of them in a dry run, else those that could not be ended.
-        unsettled: names that, says the journal, were being deployed, and that no list shows. After a dry run
-            they may still show up; otherwise the sweep has waited as long as a deploy would.
+        unsettled: names that, says the journal, were being deployed, and of which no LIST shows an instance
+            that is certainly theirs: none, or one that only may be (older, renamed, or of an unclear entry),
+            and that was not ended. After a dry run they may still show up.
+        failed: the error of each kind whose LIST did not come. Instances of that kind may have been left out.
+        unreadable: number of rows without a readable id, status, name or time. Some may have been left out.
+        foreign: number of open entries in the journal of another account or service. They were left alone.
     """
 
     found: tuple[InstanceRef, ...] = ()
     ended: tuple[InstanceRef, ...] = ()
     left: tuple[InstanceRef, ...] = ()
     unsettled: tuple[str, ...] = ()
+    failed: Mapping[Kind, FluenceError] = attrs.field(factory=dict, hash=False)
+    unreadable: int = 0
+    foreign: int = 0
+
+
+@attrs.frozen
+class _Row:
+    """The fields of a row that a sweep needs: a fault in any other does not hide it."""
+
+    kind: Kind
+    id: str
+    name: str
+    status: Status
+    created_at: datetime
+
+    @property
+    def ref(self) -> InstanceRef:
+        return InstanceRef(self.kind, self.id, self.name)
+
+
+@attrs.frozen
+class _Listing:
+    """One LIST, as far as it can be read.
+
+    Attributes:
+        asked: loop time of the request.
+        rows: by id.
+        unreadable: number of rows without a readable id, status, name or time.
+        is_whole: absence from it means anything.
+    """
+
+    asked: float
+    rows: Mapping[str, _Row]
+    unreadable: int
+    is_whole: bool
+
+
+@attrs.define
+class _Verdict:
+    """Open intents of dead runs, by what the lists say of them.
+
+    Attributes:
+        made: instances that live, and are proven to be theirs.
+        over: the instance is over.
+        missing: no row shows an instance.
+        unclear: a row that may be theirs, without a proof.
+    """
+
+    made: dict[Intent, InstanceRef] = attrs.field(factory=dict)
+    over: list[Intent] = attrs.field(factory=list)
+    missing: list[Intent] = attrs.field(factory=list)
+    unclear: list[Intent] = attrs.field(factory=list)
 
 
 class Sweeper:
@@ -50,16 +118,24 @@ class Sweeper:
         journal: Journal,
         clock: ServerClock,
         deployer: Deployer,
+        evidence: Evidence,
     ) -> None:
         self._resources: Final = resources
         self._custodian = custodian
         self._journal = journal
         self._clock = clock
         self._settle = deployer.policy.settle
-        self._owns = deployer.owns
+        self._deployer = deployer
+        self._evidence = evidence
+        self._listings: dict[Kind, _Listing] = {}
+        self._failed: dict[Kind, FluenceError] = {}
 
     async def __call__(
-        self, prefix: str | None, older_than: timedelta | float | None, dry_run: bool
+        self,
+        prefix: str | None,
+        older_than: timedelta | float | None,
+        dry_run: bool,
+        only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
         """See `Session.sweep`.
 
@@ -71,48 +147,191 @@ class Sweeper:
         if prefix == "":
             raise ConfigError("an empty prefix means every instance; leave it out, or name one")
         age = _age(older_than)
-        intents = self._journal.left_behind()
+        settled = asyncio.get_running_loop().time() + self._settle
+        verdict = await self._look(settled, dry_run)
+        found = dict.fromkeys(verdict.made.values())
+        if prefix is not None or age is not None:
+            found |= dict.fromkeys(row.ref for row in self._rows() if self._fits(row, prefix, age))
+        refs = tuple(ref for ref in found if only is None or ref in only)
+        ended: list[InstanceRef] = []
+        gone: list[InstanceRef] = []
+        if not dry_run:
+            ended, gone = await self._end(verdict, refs), self._close_missing(verdict, settled)
+        return SweepReport(
+            found=(*refs, *gone),
+            ended=(*ended, *gone),
+            left=tuple(ref for ref in refs if ref not in ended),
+            unsettled=tuple(
+                intent.name for intent in (*verdict.missing, *verdict.unclear) if intent.ref not in gone
+            ),
+            failed=dict(self._failed),
+            unreadable=sum(listing.unreadable for listing in self._listings.values()),
+            foreign=self._journal.foreign,
+        )
+
+    # --- looking --------------------------------------------------------------------------------------------
+
+    async def _look(self, settled: float, dry_run: bool) -> _Verdict:
+        """List every kind; and again, until `settled`, kinds that failed or lack what the journal expects.
+
+        Raises:
+            FluenceError: no LIST of any kind came.
+        """
         loop = asyncio.get_running_loop()
-        settled = loop.time() + self._settle
+        pauses = backing_off(_LONGEST_PAUSE)
+        refusals = dict.fromkeys(self._resources, 0)
+        wanted = set(self._resources)
         while True:
             asked = loop.time()
-            rows = await self._rows()
-            made, missing = _match(intents, rows, self._journal)
-            if dry_run or not missing or asked >= settled:
+            await asyncio.gather(*map(self._list, wanted))
+            verdict = self._judge()
+            failing = set()
+            for kind, error in self._failed.items():
+                refusals[kind] += isinstance(error, AuthError)
+                if refusals[kind] < _REFUSALS:
+                    failing.add(kind)
+            wanted = failing if dry_run else failing | {intent.kind for intent in verdict.missing}
+            if not wanted or asked >= settled:
                 break
-            await asyncio.sleep(min(LOOK_EVERY, max(0.1, settled - loop.time())))
-        found = [ref for refs in made.values() for ref in refs]
-        if prefix is not None or age is not None:
-            found += [row.ref for row in rows if self._fits(row, prefix, age)]
-        refs = tuple(dict.fromkeys(found))
-        if dry_run:
-            return SweepReport(refs, (), refs, tuple(intent.name for intent in missing))
-        outcomes = await asyncio.gather(*map(self._custodian.see_gone, refs), return_exceptions=True)
-        left = []
-        for ref, outcome in zip(refs, outcomes, strict=True):
-            if isinstance(outcome, FluenceError):
-                left.append(ref)
-            elif outcome is not None:
-                raise outcome
-        for intent in intents:
-            if not any(ref in left for ref in made.get(intent, ())):
-                self._journal.close_intent(intent, NOTHING if intent in missing else ENDED)
-        ended = tuple(ref for ref in refs if ref not in left)
-        return SweepReport(refs, ended, tuple(left), tuple(intent.name for intent in missing))
+            pause = next(pauses) if failing else INTERVAL
+            await asyncio.sleep(max(0.1, min(pause, settled - loop.time())))
+        if not self._listings:
+            raise next(iter(self._failed.values()))
+        return verdict
 
-    async def _rows(self) -> list[Summary]:
-        lists: Sequence[Sequence[Summary]] = await asyncio.gather(
-            *(resource.look_at_all() for resource in self._resources.values())
-        )
-        return [row for rows in lists for row in rows if not self._owns(row.id)]
+    async def _list(self, kind: Kind) -> None:
+        asked = asyncio.get_running_loop().time()
+        resource = self._resources[kind]
+        read: dict[str, _Row] = {}
+        unreadable = number = 0
+        try:
+            rows = await resource.look_at_rows()
+            for number, (id, status, raw) in enumerate(rows, 1):
+                if number % BREATH == 0:
+                    await asyncio.sleep(0)
+                row, is_clear = _read(kind, id, status, raw)
+                unreadable += not is_clear
+                if row is not None:
+                    read[id] = row
+        except FluenceError as error:
+            self._failed[kind] = error
+            return
+        self._failed.pop(kind, None)
+        is_whole = rows.is_complete and not unreadable and self._evidence.is_complete(kind, read, asked)
+        self._listings[kind] = _Listing(asked, read, rows.unreadable + unreadable, is_whole)
 
-    def _fits(self, row: Summary, prefix: str | None, age: timedelta | None) -> bool:
+    def _rows(self) -> list[_Row]:
+        return [row for listing in self._listings.values() for row in listing.rows.values()]
+
+    def _fits(self, row: _Row, prefix: str | None, age: timedelta | None) -> bool:
         now = self._clock.at(asyncio.get_running_loop().time())
+        is_old = now is not None and row.created_at is not _NEVER and now - row.created_at >= (age or _ZERO)
         return (
             not row.status.final
+            and not self._deployer.owns(row.id)
+            and not self._deployer.is_deploying(row.kind, row.name)
             and (prefix is None or row.name.startswith(prefix))
-            and (age is None or (now is not None and now - row.created_at >= age))
+            and (age is None or is_old)
         )
+
+    # --- judging --------------------------------------------------------------------------------------------
+
+    def _judge(self) -> _Verdict:
+        """Judge every open intent of a dead run by the lists and by all other entries of the journal."""
+        verdict = _Verdict()
+        intents = self._journal.left_behind()
+        unnamed: dict[tuple[Kind, str], list[Intent]] = {}
+        for intent in intents:
+            if intent.id is None:
+                unnamed.setdefault((intent.kind, intent.name), []).append(intent)
+            else:
+                self._judge_by_id(intent, intent.id, verdict)
+        if unnamed:
+            live: dict[tuple[Kind, str], list[_Row]] = {}
+            for row in self._rows():
+                if not row.status.final and not self._is_in_hands(row.id):
+                    live.setdefault((row.kind, row.name), []).append(row)
+            for key, group in unnamed.items():
+                self._judge_by_name(group, live.get(key, []), verdict)
+        return verdict
+
+    def _judge_by_id(self, intent: Intent, id: str, verdict: _Verdict) -> None:
+        row = next((listing.rows[id] for listing in self._listings.values() if id in listing.rows), None)
+        if self._is_in_hands(id):
+            return  # a later entry has it
+        if row is None:
+            verdict.missing.append(intent)
+        elif row.status.final:
+            verdict.over.append(intent)
+        elif intent.may_have_made(row) and self._journal.owner_of(row) is not None:
+            verdict.made[intent] = row.ref
+        else:
+            verdict.unclear.append(intent)
+
+    def _judge_by_name(self, intents: list[Intent], rows: list[_Row], verdict: _Verdict) -> None:
+        """Judge intents of one name whose ids are not known.
+
+        One POST makes one instance: of more rows than intents, some are another program's.
+        """
+        proven = [row for row in rows if self._journal.owner_of(row) is not None]
+        named = [intent for intent in intents if not intent.is_garbled]
+        if proven and len(proven) > len(named):
+            verdict.unclear += intents
+            return
+        for row in proven:
+            intent = next((intent for intent in named if intent.may_have_made(row)), None)
+            if intent is not None:
+                verdict.made[intent] = row.ref
+                named.remove(intent)
+        others = [row for row in rows if row not in proven]
+        for intent in intents:
+            if intent in verdict.made:
+                continue
+            if any(intent.may_have_made(row) or intent.looks_older(row) for row in others):
+                verdict.unclear.append(intent)
+            else:
+                verdict.missing.append(intent)
+
+    def _is_in_hands(self, id: str) -> bool:
+        return self._deployer.owns(id) or self._journal.is_held(id)
+
+    # --- ending ---------------------------------------------------------------------------------------------
+
+    async def _end(self, verdict: _Verdict, refs: Collection[InstanceRef]) -> list[InstanceRef]:
+        """See `refs` gone; gives those that are. Each is this run's own meanwhile, which others respect."""
+        made = {intent: ref for intent, ref in verdict.made.items() if ref in refs}
+        for intent, ref in made.items():
+            with contextlib.suppress(ConfigError):  # a full disk is no reason to let it bill
+                self._journal.inherit(intent, ref)
+        outcomes = await asyncio.gather(*map(self._custodian.see_gone, refs), return_exceptions=True)
+        ended = []
+        for ref, outcome in zip(refs, outcomes, strict=True):
+            if outcome is None:
+                ended.append(ref)
+            elif not isinstance(outcome, Exception):
+                raise outcome
+        for intent in (*verdict.over, *(intent for intent, ref in made.items() if ref in ended)):
+            self._journal.close_intent(intent, ENDED)
+        return ended
+
+    def _close_missing(self, verdict: _Verdict, settled: float) -> list[InstanceRef]:
+        """Close intents that a complete LIST, requested late enough, disproves; gives ids that it lacks.
+
+        An entry that names no account may be another's, whose lists would show the instance.
+        """
+        gone = []
+        for intent in verdict.missing:
+            listing = self._listings.get(intent.kind)
+            if listing is None or not listing.is_whole or listing.asked < settled:
+                continue
+            if intent.account_is_ours and not intent.is_garbled:
+                self._journal.close_intent(intent, NOTHING if intent.ref is None else ENDED)
+                if intent.ref is not None:
+                    gone.append(intent.ref)
+        return gone
+
+
+_ZERO: Final = timedelta(0)
 
 
 def _age(older_than: timedelta | float | None) -> timedelta | None:
@@ -120,30 +339,24 @@ def _age(older_than: timedelta | float | None) -> timedelta | None:
         return None
     try:
         age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
-    except (ValueError, OverflowError):  # NaN, or more than time has
+    except (TypeError, ValueError, OverflowError):  # no number, NaN, or more than time has
         age = timedelta(-1)
     if age < timedelta(0):
         raise ConfigError(f"older_than is a timedelta or a number of seconds, not {older_than!r}")
     return age
 
 
-def _match(
-    intents: Sequence[Intent], rows: Sequence[Summary], journal: Journal
-) -> tuple[dict[Intent, list[InstanceRef]], list[Intent]]:
-    """What open intents have made and may live, by intent, and the intents for which there is no row."""
-    final = {row.id for row in rows if row.status.final}
-    known = {intent.id for intent in intents}
-    made: dict[Intent, list[InstanceRef]] = {}
-    missing = []
-    for intent in intents:
-        if intent.ref is not None:
-            if intent.id not in final:  # a list may be slow to show it
-                made[intent] = [intent.ref]
-            continue
-        taken = known | final | journal.handed_over(intent.kind, intent.name)
-        refs = [row.ref for row in rows if row.id not in taken and intent.may_have_made(row)]
-        if refs:
-            made[intent] = refs
-        else:
-            missing.append(intent)
-    return made, missing
+def _read(kind: Kind, id: str, status: str, raw: Json) -> tuple[_Row | None, bool]:
+    """Read a raw row, as far as possible; False if it is not all legible."""
+    name = raw.get("name")
+    if type(name) is not str:
+        return None, False
+    try:
+        safe_id(id)
+    except ConfigError:
+        return None, False
+    created_at = _NEVER
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        moment = datetime.fromisoformat(raw.get("created_at"))
+        created_at = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return _Row(kind, id, name, Status(status), created_at), created_at is not _NEVER

@@ -6,7 +6,6 @@ A PUT or DELETE whose outcome is unclear is settled by looking, never by sending
 from __future__ import annotations
 
 import asyncio
-import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -16,7 +15,6 @@ import attrs
 from ..convert import payload, structure
 from ..errors import (
     ConfigError,
-    DecodeError,
     FluenceError,
     NotActiveError,
     NotFoundError,
@@ -30,7 +28,7 @@ from ..owner import loop_time
 from ..protocol import Answer, Call, Json, Lane, Replay
 from ..retry import is_certain, is_refusal
 from ..transport import Transport
-from .listing import BREATH, Listing, Rows
+from .listing import Rows
 from .rows import read_table
 
 _PATIENCE: Final = 300.0
@@ -181,26 +179,6 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         answer = await self._transport.call(self.calls.list.to(lane=lane), deadline=deadline)
         now = self._transport.clock.at(asyncio.get_running_loop().time())
         return read_table(self._transport, answer, self._summary, under=self._under, at=now)
-
-    async def look_at_listing(
-        self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
-    ) -> Listing[SummaryT]:
-        """`list`, without the rows that do not fit, and with a judgement of how much it proves.
-
-        Raises:
-            FluenceError: as `list`.
-        """
-        rows = await self.look_at_rows(lane=lane, deadline=deadline)
-        fitting: builtins.list[SummaryT] = []
-        misfits = 0
-        for number, (_, _, row) in enumerate(rows, 1):
-            if number % BREATH == 0:
-                await asyncio.sleep(0)
-            try:
-                fitting.append(self.summary_of(row))
-            except DecodeError:
-                misfits += 1
-        return Listing(fitting, rows.unreadable + misfits, rows.is_complete and not misfits)
 
     async def look_at_rows(self, *, lane: Lane = Lane.POLL, deadline: float | None = None) -> Rows:
         """`list` as raw rows, for callers that poll often and need few of the rows.

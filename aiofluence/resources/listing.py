@@ -1,4 +1,4 @@
-"""One LIST of instances: its raw rows one by one, or all that fit the contract, and how much they prove.
+"""One LIST of instances: its raw rows one by one, and how much they prove.
 
 Reads a reply; asks for none.
 """
@@ -6,17 +6,14 @@ Reads a reply; asks for none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import attrs
 
-from ..models.instances import Summary
 from ..protocol import Call, Json, Reply, decode_rows
 
 BREATH: Final = 100
 """Rows of a LIST that are decoded between two turns of the event loop."""
-
-SummaryT = TypeVar("SummaryT", bound=Summary)
 
 
 @attrs.define
@@ -84,18 +81,3 @@ def is_paged(headers: Mapping[str, str], count: int) -> bool:
         return True
     totals = (headers.get("X-Total-Count", ""), headers.get("Content-Range", "").rpartition("/")[2])
     return any(total.isascii() and total.isdigit() and int(total[:12]) > count for total in totals)
-
-
-@attrs.frozen
-class Listing(Generic[SummaryT]):
-    """A LIST that may be read in part.
-
-    Attributes:
-        rows: the rows that fit the contract.
-        unreadable: number of rows that do not.
-        is_complete: whether absence from `rows` means anything; see `Rows.is_complete`.
-    """
-
-    rows: list[SummaryT]
-    unreadable: int
-    is_complete: bool

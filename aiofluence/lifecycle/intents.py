@@ -1,0 +1,183 @@
+"""Intents, and the index of them: which entry of a journal names which instance, and may the library end it.
+
+Pure judgement on what is in memory; `journal` reads and writes the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeVar
+
+import attrs
+
+from ..models.instances import InstanceRef
+from ..models.values import Kind
+
+INTENT: Final = "intent"
+DEPLOYED: Final = "deployed"
+HANDED_OVER: Final = "handed over"
+ENDED: Final = "ended"
+NOTHING: Final = "nothing"
+"""The events of an intent. It is open until it was handed over, has ended, or has made nothing."""
+
+DATE_SLACK: Final = timedelta(seconds=60)
+"""The `Date` header has the gateway's clock, and `created_at` the service's: they may differ by this much.
+Too little, and a session would not know its own instance again, and pay for a second one."""
+
+_DAY: Final = timedelta(days=1)
+"""Clocks that are wrong are seldom wrong by more. A row this much older may only look older."""
+
+_Key = TypeVar("_Key")
+
+
+class ListedRow(Protocol):
+    """The fields that identify an instance in a LIST."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def created_at(self) -> datetime: ...
+
+
+@attrs.define(eq=False)
+class Intent:
+    """One POST that was, or was about to be, sent.
+
+    Attributes:
+        run: number of the session that sent it, each session has its own.
+        number: position among the intents of that session.
+        kind: kind of the instance.
+        name: name of the instance.
+        since: the service's time before the POST, None if it was not known yet.
+        id: id of the instance, None until it is known.
+        state: the last event that the journal has.
+        account_is_ours: None if the entry does not name an account.
+        is_garbled: a later line of this entry cannot be read, so it may be over, or in a caller's hands.
+    """
+
+    run: str
+    number: int
+    kind: Kind
+    name: str
+    since: datetime | None = None
+    id: str | None = None
+    state: str = INTENT
+    account_is_ours: bool | None = True
+    is_garbled: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Is there possibly an instance that no caller holds?"""
+        return self.state in (INTENT, DEPLOYED)
+
+    @property
+    def ref(self) -> InstanceRef | None:
+        """The instance, once its id is known."""
+        return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
+
+    def may_have_made(self, row: ListedRow, slack: timedelta = DATE_SLACK) -> bool:
+        """Decide if `row` has this kind and name, and is not older than the intent.
+
+        An intent without an id is also too old for a row that was created a day later: some other POST was.
+        """
+        if (row.kind, row.name) != (self.kind, self.name):
+            return False
+        if self.since is None:
+            return True
+        return row.created_at >= self.since - slack and (
+            self.id is not None or row.created_at <= self.since + _DAY
+        )
+
+    def looks_older(self, row: ListedRow) -> bool:
+        """Decide if `row` is too old by less than a day: a wrong clock may make it look so."""
+        return not self.may_have_made(row) and self.may_have_made(row, _DAY)
+
+
+class Claims:
+    """Every intent that is open or handed over, found by id and by name in constant time.
+
+    Args:
+        own: number of this session's run.
+        is_alive: decides about the runs of other sessions.
+    """
+
+    def __init__(self, own: str, is_alive: Callable[[str], bool]) -> None:
+        self._own = own
+        self._is_alive = is_alive
+        self.by_id: dict[str, list[Intent]] = {}
+        self._unnamed: dict[tuple[Kind, str], list[Intent]] = {}
+        """Open, and without an id."""
+        self._named: dict[tuple[Kind, str], dict[str, None]] = {}
+        """Ids that intents of this name have."""
+
+    def add(self, intent: Intent) -> None:
+        """Note `intent`, unless it is over, or another account's."""
+        if intent.account_is_ours is False:
+            return
+        key = (intent.kind, intent.name)
+        if intent.id is not None and (intent.open or intent.state == HANDED_OVER):
+            self.by_id.setdefault(intent.id, []).append(intent)
+            self._named.setdefault(key, {})[intent.id] = None
+        elif intent.open:
+            self._unnamed.setdefault(key, []).append(intent)
+
+    def discard(self, intent: Intent) -> None:
+        """Forget `intent`; call this before it changes, and `add` afterwards."""
+        key = (intent.kind, intent.name)
+        if intent.id is None:
+            _remove(self._unnamed, key, intent)
+        elif _remove(self.by_id, intent.id, intent) and (ids := self._named.get(key)) is not None:
+            ids.pop(intent.id, None)
+            if not ids:
+                del self._named[key]
+
+    def open_for(self, kind: Kind, name: str) -> Iterable[Intent]:
+        """Every open intent for that name, of all runs."""
+        yield from self._unnamed.get((kind, name), ())
+        for id in self._named.get((kind, name), ()):
+            yield from (intent for intent in self.by_id[id] if intent.open)
+
+    def held(self, kind: Kind, name: str) -> set[str]:
+        """Ids of that name that a caller was given, or that another living run works with."""
+        return {id for id in self._named.get((kind, name), ()) if self.is_held(id)}
+
+    def is_held(self, id: str) -> bool:
+        """Decide if a caller was given `id`, or another living run works with it."""
+        return any(map(self._holds, self.by_id.get(id, ())))
+
+    def owner_of(self, row: ListedRow) -> Intent | None:
+        """Find the open intent that proves `row` to be the library's to end; None without a proof.
+
+        A proof is this session's own intent, or one of a dead run and of this account, that fits the row. No
+        other entry may hold the row, and no living run may be deploying that name at this moment.
+        """
+        named = self.by_id.get(row.id, ())
+        if any(map(self._holds, named)):
+            return None
+        candidates = named or self._unnamed.get((row.kind, row.name), ())
+        fitting = [intent for intent in candidates if intent.open and intent.may_have_made(row)]
+        living = [intent for intent in fitting if intent.run == self._own or self._is_alive(intent.run)]
+        if any(intent.run != self._own for intent in living):
+            return None  # the answer to another run's POST may be on its way
+        return next((intent for intent in living or fitting if not intent.is_garbled), None)
+
+    def _holds(self, intent: Intent) -> bool:
+        if intent.state == HANDED_OVER:
+            return True
+        return intent.run != self._own and self._is_alive(intent.run)
+
+
+def _remove(index: dict[_Key, list[Intent]], key: _Key, intent: Intent) -> bool:
+    """Take `intent` out of `index`; True if it was the last one at its key."""
+    intents = index.get(key, [])
+    if intent in intents:
+        intents.remove(intent)
+    if intents:
+        return False
+    index.pop(key, None)
+    return True
