@@ -80,9 +80,11 @@ class FluenceError(Exception):
     Attributes:
         call: method and path of the call that failed, without secrets; None when it was no call.
         attempts: every try of that call, in order.
+        ref: the instance that a wait with `on_failure="keep"` leaves running; None without one.
     """
 
     call: str | None = None
+    ref: InstanceRef | None = None
     attempts: tuple[Attempt, ...] = ()
 
     def __str__(self) -> str:

@@ -124,9 +124,17 @@ class Custodian:
         """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill."""
         pauses = backing_off(_LONGEST_PAUSE)
         seen = self._seen[ref] = Seen(ref)
+
+        def may_end() -> bool:
+            if not self._journal.is_taken_over(ref.id):
+                return True
+            log.warning("%s was adopted by another run, which it is left to", ref)
+            self._journal.hand_over(ref)
+            return False
+
         while True:
             try:
-                await self._waiter.end(ref, None, seen=seen)
+                await self._waiter.end(ref, None, seen=seen, may_end=may_end)
                 return
             except Exception as error:
                 if isinstance(error, WireError) and self._home.is_closed:
@@ -295,10 +303,10 @@ class Custodian:
         error = ending.exception()
         if error is not None and seen is not None:
             error = seen.refusal or seen.last_error or error
-        if error is None:
-            self._journal.ended(ref)
-        else:
+        if error is not None:
             self._lost[ref] = error
+        elif not self._journal.is_taken_over(ref.id):
+            self._journal.ended(ref)
 
     def _note_deploy(self, deploy: asyncio.Future[Any]) -> None:
         name = self._deploys.pop(deploy)

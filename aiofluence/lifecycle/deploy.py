@@ -25,15 +25,13 @@ from ..transport import Transport
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
 from .evidence import Evidence
-from .journal import DATE_SLACK, Intent, Journal
+from .journal import Intent, Journal
 from .policy import DeployPolicy, is_certain
 from .shared_list import INTERVAL, NamedRows, SharedList
 from .tasks import TaskHome
 
 LOOK_EVERY: Final = INTERVAL
 _WATCH_EVERY: Final = 15.0
-_OLDER: Final = timedelta(days=1)
-"""A row that is older than a deploy by more than this was there before, however wrong the clocks are."""
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
@@ -154,7 +152,7 @@ class Deployer:
                         self._unresolved[resource.kind, spec.name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
-                        self._custodian.let_watch(self._home.spawn(self._end_twins(attempt)), attempt.name)
+                        self._custodian.let_watch(self._home.spawn(self._watch_twins(attempt)), attempt.name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
@@ -164,9 +162,11 @@ class Deployer:
         attempt = DeployAttempt(resource, name, asyncio.get_running_loop().time(), adopt)
         attempt.unclear = self._unresolved.pop((resource.kind, name), [])
         attempt.unclear += map(self._journal.inherit, self._journal.inherited(resource.kind, name))
-        if attempt.unclear:
-            attempt.since = min(intent.since or LONG_AGO for intent in attempt.unclear)
-            attempt.doubtful = True
+        unnamed = [intent for intent in attempt.unclear if intent.id is None]
+        attempt.ids = {intent.id for intent in attempt.unclear if intent.id is not None}
+        attempt.is_undated = any(intent.since is None for intent in unnamed)
+        attempt.since = min((intent.since for intent in unnamed if intent.since is not None), default=None)
+        attempt.doubtful = bool(unnamed)
         return attempt
 
     async def _deploy(self, attempt: DeployAttempt, spec: Spec) -> InstanceRef:
@@ -175,7 +175,10 @@ class Deployer:
         loop = asyncio.get_running_loop()
         posts = 0
         while True:
-            intent = self._journal.intend(attempt.resource.kind, attempt.name, self._clock.at(loop.time()))
+            if self._journal.path is not None and self._clock.at(loop.time()) is None:
+                await self._look(attempt)  # an entry without the service's time proves little to a later run
+            now = self._clock.at(loop.time())
+            intent = self._journal.intend(attempt.resource.kind, attempt.name, now)
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
             if not posts:  # nothing that an attempt of this deploy made is older
                 attempt.since = attempt.since or intent.since
@@ -283,61 +286,30 @@ class Deployer:
         """
         moment = asyncio.get_running_loop().time() + after
         try:
-            rows = await self.lists[attempt.resource.kind].after(attempt.resource, moment)
+            return await self.lists[attempt.resource.kind].after(attempt.resource, moment)
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
             return None
-        except FluenceError:
+        except Exception:  # a failed LIST shows nothing, whatever made it fail
             return None
-        # Without a Date no row can be told from an older one of the same name.
-        return None if self._since(attempt) is None else rows
 
     def _siblings(self, attempt: DeployAttempt, rows: NamedRows) -> tuple[list[Summary], list[InstanceRef]]:
-        """Live instances of that name that are not another deploy's.
-
-        Returns:
-            Those that this deploy made, oldest first (with `adopt`, all of that name); and those that it may
-            have made: they look older, but clocks differ, or their row does not fit the contract.
-        """
-        since = self._since(attempt)
-        kind = attempt.resource.kind
-        mine: list[Summary] = []
-        doubtful: list[InstanceRef] = []
-        for raw in rows.named(attempt.name):
-            try:
-                row: Summary = attempt.resource.summary_of(raw)
-            except DecodeError:
-                if not self._is_elsewhere(id := raw.get("id")):
-                    doubtful.append(InstanceRef(kind, str(id), attempt.name))
-                continue
-            if row.status.final or self._custodian.holds(row.ref):
-                continue
-            if not is_safe_id(row.id):  # it can be neither awaited nor ended
-                doubtful.append(row.ref)
-                continue
-            if not attempt.adopt and row.id != attempt.id and self._is_elsewhere(row.id):
-                continue
-            if since is None or row.created_at >= since - DATE_SLACK:
-                mine.append(row)
-            elif row.id != attempt.id and row.created_at >= since - _OLDER:
-                doubtful.append(row.ref)
-        mine.sort(key=lambda row: (row.created_at, row.id))
-        attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
-        return mine, doubtful
+        """Live instances of that name that are not another deploy's; see `DeployAttempt.siblings`."""
+        return attempt.siblings(
+            rows,
+            LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
+            is_ending=self._custodian.holds,
+            is_elsewhere=self._is_elsewhere,
+        )
 
     def _is_elsewhere(self, id: object) -> bool:
         """Whether an instance is another deploy's: of this session, or by the journal."""
         return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
-    def _since(self, attempt: DeployAttempt) -> datetime | None:
-        """Since when, by the service's clock, an instance of that name may be ours; None: not known yet."""
-        return LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began)
-
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
         """`row` is ours, and what the last unclear attempt has made, if there was one."""
-        unclear = attempt.unclear
-        intent = unclear.pop() if unclear else self._journal.intend(row.kind, row.name, None)
+        intent = attempt.take_unclear(row.id) or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         self._owned.add(row.id)
         self._custodian.found(attempt.name)
@@ -347,10 +319,23 @@ class Deployer:
         attempt.unclear.remove(intent)
         self._journal.close_intent(intent)
 
+    async def _watch_twins(self, attempt: DeployAttempt) -> None:
+        """`_end_twins`; a watch that breaks off leaves the name in doubt.
+
+        Raises:
+            Exception: as `_end_twins`.
+        """
+        try:
+            await self._end_twins(attempt)
+        except Exception:
+            self._custodian.doubt(attempt.name)
+            raise
+
     async def _end_twins(self, attempt: DeployAttempt) -> None:
         """For a while after an unclear attempt: of live twins one stays; when the deploy failed, none.
 
-        It is the one whose caller has it. With `adopt`, others may have another: then it is the oldest.
+        It is the one whose caller has it. With `adopt`, another session may have another one: both stay, and
+        the name is in doubt.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
@@ -359,9 +344,11 @@ class Deployer:
             async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
                 rows = await self._look(attempt, after=after)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
+                if attempt.adopt:
+                    doubtful += [row.ref for row in mine if row.id != attempt.id]
                 for twin in self._twins(attempt, mine):
-                    if attempt.unclear:
-                        self._journal.identify(attempt.unclear.pop(), twin)
+                    if (intent := attempt.take_unclear(twin.id)) is not None:
+                        self._journal.identify(intent, twin)
                     self._custodian.found(attempt.name)
                     self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
@@ -383,14 +370,16 @@ class Deployer:
             self._custodian.doubt(attempt.name)
 
     def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
-        stays = siblings[0].id if attempt.adopt and siblings else attempt.id
-        return [row.ref for row in siblings if row.id != stays]
+        if attempt.adopt and attempt.ref is not None:
+            # The caller has this one, and an older one may be another session's: it is named, not ended.
+            return []
+        return [row.ref for row in siblings if row.id != attempt.id]
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
             rows = await self.lists[attempt.resource.kind].now(attempt.resource)
             mine, doubtful = self._siblings(attempt, rows)
-            if self._since(attempt) is None or (not mine and (doubtful or not rows.is_whole)):
+            if not mine and (doubtful or not rows.is_whole):
                 raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
             if not mine:
                 return None

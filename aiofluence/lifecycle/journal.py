@@ -157,6 +157,11 @@ class Journal:
         self._catch_up()
         return self._claims.is_held(id)
 
+    def is_taken_over(self, id: str) -> bool:
+        """Decide if another run was given, or works with, an instance that this run has in its journal."""
+        self._catch_up()
+        return self._claims.is_taken_over(id)
+
     def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.
 
@@ -201,9 +206,9 @@ class Journal:
 
     def take_back(self, ref: InstanceRef) -> None:
         """Note that `ref` is to be ended, after all: until it has, no caller holds it."""
+        self._catch_up()  # entries read from here on are later than this note
         for intent in self._of_own(ref):
-            if not intent.open:
-                self._note(intent, DEPLOYED)
+            self._note(intent, DEPLOYED)
 
     def ended(self, ref: InstanceRef) -> None:
         """Note that `ref` was seen gone, in every entry that names it."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
-from ..errors import ConfigError, InstanceFailedError, WaitTimeoutError
+from ..errors import ConfigError, FluenceError, InstanceFailedError, WaitTimeoutError
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.updates import ContainerUpdate
@@ -125,10 +125,12 @@ class Launcher:
             except InstanceFailedError:
                 self.custodian.note_gone(ref)  # there is nothing left to end
                 raise
-            except BaseException:
-                # Whatever it was, a cancellation too: nobody holds the instance now.
+            except BaseException as error:
+                # Of any type, a cancellation too: no caller holds the instance now.
                 if keep:
                     self.custodian.hand_over(ref)
+                    if isinstance(error, FluenceError):
+                        error.ref = ref
                 else:
                     self.custodian.take(ref)
                 raise
