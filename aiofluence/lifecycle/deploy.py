@@ -344,9 +344,10 @@ class Deployer:
             async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
                 rows = await self._look(attempt, after=after)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
+                twins = self._twins(attempt, mine)
                 if attempt.adopt:
-                    doubtful += [row.ref for row in mine if row.id != attempt.id]
-                for twin in self._twins(attempt, mine):
+                    doubtful += [row.ref for row in mine if row.id != attempt.id and row.ref not in twins]
+                for twin in twins:
                     if (intent := attempt.take_unclear(twin.id)) is not None:
                         self._journal.identify(intent, twin)
                     self._custodian.found(attempt.name)
@@ -370,10 +371,11 @@ class Deployer:
             self._custodian.doubt(attempt.name)
 
     def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
+        others = [row.ref for row in siblings if row.id != attempt.id]
         if attempt.adopt and attempt.ref is not None:
-            # The caller has this one, and an older one may be another session's: it is named, not ended.
-            return []
-        return [row.ref for row in siblings if row.id != attempt.id]
+            # The caller has this one. Another may be another session's: it is ended only if its id is ours.
+            return [ref for ref in others if ref.id in attempt.ids and not self._is_elsewhere(ref.id)]
+        return others
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:

@@ -14,6 +14,7 @@ import os
 import secrets
 from datetime import datetime
 from typing import Final
+from weakref import WeakSet
 
 from ..errors import ConfigError
 from ..models.instances import InstanceRef
@@ -62,6 +63,8 @@ class Journal:
         self._handed_over: dict[Intent, None] = {}
         """This run's, oldest first."""
         self._others: dict[bytes, Intent] = {}
+        self.absent: WeakSet[Intent] = WeakSet()
+        """Other runs' open intents that a sweep of this session has looked for in vain."""
         self._dead: set[str] = set()
         """Runs that were dead when this session began."""
         self._place = 0
