@@ -228,10 +228,13 @@ async def test_nohup_stays_nohup() -> None:
 async def test_a_forked_child_dies_of_its_signal_and_cancels_nothing() -> None:
     program = PROGRAM.replace(
         'say("inside")',
-        """child = os.fork()
+        """up, say_up = os.pipe()
+                    child = os.fork()
                     if not child:
+                        os.write(say_up, b".")
                         time.sleep(3600)
                         os._exit(0)
+                    os.read(up, 1)
                     os.kill(child, signal.SIGTERM)
                     say("inside", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
                     return""",

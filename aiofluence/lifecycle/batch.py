@@ -88,6 +88,7 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
+        self._launcher.home.owner.check()
         names = [str(getattr(job.spec, "name", "")) for job in self._jobs]
         # What the names have in common is what a sweep would look for.
         common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)

@@ -323,7 +323,9 @@ class Custodian:
         things = [str(ref) for ref in refs]
         if names:
             things.append(f"what came of deploying {', '.join(names)} is not known")
-        reasons = (*self._lost.values(), *(seen.refusal or seen.last_error for seen in self._seen.values()))
+        refusals = (future.exception() for future in self._refused.values() if future.done())
+        last_errors = (seen.refusal or seen.last_error for seen in self._seen.values())
+        reasons = (*self._lost.values(), *refusals, *last_errors)
         why = "".join(f"; {text}" for text in dict.fromkeys(_why(reasons)))
         ways = " or ".join(f"sweep(prefix={name!r})" for name in _some([ref.name for ref in refs], names))
         error = CustodyError(

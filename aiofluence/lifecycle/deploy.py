@@ -177,8 +177,8 @@ class Deployer:
         while True:
             if self._journal.path is not None and self._clock.at(loop.time()) is None:
                 await self._look(attempt)  # an entry without the service's time proves little to a later run
-            now = self._clock.at(loop.time())
-            intent = self._journal.intend(attempt.resource.kind, attempt.name, now)
+            kind, now = attempt.resource.kind, self._clock.at(loop.time())
+            intent = self._journal.intend(kind, attempt.name, now)
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
             if not posts:  # nothing that an attempt of this deploy made is older
                 attempt.since = attempt.since or intent.since
@@ -277,14 +277,9 @@ class Deployer:
             if loop.time() >= settled + self.policy.watch:
                 raise self._uncertain(attempt)
 
-    async def _look(self, attempt: DeployAttempt, *, after: float = 0.0) -> NamedRows | None:
-        """The next LIST; None when it failed, or cannot be judged.
-
-        Args:
-            attempt: the deploy; its candidates are noted.
-            after: seconds from now until the LIST at the earliest.
-        """
-        moment = asyncio.get_running_loop().time() + after
+    async def _look(self, attempt: DeployAttempt) -> NamedRows | None:
+        """The next LIST; None when it failed."""
+        moment = asyncio.get_running_loop().time()
         try:
             return await self.lists[attempt.resource.kind].after(attempt.resource, moment)
         except NotSentError as error:
@@ -308,9 +303,17 @@ class Deployer:
         return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
-        """`row` is ours, and what the last unclear attempt has made, if there was one."""
-        intent = attempt.take_unclear(row.id) or self._journal.intend(row.kind, row.name, None)
+        """Take `row`, and note which POST made it.
+
+        With `adopt` it may be another program's. Our own unclear POST then stays open; without one, the
+        instance is not ours to end if this program dies.
+        """
+        intent = attempt.take_unclear(row.id, named=attempt.adopt)
+        is_adopted = attempt.adopt and intent is None and not attempt.unclear
+        intent = intent or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
+        if is_adopted:
+            self._journal.hand_over(row.ref)
         self._owned.add(row.id)
         self._custodian.found(attempt.name)
         return row.ref
@@ -339,10 +342,9 @@ class Deployer:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
-        after = 0.0
         while True:
             async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
-                rows = await self._look(attempt, after=after)
+                rows = await self._look(attempt)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
                 twins = self._twins(attempt, mine)
                 if attempt.adopt:
@@ -354,13 +356,11 @@ class Deployer:
                     self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
                 break
-            if rows is None and loop.time() >= until + self.policy.watch:
+            if loop.time() >= until + self.policy.watch:
                 break
             # All watches of a kind poll together, at multiples of the interval.
             every = self._watch_every
-            after = min(every - loop.time() % every, max(0.0, until - loop.time()))
-            await asyncio.sleep(after)
-            after = 0.0
+            await asyncio.sleep(min(every - loop.time() % every, max(0.0, until - loop.time())))
         if rows is not None and rows.is_whole and not (doubtful or rows.nameless):
             for intent in attempt.unclear:
                 self._journal.close_intent(intent)

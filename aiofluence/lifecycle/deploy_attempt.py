@@ -60,11 +60,17 @@ class DeployAttempt:
         """Of ours."""
         return None if self.ref is None else self.ref.id
 
-    def take_unclear(self, id: str) -> Intent | None:
-        """Take out the unclear POST that made the instance `id`: the one that names it, else the latest."""
-        named = [intent for intent in self.unclear if intent.id == id]
-        unnamed = [intent for intent in self.unclear if intent.id is None]
-        intent = next(iter(named or reversed(unnamed)), None)
+    def take_unclear(self, id: str, *, named: bool = False) -> Intent | None:
+        """Take out the unclear POST that made the instance `id`: the one that names it, else the latest.
+
+        Args:
+            id: of the instance.
+            named: take only one that names it.
+        """
+        fitting = [intent for intent in self.unclear if intent.id == id]
+        if not (fitting or named):
+            fitting = [intent for intent in reversed(self.unclear) if intent.id is None]
+        intent = next(iter(fitting), None)
         if intent is not None:
             self.unclear.remove(intent)
         return intent

@@ -18,6 +18,7 @@ from ..errors import (
     FluenceError,
     NotActiveError,
     NotFoundError,
+    ReplyError,
     UpdateInProgressError,
 )
 from ..models.instances import Instance, InstanceRef, Referable, Summary
@@ -250,7 +251,8 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
                 await self._transport.call(call)
                 return
             except FluenceError as error:
-                if not is_certain(error):
+                is_redirect = isinstance(error, ReplyError) and 300 <= error.status < 400
+                if not (is_certain(error) or is_redirect):
                     unclear = error
                     if is_refusal(error):  # a gateway's rate limit: costs patience, not an attempt
                         attempts -= 1
