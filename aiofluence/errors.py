@@ -13,7 +13,8 @@ FluenceError
 │  ├─ AuthError                      401, 403
 │  ├─ RefusedError                   400
 │  │  ├─ InsufficientBalanceError · PlanUnavailableError · UnsupportedImageError (.options)
-│  │  └─ NotActiveError · UpdateInProgressError
+│  │  ├─ NotActiveError · UpdateInProgressError
+│  │  └─ MinimumRuntimeError         .retry_after
 │  ├─ NotFoundError                  404
 │  ├─ InvalidRequestError            422; .problems
 │  ├─ RateLimitedError               429; .retry_after
@@ -175,7 +176,7 @@ class ReplyError(FluenceError):
     """The service answered, and the answer is a refusal.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status; 0 where no single answer is the refusal, as in `plans.cheapest`.
         detail: what the service said, in its words where it gave any. The text of the error has blanks for
             what a terminal or a log would obey instead of show.
     """
@@ -187,7 +188,10 @@ class ReplyError(FluenceError):
         self.call = call
 
     def __str__(self) -> str:
-        return f"{visible(super().__str__())} [HTTP {self.status}]"
+        text = super().__str__()
+        if not self.status:  # the text is the library's own, which may have several lines
+            return "\n".join(map(visible, text.splitlines()))
+        return f"{visible(text)} [HTTP {self.status}]"
 
 
 class AuthError(ReplyError):
@@ -203,7 +207,7 @@ class InsufficientBalanceError(RefusedError):
 
 
 class PlanUnavailableError(RefusedError):
-    """The plan is sold out or gone."""
+    """The plan is sold out or gone, or nothing for rent fits what `plans.cheapest` was asked for."""
 
 
 class UnsupportedImageError(RefusedError):
@@ -222,6 +226,16 @@ class NotActiveError(RefusedError):
 
 class UpdateInProgressError(RefusedError):
     """An earlier update is still being applied."""
+
+
+class MinimumRuntimeError(RefusedError):
+    """The instance has not run for its provider's minimum yet, so it cannot be ended; it goes on billing.
+
+    Attributes:
+        retry_after: seconds until the service ends it, None when its text does not say.
+    """
+
+    retry_after: float | None = None
 
 
 class NotFoundError(ReplyError):

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..models.catalog import DefaultImage, Offer
 from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Spec, VMSpec
 from ..models.values import Kind
-from ..resources.catalog import choose_offers
+from ..resources.choosing import choose_offers
 from .exits import USAGE, CommandError, refusal
 
 _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {

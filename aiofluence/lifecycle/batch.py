@@ -36,7 +36,8 @@ from ..errors import (
 from ..models.catalog import Offer
 from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
-from ..resources.catalog import Plans, read_money
+from ..resources.catalog import Plans
+from ..resources.choosing import read_money
 from .launch import Launcher
 from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen

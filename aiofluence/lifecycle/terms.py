@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..models.catalog import Offer
 from ..models.money import exact, total
 from ..models.specs import Spec, VMSpec
-from ..resources.catalog import read_money
+from ..resources.choosing import read_money
 from .launch import OnFailure, check_on_failure
 from .tally import OnProgress
 from .wait import Until, check_until
