@@ -10,7 +10,7 @@ FluenceError
 │  ├─ NoReplyError(TimeoutError)     sent, no usable reply; .phase
 │  └─ UncertainDeployError           a deploy that may exist: .name .candidates .resolve()
 ├─ ReplyError                        .status .detail
-│  ├─ AuthError                      401, 403
+│  ├─ AuthError                      401, 403; .reason
 │  ├─ RefusedError                   400
 │  │  ├─ InsufficientBalanceError · PlanUnavailableError · UnsupportedImageError (.options)
 │  │  ├─ NotActiveError · UpdateInProgressError
@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -195,7 +195,13 @@ class ReplyError(FluenceError):
 
 
 class AuthError(ReplyError):
-    """401 or 403: the key is missing, wrong, or lacks permission."""
+    """401 or 403: the key is missing, wrong, or lacks permission.
+
+    Attributes:
+        reason: `"expired"` or `"read-only"` where the service says so, else None.
+    """
+
+    reason: Literal["expired", "read-only"] | None = None
 
 
 class RefusedError(ReplyError):

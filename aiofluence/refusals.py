@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from .errors import (
@@ -112,6 +112,10 @@ def refusal(
         error.problems = tuple(starred(problem, hidden)[:_DETAIL_LENGTH] for problem in _problems(said))
     elif isinstance(error, UnsupportedImageError):
         error.options = _options(detail)
+    elif isinstance(error, AuthError):
+        error.reason = _key_reason(plain[:_DETAIL_LENGTH])
+        if error.reason is not None:
+            error.args = (f"{detail}; {_KEY_ADVICE[error.reason]}",)
     elif isinstance(error, MinimumRuntimeError):
         error.retry_after = _time_left(plain[:_DETAIL_LENGTH])
         if error.retry_after is None:
@@ -226,6 +230,22 @@ def _options(detail: str) -> tuple[str, ...]:
     quoted = re.findall(r"['\"]([^'\"]+)['\"]", listed)
     bare = [part.strip(" []().'\"") for part in listed.split(",")]
     return tuple(quoted or [part for part in bare if part])[:_MANY]
+
+
+_EXPIRED: Final = re.compile(r"\b(expired|expiration|no longer valid)\b", re.IGNORECASE)
+_READ_ONLY: Final = re.compile(r"\bread[ _-]?only\b", re.IGNORECASE)
+
+_KEY_ADVICE: Final = {
+    "expired": "the key has expired: make a new one, then run sweep to find what still bills",
+    "read-only": "the key is read-only, and the GPU Cloud takes no such key: make one that may write",
+}
+
+
+def _key_reason(words: str) -> Literal["expired", "read-only"] | None:
+    """Why the key is refused, where the text says so."""
+    if _READ_ONLY.search(words):
+        return "read-only"
+    return "expired" if _EXPIRED.search(words) else None
 
 
 _UNITS: Final[Mapping[str, int]] = {"h": 3600, "m": 60, "s": 1}

@@ -22,7 +22,7 @@ from aiofluence.models.values import ports_from
 from aiofluence.protocol import Answer, Call, Reply, decipher, decode_rows
 from aiofluence.redaction import starred
 from aiofluence.refusals import http_date, refusal, retry_after
-from aiofluence.resources.choosing import choose_offers
+from aiofluence.resources.choosing import Wanted
 from aiofluence.simulator import Simulator
 
 from .harness import VIRTUAL, container_spec, session_on
@@ -230,4 +230,4 @@ async def test_names_that_are_hostile_are_shown_in_one_short_line() -> None:
         (shown + repr(table) + table._repr_html_()).encode()
         for line in (LogLine.parse(name), Event.parse(name)):
             f"{line}".encode()
-        assert choose_offers([offer], gpu="a") is not None
+        assert Wanted.of({"gpu": "a"}).choose([offer]) is not None

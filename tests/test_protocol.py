@@ -99,6 +99,25 @@ def test_a_400_is_told_apart_by_its_text(text: str, kind: type[ReplyError]) -> N
 
 
 @pytest.mark.parametrize(
+    ("status", "text", "reason"),
+    [
+        (401, "API key expired", "expired"),
+        (403, "Your key has expired", "expired"),
+        (403, "Read-only keys are not allowed", "read-only"),
+        (403, "API key is read only", "read-only"),
+        (400, "Malformed API key", None),
+        (403, "forbidden", None),
+    ],
+)
+def test_an_auth_error_says_what_is_wrong_with_the_key(status: int, text: str, reason: str | None) -> None:
+    error = refusal(status, {"error": text, "code": "forbidden"})
+    assert isinstance(error, AuthError)
+    assert error.reason == reason
+    assert error.detail == pickle.loads(pickle.dumps(error)).detail == text
+    assert (reason is None) == ("make " not in str(error))
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"),
     [
         ("Minimum runtime not met", None),

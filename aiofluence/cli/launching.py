@@ -25,6 +25,12 @@ from .options import (
     JournalOption,
     JsonOption,
     KeepOption,
+    LocationOption,
+    MinCpusOption,
+    MinMemoryOption,
+    MinStorageOption,
+    MinVramOption,
+    ProviderOption,
     RegistryOption,
     RegistryUserOption,
     SshKeyOption,
@@ -64,8 +70,13 @@ def deploy(
         str | None, typer.Option(metavar="MODEL", help="Without --plan: the cheapest with this GPU.")
     ] = None,
     gpu_count: Annotated[int | None, typer.Option(metavar="N", help="And exactly that many of them.")] = None,
-    location: Annotated[str | None, typer.Option(metavar="CC", help="In this country.")] = None,
+    location: LocationOption = None,
     max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="For at most that an hour.")] = None,
+    min_cpus: MinCpusOption = None,
+    min_memory: MinMemoryOption = None,
+    min_storage: MinStorageOption = None,
+    min_vram: MinVramOption = None,
+    provider: ProviderOption = None,
     image: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="A container's image, or a slug of `images`.")
     ] = None,
@@ -106,6 +117,11 @@ def deploy(
         gpu_count=gpu_count,
         location=location,
         max_hourly=max_hourly,
+        min_cpus=min_cpus,
+        min_memory=min_memory,
+        min_storage=min_storage,
+        min_vram=min_vram,
+        provider=provider,
         image=image,
         expose=expose,
         startup_command=command,
@@ -120,7 +136,7 @@ def deploy(
         if len(items) != 1:
             raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)
         if dry_run:
-            show_order(items, as_json)
+            await show_order(fluence, items, as_json)
             return
         (item,) = items
         spec = item.spec
@@ -191,7 +207,7 @@ def launch(
         items, offers = await priced(fluence, read_orders(file, {}))
         others = find_fallbacks(fallback or (), offers)
         if dry_run:
-            show_order(items, as_json)
+            await show_order(fluence, items, as_json)
             return REACHED
         table = LaunchTable(items, offers)
 

@@ -93,12 +93,14 @@ def find_fallbacks(plans: Sequence[str], offers: Sequence[Offer]) -> list[Offer]
     return [offer for plan in plans for offer in found[plan]]
 
 
-def show_order(items: Sequence[Item], as_json: bool) -> None:
-    """What would be deployed. The balance is not known: the service tells it nobody."""
+async def show_order(fluence: aiofluence.Session, items: Sequence[Item], as_json: bool) -> None:
+    """Print the instances that would be deployed, their prices and, where it is known, the balance."""
     from ..models.money import total
+    from ..resources.account import known_balance
 
     hourly = total(item.offer.hourly for item in items)
     upfront = total(item.offer.upfront for item in items)
+    balance = await known_balance(fluence.account)
     if as_json:
         print_json(
             {
@@ -107,7 +109,7 @@ def show_order(items: Sequence[Item], as_json: bool) -> None:
                 "hourly": str(hourly),
                 "upfront": str(upfront),
                 "currency": items[0].offer.currency,
-                "balance": None,
+                "balance": None if balance is None else str(balance.balance),
             }
         )
         return
@@ -129,4 +131,9 @@ def show_order(items: Sequence[Item], as_json: bool) -> None:
         f"{len(items)} to deploy: {hourly:f} USDC an hour; {upfront:f} would be taken at once, "
         "the first hour spent and the rest reserved."
     )
-    say("The balance is not known: the service does not tell it. Nothing was deployed.")
+    if balance is not None and upfront > balance.balance:
+        say(f"The balance of {balance.balance:f} USDC cannot pay that. Nothing was deployed.")
+    elif balance is not None:
+        say(f"Nothing was deployed{balance.lasts(hourly)}.")
+    else:
+        say("Nothing was deployed.")

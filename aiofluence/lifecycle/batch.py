@@ -36,6 +36,7 @@ from ..errors import (
 from ..models.catalog import Offer
 from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
+from ..resources.account import Account, known_balance
 from ..resources.catalog import Plans
 from ..resources.choosing import read_money
 from .launch import Launcher
@@ -88,9 +89,12 @@ class Launch:
     over when the block is left is given up: ended, or kept, as `on_failure` says.
     """
 
-    def __init__(self, launcher: Launcher, plans: Plans, specs: Iterable[Spec], terms: Terms) -> None:
+    def __init__(
+        self, launcher: Launcher, plans: Plans, account: Account, specs: Iterable[Spec], terms: Terms
+    ) -> None:
         self._launcher = launcher
         self._plans = plans
+        self._account = account
         self._terms = terms
         self._jobs = [_Job(index, spec, spec) for index, spec in enumerate(specs)]
         self._budget = Budget()
@@ -294,7 +298,11 @@ class Launch:
             if not budget.knows(job.spec):
                 job.others = self._terms.alternatives(job.wanted)
                 job.spec = next((spec for spec in job.others if budget.knows(spec)), job.wanted)
-        budget.check([job.spec for job in self._jobs])
+        specs = [job.spec for job in self._jobs]
+        budget.check(specs)
+        balance = await known_balance(self._account)
+        if balance is not None:
+            log.info("%s", budget.check_balance(balance, specs, self._terms.min_ready))
         return budget
 
     # What becomes of it

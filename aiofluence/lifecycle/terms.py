@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import attrs
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InsufficientBalanceError
+from ..models.account import Balance
 from ..models.catalog import Offer
-from ..models.money import exact, total
+from ..models.money import ZERO, exact, total
 from ..models.specs import Spec, VMSpec
 from ..resources.choosing import read_money
 from .launch import OnFailure, check_on_failure
@@ -78,26 +79,26 @@ class Budget:
     """What a launch may cost in one hour, by the prices of the day; without a ceiling, anything goes."""
 
     def __init__(self, offers: Iterable[Offer] = (), ceiling: Decimal | None = None) -> None:
-        self._prices: Mapping[tuple[str, str], Decimal] = {(o.kind, o.plan_id): o.hourly for o in offers}
+        self._offers: Mapping[tuple[str, str], Offer] = {(o.kind, o.plan_id): o for o in offers}
         self._ceiling = ceiling
         self._booked: dict[int, Decimal] = {}
         self._total = Decimal(0)
 
     def knows(self, spec: Spec) -> bool:
         """Whether the spec's plan is for sale, as far as that was asked."""
-        return self._ceiling is None or (spec.kind, spec.plan_id) in self._prices
+        return self._ceiling is None or (spec.kind, spec.plan_id) in self._offers
 
     @exact()
     def book(self, index: int, spec: Spec) -> bool:
         """Take `spec` for the place `index`, instead of what it had; False when it is too dear."""
         if self._ceiling is None:
             return True
-        price = self._prices.get((spec.kind, spec.plan_id))
-        if price is None or self._total - self._booked.get(index, 0) + price > self._ceiling:
+        offer = self._offers.get((spec.kind, spec.plan_id))
+        if offer is None or self._total - self._booked.get(index, 0) + offer.hourly > self._ceiling:
             return False
         self.free(index)
-        self._booked[index] = price
-        self._total += price
+        self._booked[index] = offer.hourly
+        self._total += offer.hourly
         return True
 
     @exact()
@@ -117,8 +118,26 @@ class Budget:
         if gone:
             raise ConfigError(f"no such plan is for sale now; nothing was sent: {', '.join(gone)}")
         if not all(self.book(index, spec) for index, spec in enumerate(specs)):
-            cost = total(self._prices[spec.kind, spec.plan_id] for spec in specs)
+            cost = total(self._offers[spec.kind, spec.plan_id].hourly for spec in specs)
             raise ConfigError(
                 f"{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}; "
                 "nothing was sent"
             )
+
+    def check_balance(self, balance: Balance, specs: Sequence[Spec], min_ready: int | None) -> str:
+        """Refuse a launch whose first hours the account cannot pay; else say how long the balance lasts.
+
+        With `min_ready`, the balance need only pay that many.
+
+        Raises:
+            InsufficientBalanceError: a deploy takes the first hours at once, and they cost more.
+        """
+        offers = [self._offers[spec.kind, spec.plan_id] for spec in specs]
+        upfront = total(sorted(offer.upfront for offer in offers)[:min_ready])
+        if upfront > max(ZERO, balance.balance):
+            raise InsufficientBalanceError(
+                f"{len(offers)} specs take at least {upfront:f} USDC at once, and the balance is "
+                f"{balance.balance:f}; nothing was sent"
+            )
+        hourly = total(offer.hourly for offer in offers)
+        return f"{len(offers)} specs cost {hourly:f} USDC an hour{balance.lasts(hourly)}"

@@ -42,3 +42,10 @@ class Balance:
         if hourly <= 0:
             return None
         return max(0, int((self.balance / hourly).to_integral_value(rounding=ROUND_FLOOR)))
+
+    def lasts(self, hourly: Decimal) -> str:
+        """End of a sentence about a rent of `hourly` USDC: `; the balance of 42.50 USDC pays 14 hours`."""
+        hours = self.hours_at(hourly)
+        if hours is None:
+            return ""
+        return f"; the balance of {self.balance:f} USDC pays {hours} hour{'' if hours == 1 else 's'}"

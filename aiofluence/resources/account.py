@@ -5,12 +5,14 @@ Reads only. The service's documents show no answer in full, so both are read tol
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from .. import scalars
-from ..errors import DecodeError
+from ..errors import DecodeError, FluenceError
 from ..models.account import Balance
 from ..models.money import total
 from ..protocol import BALANCES_PATH, ME_PATH, Call, Json, Replay
@@ -19,6 +21,8 @@ from ..transport import Transport
 BALANCES: Final = Call("GET", BALANCES_PATH, replay=Replay.ALWAYS)
 ME: Final = Call("GET", ME_PATH, replay=Replay.ALWAYS)
 
+_PATIENCE: Final = 5.0
+"""Seconds that a balance may take where it only helps."""
 _ENVELOPES: Final = ("data", "user", "result", "apiKey", "api_key", "key")
 """Fields that may wrap an answer."""
 _NAMES: Final = ("name", "permission", "key", "id", "code", "slug")
@@ -56,6 +60,14 @@ class Account:
         if listed is None:
             raise DecodeError("expected permissions", path="$.permissions", call=str(answer.call))
         return listed
+
+
+async def known_balance(account: Account) -> Balance | None:
+    """The balance, for a decision that can do without it: None when it cannot be read within five seconds."""
+    with contextlib.suppress(FluenceError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            return await account.balance()
+    return None
 
 
 def _rows(value: Json) -> list[Json]:

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..models.catalog import Offer
 from ..models.money import MOST, read_amount
 from ..models.places import country_named, is_at
-from ..models.table import Table, short
+from ..models.table import short
 from ..models.values import Kind, Size
 
 SizeLike: TypeAlias = Size | str | int
@@ -93,10 +93,6 @@ class Wanted:
             if (value := getattr(self, field.name)) is not None
         }
 
-    def fits(self, offer: Offer) -> bool:
-        """Whether `offer` meets all conditions."""
-        return all(_FITS[name](offer, value) for name, value in self.conditions.items())
-
     def choose(self, offers: Iterable[Offer]) -> list[Offer]:
         """Those of `offers` that fit, cheapest first."""
         conditions = [(_FITS[name], value) for name, value in self.conditions.items()]
@@ -119,15 +115,6 @@ _FITS: Final[Mapping[str, Callable[[Offer, Any], bool]]] = {
     "min_vram": lambda offer, least: offer.gpu_model.vram >= least,
     "provider": lambda offer, name: offer.provider is not None and _letters(name) == _letters(offer.provider),
 }
-
-
-def choose_offers(offers: Iterable[Offer], **conditions: Any) -> Table[Offer]:
-    """Those of `offers` that fit, cheapest first; the conditions are the arguments of `Plans.find`.
-
-    Raises:
-        ConfigError: naming every argument that makes no sense.
-    """
-    return Table(Wanted.of(conditions).choose(offers))
 
 
 def why_nothing_fits(offers: Sequence[Offer], wanted: Wanted) -> str:
