@@ -81,9 +81,11 @@ class FluenceError(Exception):
     Attributes:
         call: method and path of the call that failed, without secrets; None when it was no call.
         attempts: every try of that call, in order.
+        ref: the instance that a wait with `on_failure="keep"` leaves running; None without one.
     """
 
     call: str | None = None
+    ref: InstanceRef | None = None
     attempts: tuple[Attempt, ...] = ()
 
     def __str__(self) -> str:
@@ -195,11 +197,7 @@ class ReplyError(FluenceError):
 
 
 class AuthError(ReplyError):
-    """401 or 403: the key is missing, wrong, or lacks permission.
-
-    Attributes:
-        reason: `"expired"` or `"read-only"` where the service says so, else None.
-    """
+    """401 or 403: the key is missing, wrong, or lacks permission; `reason` where the service names one."""
 
     reason: Literal["expired", "read-only"] | None = None
 

@@ -23,6 +23,8 @@ _COLOURS: Final = {
     LaunchState.UNKNOWN: "#e69f00",
 }
 """In the order in which they are shown; the colours are those of `Report.timeline`."""
+_WORDS: Final = {LaunchState.TERMINATED: "given up and being ended"}
+"""The states that are shown in other words: a launch does not see the end of what it gives up."""
 _PENDING: Final = (LaunchState.QUEUED, LaunchState.POSTING, LaunchState.PROVISIONING)
 _EVERY: Final = 1.0
 """Seconds between two pictures, however much happens."""
@@ -55,7 +57,9 @@ class ProgressDisplay:
             self._timer.cancel()
             self._timer = None
         loop, before = asyncio.get_running_loop(), self._text
-        self._text = ", ".join(f"{event.counts[state]} {state}" for state in _COLOURS if event.counts[state])
+        self._text = ", ".join(
+            f"{event.counts[state]} {_WORDS.get(state, state)}" for state in _COLOURS if event.counts[state]
+        )
         if _pending(event):
             self._timer = loop.call_later(_EVERY, lambda: self._show(self._event or event))
             if self._display is not None or sys.stderr.isatty():
@@ -81,7 +85,8 @@ class ProgressDisplay:
     def _repr_html_(self) -> str:
         counts = self._event.counts if self._event is not None else {}
         parts = "".join(
-            f'<div title="{counts[state]} {state}" style="flex:{counts[state]};background:{colour}"></div>'
+            f'<div title="{counts[state]} {_WORDS.get(state, state)}" '
+            f'style="flex:{counts[state]};background:{colour}"></div>'
             for state, colour in _COLOURS.items()
             if counts.get(state)
         )

@@ -111,6 +111,7 @@ def refuse_to_pickle(self: object) -> NoReturn:
 class Call:
     """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
 
+    `is_text`: the reply quotes a container's output, which need be no UTF-8: bad bytes are replaced.
     `unless` is asked when the call's turn has come: if it says True, nobody wants it sent any more.
     """
 
@@ -121,6 +122,7 @@ class Call:
     max_body: int = 16 * MiB
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = attrs.field(default=b"", repr=False)
+    is_text: bool = False
     unless: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
     def to(
@@ -138,9 +140,8 @@ class Call:
         """
         path = self.path if id is None else self.path.replace("{id}", safe_id(id))
         asked = {name: str(value) for name, value in query.items() if value is not None} if query else {}
-        return Call(
-            self.method, path, self.replay, self.lane if lane is None else lane, self.max_body, asked, body
-        )
+        lane = self.lane if lane is None else lane
+        return Call(self.method, path, self.replay, lane, self.max_body, asked, body, self.is_text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -333,6 +334,8 @@ def decode(call: Call | None, reply: Reply) -> Json:
         except ValueError:
             pass  # the other one says why, or takes it: both shall accept the same
     try:
+        if call is not None and call.is_text:
+            return _LENIENT.decode(reply.body.decode(errors="replace"))
         return _DECODER.decode(reply.body.decode())
     except UnicodeDecodeError:
         problem = "not UTF-8"
@@ -382,6 +385,7 @@ def _no_constant(name: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_LENIENT = json.JSONDecoder(parse_constant=_no_constant, strict=False)  # control characters in texts
 
 
 def _find_quick_decode() -> Callable[[bytes], Json] | None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import overload
 
 from .house import House
+from .lifecycle.arguments import refuse, timeout_problems, until_problems
 from .lifecycle.custody import Custody
 from .lifecycle.launch import Launcher
 from .lifecycle.sweep import Sweeper, SweepReport
@@ -63,6 +64,7 @@ class SurvivesCrashes:
             UncertainDeployError: whether it was deployed could not be found out.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
+        refuse(() if until is None else until_problems(until), timeout_problems(timeout), specs=[spec])
         deadline = deadline_in(timeout)
         if until is None:
             return await self._launcher.deploy(spec, deadline, "keep", adopt=True)

@@ -409,7 +409,7 @@ def live(shape: Shape, tail: Fixed | Stitch, seed: int, figures: Figures, second
     figures.lost += result.lost
     figures.twice += result.twice
     figures.disorder += result.disorder
-    figures.silent += result.silent + result.beyond
+    figures.silent += result.silent
     figures.marks += result.marks
     figures.needless += result.needless
     figures.seconds += seconds

@@ -135,7 +135,7 @@ async def test_a_launch_that_the_balance_cannot_pay_is_refused_before_it_is_sent
     upfront = 3 * simulator.catalog.find("container").hourly
     caplog.set_level(logging.INFO)
     async with account_on(simulator, {BALANCES: [{"balance": str(2 * upfront)}]}) as fluence:
-        with pytest.raises(InsufficientBalanceError, match="nothing was sent"):
+        with pytest.raises(InsufficientBalanceError, match="nothing was deployed"):
             await fluence.deploy_all_and_wait(specs(simulator, 3), max_hourly=1000)
         assert simulator.count("POST /gpu/instances/") == 0
         report = await fluence.deploy_all_and_wait(specs(simulator, 2), max_hourly=1000)
@@ -152,8 +152,9 @@ async def test_with_min_ready_the_balance_need_only_pay_that_many() -> None:
     async with account_on(simulator, {BALANCES: [{"balance": str(2 * upfront)}]}) as fluence:
         report = await fluence.deploy_all_and_wait(specs(simulator, 3), max_hourly=1000, min_ready=2)
         assert len(report.instances) == 3  # the simulated account has more than it says
+        more = list(container_spec(simulator, "more-{i}").many(3))
         with pytest.raises(InsufficientBalanceError):
-            await fluence.deploy_all_and_wait(specs(simulator, 3), max_hourly=1000, min_ready=3)
+            await fluence.deploy_all_and_wait(more, max_hourly=1000, min_ready=3)
         for instance in report.instances:
             await fluence.terminate_and_wait(instance)
     assert simulator.live() == []

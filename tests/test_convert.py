@@ -426,6 +426,22 @@ def test_a_read_modify_write_passes_both_traps() -> None:
         ContainerUpdate.from_container(container, expose=[80])
 
 
+def test_a_variable_that_is_no_single_key_stays_a_variable() -> None:
+    two = f"{SSH_KEY}\n{SSH_KEY}"
+    info = DETAIL["container_info"] | {  # type: ignore[operator]
+        "environment": [{"name": "SSH_PUBKEY", "value": two}]
+    }
+    container = structure(Answer(CALL, DETAIL | {"container_info": info}), Container)
+    update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
+    assert update.problems() == []
+    assert update.environment == {"SSH_PUBKEY": two}
+    assert update.ssh_key is None
+    assert ContainerUpdate.from_container(container).is_shown_by(container)
+    other = ContainerUpdate.from_container(container, ssh_key=SSH_KEY)
+    assert other.problems() == []
+    assert other.environment == {}
+
+
 def test_every_problem_of_every_spec_is_named_at_once() -> None:
     specs: list[Spec] = [
         ContainerSpec(name="Bad_1", plan_id="p", image="A", expose=[0]),

@@ -165,6 +165,68 @@ def test_a_private_key_is_never_quoted() -> None:
     assert "c2VjcmV0" not in repr(spec) + " ".join(spec.problems())
 
 
+BLOB = SSH_KEY.split()[1]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SSH_KEY,
+        f"  {SSH_KEY}\n",
+        f"ssh-ed25519\t{BLOB}",
+        f"{SSH_KEY} with a comment, 'quoted' and \u00fc",
+        "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIJd9",
+        "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABB",
+    ],
+)
+def test_a_public_key_is_a_type_and_base64_that_agree(key: str) -> None:
+    assert ContainerSpec(**GOOD, ssh_key=key).problems() == []
+    assert VMSpec(**MACHINE | {"ssh_key": key}).problems() == []
+    assert ContainerUpdate(name="a", image="b", ssh_key=key).problems() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("", "must be the text of a public key"),
+        (b"ssh-ed25519 AAAA", "must be the text of a public key"),
+        ("# A README\n\nRead me first.", "3 lines"),
+        (f"{SSH_KEY}\n{SSH_KEY}", "2 lines"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----", "3 lines"),
+        ("Read me first", "no public key"),
+        ("~/.ssh/id_ed25519.pub", "path of a file"),
+        ("/home/me/.ssh/id_ed25519", "path of a file"),
+        ("keys/id_ed25519", "path of a file"),
+        ("id.pub", "path of a file"),
+        ("ssh-rsa", "one of them is missing"),
+        (BLOB, "one of them is missing"),
+        ("ssh-rsa secretsecret!", "not Base64"),
+        ("ssh-ed25519 AAAAC3...", "not Base64"),
+        ("ssh-ed25519 AAAA", "do not agree"),
+        (f"ssh-rsa {BLOB}", "do not agree"),
+        (f"ssh-ed2551 {BLOB}", "do not agree"),
+        (f'from="10.0.0.1" {SSH_KEY}', "not Base64"),
+        (f"{SSH_KEY} \ud800", "cannot be printed"),
+        (f"{SSH_KEY} \x00", "cannot be printed"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n", "private key"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\nc2VjcmV0", "private key"),
+        ("b3BlbnNzaC1rZXktdjEAAAAABG5vbmUc2VjcmV0", "private key"),
+    ],
+)
+def test_what_is_no_public_key_is_told_and_not_quoted(key: Any, told: str) -> None:
+    for given in (
+        ContainerUpdate(name="a", image="b", ssh_key=key),
+        ContainerSpec(**GOOD, ssh_key=key),
+        VMSpec(**MACHINE | {"ssh_key": key}),
+    ):
+        (problem,) = given.problems()
+        assert problem.startswith("ssh_key: ")
+        if key:
+            assert told in problem
+            assert "secret" not in problem
+            assert "c2Vj" not in problem
+
+
 @pytest.mark.parametrize("kind", [VMSpec, BareMetalSpec])
 @pytest.mark.parametrize("field", ["name", "plan_id", "ssh_key", "os_image"])
 def test_each_field_of_a_machine_is_required(kind: type[VMSpec], field: str) -> None:

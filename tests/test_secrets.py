@@ -49,7 +49,7 @@ CANARY = "canary"
 KEY = "canary-key-31415926"
 PASSWORD = "canary-password-27182818"
 VALUE = "canary-value-\u00fc-16180339"
-SSH = "ssh-ed25519 canary-ssh-14142135"
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 canary-ssh-14142135"
 COMMAND = "run --token canary-command-17320508"
 
 

@@ -211,7 +211,7 @@ def test_errors_are_the_same_and_can_be_gone_on_from(simulator: Simulator) -> No
         assert fluence.call(max, 1, 2) == 2
         with pytest.raises(LaunchError):
             fluence.deploy_all_and_wait(
-                [container_spec(simulator)], min_ready=1, timeout=0.1, on_failure="keep"
+                [container_spec(simulator, "exp-2")], min_ready=1, timeout=0.1, on_failure="keep"
             )
 
 
@@ -481,7 +481,7 @@ finally:
 async def test_ctrl_c_is_drained(use: str) -> None:
     async with world(SOON) as service:
         child = await service.start("", use, program=PROGRAM)
-        await child.says("closing" if use == "close" else "GET")
+        await child.says("closing" if use == "close" else "POST")
         if use == "running":
             service.hurry()
             await child.says("inside")
@@ -504,6 +504,7 @@ async def test_ctrl_c_is_drained(use: str) -> None:
 async def test_a_second_ctrl_c_leaves_at_once_and_tells(use: str) -> None:
     async with world(NEVER) as service:
         child = await service.start("", use, program=PROGRAM)
+        await child.says("POST")
         await child.says("GET")
         child.send(signal.SIGINT)
         await child.says("cancelled")

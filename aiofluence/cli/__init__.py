@@ -28,13 +28,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
 
     from .app import app
-    from .output import prepare
+    from .exits import explain
+    from .output import finish, prepare
 
     prepare()
     # Not `app()`: that would replace the interpreter's own hook for uncaught exceptions.
     command = typer.main.get_command(app)
+    code: object = 0
     try:
         command(args=arguments, prog_name="aiofluence")
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
-    return 0
+        code = leaving.code
+    except OSError as error:  # of typer's own output, such as a help text for a full disk
+        code = explain(error)
+    unwritten = finish()
+    return code if isinstance(code, int) and code else unwritten

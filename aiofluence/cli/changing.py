@@ -34,10 +34,10 @@ from .options import (
     read_duration,
     timeout_of,
 )
-from .output import note, print_json, say
+from .output import listed, note, print_json, say
 from .pricing import registry_login, variables
 from .resolve import find_all, find_one, get_detail, resource_of
-from .running import execute, listed, run_in_session, worst
+from .running import execute, run_in_session, worst
 from .shapes import Json, ref_shape, refs_shape
 
 
@@ -195,35 +195,43 @@ def sweep(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first."""
+    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first.
+
+    Ends only what it has shown.
+    """
     found: list[aiofluence.SweepReport] = []
 
     async def look(fluence: aiofluence.Session) -> None:
         found.append(await fluence.sweep(prefix=prefix, older_than=older_than))
 
     async def end(fluence: aiofluence.Session) -> int:
-        report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False)
-        for ref in report.left:  # first, since stdout may be read by nobody
+        # Only what was shown: others may begin to fit while a person reads.
+        shown = found[0].found
+        report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False, only=shown)
+        for ref in report.left:  # first, since stdout may have no reader
             note(f"aiofluence: {ref} could not be ended")
+        _tell_left_out(report)
         if as_json:
             print_json(_sweep_shape(report))
         else:
             _tell(report.ended, "ended", as_json)
-        return FAILED if report.left else REACHED
+            _tell_unsettled(report)
+        return FAILED if report.left or report.failed else REACHED
 
     code = run_in_session(look, journal=journal)
     if code != REACHED:
         raise typer.Exit(code)
     (report,) = found
     if dry_run or not (report.found or report.unsettled):
+        _tell_left_out(report)
         if as_json:
             print_json(_sweep_shape(report))
         else:
             _tell(report.found, "would be ended", as_json)
-            for name in report.unsettled:
-                say(f"{name} may have been deployed; no list shows it yet")
-        raise typer.Exit(REACHED)
+            _tell_unsettled(report)
+        raise typer.Exit(FAILED if report.failed else REACHED)
     if report.found and not yes:
+        _tell_left_out(report)
         _confirm(report.found)
     raise typer.Exit(run_in_session(end, journal=journal))
 
@@ -234,7 +242,25 @@ def _sweep_shape(report: aiofluence.SweepReport) -> Json:
         "ended": refs_shape(report.ended),
         "left": refs_shape(report.left),
         "unsettled": list(report.unsettled),
+        "failed": {kind.value: str(error) for kind, error in report.failed.items()},
+        "unreadable": report.unreadable,
+        "foreign": report.foreign,
     }
+
+
+def _tell_left_out(report: aiofluence.SweepReport) -> None:
+    """Name on stderr what the sweep could not look at, where instances may be left."""
+    for kind, error in report.failed.items():
+        note(f"aiofluence: instances of kind {kind} may be left out: {error}")
+    if report.unreadable:
+        note(f"aiofluence: {report.unreadable} rows cannot be read, and may be left out")
+    if report.foreign:
+        note(f"aiofluence: {report.foreign} journal entries of another account were left alone")
+
+
+def _tell_unsettled(report: aiofluence.SweepReport) -> None:
+    for name in report.unsettled:
+        say(f"{name} may have been deployed, and is in no list so far; sweep again later")
 
 
 def _tell(refs: Sequence[InstanceRef], what: str, as_json: bool) -> None:

@@ -5,13 +5,15 @@ The one home of both. A bug of ours keeps its traceback; everything else never s
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import aiofluence
 
+from .output import give_up_stdout, is_closed
 from .printable import printable
 
 REACHED: Final = 0
@@ -48,7 +50,7 @@ def code_of(error: BaseException) -> int:
     return TIMED_OUT if isinstance(error, aiofluence.WaitTimeoutError) else FAILED
 
 
-def explain(error: BaseException, command: str = "aiofluence") -> int:
+def explain(error: BaseException, command: str = "aiofluence", *, journal: Path | None = None) -> int:
     """Say what went wrong, and give the exit code; what is no failure but a bug is raised again.
 
     Raises:
@@ -56,23 +58,25 @@ def explain(error: BaseException, command: str = "aiofluence") -> int:
     """
     causes = list(leaves(error))
     if any(isinstance(cause, BrokenPipeError) for cause in causes):
-        # Nobody reads any more, as behind `| head`. Python flushes stdout once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has left, as `| head` does. Python flushes stdout once more when it exits.
+        give_up_stdout()
+        if is_closed(1):
+            print(f"{command}: stdout is closed, and the result could not be written", file=sys.stderr)
         return FAILED
     if not all(isinstance(cause, aiofluence.FluenceError | CommandError | OSError) for cause in causes):
         raise error
     for cause in causes:
-        for line in told(cause, command):
+        for line in told(cause, command, journal):
             print(printable(line), file=sys.stderr)
     codes = {code_of(cause) for cause in causes}
     return codes.pop() if len(codes) == 1 else FAILED
 
 
-def told(error: BaseException, command: str) -> Iterator[str]:
+def told(error: BaseException, command: str, journal: Path | None = None) -> Iterator[str]:
     """One error in a few lines."""
-    if isinstance(error, aiofluence.CustodyError):  # the library's log has already said what is left
-        yield f"{command}: not everything could be ended. End it with:"
-        yield from how_to_end([ref.id for ref in error.refs], error.names)
+    if isinstance(error, aiofluence.CustodyError):
+        yield f"{command}: not everything could be ended."
+        yield from how_to_end(error.refs, error.names, journal)
         return
     kind = "" if isinstance(error, CommandError) else f"{type(error).__name__}: "
     first, *rest = str(error).splitlines() or ["no details"]
@@ -83,10 +87,20 @@ def told(error: BaseException, command: str) -> Iterator[str]:
         yield f"  look for it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
 
 
-def how_to_end(ids: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """The commands that end what is left."""
-    if ids:
-        yield f"  aiofluence terminate --yes {' '.join(ids)}"
+def how_to_end(
+    refs: Sequence[aiofluence.InstanceRef], names: Sequence[str], journal: Path | None = None
+) -> Iterator[str]:
+    """What may still be running, all of it, and the commands that end it."""
+    refs = sorted(refs, key=lambda ref: (ref.name, ref.id))
+    things = [str(ref) for ref in refs]
+    if names:
+        things.append(f"what came of deploying {', '.join(names)} is not known")
+    yield f"This may still be running, and billing: {', '.join(things)}. End it with:"
+    if journal is not None:  # it has every deploy of this run, also one that no list shows yet
+        yield f"  aiofluence sweep --journal {shlex.quote(str(journal))}"
+        return
+    if refs:
+        yield f"  aiofluence terminate --yes {' '.join(ref.id for ref in refs)}"
     for name in names:
         yield f"  aiofluence sweep --prefix {name}"
 

@@ -25,10 +25,17 @@ SHOWN: Final[Mapping[str, str]] = {
     "provisioning": "provisioning",
     "active": "READY",
     "failed": "FAILED",
-    "terminated": "terminated",
+    "terminated": "ending",
     "unknown": "unknown",
 }
 """The states of a launch, as people see them."""
+
+_OF_SERVICE: Final[Mapping[str, str]] = {
+    "posting": "deploying",
+    "provisioning": "INITIALIZED",
+    "active": "ACTIVE",
+}
+"""The service's status of an instance in the state from which it was given up; it lasts until the DELETE."""
 
 _BUSY: Final = ("queued", "posting", "provisioning")
 
@@ -41,17 +48,22 @@ class LaunchTable:
         self._shown = [item.offer for item in items]
         self._offers = {(offer.kind, offer.plan_id): offer for offer in offers}
         self._states: list[str] = ["queued"] * len(items)
+        self._given_up = [""] * len(items)
         self._notes = [""] * len(items)
         self._began: list[float | None] = [None] * len(items)
         self._settled: list[float | None] = [None] * len(items)
         self._due = 0.0
         self._counts: Mapping[str, int] = {}
+        self.begun: Final = asyncio.Event()
+        """Set as soon as the launch has told anything."""
         self.refs: dict[str, aiofluence.InstanceRef] = {}
         """Those that have an id, by name."""
 
     def note(self, progress: aiofluence.LaunchProgress) -> None:
         """One of them has come a step further."""
+        self.begun.set()
         now, index = _now(), progress.index
+        self._given_up[index] = _OF_SERVICE.get(self._states[index], "unknown")
         self._states[index] = progress.state.value
         self._counts = progress.counts
         self._due = now + progress.eta
@@ -64,10 +76,14 @@ class LaunchTable:
             self._began[index] = now
         if progress.state.value not in _BUSY:
             self._settled[index] = now
+            told = []
+            if progress.state.value == "terminated":
+                told.append("ending")
             if progress.error is not None:
-                self._notes[index] = f"{type(progress.error).__name__}: {progress.error}".splitlines()[0]
-            elif progress.instance is not None:
-                self._notes[index] = _reached_at(progress.instance)
+                told.append(f"{type(progress.error).__name__}: {progress.error}".splitlines()[0])
+            elif progress.instance is not None and not told:
+                told.append(_reached_at(progress.instance))
+            self._notes[index] = ": ".join(told)
 
     def rows(self) -> list[Row]:
         """All of them, as they are now."""
@@ -79,7 +95,7 @@ class LaunchTable:
                 Row(
                     name,
                     f"{offer.gpu_count}x {offer.gpu_model.model}",
-                    SHOWN[self._states[index]],
+                    self._status(index),
                     0.0 if began is None else (settled or now) - began,
                     f"{offer.hourly:f}",
                     self._notes[index],
@@ -87,6 +103,11 @@ class LaunchTable:
                 )
             )
         return rows
+
+    def _status(self, index: int) -> str:
+        """The state of one; once it is given up, the service's status, which is what is billed."""
+        state = self._states[index]
+        return self._given_up[index] if state == "terminated" else SHOWN[state]
 
     def title(self) -> str:
         """`12 READY, 8 provisioning, about 1:40 to go`."""
@@ -100,11 +121,13 @@ class LaunchTable:
 def summary(report: aiofluence.Report) -> list[str]:
     """What has come of a launch, in a few lines."""
     cost: Decimal = report.hourly_cost
-    lines = [f"{report}: {cost:f} USDC an hour"]
+    counts = str(report).replace("terminated", "being ended")
+    lines = [f"{counts}: {cost:f} USDC an hour"]
     for outcome in report.outcomes:
         if outcome.error is not None:
             first = str(outcome.error).splitlines()[0]
-            lines.append(f"{outcome.spec.name}: {outcome.status}, {type(outcome.error).__name__}: {first}")
+            state = "being ended" if outcome.status.value == "terminated" else outcome.status
+            lines.append(f"{outcome.spec.name}: {state}, {type(outcome.error).__name__}: {first}")
     return [*lines, *(f"{one.name}: {_reached_at(one) or one.id}" for one in report.instances)]
 
 

@@ -20,6 +20,7 @@ from ..models.values import Kind
 from .exits import REACHED, USAGE, CommandError, code_of, explain
 from .looking import show_instance
 from .options import (
+    AdoptOption,
     DryRunOption,
     EnvironmentOption,
     JournalOption,
@@ -38,9 +39,8 @@ from .options import (
     UntilOption,
     timeout_of,
 )
-from .output import note, print_json, say
+from .output import listed, note, print_json, say
 from .pricing import (
-    find_fallbacks,
     given_by_flags,
     priced,
     read_orders,
@@ -49,7 +49,7 @@ from .pricing import (
     variables,
 )
 from .resolve import resource_of
-from .running import execute, listed, worst
+from .running import execute, worst
 from .shapes import Json, instance_shape, ref_shape
 
 if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
@@ -94,9 +94,7 @@ def deploy(
     os_image: Annotated[
         str | None, typer.Option(metavar="SYSTEM", help="A machine's; else the first of the plan's.")
     ] = None,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Take a live instance of that name, if there is one.")
-    ] = False,
+    adopt: AdoptOption = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is as far as --until.")] = True,
     until: UntilOption = "ready",
     timeout: TimeoutOption = 900.0,
@@ -132,14 +130,16 @@ def deploy(
     )
 
     async def deploy_one(fluence: aiofluence.Session) -> None:
-        items, _ = await priced(fluence, read_orders(file, given))
+        items, *_ = await priced(fluence, read_orders(file, given))
         if len(items) != 1:
             raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)
-        if dry_run:
-            await show_order(fluence, items, as_json)
-            return
         (item,) = items
         spec = item.spec
+        if dry_run or not adopt:
+            found = await fluence.launch([spec], adopt=adopt).check()
+            if dry_run:
+                await show_order(fluence, items, as_json, found)
+                return
         if not as_json:
             unless = ", unless it is live already," if adopt else ""
             note(
@@ -189,6 +189,7 @@ def launch(
         Path | None,
         typer.Option(metavar="OUT.SVG", help="Write a picture of how the launch went.", dir_okay=False),
     ] = None,
+    adopt: AdoptOption = False,
     keep: KeepOption = False,
     journal: JournalOption = None,
     dry_run: DryRunOption = False,
@@ -196,18 +197,32 @@ def launch(
 ) -> None:
     """Launch everything in a file at once, and show how it goes.
 
-    What fails does not disturb the rest. Interrupted, or called off, all of it is ended.
+    What fails does not disturb the rest. Interrupted, or called off, all of it is ended. Killed, it is
+    resumed with --adopt.
     """
 
     async def launch_all(fluence: aiofluence.Session) -> int:
+        from ..lifecycle.arguments import money_problems, quorum_problems
         from .launch_table import LaunchTable, summary
 
         if timeline is not None and not timeline.parent.is_dir():  # said before anything is paid for
             raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
-        items, offers = await priced(fluence, read_orders(file, {}))
-        others = find_fallbacks(fallback or (), offers)
+
+        def other_problems(count: int) -> Iterator[str]:
+            yield from money_problems(max_hourly)
+            yield from quorum_problems(min_ready, count)
+
+        orders = read_orders(file, {})
+        items, offers, others = await priced(fluence, orders, fallback or (), other_problems)
         if dry_run:
-            await show_order(fluence, items, as_json)
+            planned = fluence.launch(
+                [item.spec for item in items],
+                min_ready=min_ready,
+                max_hourly=max_hourly,
+                fallback=others,
+                adopt=adopt,
+            )
+            await show_order(fluence, items, as_json, await planned.check())
             return REACHED
         table = LaunchTable(items, offers)
 
@@ -222,6 +237,7 @@ def launch(
                     max_hourly=max_hourly,
                     fallback=others,
                     on_progress=table.note,
+                    adopt=adopt,
                 )
             except aiofluence.LaunchError as error:
                 return error.report, error
@@ -262,6 +278,7 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
 
         async def redraw() -> None:
             with suppress(BrokenPipeError):  # nobody looks any more: no reason to give up what is paid for
+                await table.begun.wait()  # it may be refused before
                 while True:
                     update(table.rows(), table.title())
                     await asyncio.sleep(_LOOK_EVERY)
@@ -272,7 +289,7 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
         finally:
             drawing.cancel()
             await asyncio.wait([drawing])
-            if table.title():  # else it was refused before it began
+            if table.begun.is_set():
                 with suppress(BrokenPipeError):
                     update(table.rows(), table.title())
 

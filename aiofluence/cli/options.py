@@ -84,6 +84,9 @@ TimeoutOption: TypeAlias = Annotated[
         help="For all: 90, 15m, 2h, never; 15m unless told.",
     ),
 ]
+AdoptOption: TypeAlias = Annotated[
+    bool, typer.Option("--adopt", help="Take live instances of these names, and deploy only what is missing.")
+]
 KeepOption: TypeAlias = Annotated[
     bool, typer.Option("--keep", help="Leave running, and billing, what does not get there in time.")
 ]

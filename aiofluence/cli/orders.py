@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -141,8 +141,15 @@ class Orders:
                 order.problems.append(f"{key}: this is {wanted}")
         self._orders.append(order)
 
-    def price(self, offers: Sequence[Offer], images: Sequence[DefaultImage] = ()) -> list[Item]:
+    def price(
+        self,
+        offers: Sequence[Offer],
+        images: Sequence[DefaultImage] = (),
+        others: Callable[[int], Iterable[str]] = lambda _: (),
+    ) -> list[Item]:
         """What to deploy, in the order in which it was written.
+
+        `others` yields further problems of the command, given the number of instances.
 
         Raises:
             CommandError: something makes no sense, or is not for rent; names every problem.
@@ -155,6 +162,7 @@ class Orders:
         names = Counter((spec.kind, spec.name) for order in self._orders for spec in order.specs)
         twice = [(kind, name) for (kind, name), count in names.items() if count > 1]
         problems += [f"name: several {kind}s would be called {name!r}" for kind, name in twice]
+        problems += others(sum(len(order.specs) for order in self._orders))
         if problems:
             raise refusal(problems, "nothing was deployed")
         return items

@@ -6,28 +6,71 @@ is `shapes`' business.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from .printable import printable
 
+_LISTED: Final = 8
+
+_CLOSED: Final[set[int]] = set()
+"""Standard streams that were closed when the program began."""
+
 
 def prepare() -> None:
-    """Make the standard streams safe to use.
-
-    A closed one (`>&-`) becomes the null device, and a letter that the output's encoding lacks is escaped.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            # In this order each takes the number of the closed one, which no socket or file gets then.
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    """Make the standard streams safe: a letter that the encoding lacks, or a closed stream, is no crash."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            _CLOSED.add(number)
+            _stand_in(number, name)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _stand_in(number: int, name: str) -> None:
+    """Open a stream in the place of a closed one, so that no socket gets its number.
+
+    A closed stdout becomes a pipe that nobody reads: writing fails as it does behind `| head`.
+    """
+    if number == 1:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    else:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115  (for good)
+    setattr(sys, name, stream)
+
+
+def give_up_stdout() -> None:
+    """Write no more to stdout: what could not be written must not fail once more at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def finish() -> int:
+    """Write what is still buffered; gives 0, or 1 when stdout takes no more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        give_up_stdout()
+        return 1
+    return 0
+
+
+def is_closed(number: int) -> bool:
+    """Whether the standard stream of that number was closed when the program began."""
+    return number in _CLOSED
 
 
 def say(text: str) -> None:
@@ -76,3 +119,9 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     for name, value in fields:
         if value:
             say(f"{name:<{width}}  {value}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a person would list them, the first few of many."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -6,15 +6,16 @@ Asks for the catalogue, and deploys nothing; how the words are judged is `orders
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiofluence
 
+from ..models.money import total
 from .exits import USAGE, CommandError
 from .output import print_json, print_table, say
-from .shapes import order_shape
+from .shapes import order_shape, refs_shape
 
 if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
     from ..models.catalog import Offer
@@ -66,8 +67,15 @@ def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
     return orders
 
 
-async def priced(fluence: aiofluence.Session, orders: Orders) -> tuple[list[Item], list[Offer]]:
-    """What to deploy, and all that is for rent.
+async def priced(
+    fluence: aiofluence.Session,
+    orders: Orders,
+    fallback: Sequence[str] = (),
+    others: Callable[[int], Iterable[str]] = lambda _: (),
+) -> tuple[list[Item], list[Offer], list[Offer]]:
+    """Items to deploy, all offers, and the offers that `fallback` names by id or name.
+
+    `others` yields further problems of the command, given the number of instances.
 
     Raises:
         CommandError: something makes no sense, or is not for rent; names every problem.
@@ -75,37 +83,34 @@ async def priced(fluence: aiofluence.Session, orders: Orders) -> tuple[list[Item
     """
     offers = await fluence.plans.find()
     images = await fluence.images.list() if orders.wants_images else []
-    return orders.price(offers, images), offers
-
-
-def find_fallbacks(plans: Sequence[str], offers: Sequence[Offer]) -> list[Offer]:
-    """The offers of these plans, by id or name.
-
-    Raises:
-        CommandError: some are not for rent.
-    """
-    found = {plan: [offer for offer in offers if plan in (offer.plan_id, offer.name)] for plan in plans}
+    found = {plan: [offer for offer in offers if plan in (offer.plan_id, offer.name)] for plan in fallback}
     missing = [
         f"--fallback: no plan {plan!r} is for rent now" for plan, fitting in found.items() if not fitting
     ]
-    if missing:
-        raise CommandError("\n".join(missing), USAGE)
-    return [offer for plan in plans for offer in found[plan]]
+    items = orders.price(offers, images, lambda count: [*missing, *others(count)])
+    return items, offers, [offer for plan in fallback for offer in found[plan]]
 
 
-async def show_order(fluence: aiofluence.Session, items: Sequence[Item], as_json: bool) -> None:
-    """Print the instances that would be deployed, their prices and, where it is known, the balance."""
-    from ..models.money import total
+async def show_order(
+    fluence: aiofluence.Session,
+    items: Sequence[Item],
+    as_json: bool,
+    adopted: Sequence[aiofluence.InstanceRef] = (),
+) -> None:
+    """Print the instances that would be deployed or adopted, their prices, and a balance that is known."""
     from ..resources.account import known_balance
 
-    hourly = total(item.offer.hourly for item in items)
-    upfront = total(item.offer.upfront for item in items)
     balance = await known_balance(fluence.account)
+    live = {(ref.kind, ref.name): ref for ref in adopted}
+    missing = [item for item in items if (item.spec.kind, item.spec.name) not in live]
+    hourly = total(item.offer.hourly for item in missing)
+    upfront = total(item.offer.upfront for item in missing)
     if as_json:
         print_json(
             {
                 "dry_run": True,
-                "instances": [order_shape(item.spec, item.offer) for item in items],
+                "instances": [order_shape(item.spec, item.offer) for item in missing],
+                "adopted": refs_shape(adopted),
                 "hourly": str(hourly),
                 "upfront": str(upfront),
                 "currency": items[0].offer.currency,
@@ -113,22 +118,17 @@ async def show_order(fluence: aiofluence.Session, items: Sequence[Item], as_json
             }
         )
         return
-    print_table(
-        ("NAME", "KIND", "PLAN", "USDC/H", "UPFRONT"),
-        [
-            (
-                item.spec.name,
-                item.spec.kind,
-                item.offer.name,
-                f"{item.offer.hourly:f}",
-                f"{item.offer.upfront:f}",
-            )
-            for item in items
-        ],
-        right=(3, 4),
-    )
+    head = ("NAME", "KIND", "PLAN", "USDC/H", "UPFRONT")
+    rows = [
+        (spec.name, spec.kind, offer.name, f"{offer.hourly:f}", f"{offer.upfront:f}")
+        for spec, offer in ((item.spec, item.offer) for item in missing)
+    ]
+    if rows:
+        print_table(head, rows, right=(3, 4))
+    for ref in adopted:
+        say(f"{ref} is live and would be taken")
     say(
-        f"{len(items)} to deploy: {hourly:f} USDC an hour; {upfront:f} would be taken at once, "
+        f"{len(missing)} to deploy: {hourly:f} USDC an hour; {upfront:f} would be taken at once, "
         "the first hour spent and the rest reserved."
     )
     if balance is not None and upfront > balance.balance:

@@ -6,21 +6,22 @@ Says what custody does when something is given up, and turns whatever happens in
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import typer
 
 import aiofluence
 
+from .clean_up import CleanUp
 from .exits import FAILED, INTERRUPTED, REACHED, CommandError, explain, how_to_end
-from .output import note
+from .output import listed, note
 
 Command: TypeAlias = "Callable[[aiofluence.Session], Awaitable[int | None]]"
 """What a command does in a session; gives its exit code, None for 0."""
-
-_LISTED: Final = 8
 
 
 def execute(command: Command, *, journal: Path | None = None) -> None:
@@ -34,18 +35,28 @@ def execute(command: Command, *, journal: Path | None = None) -> None:
 
 def run_in_session(command: Command, *, journal: Path | None = None) -> int:
     """Run `command` and give its exit code. SIGTERM is treated as Ctrl-C is, and ends the process."""
+    log = logging.getLogger("aiofluence")
+    log.addFilter(_is_not_shown_here)
     try:
         return aiofluence.run(_in_session(command, journal))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (aiofluence.FluenceError, CommandError, OSError, ExceptionGroup) as error:
-        return explain(error)
+        return explain(error, journal=journal)
+    finally:
+        log.removeFilter(_is_not_shown_here)
+
+
+def _is_not_shown_here(record: logging.LogRecord) -> bool:
+    """Whether a log record is not about the clean-up, which the command shows in its own words."""
+    return not (record.module == "custody" and record.funcName in ("drain", "_report"))
 
 
 async def _in_session(command: Command, journal: Path | None) -> int:
     session = aiofluence.Session(journal=journal, user_agent_suffix="cli")
     ending: list[str] = []
     interrupted = False
+    clean_up: asyncio.Task[None] | None = None
     try:
         async with session as fluence:
             try:
@@ -55,18 +66,14 @@ async def _in_session(command: Command, journal: Path | None) -> int:
                 raise
             finally:
                 ending = _tell_of_custody(fluence.custody, interrupted)
+                shown = CleanUp(lambda: session.custody, interrupted)
+                clean_up = asyncio.ensure_future(shown.show())
     finally:
-        custody = session.custody
-        left = custody.ending or custody.lost or custody.deploying or custody.uncertain
-        begun = "Interrupted: " if interrupted else ""
-        if ending and not left:
-            note(f"{begun}{listed(ending)} ended, nothing of it is left running.")
-        elif interrupted:
-            refs = [ref.id for ref in (*custody.ending, *custody.lost)]
-            ways = [*how_to_end(refs, [*custody.deploying, *custody.uncertain])]
-            note("Interrupted. End what is left with:" if ways else "Interrupted.")
-            for way in ways:
-                note(way)
+        if clean_up is not None:
+            clean_up.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([clean_up])
+        _tell_the_end(session.custody, ending, interrupted, journal)
 
 
 def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str]:
@@ -82,10 +89,24 @@ def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str
     return names
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names as a person would list them, the first few of many."""
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def _tell_the_end(
+    custody: aiofluence.Custody, ending: Sequence[str], interrupted: bool, journal: Path | None
+) -> None:
+    """Say what the clean-up has come to; for an interrupted command, with the way to end what is left."""
+    refs = list(dict.fromkeys((*custody.ending, *custody.lost)))
+    names = list(dict.fromkeys((*custody.deploying, *custody.uncertain)))
+    begun = "Interrupted: " if interrupted else ""
+    if not (refs or names):
+        if ending:
+            note(f"{begun}{listed(ending)} ended, nothing of it is left running.")
+        elif interrupted:
+            note("Interrupted.")
+        if custody.watching:
+            watched = ", ".join(dict.fromkeys(custody.watching))
+            note(f"Not watched any more for late duplicates: {watched}. Look for them with: aiofluence ls")
+    elif interrupted:  # otherwise a CustodyError says it
+        for line in how_to_end(refs, names, journal):
+            note(line)
 
 
 def worst(*codes: int) -> int:

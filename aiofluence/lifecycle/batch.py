@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from os.path import commonprefix
 from types import TracebackType
 from typing import Final, Self
 
-import attrs
-
-from ..convert import check
 from ..errors import (
     AuthError,
     ConfigError,
@@ -28,23 +25,23 @@ from ..errors import (
     LifecycleError,
     NotSentError,
     PlanUnavailableError,
-    ReplyError,
-    SpecError,
     UnsupportedImageError,
     WaitTimeoutError,
 )
-from ..models.catalog import Offer
-from ..models.instances import Instance, InstanceRef
+from ..models.instances import InstanceRef
 from ..models.specs import Spec
-from ..resources.account import Account, known_balance
+from ..resources.account import Account
 from ..resources.catalog import Plans
-from ..resources.choosing import read_money
+from .arguments import as_list
+from .job import Job
 from .launch import Launcher
+from .outage import Outage
+from .policy import is_certain
+from .preparation import Preparation
 from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen
 from .tally import Tally
 from .terms import Budget, Terms
-from .timeline import Times
 from .wait import deadline_in, is_deadline
 
 log: Final = logging.getLogger("aiofluence")
@@ -55,31 +52,6 @@ _DOOM: Final = (AuthError, InsufficientBalanceError)
 """What is wrong with the key or the account is wrong for the next as well."""
 _BAD_SPEC: Final = (InvalidRequestError, UnsupportedImageError)
 """So is, as a rule, what is wrong with a spec; but not with what a fallback made of it."""
-_CERTAINLY_NOT: Final = (ReplyError, NotSentError, SpecError, ConfigError)
-"""Errors of a deploy that made nothing."""
-
-
-@attrs.define
-class _Job:
-    """One spec on its way."""
-
-    index: int
-    spec: Spec
-    wanted: Spec
-    state: LaunchState = LaunchState.QUEUED
-    ref: InstanceRef | None = None
-    instance: Instance | None = None
-    error: FluenceError | None = None
-    others: Iterator[Spec] | None = None
-    times: Times = attrs.field(factory=Times)
-    seen: Seen | None = None
-    task: asyncio.Task[None] | None = None
-    settled: bool = False
-    handed_over: bool = False
-
-    def snapshot(self) -> Outcome:
-        """How it stands now; its outcome, once it has settled."""
-        return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error, self.times)
 
 
 class Launch:
@@ -96,12 +68,13 @@ class Launch:
         self._plans = plans
         self._account = account
         self._terms = terms
-        self._jobs = [_Job(index, spec, spec) for index, spec in enumerate(specs)]
+        self._jobs = [Job(index, spec, spec) for index, spec in enumerate(as_list(specs))]
         self._budget = Budget()
+        self._outage = Outage(None)
         self._deadline: float | None = None
         self._work: asyncio.Future[None] | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._settled: deque[_Job] = deque()
+        self._settled: deque[Job] = deque()
         self._news = asyncio.Event()
         self._tally: Tally
         self._closed_by: FluenceError | None = None
@@ -112,33 +85,59 @@ class Launch:
     @property
     def report(self) -> Report:
         """What has come of the specs by now: an outcome for each that has settled."""
-        return Report(tuple(job.snapshot() for job in self._jobs if job.settled))
+        return Report(tuple(job.snapshot() for job in self._jobs if job.is_settled))
 
     # The caller's side
 
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        self._terms.check(len(self._jobs))
+        names = [str(getattr(job.spec, "name", "")) for job in self._jobs]
+        # What the names have in common is what a sweep would look for.
+        common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)
+        # A session that is left meanwhile waits: the launch begins in the step in which the look is over.
+        ready = asyncio.get_running_loop().create_future()
+        self._launcher.custodian.expect(ready, common)
+        try:
+            await self.check()
+            self._tally = Tally(len(self._jobs), self._terms.on_progress)
+            for job in self._jobs:
+                self._tally.tell(job.snapshot())
+            self._work = self._launcher.home.spawn(self._launch_all())
+            self._work.add_done_callback(lambda _: self._news.set())
+            if names:
+                self._launcher.custodian.expect(self._work, common)
+        finally:
+            ready.set_result(None)
+        return self
+
+    async def check(self) -> tuple[InstanceRef, ...]:
+        """Check all that is checked before the first deploy, and deploy nothing: a dry run.
+
+        Returns:
+            The live instances that `adopt` would take.
+
+        Raises:
+            FluenceError: as entering the block would raise.
+        """
+        self._terms.check([job.spec for job in self._jobs])
         self._deadline = deadline_in(self._terms.timeout)
-        check([job.spec for job in self._jobs])
+        self._outage = Outage(self._deadline)
+        if self._terms.timeout == 0 or not self._jobs:
+            return ()  # nothing will be sent
+        prepare = Preparation(
+            self._launcher, self._plans, self._account, self._jobs, self._terms, self._outage
+        )
         try:
             async with asyncio.timeout_at(self._deadline):
-                self._budget = await self._make_budget()
+                self._budget = await prepare()
         except TimeoutError as error:
             if not is_deadline(error):
                 raise
-            raise WaitTimeoutError("the launch's timeout ran out before anything was sent") from None
-        self._tally = Tally(len(self._jobs), self._terms.on_progress)
-        for job in self._jobs:
-            self._tally.tell(job.snapshot())
-        self._work = self._launcher.home.spawn(self._launch_all())
-        self._work.add_done_callback(lambda _: self._news.set())
-        if names := [job.spec.name for job in self._jobs]:
-            # What they have in common is what a sweep would look for.
-            common = commonprefix(names)  # noqa: RUF071  (of letters, not of folders)
-            self._launcher.custodian.expect(self._work, common or names[0])
-        return self
+            late = WaitTimeoutError("the launch's timeout ran out before anything was deployed")
+            late.last_error = self._outage.last_error
+            raise late from None
+        return tuple(job.live.ref for job in self._jobs if job.live is not None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -189,8 +188,8 @@ class Launch:
         self._settled.clear()
         return self.report
 
-    def _hand_over(self, job: _Job) -> None:
-        job.handed_over = True
+    def _hand_over(self, job: Job) -> None:
+        job.is_handed_over = True
         if job.ref is not None and job.state is LaunchState.ACTIVE:
             self._launcher.custodian.hand_over(job.ref)
 
@@ -227,7 +226,7 @@ class Launch:
                     job.task = group.create_task(self._bring_up(job))
         finally:
             for job in self._jobs:
-                if not job.settled:  # its task was cancelled
+                if not job.is_settled:  # its task was cancelled
                     self._settle(job, self._fate(job, None), None)
 
     async def _may_send(self) -> bool:
@@ -239,7 +238,7 @@ class Launch:
             self._close(WaitTimeoutError("the launch's timeout ran out before this was sent"))
         return self._closed_by is None and not self._stopped
 
-    async def _bring_up(self, job: _Job) -> None:
+    async def _bring_up(self, job: Job) -> None:
         terms = self._terms
         try:
             try:
@@ -253,27 +252,45 @@ class Launch:
                 self._settle(job, LaunchState.UNKNOWN, None)
                 return
             job.instance = await self._launcher.see_through(
-                job.ref, terms.until, self._deadline, terms.on_failure, seen=job.seen
+                job.ref,
+                terms.until,
+                self._deadline,
+                terms.on_failure,
+                fresh=not terms.adopt,
+                seen=job.seen,
             )
             self._settle(job, LaunchState.ACTIVE, None)
         except FluenceError as error:
             self._settle(job, self._fate(job, error), error)
             if isinstance(error, _DOOM) or (isinstance(error, _BAD_SPEC) and job.spec is job.wanted):
                 self._doom(job, error)
-        except Exception as error:  # a fallback function's own
-            self._settle(job, LaunchState.FAILED if job.ref is None else self._fate(job, None), None)
+        except Exception as error:  # a fallback function's own, or one that the deploy did not expect
+            self._settle(job, LaunchState.FAILED if job.is_refused else LaunchState.UNKNOWN, None)
             self._call_off(error)
 
-    async def _deploy(self, job: _Job) -> InstanceRef:
+    async def _deploy(self, job: Job) -> InstanceRef:
         """Deploy the job's spec, or if its plan is gone the next that there is to try."""
+        pauses = self._outage.pauses()
         while True:
+            job.is_refused = False
             try:
                 return await self._launcher.deploy(
-                    job.spec, self._deadline, self._terms.on_failure, hand_over=False
+                    job.spec,
+                    self._deadline,
+                    self._terms.on_failure,
+                    adopt=self._terms.adopt,
+                    hand_over=False,
+                    known=job.known,
                 )
+            except NotSentError as error:
+                self._move(job, LaunchState.QUEUED)
+                await self._outage.pause(error, pauses)
+                self._move(job, LaunchState.POSTING)
+                continue
             except PlanUnavailableError as error:
                 gone = error
-            if self._launcher.custodian.now.lost:
+            job.is_refused = True
+            if self._launcher.custodian.is_failing:
                 # What could not be ended goes on billing: no more is spent before somebody has seen to it.
                 raise gone
             if job.others is None:
@@ -285,35 +302,15 @@ class Launch:
             job.spec = other
             job.times = self._tally.stamp(job.times, job.state, job.seen)
 
-    async def _make_budget(self) -> Budget:
-        """Price every spec; one whose plan is gone by its first fallback that is not."""
-        ceiling = read_money(self._terms.max_hourly)
-        if ceiling is None:
-            return Budget()
-        offers: list[Offer] = []
-        for kind in {job.spec.kind for job in self._jobs}:
-            offers += await self._plans.find(kind=kind)
-        budget = Budget(offers, ceiling)
-        for job in self._jobs:
-            if not budget.knows(job.spec):
-                job.others = self._terms.alternatives(job.wanted)
-                job.spec = next((spec for spec in job.others if budget.knows(spec)), job.wanted)
-        specs = [job.spec for job in self._jobs]
-        budget.check(specs)
-        balance = await known_balance(self._account)
-        if balance is not None:
-            log.info("%s", budget.check_balance(balance, specs, self._terms.min_ready))
-        return budget
-
     # What becomes of it
 
-    def _fate(self, job: _Job, error: FluenceError | None) -> LaunchState:
+    def _fate(self, job: Job, error: FluenceError | None) -> LaunchState:
         """The final state of a job that ends with `error`, or that is given up."""
         if job.state is LaunchState.QUEUED:
             return LaunchState.FAILED
         if isinstance(error, InstanceFailedError | InstanceEndedError):
             return LaunchState.FAILED
-        if job.ref is None and isinstance(error, _CERTAINLY_NOT):
+        if job.ref is None and error is not None and is_certain(error):
             return LaunchState.FAILED
         given_up = error is None or isinstance(error, WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
@@ -321,8 +318,8 @@ class Launch:
             return LaunchState.TERMINATED
         return LaunchState.UNKNOWN
 
-    def _settle(self, job: _Job, state: LaunchState, error: FluenceError | None) -> None:
-        job.settled, job.error = True, error
+    def _settle(self, job: Job, state: LaunchState, error: FluenceError | None) -> None:
+        job.is_settled, job.error = True, error
         self._move(job, state)
         self._settled.append(job)
         if state is not LaunchState.ACTIVE:
@@ -331,7 +328,7 @@ class Launch:
             self._check_quorum(job)
         self._news.set()
 
-    def _doom(self, job: _Job, error: FluenceError) -> None:
+    def _doom(self, job: Job, error: FluenceError) -> None:
         """What has struck one would strike all that are not sent yet. With a quorum, that alone decides."""
         if self._terms.min_ready is None:
             self._call_off(LaunchError(f"called off at {job.spec.name}: {error}"), error)
@@ -345,8 +342,10 @@ class Launch:
             for job in self._jobs:
                 if job.state is LaunchState.QUEUED:
                     self._settle(job, LaunchState.FAILED, error)
+                    if job.task is not None:  # it waits until the service can be reached
+                        job.task.cancel()
 
-    def _check_quorum(self, job: _Job) -> None:
+    def _check_quorum(self, job: Job) -> None:
         wanted = self._terms.min_ready
         if wanted is None:
             return
@@ -372,7 +371,7 @@ class Launch:
         self._close(cause or LifecycleError("the launch was given up before this was sent"))
         keep = self._terms.on_failure == "keep"
         for job in self._jobs:
-            if job.state is LaunchState.ACTIVE and not job.handed_over:
+            if job.state is LaunchState.ACTIVE and not job.is_handed_over:
                 assert job.ref is not None
                 if keep:
                     self._hand_over(job)
@@ -383,7 +382,7 @@ class Launch:
             elif job.task is not None and not (keep and job.state is LaunchState.POSTING):
                 job.task.cancel()
 
-    def _move(self, job: _Job, state: LaunchState) -> None:
+    def _move(self, job: Job, state: LaunchState) -> None:
         was, job.state = job.state, state
         job.times = self._tally.stamp(job.times, state, job.seen)
         self._tally.move(was, job.snapshot())

@@ -51,6 +51,7 @@ class Custody:
         deploying: names of deploys under way.
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.
+        seconds_left: seconds until the last of `ending` is gone, roughly; None when that is not known.
     """
 
     ending: tuple[InstanceRef, ...] = ()
@@ -59,6 +60,7 @@ class Custody:
     deploying: tuple[str, ...] = ()
     uncertain: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
+    seconds_left: float | None = None
 
 
 class Custodian:
@@ -94,7 +96,12 @@ class Custodian:
             deploying=tuple(self._deploys.values()),
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
+            seconds_left=self._seconds_left(),
         )
+
+    def _seconds_left(self) -> float | None:
+        known = [wait for ref in self._held if (wait := self._waiter.expected_wait(ref)) is not None]
+        return max(known) + _DELETED_IN if known else None
 
     def take(self, ref: InstanceRef) -> None:
         """See `ref` gone, in the background. Taking it twice is taking it once."""
@@ -117,9 +124,17 @@ class Custodian:
         """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill."""
         pauses = backing_off(_LONGEST_PAUSE)
         seen = self._seen[ref] = Seen(ref)
+
+        def may_end() -> bool:
+            if not self._journal.is_taken_over(ref.id):
+                return True
+            log.warning("%s was adopted by another run, which it is left to", ref)
+            self._journal.hand_over(ref)
+            return False
+
         while True:
             try:
-                await self._waiter.end(ref, None, seen=seen)
+                await self._waiter.end(ref, None, seen=seen, may_end=may_end)
                 return
             except Exception as error:
                 if isinstance(error, WireError) and self._home.is_closed:
@@ -138,6 +153,12 @@ class Custodian:
             log.warning("%s %s; the service was slow to show it. Ending it.", ref, why)
             self._twins.append(ref)
             self.take(ref)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether an instance could not be ended so far, and goes on billing."""
+        failing = any(seen.last_error is not None for seen in self._seen.values())
+        return bool(self._lost) or failing or any(refused.done() for refused in self._refused.values())
 
     def holds(self, ref: InstanceRef) -> bool:
         """Whether `ref` is being ended."""
@@ -259,10 +280,8 @@ class Custodian:
         parts = []
         if ending:
             parts.append(f"{total - ending} of {total} ended")
-            waits = [self._waiter.expected_wait(ref) for ref in self._held]
-            known = [wait for wait in waits if wait is not None]
-            if known:
-                parts.append(f"about {_minutes(max(known) + _DELETED_IN)} left")
+            if (seconds := self._seconds_left()) is not None:
+                parts.append(f"about {_minutes(seconds)} left")
         if self._deploys:
             parts.append(f"{len(self._deploys)} deploys to be settled")
         if self._watches and not ending:
@@ -284,10 +303,10 @@ class Custodian:
         error = ending.exception()
         if error is not None and seen is not None:
             error = seen.refusal or seen.last_error or error
-        if error is None:
-            self._journal.ended(ref)
-        else:
+        if error is not None:
             self._lost[ref] = error
+        elif not self._journal.is_taken_over(ref.id):
+            self._journal.ended(ref)
 
     def _note_deploy(self, deploy: asyncio.Future[Any]) -> None:
         name = self._deploys.pop(deploy)

@@ -15,13 +15,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from ..convert import check
-from ..errors import (
-    DecodeError,
-    FluenceError,
-    NotSentError,
-    RateLimitedError,
-    UncertainDeployError,
-)
+from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
@@ -31,15 +25,13 @@ from ..transport import Transport
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
 from .evidence import Evidence
-from .journal import DATE_SLACK, Intent, Journal
+from .journal import Intent, Journal
 from .policy import DeployPolicy, is_certain
 from .shared_list import INTERVAL, NamedRows, SharedList
 from .tasks import TaskHome
 
 LOOK_EVERY: Final = INTERVAL
 _WATCH_EVERY: Final = 15.0
-_OLDER: Final = timedelta(days=1)
-"""A row that is older than a deploy by more than this was there before, however wrong the clocks are."""
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
@@ -61,7 +53,7 @@ class Deployer:
         self._journal = journal
         self._clock = transport.clock
         self._retry = transport.retry
-        self._lists = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self.lists: Final = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
         evidence.on_over(self._forget)
         self._owned: set[str] = set()
@@ -76,12 +68,13 @@ class Deployer:
         orphan: str = "terminate",
         adopt: bool = False,
         hand_over: bool = True,
+        known: NamedRows | None = None,
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
         If the caller is cancelled meanwhile, what was not sent is not sent, and `orphan` says what becomes
         of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
-        `Custodian.hand_over`.
+        `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance; None asks for one.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -90,7 +83,7 @@ class Deployer:
         """
         check([spec])
         given_up = asyncio.Event()
-        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up))
+        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up, known))
         if orphan == "terminate" and not hand_over:
             deploying.add_done_callback(self._custodian.care_for)
         self._custodian.expect(deploying, spec.name)
@@ -131,14 +124,19 @@ class Deployer:
             self._custodian.hand_over(deploying.result())
 
     async def _in_turn(
-        self, resource: Instances[Any, Any, Any], spec: Spec, adopt: bool, given_up: asyncio.Event
+        self,
+        resource: Instances[Any, Any, Any],
+        spec: Spec,
+        adopt: bool,
+        given_up: asyncio.Event,
+        known: NamedRows | None,
     ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
         async with self._turn(resource.kind, spec.name):
             attempt = self._begin(resource, spec.name, adopt)
             attempt.given_up = given_up
             try:
-                ref = await self._adopt(attempt) if adopt else None
+                ref = await self._adopt(attempt, known) if adopt else None
                 if ref is None and attempt.unclear:
                     ref = await self._find(attempt, settle=self.policy.settle)
                 if ref is None:
@@ -154,7 +152,7 @@ class Deployer:
                         self._unresolved[resource.kind, spec.name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
-                        self._custodian.let_watch(self._home.spawn(self._end_twins(attempt)), attempt.name)
+                        self._custodian.let_watch(self._home.spawn(self._watch_twins(attempt)), attempt.name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
@@ -164,9 +162,11 @@ class Deployer:
         attempt = DeployAttempt(resource, name, asyncio.get_running_loop().time(), adopt)
         attempt.unclear = self._unresolved.pop((resource.kind, name), [])
         attempt.unclear += map(self._journal.inherit, self._journal.inherited(resource.kind, name))
-        if attempt.unclear:
-            attempt.since = min(intent.since or LONG_AGO for intent in attempt.unclear)
-            attempt.doubtful = True
+        unnamed = [intent for intent in attempt.unclear if intent.id is None]
+        attempt.ids = {intent.id for intent in attempt.unclear if intent.id is not None}
+        attempt.is_undated = any(intent.since is None for intent in unnamed)
+        attempt.since = min((intent.since for intent in unnamed if intent.since is not None), default=None)
+        attempt.doubtful = bool(unnamed)
         return attempt
 
     async def _deploy(self, attempt: DeployAttempt, spec: Spec) -> InstanceRef:
@@ -175,7 +175,10 @@ class Deployer:
         loop = asyncio.get_running_loop()
         posts = 0
         while True:
-            intent = self._journal.intend(attempt.resource.kind, attempt.name, self._clock.at(loop.time()))
+            if self._journal.path is not None and self._clock.at(loop.time()) is None:
+                await self._look(attempt)  # an entry without the service's time proves little to a later run
+            now = self._clock.at(loop.time())
+            intent = self._journal.intend(attempt.resource.kind, attempt.name, now)
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
             if not posts:  # nothing that an attempt of this deploy made is older
                 attempt.since = attempt.since or intent.since
@@ -215,16 +218,14 @@ class Deployer:
             self._siblings(attempt, rows)
         return self._uncertain(attempt)
 
-    async def _adopt(self, attempt: DeployAttempt) -> InstanceRef | None:
+    async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
         """The live instance of that name, if there is one.
 
         Raises:
             FluenceError: the LIST failed.
             DecodeError: the LIST is partial and lacks the name, which proves nothing.
         """
-        moment = asyncio.get_running_loop().time()
-        lists = self._lists[attempt.resource.kind]
-        rows = await lists.after(attempt.resource, moment, at_once=True)
+        rows = known or await self.lists[attempt.resource.kind].now(attempt.resource)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
             return self._claim(attempt, siblings[0])
@@ -285,61 +286,30 @@ class Deployer:
         """
         moment = asyncio.get_running_loop().time() + after
         try:
-            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment)
+            return await self.lists[attempt.resource.kind].after(attempt.resource, moment)
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
             return None
-        except FluenceError:
+        except Exception:  # a failed LIST shows nothing, whatever made it fail
             return None
-        # Without a Date no row can be told from an older one of the same name.
-        return None if self._since(attempt) is None else rows
 
     def _siblings(self, attempt: DeployAttempt, rows: NamedRows) -> tuple[list[Summary], list[InstanceRef]]:
-        """Live instances of that name that are not another deploy's.
-
-        Returns:
-            Those that this deploy made, oldest first (with `adopt`, all of that name); and those that it may
-            have made: they look older, but clocks differ, or their row does not fit the contract.
-        """
-        since = self._since(attempt)
-        kind = attempt.resource.kind
-        mine: list[Summary] = []
-        doubtful: list[InstanceRef] = []
-        for raw in rows.named(attempt.name):
-            try:
-                row: Summary = attempt.resource.summary_of(raw)
-            except DecodeError:
-                if not self._is_elsewhere(id := raw.get("id")):
-                    doubtful.append(InstanceRef(kind, str(id), attempt.name))
-                continue
-            if row.status.final or self._custodian.holds(row.ref):
-                continue
-            if not is_safe_id(row.id):  # it can be neither awaited nor ended
-                doubtful.append(row.ref)
-                continue
-            if not attempt.adopt and row.id != attempt.id and self._is_elsewhere(row.id):
-                continue
-            if since is None or row.created_at >= since - DATE_SLACK:
-                mine.append(row)
-            elif row.id != attempt.id and row.created_at >= since - _OLDER:
-                doubtful.append(row.ref)
-        mine.sort(key=lambda row: (row.created_at, row.id))
-        attempt.candidates = (*(row.ref for row in mine if row.id != attempt.id), *doubtful)
-        return mine, doubtful
+        """Live instances of that name that are not another deploy's; see `DeployAttempt.siblings`."""
+        return attempt.siblings(
+            rows,
+            LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
+            is_ending=self._custodian.holds,
+            is_elsewhere=self._is_elsewhere,
+        )
 
     def _is_elsewhere(self, id: object) -> bool:
         """Whether an instance is another deploy's: of this session, or by the journal."""
         return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
-    def _since(self, attempt: DeployAttempt) -> datetime | None:
-        """Since when, by the service's clock, an instance of that name may be ours; None: not known yet."""
-        return LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began)
-
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
         """`row` is ours, and what the last unclear attempt has made, if there was one."""
-        unclear = attempt.unclear
-        intent = unclear.pop() if unclear else self._journal.intend(row.kind, row.name, None)
+        intent = attempt.take_unclear(row.id) or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         self._owned.add(row.id)
         self._custodian.found(attempt.name)
@@ -349,10 +319,23 @@ class Deployer:
         attempt.unclear.remove(intent)
         self._journal.close_intent(intent)
 
+    async def _watch_twins(self, attempt: DeployAttempt) -> None:
+        """`_end_twins`; a watch that breaks off leaves the name in doubt.
+
+        Raises:
+            Exception: as `_end_twins`.
+        """
+        try:
+            await self._end_twins(attempt)
+        except Exception:
+            self._custodian.doubt(attempt.name)
+            raise
+
     async def _end_twins(self, attempt: DeployAttempt) -> None:
         """For a while after an unclear attempt: of live twins one stays; when the deploy failed, none.
 
-        It is the one whose caller has it. With `adopt`, others may have another: then it is the oldest.
+        It is the one whose caller has it. With `adopt`, another session may have another one: both stay, and
+        the name is in doubt.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
@@ -361,9 +344,12 @@ class Deployer:
             async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
                 rows = await self._look(attempt, after=after)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
-                for twin in self._twins(attempt, mine):
-                    if attempt.unclear:
-                        self._journal.identify(attempt.unclear.pop(), twin)
+                twins = self._twins(attempt, mine)
+                if attempt.adopt:
+                    doubtful += [row.ref for row in mine if row.id != attempt.id and row.ref not in twins]
+                for twin in twins:
+                    if (intent := attempt.take_unclear(twin.id)) is not None:
+                        self._journal.identify(intent, twin)
                     self._custodian.found(attempt.name)
                     self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
@@ -385,15 +371,17 @@ class Deployer:
             self._custodian.doubt(attempt.name)
 
     def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
-        stays = siblings[0].id if attempt.adopt and siblings else attempt.id
-        return [row.ref for row in siblings if row.id != stays]
+        others = [row.ref for row in siblings if row.id != attempt.id]
+        if attempt.adopt and attempt.ref is not None:
+            # The caller has this one. Another may be another session's: it is ended only if its id is ours.
+            return [ref for ref in others if ref.id in attempt.ids and not self._is_elsewhere(ref.id)]
+        return others
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            moment = asyncio.get_running_loop().time()
-            rows = await self._lists[attempt.resource.kind].after(attempt.resource, moment, at_once=True)
+            rows = await self.lists[attempt.resource.kind].now(attempt.resource)
             mine, doubtful = self._siblings(attempt, rows)
-            if self._since(attempt) is None or (not mine and (doubtful or not rows.is_whole)):
+            if not mine and (doubtful or not rows.is_whole):
                 raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
             if not mine:
                 return None

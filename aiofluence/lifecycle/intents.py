@@ -25,6 +25,8 @@ DATE_SLACK: Final = timedelta(seconds=60)
 """The `Date` header has the gateway's clock, and `created_at` the service's: they may differ by this much.
 Too little, and a session would not know its own instance again, and pay for a second one."""
 
+_SKEW: Final = timedelta(minutes=15)
+"""How much a row may look older than the POST whose reply had its id."""
 _DAY: Final = timedelta(days=1)
 """Clocks that are wrong are seldom wrong by more. A row this much older may only look older."""
 
@@ -80,22 +82,25 @@ class Intent:
         """The instance, once its id is known."""
         return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
 
-    def may_have_made(self, row: ListedRow, slack: timedelta = DATE_SLACK) -> bool:
-        """Decide if `row` has this kind and name, and is not older than the intent.
+    def may_have_made(self, row: ListedRow) -> bool:
+        """Decide if `row` is an instance that this POST made: of this kind and name, and not older.
 
-        An intent without an id is also too old for a row that was created a day later: some other POST was.
+        With an id from the POST's reply, the clocks may differ by more. Without one, the row is also at most
+        a day younger: otherwise some other POST made it.
         """
-        if (row.kind, row.name) != (self.kind, self.name):
+        if (row.kind, row.name) != (self.kind, self.name) or self.id not in (None, row.id):
             return False
         if self.since is None:
             return True
-        return row.created_at >= self.since - slack and (
-            self.id is not None or row.created_at <= self.since + _DAY
-        )
+        if self.id is not None:
+            return row.created_at >= self.since - _SKEW
+        return self.since - DATE_SLACK <= row.created_at <= self.since + _DAY
 
     def looks_older(self, row: ListedRow) -> bool:
         """Decide if `row` is too old by less than a day: a wrong clock may make it look so."""
-        return not self.may_have_made(row) and self.may_have_made(row, _DAY)
+        if (row.kind, row.name) != (self.kind, self.name) or self.may_have_made(row) or self.since is None:
+            return False
+        return self.since - _DAY <= row.created_at <= self.since + _DAY
 
 
 class Claims:
@@ -149,6 +154,12 @@ class Claims:
     def is_held(self, id: str) -> bool:
         """Decide if a caller was given `id`, or another living run works with it."""
         return any(map(self._holds, self.by_id.get(id, ())))
+
+    def is_taken_over(self, id: str) -> bool:
+        """Decide if another run was given an instance of this session after the session's own last entry."""
+        intents = self.by_id.get(id, ())
+        own = [place for place, intent in enumerate(intents) if intent.run == self._own]
+        return bool(own) and any(map(self._holds, intents[own[-1] + 1 :]))
 
     def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.

@@ -14,6 +14,7 @@ import os
 import secrets
 from datetime import datetime
 from typing import Final
+from weakref import WeakSet
 
 from ..errors import ConfigError
 from ..models.instances import InstanceRef
@@ -62,6 +63,8 @@ class Journal:
         self._handed_over: dict[Intent, None] = {}
         """This run's, oldest first."""
         self._others: dict[bytes, Intent] = {}
+        self.absent: WeakSet[Intent] = WeakSet()
+        """Other runs' open intents that a sweep of this session has looked for in vain."""
         self._dead: set[str] = set()
         """Runs that were dead when this session began."""
         self._place = 0
@@ -157,6 +160,11 @@ class Journal:
         self._catch_up()
         return self._claims.is_held(id)
 
+    def is_taken_over(self, id: str) -> bool:
+        """Decide if another run was given, or works with, an instance that this run has in its journal."""
+        self._catch_up()
+        return self._claims.is_taken_over(id)
+
     def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.
 
@@ -201,9 +209,9 @@ class Journal:
 
     def take_back(self, ref: InstanceRef) -> None:
         """Note that `ref` is to be ended, after all: until it has, no caller holds it."""
+        self._catch_up()  # entries read from here on are later than this note
         for intent in self._of_own(ref):
-            if not intent.open:
-                self._note(intent, DEPLOYED)
+            self._note(intent, DEPLOYED)
 
     def ended(self, ref: InstanceRef) -> None:
         """Note that `ref` was seen gone, in every entry that names it."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
-from ..errors import ConfigError, InstanceFailedError, WaitTimeoutError
+from ..errors import ConfigError, FluenceError, InstanceFailedError, WaitTimeoutError
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.updates import ContainerUpdate
@@ -22,6 +22,7 @@ from .custody import Custodian
 from .deploy import Deployer
 from .recovery import Recovery, Resume, being_ended
 from .seen import Seen
+from .shared_list import NamedRows
 from .tasks import TaskHome
 from .wait import Until, Waiter, check_until, deadline_in, is_deadline
 
@@ -43,7 +44,7 @@ class Launcher:
         self.resources: Final = resources
         self.custodian: Final = custodian
         self.home: Final = home
-        self._deployer = deployer
+        self.deployer: Final = deployer
         self._waiter = waiter
         self._recovery = Recovery(clock, custodian)
 
@@ -78,8 +79,11 @@ class Launcher:
         *,
         adopt: bool = False,
         hand_over: bool = True,
+        known: NamedRows | None = None,
     ) -> InstanceRef:
         """Deploy `spec`; `on_failure` says what becomes of it when the caller does not wait for that.
+
+        `known` is the LIST in which `adopt` finds the instance; None asks for one.
 
         Raises:
             WaitTimeoutError: `deadline` came first.
@@ -89,8 +93,8 @@ class Launcher:
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.sleep(0)  # a deadline that has come already is seen here, before it costs
-                return await self._deployer(
-                    resource, spec, orphan=on_failure, adopt=adopt, hand_over=hand_over
+                return await self.deployer(
+                    resource, spec, orphan=on_failure, adopt=adopt, hand_over=hand_over, known=known
                 )
         except TimeoutError as error:
             if not is_deadline(error):
@@ -121,10 +125,12 @@ class Launcher:
             except InstanceFailedError:
                 self.custodian.note_gone(ref)  # there is nothing left to end
                 raise
-            except BaseException:
-                # Whatever it was, a cancellation too: nobody holds the instance now.
+            except BaseException as error:
+                # Of any type, a cancellation too: no caller holds the instance now.
                 if keep:
                     self.custodian.hand_over(ref)
+                    if isinstance(error, FluenceError):
+                        error.ref = ref
                 else:
                     self.custodian.take(ref)
                 raise

@@ -37,6 +37,7 @@ class LaunchesMany:
         max_hourly: Decimal | float | str | None = None,
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
+        adopt: bool = False,
     ) -> Report:
         """Deploy all specs, each once, wait for all of them, and report what came of each.
 
@@ -57,17 +58,20 @@ class LaunchesMany:
             fallback: what to try, in this order, for a spec whose plan is gone: plan ids, offers, functions
                 from spec to spec. One that is over `max_hourly`, or an offer that does not fit, is skipped.
             on_progress: called with each `LaunchProgress`, in the event loop: keep it short.
+            adopt: resume a launch that was killed: take the live instances of these names, each at its own
+                price, and deploy only those that are missing. Without it, names that are live are refused.
 
         Raises:
-            SpecError: names every problem of every spec; nothing was sent.
-            ConfigError: an argument makes no sense, or plans are not for sale or over `max_hourly`; nothing
-                was sent.
+            SpecError: names every problem of every spec and argument; nothing was sent.
+            ConfigError: names every problem: arguments that make no sense, names that are live already,
+                plans that are not for sale, a total over `max_hourly`. Nothing was deployed.
             InsufficientBalanceError: with `max_hourly`, the balance cannot pay the first hours; nothing was
-                sent.
+                deployed.
             LaunchError: it was called off; its `report` says what came of each.
-            FluenceError: the prices could not be had, as in `aiofluence.errors`.
+            FluenceError: a list or the prices could not be had, as in `aiofluence.errors`; nothing was
+                deployed.
         """
-        terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress)
+        terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
         async with Launch(self._launcher, self.plans, self.account, specs, terms) as launch:
             return await launch.complete()
 
@@ -82,6 +86,7 @@ class LaunchesMany:
         max_hourly: Decimal | float | str | None = None,
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
+        adopt: bool = False,
     ) -> Launch:
         """`deploy_all_and_wait`, outcome by outcome, in the order in which they settle.
 
@@ -94,8 +99,9 @@ class LaunchesMany:
             specs: as for `deploy_all_and_wait`, as is every other argument.
 
         Raises:
+            ConfigError: `specs` is not several of anything.
             FluenceError: as `deploy_all_and_wait`: when the block is entered or, for LaunchError, by the
                 iteration.
         """
-        terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress)
+        terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
         return Launch(self._launcher, self.plans, self.account, specs, terms)

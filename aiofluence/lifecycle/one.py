@@ -23,6 +23,14 @@ from ..models.specs import ContainerSpec, Spec, VMSpec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..resources.instances import ref_of
+from .arguments import (
+    adopt_problems,
+    on_failure_problems,
+    refuse,
+    timeout_problems,
+    until_problems,
+    update_problems,
+)
 from .launch import Launcher, OnFailure
 from .wait import Until, deadline_in
 
@@ -91,6 +99,13 @@ class LaunchesOne:
             UncertainDeployError: whether it was deployed could not be found out.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
+        refuse(
+            until_problems(until),
+            timeout_problems(timeout),
+            on_failure_problems(on_failure),
+            adopt_problems(adopt),
+            specs=[spec],
+        )
         deadline = deadline_in(timeout)
         return await self._launcher.deploy_and_wait(spec, until, deadline, on_failure, adopt=adopt)
 
@@ -123,6 +138,7 @@ class LaunchesOne:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, good.
         """
+        refuse(until_problems(until), timeout_problems(timeout))
         return await self._launcher.wait(ref_of(instance), until, timeout)
 
     async def update_and_wait(
@@ -151,6 +167,7 @@ class LaunchesOne:
         ref = ref_of(container)
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
+        refuse(timeout_problems(timeout), update_problems(update))
         return await self._launcher.update(ref, update, timeout)
 
     async def terminate_and_wait(
@@ -169,6 +186,7 @@ class LaunchesOne:
             WaitTimeoutError: `timeout` ran out; it may still be billing.
             AuthError: the key is not, or no longer, good.
         """
+        refuse(timeout_problems(timeout))
         return await self._launcher.end(ref_of(instance), timeout)
 
     @overload
@@ -203,5 +221,7 @@ class LaunchesOne:
 
         Raises:
             FluenceError: as `deploy_and_wait`, when the block is entered; `AuthError` when it is left.
+                ConfigError and SpecError come from the call itself.
         """
+        refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
         return self._launcher.running(spec, until, timeout, adopt=adopt)

@@ -33,11 +33,11 @@ class LaunchState(StrEnum):
     ACTIVE = "active"
     """It is as far as `until` asked, and the caller's own."""
     FAILED = "failed"
-    """Nothing of it is running: never sent, refused, or failed and refunded."""
+    """Nothing is running, and that is certain: never sent, refused, or failed and refunded."""
     TERMINATED = "terminated"
-    """It was deployed and given up; the session sees it gone, before it closes at the latest."""
+    """Given up: ended, or being ended by the session; it bills until then, and the session waits for it."""
     UNKNOWN = "unknown"
-    """It may be running and nobody ends it: kept by `on_failure="keep"`, or not to be found out."""
+    """It may be running, and the session does not end it: kept by `on_failure="keep"`, or not found out."""
 
 
 _FATES: Final[dict[LaunchState, Fate]] = {
@@ -95,12 +95,12 @@ class Report:
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """Nothing is running of these."""
+        """Nothing is running of these, and that is certain."""
         return self._of(LaunchState.FAILED)
 
     @property
     def terminated(self) -> tuple[Outcome, ...]:
-        """The session has ended these, or is about to."""
+        """Given up: the session has ended these, or is ending them, and they bill until then."""
         return self._of(LaunchState.TERMINATED)
 
     @property

@@ -90,6 +90,14 @@ class SharedList:
         finally:
             self._waiting.pop(outcome, None)
 
+    async def now(self, resource: Instances[Any, Any, Any]) -> NamedRows:
+        """A LIST that is requested now, shared with the other callers of this moment.
+
+        Raises:
+            FluenceError: the LIST failed, or the session is closed.
+        """
+        return await self.after(resource, asyncio.get_running_loop().time(), at_once=True)
+
     async def _run(self) -> None:
         try:
             await self._serve()

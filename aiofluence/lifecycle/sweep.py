@@ -253,6 +253,7 @@ class Sweeper:
                     live.setdefault((row.kind, row.name), []).append(row)
             for key, group in unnamed.items():
                 self._judge_by_name(group, live.get(key, []), verdict)
+        verdict.missing = [intent for intent in verdict.missing if intent not in self._journal.absent]
         return verdict
 
     def _judge_by_id(self, intent: Intent, id: str, verdict: _Verdict) -> None:
@@ -317,6 +318,9 @@ class Sweeper:
     def _close_missing(self, verdict: _Verdict, settled: float) -> list[InstanceRef]:
         """Close intents that a complete LIST, requested late enough, disproves; gives ids that it lacks.
 
+        A POST may be committed later than `settle`. Its entry stays open for later sweeps for as long as a
+        deploy would watch for that.
+
         An entry that names no account may be another's, whose lists would show the instance.
         """
         gone = []
@@ -324,11 +328,20 @@ class Sweeper:
             listing = self._listings.get(intent.kind)
             if listing is None or not listing.is_whole or listing.asked < settled:
                 continue
-            if intent.account_is_ours and not intent.is_garbled:
+            if intent.ref is None and self._may_come(intent):
+                self._journal.absent.add(intent)
+            elif intent.account_is_ours and not intent.is_garbled:
                 self._journal.close_intent(intent, NOTHING if intent.ref is None else ENDED)
                 if intent.ref is not None:
                     gone.append(intent.ref)
         return gone
+
+    def _may_come(self, intent: Intent) -> bool:
+        """Whether the POST is so young that its instance may still show up."""
+        now = self._clock.at(asyncio.get_running_loop().time())
+        policy = self._deployer.policy
+        watched = timedelta(seconds=policy.settle + policy.watch)
+        return intent.since is not None and now is not None and now - intent.since < watched
 
 
 _ZERO: Final = timedelta(0)

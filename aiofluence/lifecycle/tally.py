@@ -76,6 +76,8 @@ class Tally:
             if active is not None:
                 times = attrs.evolve(times, active=self.since(seen.began + active))
         match state:
+            case LaunchState.QUEUED:  # nothing was sent, and it is tried again
+                return times
             case LaunchState.POSTING:
                 return attrs.evolve(times, posted=(*times.posted, now))
             case LaunchState.PROVISIONING:

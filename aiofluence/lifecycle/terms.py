@@ -11,18 +11,35 @@ from typing import TypeAlias
 
 import attrs
 
-from ..errors import ConfigError, InsufficientBalanceError
+from ..errors import InsufficientBalanceError
 from ..models.account import Balance
 from ..models.catalog import Offer
 from ..models.money import ZERO, exact, total
 from ..models.specs import Spec, VMSpec
-from ..resources.choosing import read_money
-from .launch import OnFailure, check_on_failure
+from .arguments import (
+    adopt_problems,
+    fallback_problems,
+    money_problems,
+    on_failure_problems,
+    progress_problems,
+    quorum_problems,
+    refuse,
+    timeout_problems,
+    until_problems,
+)
+from .launch import OnFailure
 from .tally import OnProgress
-from .wait import Until, check_until
+from .wait import Until
 
 Fallback: TypeAlias = str | Offer | Callable[[Spec], Spec]
 """What to try when a plan is gone: another plan's id, an offer, or a function from spec to spec."""
+
+
+def _read_fallback(given: Sequence[Fallback] | Fallback) -> tuple[Fallback, ...]:
+    """The fallbacks in order; a value that is none stays, for `Terms.check` to name it."""
+    if isinstance(given, str | Offer) or not isinstance(given, Iterable):
+        return (given,)
+    return tuple(given)
 
 
 @attrs.frozen
@@ -34,25 +51,32 @@ class Terms:
     on_failure: OnFailure
     min_ready: int | None
     max_hourly: Decimal | float | str | None
-    fallback: Sequence[Fallback] | Fallback
+    fallback: Sequence[Fallback] = attrs.field(converter=_read_fallback)
     on_progress: OnProgress | None
+    adopt: bool
 
-    def check(self, count: int) -> None:
-        """Refuse what makes no sense for `count` specs.
+    def check(self, specs: Sequence[object]) -> None:
+        """Refuse arguments that make no sense for `specs`, and specs that the service would refuse.
 
         Raises:
-            ConfigError: such as a quorum of more than there are.
+            SpecError: the service would refuse a spec; names every problem of the call.
+            ConfigError: names every problem, such as a quorum of more than there are specs.
         """
-        check_until(self.until)
-        check_on_failure(self.on_failure)
-        read_money(self.max_hourly)
-        if self.min_ready is not None and not 0 <= self.min_ready <= count:
-            raise ConfigError(f"min_ready is 0 to {count} here, not {self.min_ready!r}")
+        refuse(
+            until_problems(self.until),
+            timeout_problems(self.timeout),
+            on_failure_problems(self.on_failure),
+            quorum_problems(self.min_ready, len(specs)),
+            money_problems(self.max_hourly),
+            fallback_problems(self.fallback),
+            progress_problems(self.on_progress),
+            adopt_problems(self.adopt),
+            specs=specs,
+        )
 
     def alternatives(self, spec: Spec) -> Iterator[Spec]:
         """`spec` with each fallback in turn; an offer that cannot take its place is left out."""
-        given = self.fallback
-        for fallback in [given] if isinstance(given, str | Offer) or callable(given) else given:
+        for fallback in self.fallback:
             other = _fall_back(spec, fallback)
             if other is not None:
                 yield other
@@ -106,38 +130,48 @@ class Budget:
         """Nothing runs at that place, after all."""
         self._total -= self._booked.pop(index, Decimal(0))
 
-    def check(self, specs: Sequence[Spec]) -> None:
-        """Book all specs, before the first is sent.
+    @exact()
+    def take(self, index: int, price: Decimal) -> None:
+        """Book an instance that is there already, whatever it costs."""
+        self._booked[index] = price
+        self._total += price
 
-        Raises:
-            ConfigError: they cost more together, or plans are not for sale.
-        """
-        if self._ceiling is None:
-            return
-        gone = [f"{spec.name} ({spec.plan_id})" for spec in specs if not self.knows(spec)]
+    def book_all(self, specs: Mapping[int, Spec]) -> Iterator[str]:
+        """Book the specs, each for its place; yields the reasons why that cannot be."""
+        gone = [f"{spec.name} ({spec.plan_id})" for spec in specs.values() if not self.knows(spec)]
         if gone:
-            raise ConfigError(f"no such plan is for sale now; nothing was sent: {', '.join(gone)}")
-        if not all(self.book(index, spec) for index, spec in enumerate(specs)):
-            cost = total(self._offers[spec.kind, spec.plan_id].hourly for spec in specs)
-            raise ConfigError(
-                f"{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}; "
-                "nothing was sent"
-            )
+            yield f"no such plan is for sale now: {', '.join(gone)}"
+            return
+        live, count = self._total, len(self._booked)
+        fits = [self.book(index, spec) for index, spec in specs.items()]
+        if not all(fits) or (self._ceiling is not None and live > self._ceiling):
+            cost = total([live, *(self._offers[spec.kind, spec.plan_id].hourly for spec in specs.values())])
+            adopted = f"{count} live instances and " if count else ""
+            yield f"{adopted}{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}"
 
-    def check_balance(self, balance: Balance, specs: Sequence[Spec], min_ready: int | None) -> str:
-        """Refuse a launch whose first hours the account cannot pay; else say how long the balance lasts.
+    def unknown_plans(self, fallback: Iterable[Fallback]) -> Iterator[str]:
+        """Ids among `fallback` that no plan for sale has."""
+        plans = {plan_id for _, plan_id in self._offers}
+        unknown = [each for each in fallback if isinstance(each, str) and each not in plans]
+        if unknown:
+            kinds = " or ".join(sorted({kind for kind, _ in self._offers}))
+            yield f"fallback: no {kinds} plan is for sale now as: {', '.join(unknown)}"
 
-        With `min_ready`, the balance need only pay that many.
+    def check_balance(self, balance: Balance, specs: Sequence[Spec], needed: int) -> str:
+        """Refuse a launch when the account cannot pay the first hours of `needed` of `specs`.
+
+        Returns:
+            The price of all specs, and how long the balance lasts.
 
         Raises:
             InsufficientBalanceError: a deploy takes the first hours at once, and they cost more.
         """
         offers = [self._offers[spec.kind, spec.plan_id] for spec in specs]
-        upfront = total(sorted(offer.upfront for offer in offers)[:min_ready])
+        upfront = total(sorted(offer.upfront for offer in offers)[:needed])
         if upfront > max(ZERO, balance.balance):
             raise InsufficientBalanceError(
-                f"{len(offers)} specs take at least {upfront:f} USDC at once, and the balance is "
-                f"{balance.balance:f}; nothing was sent"
+                f"{needed} specs take {upfront:f} USDC at once, and the balance is {balance.balance:f}; "
+                "nothing was deployed"
             )
         hourly = total(offer.hourly for offer in offers)
         return f"{len(offers)} specs cost {hourly:f} USDC an hour{balance.lasts(hourly)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -178,7 +178,14 @@ class Waiter:
                 return await self._watch.detail(Seen(ref), _is_over, deadline, "ended")
         return None
 
-    async def end(self, ref: InstanceRef, deadline: float | None, *, seen: Seen | None = None) -> bool:
+    async def end(
+        self,
+        ref: InstanceRef,
+        deadline: float | None,
+        *,
+        seen: Seen | None = None,
+        may_end: Callable[[], bool] | None = None,
+    ) -> bool:
         """See `ref` gone: wait until it may be deleted, delete it, wait until it has ended.
 
         DELETE is refused while an instance is not ACTIVE (contract 5), so it is sent once a poll shows ACTIVE
@@ -188,9 +195,11 @@ class Waiter:
             ref: the instance.
             deadline: loop time at which to give up; None for never.
             seen: filled in with what is seen meanwhile.
+            may_end: asked before each DELETE; False ends the wait without one.
 
         Returns:
-            True when a reply showed the end; False when a complete LIST proves it (see `Evidence`).
+            True when a reply showed the end, or when `may_end` said no; False when a complete LIST proves it
+            (see `Evidence`).
 
         Raises:
             WaitTimeoutError: `deadline` came first; the instance may still be billing.
@@ -205,7 +214,7 @@ class Waiter:
                 status = await self._watch.status(
                     seen, _is_deletable, deadline, "ready to be terminated", brisk=False
                 )
-                if status.final:
+                if status.final or not (may_end is None or may_end()):
                     return True
                 seen.refusal = None
                 asked = _now()

@@ -23,6 +23,12 @@ _LOG = re.compile(r"\[([^\]\s]+)\]:? ?(.*)", re.DOTALL)
 _EVENT = re.compile(
     r"\[([^\]]+)\]:? +\[(Normal|Warning)\] +\[([^\]\s]+)\] +(?:\[([A-Za-z]+)\] +)?(.*)", re.DOTALL
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _printable(raw: str) -> str:
+    """`raw` without lone surrogates, which JSON can hold and UTF-8 cannot: no stream would print them."""
+    return raw if raw.isascii() else _SURROGATE.sub("\ufffd", raw)
 
 
 @attrs.frozen
@@ -30,7 +36,7 @@ class LogLine:
     """One line of a container's output, stdout and stderr mixed; the service sends no time with it.
 
     Attributes:
-        raw: the line exactly as it came.
+        raw: the line as it came; what is no text in Unicode is replaced by U+FFFD.
         pod: the pod that wrote it, None when the line names none.
         text: the line without the pod.
         grown: in a tail: the line delivered before this one was not finished; this is the whole of it.
@@ -44,6 +50,7 @@ class LogLine:
     @classmethod
     def parse(cls, raw: str) -> Self:
         """Read `"[pod] text"` or `"[pod]: text"`; anything else is all text."""
+        raw = _printable(raw)
         match = _LOG.fullmatch(raw)
         return cls(raw, match[1], match[2]) if match else cls(raw, None, raw)
 
@@ -98,7 +105,7 @@ class Event:
     """One event of the cluster; the service sends no time with it, and orders them by object, not time.
 
     Attributes:
-        raw: the event exactly as it came.
+        raw: the event as it came; what is no text in Unicode is replaced by U+FFFD.
         object: name of the object it is about.
         type: Normal or Warning.
         reason: such as `Scheduled`, `Pulled`, `BackOff`.
@@ -116,6 +123,7 @@ class Event:
     @classmethod
     def parse(cls, raw: str) -> Self:
         """Read `"[object]: [type] [reason] [kind] message"`, with or without the kind."""
+        raw = _printable(raw)
         match = _EVENT.fullmatch(raw)
         if match is None:
             return cls(raw, None, None, None, None, raw)

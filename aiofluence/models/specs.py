@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
+from .public_key import public_key_problem
 from .values import Environment, Kind, Port, PortLike, PortProtocol, ports_from
 
 __all__ = ["BareMetalSpec", "ContainerSpec", "RegistryCredentials", "Spec", "VMSpec", "unique_name"]
@@ -128,7 +129,7 @@ class ContainerSpec:
         """Everything in this spec that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
-            *_plan_problems(self.plan_id),
+            *plan_problems(self.plan_id),
             *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
             *_expose_problems(self.expose),
             *_location_problems(self.location),
@@ -166,7 +167,7 @@ class VMSpec:
         """Everything in this spec that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
-            *_plan_problems(self.plan_id),
+            *plan_problems(self.plan_id),
             *(ssh_problems(self.ssh_key) if self.ssh_key else ["ssh_key: required for a machine"]),
             *([] if _is_text(self.os_image) else ["os_image: required; one of the option's os_options"]),
         ]
@@ -199,7 +200,7 @@ def name_problems(name: object) -> Iterator[str]:
         yield f"name: {name!r} is not 1-25 characters of a-z, 0-9 and inner '-'"
 
 
-def _plan_problems(plan_id: object) -> Iterator[str]:
+def plan_problems(plan_id: object) -> Iterator[str]:
     if not isinstance(plan_id, str) or not _ID.fullmatch(plan_id):
         yield f"plan_id: {plan_id!r} is not the id of a plan"
 
@@ -259,10 +260,8 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
     """The rules of an SSH key; never quotes it, for it may be the private one by mistake."""
     if ssh_key is None:
         return
-    if not isinstance(ssh_key, str) or not ssh_key.strip():
-        yield "ssh_key: must be the text of a public key"
-    elif "PRIVATE KEY" in ssh_key:
-        yield "ssh_key: this is a private key; send the public one (the file that ends in .pub)"
+    if (problem := public_key_problem(ssh_key)) is not None:
+        yield f"ssh_key: {problem}"
     if isinstance(environment, Environment) and SSH_VARIABLE in environment:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import attrs
 
 from .instances import Container
+from .public_key import public_key_problem
 from .specs import (
     SSH_VARIABLE,
     RegistryCredentials,
@@ -51,18 +52,23 @@ class ContainerUpdate:
         Two traps of the service are passed here. The detail shows the SSH key as the variable
         `SSH_PUBKEY`, which must not be sent back beside `ssh_key`: it becomes `ssh_key` again. And the
         detail never shows `credentials`: give them again for an image in a private registry, or the
-        container will lose them.
+        container will lose them. An `SSH_PUBKEY` that is not one public key stays a variable.
 
         Raises:
             TypeError: a change to a field that an update does not have.
         """
         info = container.container_info
+        key, environment = info.environment.get(SSH_VARIABLE), info.environment
+        if "ssh_key" in changes or key is None or public_key_problem(key) is None:
+            environment = environment.without(SSH_VARIABLE)
+        else:
+            key = None
         now: dict[str, Any] = {
             "name": container.name,
             "image": info.image,
-            "environment": info.environment.without(SSH_VARIABLE),
+            "environment": environment,
             "startup_command": info.startup_command,
-            "ssh_key": info.environment.get(SSH_VARIABLE),
+            "ssh_key": key,
         }
         return cls(credentials=credentials, **(now | changes))
 

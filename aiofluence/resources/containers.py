@@ -6,6 +6,7 @@ One answer per call; following a log over time is `tail`'s, waiting for an updat
 from __future__ import annotations
 
 import builtins
+import json
 from typing import Final
 
 from ..convert import payload, structure
@@ -19,8 +20,8 @@ from ..protocol import Answer, Call, Lane, MiB, Replay
 from .instances import InstanceCalls, Instances
 
 CALLS: Final = InstanceCalls.under("/gpu/instances/")
-LOGS: Final = Call("GET", "/gpu/instances/{id}/logs", replay=Replay.ALWAYS, max_body=64 * MiB)
-EVENTS: Final = Call("GET", "/gpu/instances/{id}/events", replay=Replay.ALWAYS)
+LOGS: Final = Call("GET", "/gpu/instances/{id}/logs", replay=Replay.ALWAYS, max_body=64 * MiB, is_text=True)
+EVENTS: Final = Call("GET", "/gpu/instances/{id}/events", replay=Replay.ALWAYS, is_text=True)
 
 _ROLL_OUT: Final = 60.0
 """Seconds for which an update whose answer was lost may be in progress without showing: a roll-out pulls an
@@ -63,7 +64,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
             ConfigError: `last` is below 1, or `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return [LogLine.parse(raw) for raw in await self._lines(LOGS.to(id, lane=lane, query=_newest(last)))]
+        return [LogLine.parse(raw) for raw in await self._lines(LOGS, id, last, lane)]
 
     async def events(
         self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
@@ -74,10 +75,16 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
             ConfigError: `last` is below 1, or `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return [Event.parse(raw) for raw in await self._lines(EVENTS.to(id, lane=lane, query=_newest(last)))]
+        return [Event.parse(raw) for raw in await self._lines(EVENTS, id, last, lane)]
 
-    async def _lines(self, call: Call) -> builtins.list[str]:
-        return structure(await self._transport.call(call), builtins.list[str])
+    async def _lines(self, call: Call, id: str, last: int | None, lane: Lane) -> builtins.list[str]:
+        """The texts of a reply. One odd part costs none of the others: it is rendered as text."""
+        answer = await self._transport.call(call.to(id, lane=lane, query=_newest(last)))
+        if answer.value is None:  # Go's JSON encoder writes null for an empty list
+            return []
+        if type(answer.value) is not builtins.list:
+            return structure(answer, builtins.list[str])  # a DecodeError that says what it is
+        return [row if type(row) is str else json.dumps(row, ensure_ascii=False) for row in answer.value]
 
     def _detail(self, answer: Answer) -> Container:
         return structure(answer, Container)

@@ -214,6 +214,10 @@ class Launch(Entered, Iterated[Outcome]):
         """What has come of the specs by now: an outcome for each that has settled."""
         return self._get("report")
 
+    def check(self) -> tuple[InstanceRef, ...]:
+        """Check all that is checked before the first deploy, and deploy nothing: a dry run."""
+        return self._call("check")
+
     def complete(self) -> Report:
         """Wait for every outcome, and hand all of them over at once."""
         return self._call("complete")

@@ -228,6 +228,7 @@ class Session(Opened):
         max_hourly: Decimal | float | str | None = None,
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
+        adopt: bool = False,
     ) -> Report:
         """Deploy all specs, each once, wait for all of them, and report what came of each."""
         return self._call(
@@ -240,6 +241,7 @@ class Session(Opened):
             max_hourly=max_hourly,
             fallback=fallback,
             on_progress=on_progress,
+            adopt=adopt,
         )
 
     def launch(
@@ -253,6 +255,7 @@ class Session(Opened):
         max_hourly: Decimal | float | str | None = None,
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
+        adopt: bool = False,
     ) -> Launch:
         """`deploy_all_and_wait`, outcome by outcome, in the order in which they settle."""
         return Launch._of(
@@ -267,6 +270,7 @@ class Session(Opened):
                 max_hourly=max_hourly,
                 fallback=fallback,
                 on_progress=on_progress,
+                adopt=adopt,
             ),
         )
 

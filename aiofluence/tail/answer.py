@@ -33,6 +33,7 @@ class Answer:
         shared: the window counts the lines of all pods together, so that a pod rarely fills it.
         apart: this pod has a window of its own for sure.
         ending: the log will not grow any more.
+        limited: no wider window is answered.
     """
 
     lines: Sequence[str]
@@ -43,6 +44,7 @@ class Answer:
     shared: bool = False
     apart: bool = True
     ending: bool = False
+    limited: bool = False
 
 
 @attrs.frozen

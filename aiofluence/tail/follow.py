@@ -7,16 +7,19 @@ When to ask, what an error means, and when it is over; what is new in an answer 
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic, TypeVar
 
 from ..errors import AuthError, ConfigError, FluenceError, NotFoundError, NotSentError
 from ..models.instances import InstanceRef
-from ..models.values import Kind
+from ..models.values import Kind, Status
 from ..protocol import Lane
 from ..resources.containers import Containers
 from .iterator import Tail
+
+log: Final = logging.getLogger("aiofluence")
 
 T = TypeVar("T")
 
@@ -28,6 +31,10 @@ _BETWEEN_LOOKS: Final = 45.0
 """Seconds between two looks at the status while nothing new comes."""
 _MISSING_GRACE: Final = 60.0
 """Seconds for which what was just deployed may be unknown."""
+_DENIALS: Final = 3
+"""Polls in a row that must be refused before the key counts as refused: one 401 or 403 may be a gateway's."""
+_SILENT: Final = 60.0
+"""Seconds of failing polls before the first warning; the next ones come after four times as long each."""
 _LAST_TRIES: Final = 5
 """Failed polls behind the end, after which the last lines are given up, and marked."""
 
@@ -59,10 +66,17 @@ class Follow(ABC, Generic[T]):
         self._ended = False
         self._look_at = float("-inf")
         self._failures = 0
+        self._denials = 0
+        self._failing_since = 0.0
+        self._warn_after = _SILENT
 
     @abstractmethod
-    async def _fetch(self, now: float) -> bool:
-        """Ask once and put what is new into `ready`; gives whether anything was new, or is still open."""
+    async def _fetch(self, now: float) -> bool | None:
+        """Poll once and put new items into `ready`.
+
+        Returns:
+            Whether anything was new, or is still open; None when the request must be another one, at once.
+        """
 
     @abstractmethod
     def _interval(self) -> float:
@@ -78,8 +92,8 @@ class Follow(ABC, Generic[T]):
         Cancelled, it has either taken a whole answer or changed nothing.
 
         Raises:
-            AuthError: the key is not, or no longer, good.
-            NotFoundError: the service has never known this container.
+            AuthError: the key is refused, in several polls in a row.
+            NotFoundError: the service has never known this container: a LIST lacks it, too.
             NotSentError: it cannot be reached, for good: the session is closed, or its certificate is bad.
         """
         now = asyncio.get_running_loop().time()
@@ -87,59 +101,97 @@ class Follow(ABC, Generic[T]):
             self._began = now
         try:
             something = await self._fetch(now / self._pace)
+            if something is None:
+                return
             self._came(something)
             if not (something or self._ended) and now >= self._look_at:
                 await self._look(now)
-        except (AuthError, NotSentError) as error:
+        except NotSentError as error:
             self._failed(error)
-            if isinstance(error, AuthError) or error.permanent:
+            if error.permanent:
                 raise
-        except NotFoundError as error:
+        except AuthError as error:
             self._failed(error)
-            if self._known:
-                self._end(all_seen=False)
-            elif now - self._began >= _MISSING_GRACE * self._pace:
+            self._denials += 1
+            if self._denials >= _DENIALS:
                 raise
         except FluenceError as error:
             self._failed(error)
             if now >= self._look_at:
                 await self._look_in_trouble(now)
+            if isinstance(error, NotFoundError) and await self._is_unknown(now - self._began):
+                raise
 
     def _came(self, something: bool) -> None:
         self._known = True
         self.last_error = None
-        self._failures = 0
+        if self._warn_after > _SILENT:
+            log.info("tail of %s: polls succeed again, after %.0f s", self.ref.name, self._failing_for())
+        self._failures = self._denials = 0
+        self._warn_after = _SILENT
         if self._ended and not something:
             self._end(all_seen=True)
         self._due_in(self._interval())
 
     async def _look(self, now: float) -> None:
-        """Has it ended? Then one more poll, asked for after that was known, brings the last of it."""
+        """Poll the status. After a final one, one more poll brings the last output."""
         self._look_at = now + _BETWEEN_LOOKS * self._pace
-        instance = await self._containers.look_at(self.ref.id, lane=Lane.TAIL)
-        self._known = True
-        if instance.status.final:
-            self._ended = True
-            self.due = float("-inf")
+        answer = await self._containers.look_at_answer(self.ref.id, lane=Lane.TAIL)
+        self._saw(self._containers.status_of(answer))
 
     async def _look_in_trouble(self, now: float) -> None:
-        """The same after a poll that failed: what is over may answer with an error for ever."""
+        """The same after a poll that failed: the output of what is over may be an error for ever."""
         try:
             await self._look(now)
-        except NotFoundError:
-            if self._known:
-                self._end(all_seen=False)
-        except AuthError:
-            raise
         except FluenceError as error:
             self.last_error = error
+
+    async def _is_unknown(self, age: float) -> bool:
+        """Whether the service has never known the container. A 404 alone does not prove that, a LIST does."""
+        if self._known or self._ended or age < _MISSING_GRACE * self._pace:
+            return False
+        try:
+            rows = await self._containers.look_at_rows(lane=Lane.TAIL)
+            statuses = {id: status for id, status, _ in rows}
+        except FluenceError as error:
+            self.last_error = error
+            return False
+        status = statuses.get(self.ref.id)
+        if status is not None:
+            self._saw(Status(status))
+        return status is None and rows.is_complete
+
+    def _saw(self, status: Status | None) -> None:
+        if status is not None:
+            self._known = True
+            if status.final:
+                self._ended = True
+                self.due = float("-inf")
 
     def _failed(self, error: FluenceError) -> None:
         self.last_error = error
         self._failures += 1
+        self._complain(error)
         if self._ended and self._failures >= _LAST_TRIES:
             self._end(all_seen=False)
         self._due_in(min(2.0 ** min(self._failures, 9), _LONGEST_PAUSE))
+
+    def _complain(self, error: FluenceError) -> None:
+        """Log that polls fail: after a minute, and then at growing intervals."""
+        if self._failures == 1:
+            self._failing_since = asyncio.get_running_loop().time()
+        seconds = self._failing_for()
+        if seconds >= self._warn_after:
+            self._warn_after *= 4
+            log.warning(
+                "tail of %s: all polls have failed for %.0f s and are repeated: %s",
+                self.ref.name,
+                seconds,
+                error,
+            )
+
+    def _failing_for(self) -> float:
+        return (asyncio.get_running_loop().time() - self._failing_since) / self._pace
 
     def _due_in(self, seconds: float) -> None:
         self.due = asyncio.get_running_loop().time() + seconds * self._pace

@@ -6,7 +6,7 @@ No judgement: that a place is doubtful, and what follows from it, is `sequence`'
 from __future__ import annotations
 
 from .answer import Answer
-from .overlap import Fit, Hashes, Place, fits, hashes, locate
+from .overlap import Fit, Hashes, Place, fits, hashes, last_period, locate
 
 __all__ = ["MEMORY", "Known"]
 
@@ -27,6 +27,7 @@ class Known:
         self.head: Hashes[int] = hashes(())
         self.last_length: int = 0  # of the last known line, to see it grow
         self.last_delivered: bool = True
+        self.recurred: int = 0  # lines of the longest block that was seen to come again as a whole
 
     def _place(self, answer: Answer, seen: Hashes[int]) -> tuple[Place, bool, bool]:
         """Where the answer joins; whether the last known line has grown; whether the place is absolute."""
@@ -88,6 +89,9 @@ class Known:
         """Remember that the last `new` lines of the answer came out; `anew`: there may be a gap before."""
         length = len(seen)
         if new:
+            again = _alike(self.known, seen)
+            if again > self.recurred and not last_period(seen[-again:]):
+                self.recurred = min(again, MEMORY)
             self.last_length = len(answer.lines[-1])
             self.last_delivered = True
         if anew:
@@ -124,3 +128,9 @@ class Known:
         if self.end is not None:
             self.end -= 1
             del self.head[self.end :]
+
+
+def _alike(one: Hashes[int], other: Hashes[int]) -> int:
+    """How many lines at the end of both are the same."""
+    length = min(len(one), len(other))
+    return next((n for n in range(length) if one[-1 - n] != other[-1 - n]), length)

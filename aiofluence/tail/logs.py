@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from ..errors import FluenceError
 from ..models.instances import InstanceRef
 from ..models.output import GapReason, LogGap, LogLine
 from ..protocol import Lane
 from ..resources.containers import Containers
 from .follow import Follow, OneTail
 from .stitch import Stitch
+from .windows import Windows
 
 Item: TypeAlias = LogLine | LogGap
 
@@ -23,12 +25,22 @@ class FollowLogs(Follow[Item]):
     def __init__(self, containers: Containers, ref: InstanceRef, last: int, pace: float) -> None:
         super().__init__(containers, ref, pace)
         self._stitch = Stitch(last)
+        self._windows = Windows()
         self._at_once = False
 
-    async def _fetch(self, now: float) -> bool:
-        asked = self._stitch.ask
-        lines = await self._containers.logs(self.ref.id, last=asked, lane=Lane.TAIL)
-        step = self._stitch.take(lines, asked, now, ending=self._ended)
+    async def _fetch(self, now: float) -> bool | None:
+        asked = self._windows.nearest(self._stitch.ask, now)
+        try:
+            lines = await self._containers.logs(self.ref.id, last=asked, lane=Lane.TAIL)
+        except FluenceError as error:
+            if not self._windows.refuses(asked, error, now):
+                raise
+            self.last_error = error
+            self.due = float("-inf")  # another window, at once
+            return None
+        self._windows.answered(asked)
+        limited = self._windows.is_widest(asked)
+        step = self._stitch.take(lines, asked, now, ending=self._ended, limited=limited)
         self._at_once = step.at_once
         self.ready.extend(step.items)
         return bool(step.items) or step.at_once

@@ -148,7 +148,7 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
     block = known[-min(period or overlap, overlap) :]
     unique = surprise.bits(block) >= ENOUGH and not _twice(block, joined) and not _twice(block, seen)
     if not period:
-        if whole and overlap == unbroken and surprise.bits(block) >= CHANCE:
+        if whole and overlap == unbroken and _Surprise(known).bits(block) >= CHANCE:
             unique = True
         return Place(Fit.SURE if unique else Fit.WEAK, new, new)
     second = min(unbroken, length - found[1])

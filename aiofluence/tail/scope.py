@@ -36,7 +36,7 @@ class Scope:
         # With more lines than asked for, each pod has a window of its own.
         self.each = self.each or (asked is not None and len(lines) > asked)
         known = self.each or self.shared
-        if known or self._asked or not self._chances or len({line.pod for line in lines}) < 2:
+        if known or self._asked or not self._chances or len({line.pod for line in lines} - {None}) < 2:
             return False
         self._asked = True
         self._chances -= 1

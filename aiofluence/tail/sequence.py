@@ -10,14 +10,12 @@ import attrs
 
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
-from .known import Known
-from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
+from .known import MEMORY
+from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
 from .probe import Found, Probe
+from .repeats import NARROWEST, RECURRING, Repeats
 
 __all__ = ["NARROWEST", "Sequence"]
-
-NARROWEST = 16
-"""Lines of overlap that are asked for at least."""
 
 FEWEST = 4
 """The same while the log only goes on as before: the number of its lines is counted otherwise."""
@@ -25,14 +23,14 @@ FEWEST = 4
 PATIENCE = 10.0
 """Seconds for which an answer that is older than what is known passes for a hiccup."""
 
-RECURRING = 2048
-"""Lines in which a block that recurs is looked for."""
+LITTLE = 64
+"""Lines that no service is thought to cap its answers at."""
 
 TRIES = 32
 """Fetches in one poll after which the best guess is delivered behind a mark."""
 
 
-class Sequence(Known):
+class Sequence(Repeats):
     """One pod's log. `late` pods turned up after the tail began: all their lines are wanted."""
 
     def __init__(self, *, late: bool) -> None:
@@ -40,12 +38,12 @@ class Sequence(Known):
         self.late = late
         self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
         self.mark: GapReason | None = None  # to come before the next lines
-        self.behind: bool = False  # all counting begins behind a line that is too long to be shown
         self.begun: bool = False
         self.own: bool = False  # it was seen to have a window of its own, whatever the answers look like
         self.margin: int = NARROWEST  # lines of overlap that were needed lately
         self.old: int = 0  # answers in a row that were older than what is known
         self.old_since: float = 0.0
+        self.counted: int = 0  # the window by which the last count of repeats was tried in vain
         self.begin_poll()
 
     def begin_poll(self) -> None:
@@ -59,6 +57,7 @@ class Sequence(Known):
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
         self.looked_old: bool = False
+        self.looks: int = 0  # wider answers asked for lest a block was repeated unseen
 
     # --- one answer ---------------------------------------------------------------------------------------
 
@@ -71,12 +70,14 @@ class Sequence(Known):
             whole = len(answer.lines) != answer.asked
             answer = attrs.evolve(answer, whole=whole, shared=False, apart=True)
         verdict = self._take(answer)
+        self.recount.came(verdict.new, answer.now)
         self.widest = max(self.widest, answer.asked)
         self.ask, self.dear = verdict.ask, verdict.doubt is GapReason.REPEATS
         return verdict
 
     def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
+        self.limited = answer.limited
         seen = hashes(answer.lines)
         if self.probe is not None:
             return self._probed(answer, seen, self.probe)
@@ -101,7 +102,7 @@ class Sequence(Known):
         place, grown, exact = self._place(answer, seen)
         if not believed and (not exact or contradicted or answer.ending) and not self._seen_whole(seen):
             return self._doubt(answer, seen, place, grown=grown)
-        return self._judge(answer, seen, place, grown)
+        return self._judge(answer, seen, place, grown, exact=exact)
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
         """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
@@ -112,26 +113,45 @@ class Sequence(Known):
 
     def _begin(self, answer: Answer, seen: Hashes[int]) -> Verdict:
         length = len(seen)
-        enough = answer.whole or self.behind or self.tries >= TRIES
+        enough = answer.whole or self.limited or self.behind or self.tries >= TRIES
         if not enough and not self.late:
             # The next answer must have something to hold on to.
             enough = locate(seen[1:], length - 1, seen[1:]).fit is Fit.SURE
         if not enough:
             self.full = seen
             return Verdict(ask=self._wider(answer.asked), settled=False)
+        alone = not (self.behind or self.limited or answer.shared)
+        if alone and answer.whole and answer.asked < WHOLE and length >= LITTLE:
+            # The service may show fewer lines than were asked for, without a word.
+            return Verdict(ask=WHOLE, settled=False, held=length)
         self.begun = self.fresh = True
         gap = GapReason.LATE_START if self.late and (self.behind or not answer.whole) else None
         self._deliver(answer, seen, length, anew=True)
         return Verdict(length, gap)
 
-    def _judge(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool) -> Verdict:
+    def _judge(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
+        nothing = not (
+            place.new or exact or answer.shared or self.behind
+        )  # or all of the last lines once more
+        goes_on = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._goes_on(seen, place))
+        if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
+            place, goes_on = attrs.evolve(place, fit=Fit.REPEATS), True
         if place.fit is Fit.SURE:
+            ask = 0 if exact or self.looks > 2 else self._confirming(answer, seen, place.new)
+            if ask > answer.asked:
+                self.looks += 1
+                return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
+            if (self._uncounted(answer, seen) or 0) > place.new:
+                return self._missed(answer, seen, place.new)
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
+        if answer.whole and answer.asked < WHOLE and not (self.behind or self.limited):
+            # The service may show fewer lines than were asked for, without a word.
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=WHOLE, settled=False, held=place.new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
-        goes_on = self._goes_on(seen, place)
+        self.repeated = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
         if place.fit is Fit.REPEATS or goes_on:
             return self._repeats(answer, seen, place, dear=goes_on)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
@@ -141,6 +161,15 @@ class Sequence(Known):
         if not wider:
             return self._give_up(answer, seen, place)
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+
+    def _missed(self, answer: Answer, seen: Hashes[int], new: int) -> Verdict:
+        """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
+        at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
+        verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
+        if new:
+            return verdict
+        mark, self.mark = self.mark, None
+        return Verdict(0, mark, at_least)
 
     # --- lines that are too long to be shown --------------------------------------------------------------
     #
@@ -230,6 +259,7 @@ class Sequence(Known):
 
     def _sure(self, answer: Answer, seen: Hashes[int], new: int, grown: bool) -> Verdict:
         self.old = 0
+        self.counted = 0
         if grown:
             line = seen[len(seen) - new]
             if new == 1 and line != self.growing:
@@ -270,7 +300,10 @@ class Sequence(Known):
     def _repeats(self, answer: Answer, seen: Hashes[int], place: Place, *, dear: bool) -> Verdict:
         """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
         back = certain(self.known[-min(self.unbroken, RECURRING) :])
-        need = back + max(place.most, place.new) + NARROWEST if back else WHOLE
+        need = max(back, self.recurred) + max(place.most, place.new) + NARROWEST if back else WHOLE
+        if dear:
+            need = max(need, 4 * self.counted)  # that was not wide enough the last time
+            self.counted = min(need, MEMORY)
         if self.end is not None:
             need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
         if need <= answer.asked or self.tries > 1:
@@ -279,24 +312,17 @@ class Sequence(Known):
             need = 0 if self.behind else WHOLE
         if need == WHOLE and self.end is None:
             need = self._wider(answer.asked)
-        if not need:
+        if not need or self.limited:
             return self._give_up(answer, seen, place)
         return Verdict(ask=need, dear=dear, settled=False, held=place.new, doubt=GapReason.REPEATS)
 
-    def _goes_on(self, seen: Hashes[int], place: Place) -> bool:
-        """Whether the new lines only repeat what was repeated before: nothing is at stake but a count."""
-        lines = self.known[-min(self.unbroken, RECURRING) :]
-        period = last_period(lines)
-        if not period:
-            return False
-        block = lines[-period:]
-        if place.fit is Fit.NONE:  # all of it is new, and begins somewhere in the block
-            return contains(block * (len(seen) // period + 2), seen)
-        joined = block + seen[len(seen) - place.new :]
-        return joined[period:] == joined[:-period]
-
     def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
+        uncounted = self._uncounted(answer, seen)
+        if place.fit is Fit.NONE or (uncounted is not None and place.new > uncounted):
+            new = self._joins_by_fewer(seen, uncounted)
+            if new is not None:
+                return self._missed(answer, seen, new)
         if place.fit is Fit.REPEATS:
             return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
         if place.fit is Fit.WEAK:
@@ -337,6 +363,8 @@ class Sequence(Known):
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""
+        if self.limited:
+            return 0
         if asked < WIDEST:
             return min(WIDEST, asked * 4)
         return WHOLE if asked < WHOLE and not self.behind else 0

@@ -21,10 +21,12 @@ from .together import Together
 
 __all__ = ["Step", "Stitch"]
 
-START = 256
-"""The first window at least: a log that repeats itself should show it, a short one show its beginning."""
+START = 1024
+"""Lines of the first window at least: a log that repeats itself should show it, a short one its beginning."""
 YOUNG = 64
 """Lines up to which a log is fetched whole, for then the place of a line is certain."""
+AHEAD = 256
+"""Lines of the window of such a log at least."""
 LOOK = 30.0
 """Seconds until a pod is looked for that others may hide; twice as long each time that it brought nothing."""
 PATIENCE = 40
@@ -88,10 +90,19 @@ class Stitch:
         """Seconds until the next poll."""
         return self._pace.interval
 
-    def take(self, lines: Lines[LogLine], asked: int | None, now: float, *, ending: bool = False) -> Step:
+    def take(
+        self,
+        lines: Lines[LogLine],
+        asked: int | None,
+        now: float,
+        *,
+        ending: bool = False,
+        limited: bool = False,
+    ) -> Step:
         """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
 
         `ending`: the log will not grow any more, so that everything is decided whatever it costs.
+        `limited`: the service answers no wider window.
         """
         if self._scope.asking:
             return self._next((), self._scope.told(lines), at_once=True)
@@ -104,8 +115,11 @@ class Stitch:
         self._pace.came(lines, now)
         window = WHOLE if asked is None else asked
         by_pod: dict[Pod, list[int]] = {}
+        pod: Pod = next((line.pod for line in lines if line.pod is not None), None)
         for index, line in enumerate(lines):
-            by_pod.setdefault(line.pod, []).append(index)
+            # A line that names no pod among others that do is one that cannot be read.
+            pod = pod if line.pod is None else line.pod
+            by_pod.setdefault(pod, []).append(index)
         several = len(self._pods) > 1 or len(by_pod) > 1
         hints = self._together.hints(lines, by_pod) if several else {}
         hiding = bool(self._pods.keys() - by_pod.keys())
@@ -128,6 +142,7 @@ class Stitch:
                 shared=self._scope.shared,
                 apart=self._scope.apart,
                 ending=ending,
+                limited=limited,
             )
             placed, ask = self._take(pod, answer, lines, indices)
             items += placed
@@ -227,7 +242,7 @@ class Stitch:
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         ask = min(WIDEST, -(-need // 8) * 8)
         if all(pod.is_young(young) for pod in self._pods.values()):
-            ask = max(START, ask)  # wide windows of short logs cost nothing
+            ask = max(AHEAD, ask)  # wide windows of short logs cost nothing
         return self._next(items, ask, at_once=False)
 
     def _look_for_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 import aiofluence
 from aiofluence.cli.changing import _end
 from aiofluence.models.output import GapReason
-from aiofluence.simulator import ClusterOptions, Simulator, run_virtual
+from aiofluence.simulator import ClusterOptions, Fault, Simulator, run_virtual
 
 from ..harness import container_spec, session_on
 from .conftest import Cloud, Done
@@ -420,6 +420,35 @@ def test_sweep(cloud: Cloud) -> None:
     assert cloud.ok("sweep", "--prefix", "mine", "--yes", "--json").json["left"] == []
 
 
+def test_a_sweep_ends_only_what_it_has_shown(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ci-1", "ci-2"):
+        cloud.deploy(name)
+
+    def answer(*_: object, **__: object) -> bool:
+        """While a person reads, a colleague deploys another one."""
+        cloud.deploy("ci-of-a-colleague")
+        return True
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("typer.confirm", answer)
+    done = cloud.ok("sweep", "--prefix", "ci-")
+    assert cloud.live() == ["ci-of-a-colleague"]
+    assert "colleague" not in done.out
+
+
+def test_a_sweep_names_what_it_could_not_look_at(cloud: Cloud) -> None:
+    cloud.deploy("ci-1")
+    cloud.simulator.fail("GET /gpu/instances/vms", Fault.status(500), times=None)
+    done = cloud.run("sweep", "--prefix", "ci-", "--yes")
+    assert done.code == 1
+    assert done.out.endswith(") ended\n")
+    assert "instances of kind vm may be left out" in done.err
+    assert cloud.live() == []
+    dry = cloud.run("sweep", "--prefix", "ci-", "--dry-run", "--json")
+    assert dry.code == 1
+    assert list(dry.json["failed"]) == ["vm"]
+
+
 def test_a_journal_that_is_not_there_is_a_slip_of_the_pen(cloud: Cloud, tmp_path: Path) -> None:
     done = cloud.run("sweep", "--journal", tmp_path / "none.journal")
     assert (done.code, done.out) == (2, "")
@@ -431,7 +460,8 @@ def test_a_journal_that_is_not_there_is_a_slip_of_the_pen(cloud: Cloud, tmp_path
 
 
 def test_a_name_that_two_have_is_an_error_that_lists_them(cloud: Cloud) -> None:
-    first, second = cloud.deploy("twin")["id"], cloud.deploy("twin")["id"]
+    machine = ("--kind", "vm", "--plan", cloud.plan("vm"), "--ssh-key", SSH_KEY)
+    first, second = cloud.deploy("twin")["id"], cloud.deploy("twin", *machine)["id"]
     for command in (["show"], ["terminate"], ["logs"], ["ssh"], ["wait"], ["update"], ["inventory"]):
         done = cloud.run(*command, "twin")
         assert (done.code, done.out) == (2, "")

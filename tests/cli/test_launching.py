@@ -264,7 +264,10 @@ def test_a_quorum(cloud: Cloud, batch: Path) -> None:
 def test_a_launch_that_takes_too_long(cloud: Cloud, batch: Path) -> None:
     done = cloud.run("launch", batch, "--timeout", "30s")
     assert done.code == 124
-    assert done.out.count("terminated") >= 4
+    assert "terminated" not in done.out, "none of them was gone by then"
+    assert done.out.count("INITIALIZED  ending") == 4
+    assert done.out.count("being ended") == 5, "in the counts, and for each"
+    assert "4 of 4 ended" not in done.out
     assert cloud.live() == []
 
 
@@ -279,6 +282,94 @@ def test_a_ceiling_and_fallbacks(cloud: Cloud, batch: Path) -> None:
     report = cloud.ok("launch", batch, "--fallback", other.slug, "--json").json
     plans = [row["plan_id"] for row in report["outcomes"] if row["kind"] == "container"]
     assert sorted(plans) == sorted([cheap.id, cheap.id, other.id])
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_names_that_are_live_are_refused(cloud: Cloud, batch: Path, dry_run: tuple[str, ...]) -> None:
+    first = cloud.deploy("exp-01")["id"]
+    spent, asked = cloud.simulator.spent(), cloud.simulator.count("GET /gpu/instances/")
+    done = cloud.run("launch", batch, *dry_run)
+    assert (done.code, done.out) == (2, "")
+    assert f"live and billing already: container exp-01 ({first})" in done.err
+    assert "--adopt" in done.err
+    assert cloud.simulator.count("GET /gpu/instances/") == asked + 1
+    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    for more in ((), ("--no-wait",)):
+        done = cloud.run("deploy", "exp-01", *flags, *more, *dry_run)
+        assert (done.code, done.out) == (2, "")
+        assert first in done.err
+    assert cloud.simulator.spent() == spent
+    assert cloud.live() == ["exp-01"]
+
+
+def test_a_killed_launch_is_resumed(cloud: Cloud, batch: Path) -> None:
+    first = cloud.deploy("exp-01", "--no-wait")["id"]
+    told = cloud.ok("launch", batch, "--adopt", "--dry-run", "--max-hourly", "0.83", "--json").json
+    assert [ref["id"] for ref in told["adopted"]] == [first]
+    assert [row["name"] for row in told["instances"]] == ["exp-00", "exp-02", "vm-1"]
+    assert told["hourly"] == "0.69", "what is to be deployed"
+    done = cloud.run("launch", batch, "--adopt", "--dry-run")
+    assert f"container exp-01 ({first}) is live and would be taken" in done.out
+    assert "3 to deploy" in done.out
+    assert cloud.run("launch", batch, "--adopt", "--max-hourly", "0.82").code == 2
+    assert len(cloud.simulator.instances()) == 1
+    report = cloud.ok("launch", batch, "--adopt", "--min-ready", "4", "--max-hourly", "0.83", "--json").json
+    assert report["ready"] == 4
+    assert first in [row["id"] for row in report["outcomes"]]
+    assert sorted(cloud.live()) == ["exp-00", "exp-01", "exp-02", "vm-1"]
+    assert cloud.simulator.spent() == Decimal("0.83")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--max-hourly", "0.8"), "over max_hourly=0.8"),
+        (("--max-hourly", "much"), "max_hourly is an amount"),
+        (("--min-ready", "5"), "min_ready is a whole number from 0 to 4"),
+        (("--min-ready", "-1"), "min_ready is a whole number from 0 to 4"),
+        (("--fallback", "nothing"), "--fallback: no plan 'nothing' is for rent now"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    cloud: Cloud, batch: Path, flags: tuple[str, ...], told: str
+) -> None:
+    dry, real = cloud.run("launch", batch, "--dry-run", *flags), cloud.run("launch", batch, *flags)
+    assert (dry.code, dry.out) == (real.code, real.out) == (2, "")
+    assert told in dry.err
+    assert dry.err == real.err
+    assert cloud.simulator.instances() == []
+
+
+def test_every_problem_of_a_launch_is_told_at_once(cloud: Cloud, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text("[[instance]]\nname = 'a'\nkind = 'vm'\nmax_hourly = 1\nssh_key = 'ssh-rsa x'\n")
+    flags = ("--min-ready", "2", "--max-hourly", "much", "--fallback", "nothing")
+    done = cloud.run("launch", path, *flags, "--dry-run")
+    assert done.code == 2
+    for word in ("instance 1 (a): ssh_key", "min_ready", "max_hourly", "--fallback"):
+        assert done.err.count(f"  {word}") == 1, done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("# Read me\n\nssh-ed25519 is a type of keys.\n", "3 lines; a public key is one line"),
+        ("ssh-rsa\n", "one of them is missing"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n", "this is a private key"),
+        ("ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIJd9 me\n", "do not agree"),
+    ],
+)
+def test_a_file_that_holds_no_public_key_is_refused(
+    cloud: Cloud, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "key").write_text(text)
+    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--ssh-key", tmp_path / "key")
+    for more in ((), ("--dry-run",)):
+        done = cloud.run("deploy", "exp-1", *flags, *more)
+        assert done.code == 2
+        assert told in done.err
+        assert "c2Vj" not in done.err
+    assert cloud.simulator.instances() == []
 
 
 def test_a_batch_from_stdin(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

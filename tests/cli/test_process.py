@@ -99,6 +99,56 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_what_runs() -> None:
     assert "Traceback" not in told
 
 
+BATCH = """
+[[instance]]
+name = "exp-{i}"
+count = 2
+max_hourly = 1
+image = "ubuntu"
+expose = [22]
+"""
+
+
+@needs_signals
+def test_the_clean_up_says_how_far_it_is_and_the_states_are_the_service_s(tmp_path: Path) -> None:
+    (tmp_path / "batch.toml").write_text(BATCH)
+    done = run("150", "SIGINT", "launch", str(tmp_path / "batch.toml"), code=WITH_CLOUD)
+    assert done.returncode == 130
+    assert done.stdout.count("INITIALIZED  ending") == 2
+    assert "terminated" not in done.stdout
+    lines = [line for line in done.stderr.splitlines() if "Ctrl-C again leaves" in line]
+    assert lines[0] == "0 of 2 ended; Ctrl-C again leaves 2 running"
+    assert any("about " in line for line in lines)
+    assert len(lines) <= 10, "no flood behind a pipe"
+    assert "closing:" not in done.stderr, "the library does not say the same again"
+    *_, last = done.stderr.splitlines()
+    assert last == "Interrupted: exp-0, exp-1 ended, nothing of it is left running."
+
+
+@needs_signals
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_the_second_ctrl_c_gives_one_advice_that_is_complete(with_journal: bool, tmp_path: Path) -> None:
+    (tmp_path / "batch.toml").write_text(BATCH)
+    journal = tmp_path / "my run.journal"
+    flags = ("--journal", str(journal)) if with_journal else ()
+    done = run("1e6", "SIGINT SIGINT", "launch", str(tmp_path / "batch.toml"), *flags, code=WITH_CLOUD)
+    assert done.returncode == 130
+    live = json.loads(done.stdout.splitlines()[-1])["live"]
+    told = done.stderr
+    assert len(live) == 2
+    assert told.count("may still be running, and billing") == 1
+    advice = [line for line in told.splitlines() if line.startswith("  aiofluence")]
+    ways = [f"  aiofluence sweep --journal '{journal}'"] if with_journal else []
+    assert advice == (ways or [f"  aiofluence terminate --yes {' '.join(sorted_by_name(told, live))}"])
+    assert all(f"({id})" in told for id in live)
+    assert "sweep()" not in told, "that is advice for a program"
+    assert "Traceback" not in told
+
+
+def sorted_by_name(told: str, ids: list[str]) -> list[str]:
+    return sorted(ids, key=lambda id: told.index(f"({id})"))
+
+
 def test_ctrl_c_before_the_command_has_begun() -> None:
     code = (
         "import sys; from aiofluence.cli import main\n"
@@ -175,14 +225,66 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
         assert process.wait(timeout=30) == 1
 
 
-BATCH = """
-[[instance]]
-name = "exp-{i}"
-count = 2
-max_hourly = 1
-image = "ubuntu"
-expose = [22]
-"""
+def closed(*numbers: int, **given: Any) -> Any:
+    """Run `plans` (or `arguments`) with these standard streams closed, as `>&-` does."""
+    arguments = given.get("arguments", ("plans",))
+
+    def close() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return subprocess.run(
+        [*PYTHON, WITH_CLOUD, "150", "", *arguments],
+        stdin=None if 0 in numbers else subprocess.PIPE,
+        stdout=None if 1 in numbers else subprocess.PIPE,
+        stderr=None if 2 in numbers else subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=50,
+        preexec_fn=close,
+    )
+
+
+@needs_signals
+@pytest.mark.parametrize("arguments", [("plans",), ("plans", "--json"), ("images",), ("ls", "--json")])
+def test_a_closed_stdout_is_no_crash(arguments: tuple[str, ...]) -> None:
+    done = closed(1, arguments=arguments)
+    assert done.returncode == 1
+    assert done.stderr == "aiofluence: stdout is closed, and the result could not be written\n"
+
+
+@needs_signals
+def test_what_is_deployed_into_a_closed_stdout_is_told() -> None:
+    done = closed(1, arguments=DEPLOY)
+    assert done.returncode == 1
+    assert "Running, and billing: container exp-1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@needs_signals
+def test_a_closed_stderr_is_no_crash() -> None:
+    done = closed(2)
+    assert done.returncode == 0
+    assert "h100" in done.stdout
+    assert closed(2, arguments=("show", "nothing")).returncode == 1
+
+
+@needs_signals
+def test_all_streams_closed() -> None:
+    assert closed(0, 1, 2).returncode == 1
+    assert closed(0, arguments=("launch", "-")).returncode == 2
+
+
+@needs_signals
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("demo", "--speed", "500")])
+def test_a_full_disk_is_told_once(arguments: tuple[str, ...]) -> None:
+    command = [*PYTHON, MAIN, *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("No space left") == 1
+    assert "Traceback" not in done.stderr
 
 
 @needs_signals

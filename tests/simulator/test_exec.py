@@ -28,7 +28,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer, SimulatorWire
 
-from ..harness import FAST, VIRTUAL, container_spec, is_gone, now
+from ..harness import FAST, SSH_KEY, VIRTUAL, container_spec, is_gone, now
 from ..test_readme import blocks
 from .test_command import exports, running
 
@@ -125,7 +125,7 @@ async def test_a_process_sees_its_own_variables_and_none_of_ours(monkeypatch: py
     monkeypatch.setenv("FLUENCE_API_KEY", "the-key-of-this-shell")
     simulator = real_simulator()
     async with session_on(simulator) as session:
-        spec = spec_for(simulator, "env", environment={"ONE": "1 and a bit"}, ssh_key="ssh-ed25519 AAAA")
+        spec = spec_for(simulator, "env", environment={"ONE": "1 and a bit"}, ssh_key=SSH_KEY)
         ref = await session.containers.deploy(spec)
         await until(lambda: not simulator.live())
         log = await session.containers.logs(ref.id)

@@ -50,18 +50,33 @@ class TooLong:
     pod: int = 0
 
 
-Event = Write | Grow | Rotate | Swap | TooLong
+@attrs.frozen
+class Again:
+    """The newest `lines` lines appear once more, `times` times, each time behind a head if there is one."""
+
+    lines: int
+    times: int = 1
+    head: str = ""
+    pod: int = 0
+
+
+Event = Write | Again | Grow | Rotate | Swap | TooLong
 
 
 @attrs.frozen
 class Poll:
-    """One poll: what happens before it, during it (after its first answer), and how the server hiccups."""
+    """One poll: what happens before it, during it (after its first answer), and how the server hiccups.
+
+    Attributes:
+        wait: seconds by which the poll comes late, as after an outage.
+    """
 
     before: tuple[Event, ...] = ()
     during: tuple[Event, ...] = ()
     stale: int = 0
     empty: bool = False
     failed: bool = False
+    wait: float = 0.0
 
 
 def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> Judgement:
@@ -80,6 +95,13 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
                 for text in event.block:
                     unique += 1
                     store.write(text.replace("#", f"{unique};"), name)  # none begins as another
+        elif isinstance(event, Again):
+            log = store.pods.get(name)
+            texts = [line.text for line in log.lines[log.base :][-event.lines :]] if log else []
+            for _ in range(event.times):
+                unique += 1
+                for text in (*([event.head.replace("#", f"{unique};")] if event.head else []), *texts):
+                    store.write(text, name)
         elif isinstance(event, Grow):
             store.grow(f"+{unique};", name)
         elif isinstance(event, Rotate):
@@ -98,15 +120,14 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
         ending = number == len(polls)
         for event in poll.before:
             act(event)
-        widest: int | None = 0
+        now += poll.wait
         for fetch in range(100):
             store.snapshot(now)
             lines = [] if poll.empty and not fetch else store.fetch(ask, stale=0 if fetch else poll.stale)
             if poll.failed and not fetch:
                 break
             step = stitch.take(lines, ask, now, ending=ending)
-            widest = None if ask is None or widest is None else max(widest, ask)
-            judge.see(step.items, widest)
+            judge.see(step.items)
             ask = step.ask
             if not step.at_once:
                 break

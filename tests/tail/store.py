@@ -12,7 +12,7 @@ from random import Random
 
 import attrs
 
-from aiofluence import LogGap, LogLine
+from aiofluence import GapReason, LogGap, LogLine
 
 TOO_LONG = 65536
 
@@ -139,7 +139,7 @@ class Judgement:
     delivered: int = 0
     lost: int = 0  # behind a mark, or not
     silent: int = 0  # lost, and no mark
-    beyond: int = 0  # the same, but more lines had come than the widest window of that poll could show
+    late: int = 0  # lost, and the mark came some lines later, when a wider window showed the loss
     twice: int = 0
     disorder: int = 0
     marks: int = 0
@@ -156,14 +156,14 @@ class Judge:
         self._store = store
         self._next: dict[str | None, int] = {}
         self._text: dict[tuple[str | None, int], str] = {}
-        self._marks: dict[str | None, list[LogGap]] = {}
+        self._marks: dict[str | None, list[tuple[LogGap, int]]] = {}
         self._start: dict[str | None, int] = {}
-        self._widest: int | None = None
-        self.result = Judgement()
+        self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
+        self._counts: dict[str | None, int] = {}  # lines that the marks say are lost
+        self._results: dict[str | None, Judgement] = {}
 
-    def see(self, items: Iterable[LogLine | LogGap], widest: int | None = None) -> list[Numbered]:
-        """Take in what was delivered; which lines of it are new. `widest`: the widest window of this poll."""
-        self._widest = widest
+    def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
+        """Take in delivered items; return the lines that are new."""
         fresh = []
         for item in items:
             if isinstance(item, LogGap):
@@ -173,18 +173,23 @@ class Judge:
                 fresh.append(item)
         return fresh
 
+    def _of(self, pod: str | None) -> Judgement:
+        return self._results.setdefault(pod, Judgement())
+
     def _mark(self, gap: LogGap) -> None:
-        self.result.marks += 1
-        self._marks.setdefault(gap.pod, []).append(gap)
-        if not self._store.pods[gap.pod].dropped:
-            self.result.needless += 1
-            self.result.wrong.append(f"needless {gap}")
+        result = self._of(gap.pod)
+        result.marks += 1
+        self._counts[gap.pod] = self._counts.get(gap.pod, 0) + gap.at_least
+        unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
+        result.late += unmarked
+        self._marks.setdefault(gap.pod, []).append((gap, unmarked))
 
     def _line(self, line: LogLine) -> bool:
         assert isinstance(line, Numbered)
-        pod, number, result = line.pod, line.number, self.result
+        pod, result = line.pod, self._of(line.pod)
         if pod not in self._next:
-            self._next[pod] = self._start[pod] = number
+            self._next[pod] = self._start[pod] = line.number
+        number = self._number(line)
         marks = self._marks.pop(pod, [])
         before = self._text.get((pod, number))
         self._text[pod, number] = line.text
@@ -208,17 +213,28 @@ class Judge:
         self._next[pod] = max(self._next[pod], number + 1)
         return before is None
 
-    def _lose(self, pod: str | None, missed: int, marks: list[LogGap]) -> None:
-        self.result.lost += missed
-        waiting = len(self._store.pods[pod].lines) - self._next[pod]
-        if missed and not marks and self._widest is not None and waiting >= self._widest:
-            self.result.beyond += missed
-        elif missed and not marks:
-            self.result.silent += missed
-            self.result.wrong.append(f"silent: {missed} of {pod} before {self._next[pod] + missed}")
-        if sum(mark.at_least for mark in marks) > missed:
-            self.result.too_sure += 1
-            self.result.wrong.append(f"too sure: {marks}, {missed} lost")
+    def _number(self, line: Numbered) -> int:
+        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same."""
+        due = self._next[line.pod]
+        if line.grown and line.text.startswith(self._text.get((line.pod, due - 1), line.text + "?")):
+            return due - 1
+        lines = self._store.pods[line.pod].lines
+        return due if due < len(lines) and lines[due].text == line.text else line.number
+
+    def _lose(self, pod: str | None, missed: int, marks: list[tuple[LogGap, int]]) -> None:
+        """Judge `missed` lines behind `marks`, each with the number of earlier lost lines that it covers."""
+        result = self._of(pod)
+        result.lost += missed
+        covered = sum(late for _, late in marks)
+        if missed and not marks:
+            self._unmarked[pod] = self._unmarked.get(pod, 0) + missed
+            result.wrong.append(f"no mark at once: {missed} of {pod} before {self._next[pod] + missed}")
+        if marks and not (missed or covered or self._store.pods[pod].dropped):
+            result.needless += len(marks)
+            result.wrong.append(f"needless: {marks}")
+        if sum(mark.at_least for mark, _ in marks) > missed + covered:
+            result.too_sure += 1
+            result.wrong.append(f"too sure: {marks}, {missed} lost")
 
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
@@ -227,9 +243,18 @@ class Judge:
             if name not in self._next:
                 self._next[name] = 0 if name in set(wanted) else len(log.lines)
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
+            result = self._of(name)
+            result.silent = self._unmarked.get(name, 0)
+            if result.silent and self._counts.get(name, 0) == result.lost:
+                # The marks count every lost line. Which of several equal lines they were, no reader can see.
+                result.silent = result.too_sure = 0
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
                 text = self._text.get((name, number))
-                self.result.unfinished += text is not None and text != log.lines[number].text
-        return self.result
+                result.unfinished += text is not None and text != log.lines[number].text
+        total = Judgement()
+        for result in self._results.values():
+            for field in attrs.fields(Judgement):
+                setattr(total, field.name, getattr(total, field.name) + getattr(result, field.name))
+        return total

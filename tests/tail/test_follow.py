@@ -11,6 +11,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from aiofluence import (
     NotSentError,
     Poll,
     RateLimit,
+    ServerError,
     Session,
     Until,
 )
@@ -240,16 +242,54 @@ async def test_errors_slow_it_and_never_end_it(simulator: Simulator, fault: Faul
         assert tail.last_error is None
 
 
-async def test_a_container_that_is_gone_from_the_service_ends_it_with_a_mark(simulator: Simulator) -> None:
+@pytest.mark.parametrize("status", [403, 404, 502])
+async def test_no_error_of_the_logs_is_proof_that_a_container_is_over(
+    simulator: Simulator, status: int
+) -> None:
     async with running(simulator) as (session, container):
         simulator.print(container.id, "one")
         tail = session.tail_logs(container)
         assert await text(tail) == "one"
+        simulator.fail(LOGS, Fault.status(status), times=2)
+        simulator.fail(GET, Fault.status(404), times=1)
+        simulator.print(container.id, "two")
+        assert await text(tail) == "two"
+        simulator.clear_faults()
         simulator.fail(LOGS, Fault.status(404), times=None)
+        await session.containers.terminate(container.id)
         assert await anext(tail) == LogGap(GapReason.POD_GONE, 0, None)
         with pytest.raises(StopAsyncIteration):
             await anext(tail)
         simulator.clear_faults()
+
+
+async def test_an_hour_of_failing_polls_is_logged(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aiofluence")
+    async with running(simulator) as (session, container):
+        tail = session.tail_logs(container)
+        await silence(tail, 30)
+        simulator.fail(LOGS, Fault.status(500), times=None)
+        await silence(tail, 3600)
+        warnings = [record for record in caplog.records if "all polls have failed" in record.msg]
+        assert {record.levelname for record in warnings} == {"WARNING"}
+        assert container.name in warnings[0].getMessage()
+        assert "HTTP 500" in warnings[0].getMessage()
+        failing = [float(str(record.args[1])) for record in warnings if isinstance(record.args, tuple)]
+        assert 60 <= failing[0] < 120
+        assert 3 <= len(failing) <= 5
+        assert all(later > 3 * first for first, later in pairwise(failing))
+        assert isinstance(tail.last_error, ServerError)
+        assert not [record for record in caplog.records if "succeed again" in record.msg]
+        simulator.clear_faults()
+        simulator.print(container.id, "one")
+        assert await text(tail) == "one"
+        again = [record for record in caplog.records if "succeed again" in record.msg]
+        assert [record.levelname for record in again] == ["INFO"]
+        simulator.fail(LOGS, Fault.status(500), times=1)
+        await silence(tail, 200)  # one failed poll is worth no word
+        assert len([record for record in caplog.records if "tail of" in record.msg]) == len(failing) + 1
 
 
 async def test_a_container_that_was_never_known_is_an_error_after_a_minute(simulator: Simulator) -> None:
@@ -318,7 +358,7 @@ async def test_when_the_last_lines_cannot_be_had_that_is_marked(simulator: Simul
 async def test_a_bad_key_is_raised(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         tail = session.tail_logs(container)
-        simulator.fail(LOGS, Fault.status(403))
+        simulator.fail(LOGS, Fault.status(403), times=3)
         with pytest.raises(AuthError):
             await anext(tail)
         simulator.print(container.id, "one")

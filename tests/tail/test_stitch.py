@@ -248,7 +248,7 @@ def test_a_new_pod_is_told_from_its_beginning_and_the_old_one_marked_when_gone()
 
 def test_what_is_gone_at_the_end_is_marked() -> None:
     stitch = Stitch()
-    stitch.take(lines(numbered(0, 100)), 256, 0.0)
+    stitch.take(lines(numbered(0, 50)), 256, 0.0)
     stitch.take([], 16, 2.0, ending=True)
     assert stitch.finish() == (LogGap(GapReason.POD_GONE, 0, "web-1"),)
 

@@ -1,0 +1,78 @@
+"""The clean-up at the end of a command, on stderr: what is being ended, how many are gone, and how long.
+
+Reads the session's custody once a second; ends nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import aiofluence
+
+from ..models.instances import InstanceRef
+from .display import minutes
+from .output import listed, note
+from .printable import printable
+
+_EVERY: Final = 1.0
+"""Seconds between two looks at the custody."""
+_QUIET: Final = 30.0
+"""Seconds after which a pipe or a file gets a line although nothing has changed."""
+
+
+class CleanUp:
+    """Shows the clean-up of one session.
+
+    Args:
+        custody: gives the session's custody now.
+        interrupted: Ctrl-C has been pressed once, so that the next leaves at once.
+    """
+
+    def __init__(self, custody: Callable[[], aiofluence.Custody], interrupted: bool) -> None:
+        self._custody = custody
+        self._interrupted = interrupted
+        self._seen: set[InstanceRef] = set()
+
+    async def show(self) -> None:
+        """Show the line, and renew it until cancelled."""
+        loop = asyncio.get_running_loop()
+        shown, shown_at, is_open = "", loop.time(), False
+        try:
+            while True:
+                line, now = self.line(), loop.time()
+                counts = line.partition(", about")[0]
+                if line and sys.stderr.isatty():
+                    sys.stderr.write(f"\r\x1b[K{printable(line)}")
+                    sys.stderr.flush()
+                    is_open = True
+                elif line and (counts != shown or now - shown_at >= _QUIET):
+                    note(line)
+                    shown, shown_at = counts, now
+                await asyncio.sleep(_EVERY)
+        finally:
+            if is_open:
+                sys.stderr.write("\n")
+                sys.stderr.flush()
+
+    def line(self) -> str:
+        """`5 of 8 ended, about 1:20 left; Ctrl-C again leaves 3 running`; empty when nothing is awaited."""
+        custody = self._custody()
+        left = {*custody.ending, *custody.lost}
+        self._seen |= left
+        running = len(left) + len(custody.deploying)
+        parts = []
+        if running:
+            total = len(self._seen) + len(custody.deploying)
+            parts.append(f"{total - running} of {total} ended")
+            if custody.seconds_left is not None:
+                parts.append(f"about {minutes(custody.seconds_left)} left")
+        elif custody.watching:
+            watched = listed(list(dict.fromkeys(custody.watching)))
+            parts.append(f"watching for late duplicates of {watched}")
+        text = ", ".join(parts)
+        if text and self._interrupted:
+            text += f"; Ctrl-C again leaves {running} running" if running else "; Ctrl-C again leaves"
+        return text

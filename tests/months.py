@@ -1,0 +1,176 @@
+"""A session that lives for 30 days of virtual time and deploys thousands of instances: does it grow?
+
+Used by `tests/test_months.py` with a few thousand deploys and by `benchmarks/months.py` with 100,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import attrs
+
+from aiofluence import DeployPolicy, FluenceError, Poll, RateLimit, Session, UncertainDeployError
+from aiofluence.simulator import run_virtual
+
+from .lives import make_spec
+from .second_service import Cloud, Episode, SecondWire
+
+DAYS = 30.0
+TOGETHER = 10
+"""Deploys that run at the same time."""
+_SHOWN = 800
+_TRACED = 400
+FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
+
+
+@attrs.frozen
+class Months:
+    """What a session of many days has cost.
+
+    Attributes:
+        deploys: how many it made.
+        grown: bytes that live at the end and were allocated in the last part.
+        measured: deploys in the last part.
+        seconds: CPU seconds of each tenth of the deploys before the last part.
+        requests: requests in each tenth.
+        live: instances that nobody holds at the end.
+        journal: bytes of the journal's file at the end.
+    """
+
+    deploys: int
+    grown: int
+    measured: int
+    seconds: Sequence[float]
+    requests: Sequence[int]
+    live: int
+    journal: int = 0
+
+    @property
+    def bytes_a_deploy(self) -> float:
+        """Growth that each deploy leaves behind."""
+        return self.grown / self.measured
+
+
+def run_months(deploys: int, *, journal: Path | None = None) -> Months:
+    """Run `deploys` deploys of every fate within `DAYS`; the growth is that of the last part alone.
+
+    Tracing the memory of all would take three times as long.
+    """
+    months = run_virtual(_months(deploys, journal))
+    return attrs.evolve(months, journal=journal.stat().st_size) if journal is not None else months
+
+
+async def _months(deploys: int, journal: Path | None) -> Months:
+    rng = Random(deploys)
+    cloud = Cloud(rng, provision=lambda: rng.uniform(6, 20), fails=0.03)
+    cloud.is_lean = True
+    session = Session(
+        "key-1234567890",
+        wire=SecondWire(cloud, "months"),
+        rate=RateLimit(1000, 1000),
+        poll=Poll(interval=5),
+        journal=journal,
+        close_timeout=7200,
+        deploy=DeployPolicy(settle=5, watch=20, max_posts=2),
+    )
+    rounds = deploys // TOGETHER
+    first = rounds - max(_TRACED // TOGETHER, rounds // 20)
+    base = (first + rounds) // 2
+    tenth = first // 10
+    grown = 0
+    seconds: list[float] = []
+    requests: list[int] = []
+    pause = DAYS * 86400 / rounds
+    held: dict[str, None] = {}
+    began, asked = 0.0, 0
+    async with session as fluence:
+        for number in range(rounds):
+            if number == first:
+                tracemalloc.start()
+            if number == base:  # what is made only once has been made
+                gc.collect()
+                grown = -tracemalloc.get_traced_memory()[0]
+            if number <= first and number % tenth == 0:
+                if number:
+                    seconds.append(time.process_time() - began)
+                    requests.append(cloud.requests - asked)
+                began, asked = time.process_time(), cloud.requests
+            names = [f"job-{number}-{index}" for index in range(TOGETHER)]
+            until = asyncio.get_running_loop().time() + pause
+            fates = zip(FATES, names, strict=True)
+            await asyncio.gather(*(_one(fluence, cloud, rng, fate, name, held) for fate, name in fates))
+            await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
+            _forget(cloud, held)
+        await asyncio.sleep(3600)
+        _forget(cloud, held)
+        gc.collect()
+        grown += tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    live = sum(row.id not in held for row in cloud.live())
+    return Months(deploys, grown, (rounds - base) * TOGETHER, seconds, requests, live)
+
+
+async def _one(
+    fluence: Session, cloud: Cloud, rng: Random, fate: str, name: str, held: dict[str, None]
+) -> None:
+    kind = rng.choice(("container", "vm", "baremetal"))
+    spec = make_spec(kind, name)
+    if fate in ("refused", "lost"):
+        status = {"act": "page", "status": 400, "body": b'{"detail": "Insufficient balance"}', "headers": {}}
+        lost = {"act": "lose", "form": "reset", "commit": True}
+        how = status if fate == "refused" else lost
+        await asyncio.sleep(0 if fate == "refused" else 60)
+        cloud.episodes[:] = [Episode(fate, on=frozenset({"deploy"}), how=how, times=1)]
+    with contextlib.suppress(FluenceError, TimeoutError):
+        if fate in ("kept", "refused"):
+            ref = await fluence.ensure(spec)
+            if rng.random() < 0.3:
+                held[ref.id] = None
+            else:
+                await fluence.terminate_and_wait(ref)
+        elif fate == "cancelled":
+            async with asyncio.timeout(rng.uniform(0, 5)):
+                await fluence.deploy_and_wait(spec)
+        elif fate == "running":
+            async with fluence.running(spec):
+                await asyncio.sleep(5)
+        else:
+            await _deploy_and_end(fluence, rng, spec, fate, held)
+
+
+async def _deploy_and_end(
+    fluence: Session, rng: Random, spec: object, fate: str, held: dict[str, None]
+) -> None:
+    try:
+        instance = await fluence.deploy_and_wait(spec)  # type: ignore[call-overload]
+    except UncertainDeployError as error:
+        if ref := await error.resolve():
+            await fluence.terminate_and_wait(ref)
+        return
+    if fate == "deleted" and rng.random() < 0.1:
+        resources = {"container": fluence.containers, "vm": fluence.vms, "baremetal": fluence.baremetal}
+        held[instance.id] = None
+        await resources[instance.kind.value].terminate(instance.id)  # type: ignore[attr-defined]
+    else:
+        await fluence.terminate_and_wait(instance)
+
+
+def _forget(cloud: Cloud, held: dict[str, None]) -> None:
+    """Drop rows that have ended, so that the service's own memory is not measured; end the kept ones.
+
+    A LIST keeps what has ended (contract 1): so do the last `_SHOWN` of those whose end no session has seen.
+    """
+    cloud.forget_requests()
+    for id in held:
+        cloud.rows[id].ended = cloud.rows[id].ended or cloud.now
+    for id in [id for id, row in cloud.rows.items() if id not in held and not row.is_live(cloud.now)]:
+        del cloud.rows[id]
+    for id in list(held)[:-_SHOWN]:
+        del cloud.rows[id], held[id]
