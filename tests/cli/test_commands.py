@@ -484,6 +484,22 @@ def test_every_name_that_is_unknown_is_told(cloud: Cloud) -> None:
     assert cloud.live() == ["exp-1"], "a slip of the pen ends nothing"
 
 
+def test_account(cloud: Cloud) -> None:
+    # One body that is an answer to both questions.
+    both = {"balance": "12.5", "usage": "2", "permissions": ["gpu:read", "gpu:write"]}
+    cloud.simulator.fail("*", Fault.status(200, both), times=4)
+    told = cloud.ok("account", "--json").json
+    assert (told["balance"]["balance"], told["balance"]["usage"]) == ("12.5", "2")
+    assert told["balance"]["overage"] is None
+    assert told["permissions"] == ["gpu:read", "gpu:write"]
+    lines = [line.split(maxsplit=1) for line in cloud.ok("account").out.splitlines()]
+    assert lines == [["balance", "12.5"], ["usage", "2"], ["permissions", "gpu:read gpu:write"]]
+    cloud.simulator.fail("*", Fault.status(403, {"detail": "Read-only keys are refused"}), times=None)
+    done = cloud.run("account")
+    assert (done.code, done.out) == (1, "")
+    assert "the key is read-only" in done.err
+
+
 # --- errors -------------------------------------------------------------------------------------------------
 
 

@@ -223,7 +223,7 @@ def test_where_no_picture_can_be_written_nothing_is_deployed(
 async def test_a_launch_that_is_later_than_was_guessed_guesses_no_more(eta: float, told: str) -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
-        offer, *_ = await fluence.plans.find(kind="container")
+        offer = await fluence.plans.cheapest(kind="container")
     spec = container_spec(simulator)
     table = LaunchTable([Item(spec, offer)])
     counts: dict[str, int] = {LaunchState.PROVISIONING: 1}
