@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .account import KeyState
 from .billing import LedgerEntry
-from .catalog import Catalog, Offer, default_catalog
+from .catalog import Catalog, Offer
 from .clock import VirtualClockLoop, run_virtual
 from .cluster import ClusterEvent, ClusterOptions, PodName
 from .exec import LocalProcesses
 from .faults import RANDOM_FAULTS, Effect, Fault, Outcome, Script
 from .instances import ContainerInstance, Instance, MachineInstance, State
 from .podlog import ContainerLog, PodLog
+from .profile import DEFAULT_PROFILE, KIND, LIKELY, Profile
+from .programs import Program
 from .service import ServerRateLimit
 from .simulator import DEFAULT_API_KEY, SeenRequest, Simulator
+from .stock import default_catalog, published_catalog
 from .timing import Provisioning
 from .wire import SimulatorWire
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_API_KEY",
+    "DEFAULT_PROFILE",
+    "KIND",
+    "LIKELY",
     "RANDOM_FAULTS",
     "Catalog",
     "ClusterEvent",
@@ -36,6 +43,7 @@ __all__ = [
     "Effect",
     "Fault",
     "Instance",
+    "KeyState",
     "LedgerEntry",
     "LocalProcesses",
     "MachineInstance",
@@ -43,6 +51,8 @@ __all__ = [
     "Outcome",
     "PodLog",
     "PodName",
+    "Profile",
+    "Program",
     "Provisioning",
     "Script",
     "SeenRequest",
@@ -53,6 +63,7 @@ __all__ = [
     "State",
     "VirtualClockLoop",
     "default_catalog",
+    "published_catalog",
     "run_virtual",
 ]
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 from .exec import LocalProcesses
+from .profile import DEFAULT_PROFILE, PRESETS, Profile
 from .server import SimulatorServer, is_loopback
 from .simulator import DEFAULT_API_KEY, Simulator
-from .timing import Provisioning
 
 _PROGRAM = "python -m aiofluence.simulator"
 
@@ -60,7 +60,7 @@ async def _serve(options: argparse.Namespace) -> None:
         # The default key is known to all, and with --exec it would let every local user run programs as us.
         api_key=secrets.token_urlsafe() if options.exec else DEFAULT_API_KEY,
         balance=options.balance,
-        provisioning=Provisioning(failure_rate=options.failure_rate),
+        profile=Profile.of(options.profile).replace(provisioning={"failure_rate": options.failure_rate}),
     )
     async with SimulatorServer(
         simulator,
@@ -92,6 +92,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal runs (default: 0)")
     parser.add_argument(
         "--balance", type=_money, default=Decimal(1000), help="USDC on the account (default: 1000)"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=list(PRESETS),
+        default=DEFAULT_PROFILE,
+        help="habits of the service where its documents are silent (default: %(default)s)",
     )
     parser.add_argument(
         "--failure-rate",

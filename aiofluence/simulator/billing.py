@@ -65,6 +65,13 @@ class Account:
         self.balance: Decimal = opening
         self.ledger: list[LedgerEntry] = []
 
+    @property
+    @exact()
+    def deposited(self) -> Decimal:
+        """All that was paid in: the opening balance, and what was added by hand."""
+        added = (entry.amount for entry in self.ledger if entry.kind == "adjustment" and entry.amount > 0)
+        return sum(added, self.opening)
+
     @exact()
     def adjust(self, balance: Decimal, at: float) -> None:
         """Set the balance by hand."""
@@ -79,20 +86,23 @@ class Account:
 
     @exact()
     def next_hour(self, bill: Bill, at: float) -> bool:
-        """Pay the clock hour that begins from the reserve, then top the reserve up.
+        """Pay the clock hour that begins from the reserve.
 
         Returns False, and takes nothing, when the reserve cannot pay: the paid hours are over.
-        The reserve is topped up by whole hours, as far as the balance goes.
         """
         if bill.reserved < bill.hourly:
             return False
         bill.reserved -= bill.hourly
         bill.spent += bill.hourly
+        return True
+
+    @exact()
+    def top_up(self, bill: Bill, at: float) -> None:
+        """Fill the reserve by whole hours, as far as the balance goes."""
         full = bill.upfront - bill.hourly
         while bill.reserved < full and self.balance >= bill.hourly:
             self._move(at, "top_up", -bill.hourly, bill.instance_id)
             bill.reserved += bill.hourly
-        return True
 
     @exact()
     def close(self, bill: Bill, at: float) -> None:

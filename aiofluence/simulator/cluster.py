@@ -200,17 +200,19 @@ def pull_failed(name: PodName, image: str, begin: float, end: float) -> list[Clu
 def crashed(name: PodName, image: str, begin: float, end: float) -> list[ClusterEvent]:
     """The container starts and dies at once, again and again."""
     middle = (begin + end) / 2
-    return [
-        *running(name, image, middle, middle),
-        _about(
-            end,
-            name.pod,
-            "BackOff",
-            "Pod",
-            f"Back-off restarting failed container {name.deployment} in pod {name.pod}",
-            warn=True,
-        ),
-    ]
+    return [*running(name, image, middle, middle), backed_off(name, end)]
+
+
+def backed_off(name: PodName, at: float) -> ClusterEvent:
+    """The container has exited, and the kubelet waits before it starts it again."""
+    message = f"Back-off restarting failed container {name.deployment} in pod {name.pod}"
+    return _about(at, name.pod, "BackOff", "Pod", message, warn=True)
+
+
+def pull_refused(name: PodName, image: str, at: float) -> list[ClusterEvent]:
+    """The registry does not have the image, and the kubelet tries again for ten minutes and longer."""
+    tries = (at + wait for wait in (0.0, 15.0, 45.0, 100.0, 200.0, 400.0, 700.0))
+    return [event for begin in tries for event in pull_failed(name, image, begin, begin)]
 
 
 def not_configurable(name: PodName, reason: str, end: float) -> list[ClusterEvent]:

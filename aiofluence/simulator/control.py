@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 from urllib.parse import urlsplit
+
+import attrs
 
 from aiofluence.protocol import Reply, Request
 
+from .account import KeyState
 from .catalog import Json
+from .control_body import BadRequestError, Body
 from .faults import Fault
 from .instances import Instance
+from .profile import PRESETS, Profile
+from .programs import Program
 from .routes import operation as operation_of
 from .simulator import Simulator
 
@@ -25,7 +30,11 @@ PREFIX = "/_sim/"
 _YEAR = 31_536_000
 _SEEDS = 2**63 - 1
 
-_Handler: TypeAlias = Callable[["_Body"], Json]
+_Handler: TypeAlias = Callable[[Body], Json]
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 class Door(Protocol):
@@ -57,6 +66,10 @@ class Control:
             "reset": {"POST": self._reset},
             "seed": {"POST": self._seed},
             "clock": {"POST": self._clock},
+            "profile": {"GET": lambda body: self._profile(), "POST": self._change_profile},
+            "programs": {"POST": self._program},
+            "capacity": {"POST": self._capacity},
+            "key": {"POST": self._key},
             "faults": {"POST": self._fail, "DELETE": self._clear},
             "state": {"GET": lambda body: self._state()},
             "ledger": {"GET": lambda body: self._ledger()},
@@ -78,9 +91,9 @@ class Control:
             return _reply(405, {"problems": [problem]}, {"Allow": allow})
         self._sim.advance(self._door.now())
         try:
-            body = _Body(request.body if request.method == "POST" else b"")
+            body = Body(request.body if request.method == "POST" else b"")
             return _reply(200, handler(body))
-        except _BadRequestError as bad:
+        except BadRequestError as bad:
             return _reply(400, {"problems": bad.problems})
 
     @property
@@ -89,20 +102,20 @@ class Control:
 
     # What can be turned
 
-    def _reset(self, body: _Body) -> Json:
+    def _reset(self, body: Body) -> Json:
         seed = body.integer("seed", 0, _SEEDS, None)
         body.done()
         self._sim.reset(seed)
         self._door.rescale(self._first_scale)
         return self._state()
 
-    def _seed(self, body: _Body) -> Json:
+    def _seed(self, body: Body) -> Json:
         seed = body.integer("seed", 0, _SEEDS)
         body.done()
         self._sim.seed = seed
         return {"seed": self._sim.seed}
 
-    def _clock(self, body: _Body) -> Json:
+    def _clock(self, body: Body) -> Json:
         seconds = body.number("advance", 0, _YEAR, 0)
         scale = body.number("scale", 0.001, 1_000_000, None)
         body.done()
@@ -111,7 +124,47 @@ class Control:
             self._door.rescale(scale)
         return self._time()
 
-    def _fail(self, body: _Body) -> Json:
+    def _profile(self) -> Json:
+        return attrs.asdict(self._sim.profile)
+
+    def _change_profile(self, body: Body) -> Json:
+        name = body.one_of("name", tuple(PRESETS), None)
+        changes = body.rest()
+        body.done()
+        try:
+            profile = self._sim.profile if name is None else Profile.of(name)
+            self._sim.profile = profile.replace(**changes)
+        except ValueError as error:
+            raise BadRequestError([str(error)]) from None
+        return self._profile()
+
+    def _program(self, body: Body) -> Json:
+        image = body.text("image")
+        seconds = body.number("seconds", 0, _YEAR, None)
+        code = body.integer("code", 0, 255, 0)
+        lines = body.take("lines", "an array of texts", _are_texts, [])
+        pullable = body.take("pullable", "true or false", lambda value: type(value) is bool, True)
+        body.done()
+        self._sim.programs[image] = Program(seconds, code, lines, pullable)
+        return {"programs": {name: attrs.asdict(does) for name, does in self._sim.programs.items()}}
+
+    def _capacity(self, body: Body) -> Json:
+        plan_id = body.text("plan_id")
+        instances = body.integer("instances", 0, 1_000_000)
+        body.done()
+        try:
+            self._sim.set_capacity(plan_id, instances)
+        except LookupError as error:
+            raise BadRequestError([f"plan_id: {error.args[0]}"]) from None
+        return {"plan_id": plan_id, "instances": instances}
+
+    def _key(self, body: Body) -> Json:
+        state = body.one_of("state", get_args(KeyState))
+        body.done()
+        self._sim.key_state = state
+        return {"state": state}
+
+    def _fail(self, body: Body) -> Json:
         operation = body.take("operation", 'such as "POST /gpu/instances/", or "*"', _is_operation)
         make = _fault(body)
         times = body.take("times", "an integer from 1, or null for all", _are_times, 1)
@@ -122,10 +175,10 @@ class Control:
         try:
             self._sim.fail(operation, make(), times=times, skip=skip, when=when, commit_after=late)
         except ValueError as error:
-            raise _BadRequestError([str(error)]) from None
+            raise BadRequestError([str(error)]) from None
         return {"faults": self._faults()}
 
-    def _clear(self, body: _Body) -> Json:
+    def _clear(self, body: Body) -> Json:
         self._sim.clear_faults()
         return {"faults": self._faults()}
 
@@ -237,7 +290,7 @@ def _instance(instance: Instance) -> Json:
     }
 
 
-def _fault(body: _Body) -> Callable[[], Fault]:
+def _fault(body: Body) -> Callable[[], Fault]:
     """How to make the fault, for when nothing is wrong with the body."""
     kind = body.one_of("fault", ("status", "body", "slow", "reset", "hang", "refuse", "cut"))
     if kind == "status":
@@ -261,93 +314,6 @@ def _is_operation(value: Any) -> bool:
 
 def _are_times(value: Any) -> bool:
     return value is None or (type(value) is int and value >= 1)
-
-
-def _are_headers(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(text, str)
-        and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
-        and re.fullmatch(r"[ -~]*", text)
-        for name, text in value.items()
-    )
-
-
-class _BadRequestError(Exception):
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(problems)
-        self.problems = problems
-
-
-_REQUIRED: Any = object()
-
-
-class _Body:
-    """Reads one JSON object field by field, noting every problem; `done` raises them all.
-
-    What a field that is wrong reads as is not to be used: call `done` first.
-    """
-
-    def __init__(self, raw: bytes) -> None:
-        self.problems: list[str] = []
-        self._known: list[str] = []
-        try:
-            values = json.loads(raw, parse_constant=_no_constant) if raw.strip() else {}
-        except (ValueError, RecursionError) as error:
-            raise _BadRequestError([f"the body is not JSON: {error}"]) from None
-        if not isinstance(values, dict):
-            raise _BadRequestError(["the body must be a JSON object"])
-        self._values: Mapping[str, Any] = values
-
-    def take(self, name: str, expected: str, fits: Callable[[Any], bool], default: Any = _REQUIRED) -> Any:
-        """A field. Where it may be absent its default is what it may be as well."""
-        self.allow(name)
-        if name not in self._values:
-            if default is _REQUIRED:
-                self.problems.append(f"{name}: required; must be {expected}")
-            return default
-        value = self._values[name]
-        if not (value is None and default is None) and not fits(value):
-            given = json.dumps(value)
-            shown = given if len(given) <= 60 else f"{given[:60]}…"
-            self.problems.append(f"{name}: must be {expected}, not {shown}")
-        return value
-
-    def json(self, name: str, *, required: bool = False) -> Any:
-        return self.take(name, "JSON", lambda value: True, _REQUIRED if required else None)
-
-    def headers(self) -> Any:
-        return self.take("headers", "an object of header names and texts", _are_headers, None)
-
-    def integer(self, name: str, least: int, most: int, default: int | None = _REQUIRED) -> Any:
-        expected = f"an integer from {least} to {most}"
-        return self.take(name, expected, lambda n: type(n) is int and least <= n <= most, default)
-
-    def number(self, name: str, least: float, most: float, default: float | None = _REQUIRED) -> Any:
-        expected = f"a number from {least:g} to {most:,.0f}"
-        return self.take(name, expected, lambda n: type(n) in (int, float) and least <= n <= most, default)
-
-    def one_of(self, name: str, options: tuple[str, ...], default: str = _REQUIRED) -> Any:
-        value = self.take(name, f"one of {', '.join(options)}", lambda text: text in options, default)
-        return value if value in options else None
-
-    def allow(self, *names: str) -> None:
-        """Fields that may be there."""
-        self._known += names
-
-    def done(self) -> None:
-        """Raise what was found, and the fields that nobody asked for.
-
-        Raises:
-            _BadRequestError: there was something.
-        """
-        for name in sorted(self._values.keys() - set(self._known)):
-            self.problems.append(f"{name}: no such field here; there are {', '.join(self._known) or 'none'}")
-        if self.problems:
-            raise _BadRequestError(self.problems)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _reply(status: int, value: Json, headers: Mapping[str, str] | None = None) -> Reply:

@@ -74,8 +74,8 @@ class LocalProcesses:
     Each startup command is split as a shell would, and run without one, in a session and process group of its
     own, in an empty directory that is its `HOME`. It gets the container's variables, `PATH`, `HOME`, and for
     each exposed port `PORT_<port>`: where to listen on 127.0.0.1, which is the forwarded external port, too.
-    Its lines are the container's log; when it exits, the instance has ended. A container without a startup
-    command runs nothing, and none prints generated lines.
+    Its lines are the container's log. When it exits it is started again, or the instance ends: the profile's
+    `restarts` decides. A container without a startup command runs nothing, and none prints generated lines.
 
     Args:
         max_children: containers there may be at once; one more fails to be provisioned. A place is free again

@@ -36,7 +36,9 @@ class HostsContainers(OperatesContainers):
         self._world.refuse_room(self._fresh(instance_id), reason)
 
     def exit(self, instance_id: str, code: int) -> None:
-        """Let a running container's process end by itself, at second `now`: the instance has ENDED.
+        """Let a running container's process end by itself, at second `now`.
+
+        With the profile's `restarts` it is started again, else the instance has ENDED.
 
         Raises:
             LookupError: there is no such instance.

@@ -1,4 +1,4 @@
-"""The simulator's own records of instances, and the JSON that the service would show of them.
+"""The simulator's own records of instances.
 
 Records are changed by `world.World` alone. They know no money rules and no timers, and share
 nothing with the client's models.
@@ -6,9 +6,9 @@ nothing with the client's models.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import inf
 from random import Random
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from .billing import Bill
 from .catalog import Json, Kind, Offer
 from .cluster import ClusterEvent
 from .podlog import ContainerLog
+from .programs import STAYS, Program
 
 Variables: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -93,6 +94,8 @@ class Instance:
     state: State = State.INITIALIZED
     failure: str | None = None
     """Why the provisioning will fail, or has; None for a sound one."""
+    active_at: float = inf
+    """When it became ACTIVE; infinite before."""
     rng: Random = attrs.field(repr=False)
     summary: bytes | None = attrs.field(default=None, init=False, repr=False)
     """The row of the list as JSON text, kept until something in it changes."""
@@ -119,6 +122,17 @@ class ContainerInstance(Instance):
     placement: Placement | None = None
     """Where it is, if it runs anywhere; None for one that is only simulated."""
     updating: bool = False
+    program: Program = STAYS
+    """What its image and command do, unless it is hosted."""
+    pod_since: float = inf
+    """When the cluster began to create the present pod."""
+    run: int = 0
+    """Number of the present run, or of the wait for it; timers of an earlier number do nothing."""
+    run_since: float = 0.0
+    backoffs: int = 0
+    """Restarts since it last ran for long."""
+    down_since: float | None = None
+    """When it began to be unavailable; None while it is sound."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -126,6 +140,8 @@ class MachineInstance(Instance):
     os_image: str
     ssh_key: str = attrs.field(repr=False)
     address: str
+    has_address: bool = False
+    """The IP is shown as its domain, while it is live."""
 
 
 @attrs.frozen
@@ -145,94 +161,3 @@ class Calendar:
         """The next UTC clock hour strictly after `seconds`, in simulated seconds."""
         begun = self.at(seconds).replace(minute=0, second=0, microsecond=0)
         return (begun + timedelta(hours=1) - self.start).total_seconds()
-
-
-def summary_bytes(instance: Instance, calendar: Calendar) -> bytes:
-    """One row of a list, as JSON text: long lists are asked for often and change little."""
-    if instance.summary is None:
-        instance.summary = json.dumps(summary_json(instance, calendar)).encode()
-    return instance.summary
-
-
-def summary_json(instance: Instance, calendar: Calendar) -> Json:
-    status = "instance_status" if isinstance(instance, ContainerInstance) else "status"
-    return {
-        "id": instance.id,
-        "name": instance.name,
-        status: instance.state.value,
-        "resources": {"supply": instance.offer.supply_json(), "gpu_model": instance.offer.gpu_json()},
-        "domain": _domain(instance),
-        "location": instance.location,
-        "created_at": calendar.iso(instance.created_at),
-        "updated_at": calendar.iso(instance.updated_at),
-    }
-
-
-def detail_json(instance: Instance, calendar: Calendar, now: float) -> Json:
-    common = summary_json(instance, calendar) | {"billing": _billing_json(instance, calendar, now)}
-    if isinstance(instance, ContainerInstance):
-        return common | _container_json(instance)
-    assert isinstance(instance, MachineInstance)
-    return common | _machine_json(instance)
-
-
-def _billing_json(instance: Instance, calendar: Calendar, now: float) -> Json:
-    bill = instance.bill
-    return {
-        "hourly_usage": float(bill.hourly),
-        "total_spendings": float(bill.spent),
-        "reserved_amount": float(bill.reserved),
-        "next_billing_period": calendar.iso(calendar.next_hour(now)) if instance.live else None,
-    }
-
-
-def _container_json(instance: ContainerInstance) -> Json:
-    network: Json | None = None
-    if instance.state is State.ACTIVE and instance.forwarded_ports is not None:
-        web = any(port.protocol == "http" for port in instance.expose)
-        domain = instance.domain
-        network = {
-            "domain": domain,
-            "forwarded_ports": instance.forwarded_ports,
-            "uri": _uri(instance) if web and domain else None,
-        }
-    settings = instance.settings
-    return {
-        "container_status": "STARTED" if instance.started else "NOT_STARTED",
-        "container_info": {
-            "image": settings.image,
-            "expose": [port.to_json() for port in instance.expose],
-            "environment": settings.environment_json(),
-            "startup_command": settings.startup_command,
-        },
-        "network": network,
-    }
-
-
-def _machine_json(instance: MachineInstance) -> Json:
-    active = instance.state is State.ACTIVE
-    return {
-        "availability": instance.kind,
-        "os_image": instance.os_image,
-        "ssh_connection": f"ssh {_login(instance.os_image)}@{instance.address}" if active else None,
-        "ssh_key": instance.ssh_key,
-        "network": {"domain": None, "forwarded_ports": [], "uri": None} if active else None,
-    }
-
-
-def _domain(instance: Instance) -> str | None:
-    if isinstance(instance, ContainerInstance) and instance.state is State.ACTIVE:
-        return instance.domain
-    return None
-
-
-def _uri(instance: ContainerInstance) -> str:
-    if instance.placement is None:
-        return f"http://{instance.id[:8]}.{instance.domain}"
-    web = next(index for index, port in enumerate(instance.expose) if port.protocol == "http")
-    return f"http://{instance.domain}:{instance.placement.ports[web]}"
-
-
-def _login(os_image: str) -> str:
-    system = os_image.lower()
-    return next((name for name in ("ubuntu", "debian", "rocky") if name in system), "root")

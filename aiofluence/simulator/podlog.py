@@ -25,12 +25,14 @@ class PodLog:
         name: of the pod.
         lines: the truth: every line it ever printed, also those that the cluster has dropped.
         gone: the second from which the cluster shows nothing of it any more.
+        begun: its container has been started at least once.
     """
 
     def __init__(self, name: PodName, seed: int = 0, interval: float | None = None) -> None:
         self.name = name
         self.lines: list[str] = []
         self.gone: float = inf
+        self.begun = False
         self._times = array("d")  # when each line began
         self._files: list[tuple[float, int]] = [(-inf, 0)]  # when a new file began, and with which line
         self._open = False  # the last line has not ended yet
@@ -45,12 +47,18 @@ class PodLog:
 
     def start(self, at: float) -> None:
         """Begin to print generated lines, if it has an interval for them."""
+        self.begun = True
         if self._interval is not None:
             self._next = at
 
     def stop(self, at: float) -> None:
         """Print what is due by second `at`, which may be to come, and nothing any more."""
         self._until = min(self._until, at)
+
+    def pause(self, at: float) -> None:
+        """Print what is due by second `at`, and nothing more until the next `start`."""
+        self.advance(at)
+        self._next = None
 
     def advance(self, now: float) -> None:
         """Print the generated lines that are due by `now`."""

@@ -13,7 +13,17 @@ import attrs
 from .catalog import Kind
 
 Endpoint: TypeAlias = Literal[
-    "plans", "images", "deploy", "list", "detail", "change", "terminate", "logs", "events"
+    "plans",
+    "images",
+    "deploy",
+    "list",
+    "detail",
+    "change",
+    "terminate",
+    "logs",
+    "events",
+    "balances",
+    "me",
 ]
 
 
@@ -54,6 +64,8 @@ ROUTES: tuple[Route, ...] = (
     *_machine_routes("vm", "vms"),
     *_machine_routes("baremetal", "baremetal"),
     Route("GET", "/gpu/default-images/", "images"),
+    Route("GET", "/v2/users/balances", "balances"),
+    Route("GET", "/v1/users/me", "me"),
 )
 
 _TABLE: dict[tuple[str, ...], dict[str, Route]] = {}

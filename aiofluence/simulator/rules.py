@@ -1,7 +1,7 @@
 """What the service accepts: request bodies in, orders or refusals out.
 
-A 422 names every problem at once, a 400 is one sentence. Only two texts are quoted from the service
-(`PORT_RANGE`, `NO_BALANCE`); the others are assumed, see docs/fidelity.md.
+A 422 names every problem at once, a 400 is one sentence. Three texts are quoted from the service
+(`PORT_RANGE`, `NO_BALANCE`, `unsupported_image`); the others are assumed, see docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ PLAN_GONE = "Plan is no longer available"
 NOT_ACTIVE = "Only ACTIVE instances can be terminated"
 NOT_UPDATABLE = "Only ACTIVE instances can be updated"
 UPDATING = "Instance update is already in progress"
+RESERVED = "Environment variable SSH_PUBKEY is reserved for the ssh key"
+MINIMUM_RUNTIME = "Minimum runtime not met"
+NO_LOGS = "Logs are not available for an instance that is over"
 NOT_FOUND = "Instance not found"
 
 _NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -41,7 +44,21 @@ def refuse(text: str, status: int = 400) -> NoReturn:
 
 def unsupported_image(os_image: str, options: tuple[str, ...]) -> NoReturn:
     """Refuse an `os_image`, listing the valid ones."""
-    refuse(f"Unsupported OS image '{os_image}'. Supported options: {', '.join(options)}")
+    refuse(
+        f"Provided OS image {os_image} is not supported for the selected offer. "
+        f"Available OS images: {', '.join(options)}"
+    )
+
+
+def refuse_minimum(minutes: int | None) -> NoReturn:
+    """Refuse to end a machine that has not run long enough, with the minutes left if they are given."""
+    left = "" if minutes is None else f". {minutes} minute{'' if minutes == 1 else 's'} remaining"
+    refuse(f"{MINIMUM_RUNTIME}{left}")
+
+
+def creating(container: str, pod: str) -> str:
+    """The text for logs of a pod that is still being created, as Kubernetes writes it."""
+    return f'container "{container}" in pod "{pod}" is waiting to start: ContainerCreating'
 
 
 @attrs.frozen
@@ -113,7 +130,7 @@ def container_change(body: bytes) -> ContainerChange:
             if variable == "SSH_PUBKEY":
                 problems.value_error(
                     (*inner.loc, "environment", index, "name"),
-                    "Environment variable SSH_PUBKEY is reserved for the ssh key",
+                    RESERVED,
                     variable,
                 )
     problems.raise_any()

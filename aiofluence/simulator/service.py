@@ -18,10 +18,12 @@ import attrs
 from aiofluence.protocol import Reply, Request
 
 from . import rules
+from .account import KeyState, balance_json, user_json
+from .answers import detail_json, summary_bytes
 from .catalog import Json
 from .cluster import event_lines
 from .forms import RefusedError
-from .instances import Instance, detail_json, summary_bytes
+from .instances import ContainerInstance, Instance
 from .routes import Endpoint, Route, match, other_slash
 from .world import World
 
@@ -66,6 +68,7 @@ class Service:
     def __init__(self, world: World, api_key: str) -> None:
         self.world = world
         self.api_key = api_key
+        self.key_state: KeyState = "valid"
         self._bucket: _Bucket | None = None
         self._endpoints: dict[Endpoint, Callable[[Route, str, Request], Reply]] = {
             "plans": self._plans,
@@ -77,6 +80,8 @@ class Service:
             "terminate": self._terminate,
             "logs": self._logs,
             "events": self._events,
+            "balances": lambda route, instance_id, request: self._json([balance_json(self.world)]),
+            "me": lambda route, instance_id, request: self._json(user_json(self.key_state)),
         }
 
     @property
@@ -118,12 +123,25 @@ class Service:
         return self._json({"detail": "Too many requests"}, limit.status, headers)
 
     def _unauthorised(self, request: Request) -> Reply | None:
-        key = next((value for name, value in request.headers.items() if name.lower() == "x-api-key"), None)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        key = headers.get("x-api-key")
         if key is not None and not re.fullmatch(r"[!-~]+", key):
             return self._json({"detail": "Malformed X-API-KEY header"}, 400)
+        if key is None:
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            key = token if scheme.lower() == "bearer" else None
         if key != self.api_key:
-            return self._json({"error": "Invalid or missing API key", "code": "forbidden"}, 403)
+            return self._forbidden("Invalid or missing API key")
+        if self.key_state == "expired":
+            return self._forbidden("API key has expired")
+        if self.key_state == "read-only" and request.path.startswith("/gpu/"):
+            return self._forbidden("API key is read-only and has no access to GPU Cloud", 403)
         return None
+
+    def _forbidden(self, text: str, status: int | None = None) -> Reply:
+        status = status or self.world.profile.unauthorised_status
+        code = "forbidden" if status == 403 else "unauthorized"
+        return self._json({"error": text, "code": code}, status)
 
     def _no_such_path(self, request: Request) -> Reply:
         path = other_slash(request.path)
@@ -154,7 +172,8 @@ class Service:
 
     def _detail(self, route: Route, instance_id: str, request: Request) -> Reply:
         instance: Instance = self.world.get(route.kind, instance_id)
-        return self._json(detail_json(instance, self.world.calendar, self.world.timeline.now))
+        now = self.world.timeline.now
+        return self._json(detail_json(instance, self.world.calendar, now, self.world.profile))
 
     def _change(self, route: Route, instance_id: str, request: Request) -> Reply:
         if route.kind == "container":
@@ -171,13 +190,31 @@ class Service:
 
     def _logs(self, route: Route, instance_id: str, request: Request) -> Reply:
         last = rules.last_lines(request.query)
-        log = self.world.container(instance_id).log
-        return self._json(log.answer(self.world.timeline.now, last, self.world.cluster))
+        container = self.world.container(instance_id)
+        if self._has_no_logs(container):
+            return self._json([])
+        return self._json(container.log.answer(self.world.timeline.now, last, self.world.profile.cluster))
+
+    def _has_no_logs(self, container: ContainerInstance) -> bool:
+        """Whether the logs of an instance are gone.
+
+        Raises:
+            RefusedError: 400: gone, or not there yet, and the profile says so with an error.
+        """
+        profile, pod = self.world.profile, container.log.pod
+        if not container.live:
+            if profile.logs_after_end == "error":
+                rules.refuse(rules.NO_LOGS)
+            return profile.logs_after_end == "empty"
+        creating = not pod.begun and container.pod_since <= self.world.timeline.now
+        if creating and profile.logs_while_creating == "error":
+            rules.refuse(rules.creating(pod.name.deployment, pod.name.pod))
+        return False
 
     def _events(self, route: Route, instance_id: str, request: Request) -> Reply:
         last = rules.last_lines(request.query)
         events = self.world.container(instance_id).events
-        return self._json(event_lines(events, self.world.timeline.now, last, self.world.cluster))
+        return self._json(event_lines(events, self.world.timeline.now, last, self.world.profile.cluster))
 
     # Replies
 

@@ -11,18 +11,22 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from math import inf
+from typing import get_args
 from weakref import WeakKeyDictionary
 
 import attrs
 
 from aiofluence.protocol import Reply, Request
 
+from .account import KeyState
 from .billing import ZERO, LedgerEntry, exact
-from .catalog import Catalog, Kind, default_catalog
+from .catalog import Catalog, Kind
 from .cluster import ClusterOptions
 from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
 from .hosting import HostsContainers
 from .instances import Calendar, Instance
+from .options import HasOptions
+from .profile import DEFAULT_PROFILE, Profile, ProfileName
 from .routes import operation as operation_of
 from .service import ServerRateLimit, Service
 from .timing import Provisioning
@@ -52,17 +56,19 @@ class SeenRequest:
     effect: Effect
 
 
-class Simulator(HostsContainers):
+class Simulator(HostsContainers, HasOptions):
     """The whole service, simulated: catalogue, deploys, billing, logs, events and faults.
 
     Args:
         seed: everything drawn at random follows from it; equal seeds give equal runs.
         api_key: the one key that is let in.
         balance: the account's USDC.
-        provisioning: how long things take; can be replaced while it runs, for what comes after.
+        profile: habits of the service: "likely", "kind", or a `Profile`; None is `DEFAULT_PROFILE`.
+        provisioning: how long things take, in place of the profile's; can be replaced while it runs, for what
+            comes after.
         start: the service's date and time at 0 seconds; aware.
-        catalog: what is for sale; the default is a dozen GPU models.
-        cluster: how logs and events are written.
+        catalog: what is for sale, in place of the profile's dozen GPU models.
+        cluster: how logs and events are written, in place of the profile's.
         list_lag: seconds for which a new instance is missing from LIST and unknown to every other call.
         rate_limit: the service's own pace; None is none.
     """
@@ -73,6 +79,7 @@ class Simulator(HostsContainers):
         *,
         api_key: str = DEFAULT_API_KEY,
         balance: Decimal | str | int = "1000",
+        profile: Profile | ProfileName | None = None,
         provisioning: Provisioning | None = None,
         start: datetime = DEFAULT_START,
         catalog: Catalog | None = None,
@@ -83,13 +90,17 @@ class Simulator(HostsContainers):
         if start.tzinfo is None:
             raise ValueError("start needs a time zone")
         self.api_key = api_key
+        habits = Profile.of(DEFAULT_PROFILE if profile is None else profile)
         self._new_world = partial(
             World,
             balance=Decimal(balance),
-            catalog=catalog or default_catalog(),
+            catalog=catalog,
             calendar=Calendar(start.astimezone(UTC)),
-            provisioning=provisioning or Provisioning(),
-            cluster_options=cluster or ClusterOptions(),
+            profile=attrs.evolve(
+                habits,
+                provisioning=provisioning or habits.provisioning,
+                cluster=cluster or habits.cluster,
+            ),
             list_lag=list_lag,
         )
         self._first_rate_limit = rate_limit
@@ -240,30 +251,18 @@ class Simulator(HostsContainers):
         """Set the account's USDC; the ledger notes the adjustment."""
         self._world.account.adjust(Decimal(balance), self.now)
 
-    # The world's knobs
+    # The service's faces
 
     @property
-    def catalog(self) -> Catalog:
-        """What is for sale; `catalog.find(...)` gives an offer and its plan id."""
-        return self._world.catalog
+    def key_state(self) -> KeyState:
+        """State of the API key: "valid", "read-only" (refused by every GPU Cloud path) or "expired"."""
+        return self._service.key_state
 
-    @property
-    def provisioning(self) -> Provisioning:
-        """How long things take; assign another for what comes after."""
-        return self._world.provisioning
-
-    @provisioning.setter
-    def provisioning(self, provisioning: Provisioning) -> None:
-        self._world.provisioning = provisioning
-
-    @property
-    def cluster(self) -> ClusterOptions:
-        """How logs and events are written; assign another at any time."""
-        return self._world.cluster
-
-    @cluster.setter
-    def cluster(self, options: ClusterOptions) -> None:
-        self._world.cluster = options
+    @key_state.setter
+    def key_state(self, state: KeyState) -> None:
+        if state not in get_args(KeyState):
+            raise ValueError(f"key_state must be one of {', '.join(get_args(KeyState))}, not {state!r}")
+        self._service.key_state = state
 
     @property
     def list_lag(self) -> float:
@@ -282,24 +281,6 @@ class Simulator(HostsContainers):
     @rate_limit.setter
     def rate_limit(self, limit: ServerRateLimit | None) -> None:
         self._service.rate_limit = limit
-
-    def sell_out(self, plan_id: str) -> None:
-        """Take a plan or option off the lists; deploying it is refused.
-
-        Raises:
-            LookupError: there is no such plan.
-        """
-        if plan_id not in self.catalog.offers:
-            raise LookupError(f"no plan {plan_id}")
-        self._world.sold_out.add(plan_id)
-
-    def restock(self, plan_id: str) -> None:
-        """Undo `sell_out`."""
-        self._world.sold_out.discard(plan_id)
-
-    def fail_next_provisioning(self, times: int = 1) -> None:
-        """Let the next accepted deploys end FAILED."""
-        self._world.failing_next = times
 
     # Faults
 

@@ -28,6 +28,8 @@ class Provisioning:
 
     Attributes:
         median: of the lognormal time from deploy to ACTIVE or FAILED.
+        machine_median: the same for VMs and bare metal; None is `median`.
+        failed_machine_median: the same for a VM or bare-metal machine that fails; None is `machine_median`.
         sigma: its spread; 0 makes every provisioning take exactly `median`.
         failure_rate: share of provisionings that end FAILED, 0 to 1.
         start_delay: from ACTIVE to the container started.
@@ -37,6 +39,12 @@ class Provisioning:
     """
 
     median: float = attrs.field(default=150.0, validator=_at_least_zero)
+    machine_median: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_at_least_zero), kw_only=True
+    )
+    failed_machine_median: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_at_least_zero), kw_only=True
+    )
     sigma: float = attrs.field(default=0.25, validator=_at_least_zero)
     failure_rate: float = attrs.field(default=0.0, validator=[_at_least_zero, attrs.validators.le(1.0)])
     start_delay: float = attrs.field(default=4.0, validator=_at_least_zero)
@@ -45,8 +53,16 @@ class Provisioning:
     update_delay: float = attrs.field(default=20.0, validator=_at_least_zero)
 
     def draw(self, rng: Random) -> float:
-        """One provisioning time."""
-        return self.median * math.exp(rng.gauss(0.0, self.sigma))
+        """The factor by which one provisioning time differs from its median."""
+        return math.exp(rng.gauss(0.0, self.sigma))
+
+    def median_of(self, *, machine: bool, fails: bool) -> float:
+        """The median provisioning time of a kind and an outcome, in seconds."""
+        if machine and fails and self.failed_machine_median is not None:
+            return self.failed_machine_median
+        if machine and self.machine_median is not None:
+            return self.machine_median
+        return self.median
 
 
 class Timeline:

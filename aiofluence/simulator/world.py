@@ -6,15 +6,17 @@ place that are due. Bodies, statuses and HTTP are `service`'s business, prices `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from math import ceil, inf
 from random import Random
 from uuid import UUID
 
 from . import cluster, rules
 from .billing import Account, Bill, exact
 from .catalog import Catalog, Json, Kind, Offer
-from .cluster import ClusterOptions, PodName
+from .cluster import PodName
 from .instances import (
     Calendar,
     ContainerInstance,
@@ -25,10 +27,13 @@ from .instances import (
     State,
 )
 from .podlog import CRASH_LINES, ContainerLog, PodLog
+from .profile import Profile
+from .running import RunsContainers
+from .stock import default_catalog, published_catalog
 from .timing import Provisioning, Timeline
 
 
-class World:
+class World(RunsContainers):
     """Every instance the account ever had; ended ones stay for ever."""
 
     def __init__(
@@ -36,23 +41,24 @@ class World:
         *,
         seed: int,
         balance: Decimal,
-        catalog: Catalog,
+        catalog: Catalog | None,
         calendar: Calendar,
-        provisioning: Provisioning,
-        cluster_options: ClusterOptions,
+        profile: Profile,
         list_lag: float = 0.0,
     ) -> None:
-        self.catalog = catalog
+        self.profile = profile
         self.calendar = calendar
         self.account: Account = Account(balance)
         self.timeline: Timeline = Timeline()
-        self.provisioning = provisioning
-        self.cluster = cluster_options
-        self.sold_out: set[str] = set()
+        self.programs = {}
+        self.taken_off: set[str] = set()
+        self.capacities: dict[str, int] = {}
         self.failing_next: int = 0
         self.list_lag = list_lag
         self.instances: dict[str, Instance] = {}
         self.seed = seed
+        self._catalog = catalog
+        self._stock: dict[bool, Catalog] = {}
         self._by_kind: dict[Kind, list[Instance]] = {"container": [], "vm": [], "baremetal": []}
         self._live: dict[str, Instance] = {}
         self._namesakes: dict[tuple[Kind, str], int] = {}
@@ -60,13 +66,36 @@ class World:
 
     # What there is
 
+    @property
+    def catalog(self) -> Catalog:
+        """What is for sale: what the test gave, or what the profile says."""
+        if self._catalog is not None:
+            return self._catalog
+        published = self.profile.published_catalog
+        if published not in self._stock:
+            self._stock[published] = published_catalog() if published else default_catalog()
+        return self._stock[published]
+
+    @property
+    def sold_out(self) -> set[str]:
+        """Plans that cannot be deployed now: taken off by hand, or with all of their capacity in use."""
+        used = Counter(instance.offer.id for instance in self._live.values())
+        full = {plan for plan, count in used.items() if count >= self._capacity(plan)}
+        return self.taken_off | full
+
+    def _capacity(self, plan_id: str) -> float:
+        given = self.capacities.get(plan_id, self.profile.capacity)
+        return inf if given is None else given
+
     def live(self) -> list[Instance]:
         return list(self._live.values())
 
     def rows(self, kind: Kind) -> Iterator[Instance]:
-        """Everything of that kind that a LIST shows, oldest first."""
+        """Everything of that kind that a LIST shows, in its order."""
         newest = self.timeline.now - self.list_lag
-        return (i for i in self._by_kind[kind] if not self.list_lag or i.created_at <= newest)
+        rows = self._by_kind[kind]
+        in_order = rows if self.profile.list_order == "oldest" else reversed(rows)
+        return (i for i in in_order if not self.list_lag or i.created_at <= newest)
 
     def get(self, kind: Kind, instance_id: str) -> Instance:
         """An instance by its id.
@@ -101,28 +130,34 @@ class World:
         offer = self._on_sale("container", order.plan_id)
         if order.location is not None and order.location not in offer.locations:
             rules.refuse(f"Plan is not available in location {order.location}")
+        if order.reserved_variable and self.profile.reserved_variable == "refused":
+            rules.refuse(rules.RESERVED)
         rng, record = self._accept(offer, order.name)
         pod = PodName.draw(rng)
-        now = self.timeline.now
         location = order.location or rng.choice(offer.locations)
         seed = rng.getrandbits(64)
+        does = self.program_of(order.settings)
         instance = ContainerInstance(
             **record,
             location=location,
             settings=order.settings,
             expose=order.expose,
-            log=ContainerLog(PodLog(pod, seed, self.cluster.log_interval), seed),
+            log=ContainerLog(self.new_pod(pod, seed, does), seed),
+            program=does,
         )
         if order.reserved_variable:
             instance.failure = "environment variable SSH_PUBKEY is defined twice"
+        elif not does.pullable and not self.profile.restarts:
+            instance.failure = "pull"
+        now = self.timeline.now
         ready = now + self._provision(instance)
-        begin = now + (ready - now) / 2
+        instance.pod_since = begin = now + (ready - now) / 2
         instance.events += cluster.scheduled(pod, order.settings.image, begin)
-        if instance.failure is None:
-            started = ready + self.provisioning.start_delay
-            instance.events += cluster.running(pod, order.settings.image, ready, started)
-        else:
+        if instance.failure is not None:
             instance.events += _failing_events(instance, rng, begin, ready)
+        elif does.pullable:
+            started = ready + self.profile.provisioning.start_delay
+            instance.events += cluster.running(pod, order.settings.image, ready, started)
         return instance
 
     def deploy_machine(self, kind: Kind, order: rules.MachineOrder) -> Instance:
@@ -142,22 +177,10 @@ class World:
             ssh_key=order.ssh_key,
             address=_address(rng),
         )
-        self._provision(instance)
+        until = self._provision(instance)
+        if self.profile.machine_address == "early":
+            self.timeline.at(self.timeline.now + until / 2, lambda at: self._addressed(instance))
         return instance
-
-    def update(self, instance: ContainerInstance, change: rules.ContainerChange) -> None:
-        """Begin to apply an update; until it is done the old configuration runs and is shown.
-
-        Raises:
-            RefusedError: 400.
-        """
-        if instance.state is not State.ACTIVE:
-            rules.refuse(rules.NOT_UPDATABLE)
-        if instance.updating:
-            rules.refuse(rules.UPDATING)
-        instance.updating = True
-        done = self.timeline.now + self.provisioning.update_delay
-        self.timeline.at(done, lambda at: self._updated(instance, change, at))
 
     def rename(self, instance: Instance, name: str) -> None:
         """Rename a machine, at once.
@@ -168,7 +191,7 @@ class World:
         if not instance.live:
             rules.refuse(rules.NOT_UPDATABLE)
         instance.name = name
-        self._touch(instance, self.timeline.now)
+        self.touch(instance, self.timeline.now)
 
     def terminate(self, instance: Instance) -> None:
         """End an instance and refund its reserve, at once.
@@ -178,7 +201,11 @@ class World:
         """
         if instance.state is not State.ACTIVE:
             rules.refuse(rules.NOT_ACTIVE)
-        self._end(instance, self.timeline.now)
+        now = self.timeline.now
+        left = instance.active_at + self.profile.minimum_runtime - now
+        if instance.kind != "container" and left > 0:
+            rules.refuse_minimum(ceil(left / 60) if self.profile.minimum_runtime_text == "minutes" else None)
+        self.end(instance, now)
 
     def refuse_room(self, instance: ContainerInstance, reason: str) -> None:
         """Let a container that is still being provisioned end FAILED, with an event that says why."""
@@ -186,12 +213,6 @@ class World:
         instance.failure = reason
         instance.events = [event for event in instance.events if event.at <= now]
         instance.events.append(cluster.not_scheduled(instance.log.pod.name, reason, now))
-
-    def exit(self, instance: ContainerInstance, code: int) -> None:
-        """A container's process has ended by itself, and the instance with it."""
-        now = self.timeline.now
-        instance.events.append(cluster.exited(instance.log.pod.name, code, now))
-        self._end(instance, now)
 
     def add_ended(self, offer: Offer, name: str) -> Instance:
         """An instance of long ago, at no cost: history for the lists. Its details are made up."""
@@ -220,9 +241,14 @@ class World:
 
     def _on_sale(self, kind: Kind, plan_id: str) -> Offer:
         offer = self.catalog.offers.get(plan_id)
-        if offer is None or offer.kind != kind or plan_id in self.sold_out:
+        if offer is None or offer.kind != kind or not self._has_room(plan_id):
             rules.refuse(rules.PLAN_GONE)
         return offer
+
+    def _has_room(self, plan_id: str) -> bool:
+        room = self._capacity(plan_id)
+        used = sum(instance.offer.id == plan_id for instance in self._live.values()) if room < inf else 0
+        return plan_id not in self.taken_off and used < room
 
     def _accept(self, offer: Offer, name: str) -> tuple[Random, Json]:
         with exact():
@@ -257,14 +283,18 @@ class World:
         if not self._billing_due:
             self._billing_due = True
             self.timeline.at(self.calendar.next_hour(now), self._clock_hour)
-        delays = self.provisioning
-        seconds = delays.draw(instance.rng)
+        delays = self.profile.provisioning
+        factor = delays.draw(instance.rng)
         unlucky = instance.rng.random() < delays.failure_rate
         if self.failing_next:
             self.failing_next -= 1
             unlucky = True
         if unlucky and instance.failure is None:
-            instance.failure = instance.rng.choice(("pull", "crash"))
+            # Where containers are restarted, a bad image makes no provisioning fail.
+            reasons = ("room",) if self.profile.restarts else ("pull", "crash")
+            instance.failure = instance.rng.choice(reasons)
+        is_machine = instance.kind != "container"
+        seconds = factor * delays.median_of(machine=is_machine, fails=instance.failure is not None)
         self.timeline.at(now + seconds, lambda at: self._provisioned(instance, delays, at))
         return seconds
 
@@ -281,67 +311,40 @@ class World:
             self._fail(instance, at)
             return
         instance.state = State.ACTIVE
-        self._touch(instance, at)
+        instance.active_at = at
+        self.touch(instance, at)
         if isinstance(instance, ContainerInstance):
-            network = at + delays.network_delay
-            self.timeline.at(at + delays.start_delay, lambda when: self._started(instance, when))
-            self.timeline.at(network, lambda when: self._networked(instance, when))
-            self.timeline.at(network + delays.domain_delay, lambda when: self._named(instance, when))
+            self.begin(instance, delays, at)
+        elif isinstance(instance, MachineInstance) and self.profile.machine_address == "active":
+            instance.has_address = True
 
-    def _started(self, instance: ContainerInstance, at: float) -> None:
-        if instance.state is State.ACTIVE:
-            instance.started = True
-            instance.log.start(at)
-            self._touch(instance, at)
-
-    def _networked(self, instance: ContainerInstance, at: float) -> None:
-        if instance.state is State.ACTIVE:
-            outside = instance.rng.sample(range(30000, 32768), len(instance.expose))
-            if instance.placement is not None:
-                outside = list(instance.placement.ports)
-            instance.forwarded_ports = [
-                {"port": port.port, "external_port": str(number), "protocol": port.protocol}
-                for port, number in zip(instance.expose, outside, strict=True)
-                if port.protocol != "http"  # that one is behind `uri`
-            ]
-            self._touch(instance, at)
-
-    def _named(self, instance: ContainerInstance, at: float) -> None:
-        if instance.state is State.ACTIVE:
-            place = instance.placement
-            instance.domain = place.host if place else f"provider-{instance.rng.randint(1, 40)}.gpu.example"
-            self._touch(instance, at)
-
-    def _updated(self, instance: ContainerInstance, change: rules.ContainerChange, at: float) -> None:
-        if instance.state is not State.ACTIVE:
-            return
-        instance.updating = False
-        instance.name = change.name
-        instance.settings = change.settings
-        old = instance.log.pod.name
-        pod = PodName.draw(instance.rng)
-        new = PodLog(pod, instance.rng.getrandbits(64), self.cluster.log_interval)
-        instance.log.swap(new, at, self.cluster.pod_linger)
-        image = change.settings.image
-        instance.events += cluster.killed(old, at, scaled_down=False)
-        instance.events += cluster.scheduled(pod, image, at)
-        instance.events += cluster.running(pod, image, at + 1.5, at + 2.0)
-        if instance.started:
-            instance.log.start(at)
-        self._touch(instance, at)
+    def _addressed(self, instance: MachineInstance) -> None:
+        instance.has_address = True
+        instance.summary = None
 
     def _clock_hour(self, at: float) -> None:
         for instance in self.live():
             if self.account.next_hour(instance.bill, at):
-                continue
-            if instance.state is State.ACTIVE:
-                self._end(instance, at)
+                self._top_up_later(instance, at)
+            elif instance.state is State.ACTIVE:
+                self.end(instance, at)
             else:
                 instance.failure = "the account cannot pay"
                 self._fail(instance, at)
         self._billing_due = bool(self._live)
         if self._billing_due:
             self.timeline.at(self.calendar.next_hour(at), self._clock_hour)
+
+    def _top_up_later(self, instance: Instance, at: float) -> None:
+        if not self.profile.top_up_delay:
+            self.account.top_up(instance.bill, at)
+            return
+
+        def top_up(when: float) -> None:
+            if instance.live:
+                self.account.top_up(instance.bill, when)
+
+        self.timeline.at(at + self.profile.top_up_delay, top_up)
 
     def _fail(self, instance: Instance, at: float) -> None:
         instance.state = State.FAILED
@@ -350,20 +353,23 @@ class World:
         if isinstance(instance, ContainerInstance) and instance.failure == "crash":
             for line in CRASH_LINES:
                 instance.log.pod.print(line, at)
-        self._touch(instance, at)
+        self.touch(instance, at)
 
-    def _end(self, instance: Instance, at: float) -> None:
+    def end(self, instance: Instance, at: float) -> None:
+        """End an instance and refund its reserve."""
         instance.state = State.ENDED
         del self._live[instance.id]
         self.account.close(instance.bill, at)
         if isinstance(instance, ContainerInstance):
             instance.started = False
+            instance.run += 1
             instance.log.stop(at)
             instance.events = [event for event in instance.events if event.at <= at]
             instance.events += cluster.killed(instance.log.pod.name, at, scaled_down=True)
-        self._touch(instance, at)
+        self.touch(instance, at)
 
-    def _touch(self, instance: Instance, at: float) -> None:
+    def touch(self, instance: Instance, at: float) -> None:
+        """Note that something changed that answers show."""
         instance.updated_at = at
         instance.summary = None
 
@@ -380,4 +386,6 @@ def _failing_events(
         return cluster.pull_failed(pod, image, begin, end)
     if instance.failure == "crash":
         return cluster.crashed(pod, image, begin, end)
+    if instance.failure == "room":
+        return [cluster.not_scheduled(pod, "0/8 nodes are available: 8 Insufficient nvidia.com/gpu.", begin)]
     return cluster.not_configurable(pod, instance.failure or "unknown", end)

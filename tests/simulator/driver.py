@@ -23,10 +23,14 @@ def text(reply: Reply) -> Any:
 
 
 class Driver:
-    """Sends requests to a simulator at its own `now`."""
+    """Sends requests to a simulator at its own `now`.
+
+    The profile is `kind` unless a test gives another, so that the tests of one habit see no other. Those of
+    `likely` are in test_restarts, test_likely and test_published.
+    """
 
     def __init__(self, simulator: Simulator | None = None, **options: Any) -> None:
-        self.sim = simulator or Simulator(**{"provisioning": EXACT, **options})
+        self.sim = simulator or Simulator(**{"provisioning": EXACT, "profile": "kind", **options})
         self.now = 0.0
 
     def send(self, method: str, path: str, body: Any = None, **query: str) -> Reply:

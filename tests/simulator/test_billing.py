@@ -129,7 +129,7 @@ steps = st.lists(
 
 @given(steps=steps, seed=st.integers(0, 1000))
 def test_money_always_adds_up(steps: list[tuple[str, int]], seed: int) -> None:
-    sim = Simulator(seed, balance="50", provisioning=Provisioning(failure_rate=0.2))
+    sim = Simulator(seed, profile="kind", balance="50", provisioning=Provisioning(failure_rate=0.2))
     driver = Driver(sim)
     for number, (action, amount) in enumerate(steps):
         if action == "container":

@@ -53,6 +53,16 @@ def test_it_serves_until_a_signal_and_leaves_cleanly(number: signal.Signals) -> 
     assert (process.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.parametrize("profile", ["likely", "kind"])
+def test_the_profile_is_an_option(profile: str) -> None:
+    with running("--port", "0", "--profile", profile, "--failure-rate", "0.5") as process:
+        url = exports(process)["FLUENCE_BASE_URL"]
+        with urllib.request.urlopen(f"{url}/_sim/profile") as reply:
+            shown = json.load(reply)
+    assert shown["restarts"] == (profile == "likely")
+    assert shown["provisioning"]["failure_rate"] == 0.5
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_under_nohup_it_outlives_its_terminal() -> None:
     with running("--port", "0", under=("sh", "-c", 'trap "" HUP; exec "$@"', "sh")) as process:
@@ -84,6 +94,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         ["--time-scale", "0"],
         ["--time-scale", "nan"],
         ["--failure-rate", "1.5"],
+        ["--profile", "nice"],
         ["--balance", "much"],
         ["--balance", "inf"],
     ],

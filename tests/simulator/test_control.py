@@ -14,7 +14,9 @@ import pytest
 
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
+    LIKELY,
     Fault,
+    Program,
     ServerRateLimit,
     Simulator,
     SimulatorServer,
@@ -31,7 +33,7 @@ KEY = {"X-API-KEY": DEFAULT_API_KEY}
 
 @pytest.fixture
 def sim() -> Simulator:
-    return Simulator(3, provisioning=EXACT)
+    return Simulator(3, provisioning=EXACT, profile="kind")
 
 
 @pytest.fixture
@@ -372,3 +374,59 @@ async def test_two_hosts_are_none(client: aiohttp.ClientSession) -> None:
     writer.write(b"GET /_sim/state HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
     assert (await reader.readline()).split()[1] in (b"400", b"403")
     writer.close()
+
+
+# The profile, programs, stock and the key
+
+
+async def test_the_profile_is_read_and_changed_field_by_field(
+    sim: Simulator, client: aiohttp.ClientSession
+) -> None:
+    assert (await good(client, "GET", "profile"))["minimum_runtime"] == sim.profile.minimum_runtime
+    changed = await good(client, "POST", "profile", {"name": "likely"})
+    assert (changed["minimum_runtime"], changed["cluster"]["fold_events"]) == (1200.0, True)
+    body = {"minimum_runtime": 60, "cluster": {"fold_events": False}, "capacity": None}
+    changed = await good(client, "POST", "profile", body)
+    assert (changed["minimum_runtime"], changed["restarts"], changed["capacity"]) == (60, True, None)
+    assert sim.profile == LIKELY.replace(minimum_runtime=60, cluster={"fold_events": False}, capacity=None)
+    await good(client, "POST", "reset")
+    assert sim.profile.provisioning == EXACT
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "problem"),
+    [
+        ("profile", {"name": "nice"}, "name: must be one of likely, kind"),
+        ("profile", {"name": "likely", "restart": True}, "restart: no such field"),
+        ("profile", {"cluster": {"ring": "big"}}, "cluster.ring: 'big' has another type"),
+        ("profile", {"top_up_delay": 4000}, "top_up_delay"),
+        ("programs", {}, "image: required"),
+        ("programs", {"image": "x", "lines": [1], "pullable": 1}, "lines: must be an array of texts"),
+        ("programs", {"image": "x", "seconds": -1}, "seconds"),
+        ("capacity", {"plan_id": "none", "instances": 1}, "plan_id: no plan none"),
+        ("key", {"state": "lost"}, "state: must be one of valid, read-only, expired"),
+    ],
+)
+async def test_what_is_wrong_with_them(
+    sim: Simulator, client: aiohttp.ClientSession, name: str, body: Any, problem: str
+) -> None:
+    before = sim.profile
+    status, answer = await ask(client, "POST", name, body)
+    assert status == 400
+    assert problem in answer["problems"][0]
+    assert sim.profile == before
+
+
+async def test_programs_capacity_and_the_key_over_the_control_api(
+    sim: Simulator, client: aiohttp.ClientSession
+) -> None:
+    program = {"image": "job:1", "seconds": 2, "code": 1, "lines": ["no such file"]}
+    assert "job:1" in (await good(client, "POST", "programs", program))["programs"]
+    assert sim.programs == {"job:1": Program(2, 1, ("no such file",))}
+    plan = sim.catalog.find("container", "rtx4090").id
+    await good(client, "POST", "capacity", {"plan_id": plan, "instances": 1})
+    assert [await deploy(client, name) for name in ("one", "two")] == [201, 400]
+    await good(client, "POST", "key", {"state": "expired"})
+    assert await deploy(client, "three") == 403
+    await good(client, "POST", "reset")
+    assert (sim.programs, await deploy(client, "one"), await deploy(client, "two")) == ({}, 201, 201)

@@ -26,7 +26,14 @@ from aiofluence import (
     Status,
     Until,
 )
-from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer, SimulatorWire
+from aiofluence.simulator import (
+    LIKELY,
+    LocalProcesses,
+    Provisioning,
+    Simulator,
+    SimulatorServer,
+    SimulatorWire,
+)
 
 from ..harness import FAST, SSH_KEY, VIRTUAL, container_spec, is_gone, now
 from ..test_readme import blocks
@@ -44,7 +51,7 @@ STUBBORN = "sh -c 'trap \"\" TERM; sleep 600 & echo group $$; wait'"
 
 
 def real_simulator() -> Simulator:
-    return Simulator(api_key=KEY, provisioning=AT_ONCE)
+    return Simulator(api_key=KEY, provisioning=AT_ONCE, profile="kind")
 
 
 @asynccontextmanager
@@ -152,6 +159,27 @@ async def test_an_exit_ends_the_instance_and_the_reserve_comes_back(code: int) -
         assert f"exited with code {code}" in events[0].message
     assert simulator.reserved() == 0
     assert simulator.spent() == simulator.catalog.find("container").hourly
+
+
+async def test_under_likely_a_process_that_exits_is_started_again_and_billed_on() -> None:
+    simulator = Simulator(api_key=KEY, profile=LIKELY.replace(provisioning=AT_ONCE))
+    async with session_on(simulator) as session:
+        spec = spec_for(simulator, "sh -c 'echo group $$; sleep 0.2; exit 3'")
+        ref = await session.containers.deploy(spec)
+        groups: set[str] = set()
+
+        async def again() -> bool:
+            if simulator.get_instance(ref.id).state == "ACTIVE":
+                groups.update(line.text for line in await session.containers.logs(ref.id))
+            return len(groups) >= 2
+
+        async with asyncio.timeout(60):
+            while not await again():
+                await asyncio.sleep(0.05)
+        assert simulator.get_instance(ref.id).state == "ACTIVE"
+        assert not [event for event in await session.containers.events(ref.id) if event.reason == "Exited"]
+        assert simulator.reserved() > 0
+        await session.terminate_and_wait(ref)
 
 
 @pytest.mark.parametrize("command", ["no-such-program --at-all", "sh -c 'unclosed", "''"])

@@ -19,7 +19,9 @@ from .driver import Driver, request, text
     [
         ({}, 403),
         ({"X-API-KEY": "wrong"}, 403),
-        ({"Authorization": "Bearer simulator-key"}, 403),
+        ({"Authorization": "Bearer simulator-key"}, 200),
+        ({"Authorization": "Bearer wrong"}, 403),
+        ({"Authorization": "Basic simulator-key"}, 403),
         ({"X-API-KEY": ""}, 400),
         ({"X-API-KEY": "simulator key"}, 400),
         ({"X-API-KEY": "simulator-key\x7f"}, 400),

@@ -197,7 +197,7 @@ def test_a_new_id_is_unknown_while_the_list_lags() -> None:
 
 
 def test_failures_follow_their_rate_and_times_their_median() -> None:
-    sim = Simulator(7, provisioning=Provisioning(failure_rate=0.3), balance=10**9)
+    sim = Simulator(7, profile="kind", provisioning=Provisioning(failure_rate=0.3), balance=10**9)
     driver = Driver(sim)
     for index in range(1000):
         driver.deploy(driver.container_body(f"job-{index}"))
@@ -205,7 +205,7 @@ def test_failures_follow_their_rate_and_times_their_median() -> None:
     instances = sim.instances("container")
     assert not any(i.state == "INITIALIZED" for i in instances)
     assert 250 < sum(i.state == "FAILED" for i in instances) < 350
-    sim = Simulator(7, balance=10**9)
+    sim = Simulator(7, profile="kind", balance=10**9)
     driver = Driver(sim)
     for index in range(1000):
         driver.deploy(driver.vm_body(f"job-{index}"), "/gpu/instances/vms")
@@ -241,7 +241,7 @@ def test_provisioning_refuses_nonsense(wrong: dict[str, float]) -> None:
 
 def test_equal_seeds_give_equal_runs_and_order_does_not_matter() -> None:
     def run(seed: int, names: list[str]) -> dict[str, Any]:
-        driver = Driver(Simulator(seed, provisioning=Provisioning(failure_rate=0.2)))
+        driver = Driver(Simulator(seed, profile="kind", provisioning=Provisioning(failure_rate=0.2)))
         for name in names:
             driver.deploy(driver.container_body(name))
         driver.now = 400.0

@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def sim() -> Simulator:
-    return Simulator(provisioning=EXACT)
+    return Simulator(provisioning=EXACT, profile="kind")
 
 
 @pytest.fixture

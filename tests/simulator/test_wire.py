@@ -26,7 +26,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def sim() -> Simulator:
-    return Simulator(provisioning=EXACT)
+    return Simulator(provisioning=EXACT, profile="kind")
 
 
 def clock() -> float:
@@ -162,7 +162,7 @@ async def test_too_large_an_answer(sim: Simulator) -> None:
 
 
 async def test_a_thousand_launches_at_once() -> None:
-    sim = Simulator(balance=10**6, provisioning=Provisioning(failure_rate=0.01))
+    sim = Simulator(profile="kind", balance=10**6, provisioning=Provisioning(failure_rate=0.01))
     wire = SimulatorWire(sim)
     async with asyncio.TaskGroup() as group:
         for number in range(1000):

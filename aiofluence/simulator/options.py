@@ -1,0 +1,90 @@
+"""Options of a simulator that a test changes while it runs: the profile and its parts, programs, stock.
+
+A base class of `Simulator`, and no use without it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .catalog import Catalog
+from .cluster import ClusterOptions
+from .profile import Profile, ProfileName
+from .programs import Program
+from .timing import Provisioning
+from .world import World
+
+
+class HasOptions:
+    """A simulator's options, from now on."""
+
+    _world: World
+
+    @property
+    def profile(self) -> Profile:
+        """Habits of the service; assign a `Profile`, "likely" or "kind" at any time."""
+        return self._world.profile
+
+    @profile.setter
+    def profile(self, profile: Profile | ProfileName) -> None:
+        self._world.profile = Profile.of(profile)
+
+    @property
+    def provisioning(self) -> Provisioning:
+        """Durations, a part of the profile; assign another for what comes after."""
+        return self.profile.provisioning
+
+    @provisioning.setter
+    def provisioning(self, provisioning: Provisioning) -> None:
+        self._world.profile = attrs.evolve(self.profile, provisioning=provisioning)
+
+    @property
+    def cluster(self) -> ClusterOptions:
+        """Habits of logs and events, a part of the profile; assign another at any time."""
+        return self.profile.cluster
+
+    @cluster.setter
+    def cluster(self, options: ClusterOptions) -> None:
+        self._world.profile = attrs.evolve(self.profile, cluster=options)
+
+    @property
+    def programs(self) -> dict[str, Program]:
+        """Programs by image, in place of what `programs` says of the image; read at a deploy or an update."""
+        return self._world.programs
+
+    def fail_next_provisioning(self, times: int = 1) -> None:
+        """Let the next accepted deploys end FAILED."""
+        self._world.failing_next = times
+
+    # Stock
+
+    @property
+    def catalog(self) -> Catalog:
+        """Plans and images for sale; `catalog.find(...)` gives an offer and its plan id."""
+        return self._world.catalog
+
+    def sell_out(self, plan_id: str) -> None:
+        """Take a plan or option off the lists; deploying it is refused.
+
+        Raises:
+            LookupError: there is no such plan.
+        """
+        self._known(plan_id)
+        self._world.taken_off.add(plan_id)
+
+    def restock(self, plan_id: str) -> None:
+        """Undo `sell_out`."""
+        self._world.taken_off.discard(plan_id)
+
+    def set_capacity(self, plan_id: str, instances: int) -> None:
+        """Limit the instances that a plan has room for at once, in place of the profile's `capacity`.
+
+        Raises:
+            LookupError: there is no such plan.
+        """
+        self._known(plan_id)
+        self._world.capacities[plan_id] = instances
+
+    def _known(self, plan_id: str) -> None:
+        if plan_id not in self.catalog.offers:
+            raise LookupError(f"no plan {plan_id}")
