@@ -14,6 +14,7 @@ if _TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "AuthError",
+    "Balance",
     "BareMetalSpec",
     "Billing",
     "ConfigError",
@@ -59,6 +60,7 @@ __all__ = [
     "MachinePlanGroup",
     "MachineSummary",
     "MergedTail",
+    "MinimumRuntimeError",
     "Network",
     "NoReplyError",
     "NotActiveError",

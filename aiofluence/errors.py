@@ -10,10 +10,11 @@ FluenceError
 │  ├─ NoReplyError(TimeoutError)     sent, no usable reply; .phase
 │  └─ UncertainDeployError           a deploy that may exist: .name .candidates .resolve()
 ├─ ReplyError                        .status .detail
-│  ├─ AuthError                      401, 403
+│  ├─ AuthError                      401, 403; .reason
 │  ├─ RefusedError                   400
 │  │  ├─ InsufficientBalanceError · PlanUnavailableError · UnsupportedImageError (.options)
-│  │  └─ NotActiveError · UpdateInProgressError
+│  │  ├─ NotActiveError · UpdateInProgressError
+│  │  └─ MinimumRuntimeError         .retry_after
 │  ├─ NotFoundError                  404
 │  ├─ InvalidRequestError            422; .problems
 │  ├─ RateLimitedError               429; .retry_after
@@ -34,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -177,7 +178,7 @@ class ReplyError(FluenceError):
     """The service answered, and the answer is a refusal.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status; 0 where no single answer is the refusal, as in `plans.cheapest`.
         detail: what the service said, in its words where it gave any. The text of the error has blanks for
             what a terminal or a log would obey instead of show.
     """
@@ -189,11 +190,16 @@ class ReplyError(FluenceError):
         self.call = call
 
     def __str__(self) -> str:
-        return f"{visible(super().__str__())} [HTTP {self.status}]"
+        text = super().__str__()
+        if not self.status:  # the text is the library's own, which may have several lines
+            return "\n".join(map(visible, text.splitlines()))
+        return f"{visible(text)} [HTTP {self.status}]"
 
 
 class AuthError(ReplyError):
-    """401 or 403: the key is missing, wrong, or lacks permission."""
+    """401 or 403: the key is missing, wrong, or lacks permission; `reason` where the service names one."""
+
+    reason: Literal["expired", "read-only"] | None = None
 
 
 class RefusedError(ReplyError):
@@ -205,7 +211,7 @@ class InsufficientBalanceError(RefusedError):
 
 
 class PlanUnavailableError(RefusedError):
-    """The plan is sold out or gone."""
+    """The plan is sold out or gone, or nothing for rent fits what `plans.cheapest` was asked for."""
 
 
 class UnsupportedImageError(RefusedError):
@@ -224,6 +230,16 @@ class NotActiveError(RefusedError):
 
 class UpdateInProgressError(RefusedError):
     """An earlier update is still being applied."""
+
+
+class MinimumRuntimeError(RefusedError):
+    """The instance has not run for its provider's minimum yet, so it cannot be ended; it goes on billing.
+
+    Attributes:
+        retry_after: seconds until the service ends it, None when its text does not say.
+    """
+
+    retry_after: float | None = None
 
 
 class NotFoundError(ReplyError):

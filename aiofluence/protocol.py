@@ -26,6 +26,10 @@ MiB: Final = 2**20
 _NONE: Final = Secrets()
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z]{1,32}")
+BALANCES_PATH: Final = "/v2/users/balances"
+ME_PATH: Final = "/v1/users/me"
+_BESIDE: Final = frozenset({BALANCES_PATH, ME_PATH})
+"""Paths of the account, which are the only ones outside `/gpu` (contract 7)."""
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
@@ -59,10 +63,12 @@ def safe_method(method: object) -> str:
 def safe_path(path: object) -> str:
     """`path` if it stays below `/gpu`: no dots that climb, no query, nothing that must be escaped.
 
+    The two paths of the account beside `/gpu` are good as well.
+
     Raises:
         ConfigError: it does not.
     """
-    if isinstance(path, str) and _PATH.fullmatch(path):
+    if isinstance(path, str) and (_PATH.fullmatch(path) or path in _BESIDE):
         return path
     raise ConfigError(f"{path!r} is not a path of the GPU Cloud; it looks like '/gpu/plans/'")
 
@@ -162,8 +168,17 @@ class Timeout:
         return given if isinstance(given, Timeout) else cls(total=given)
 
 
+BEARER: Final = "Bearer "
+"""Scheme of an access token in `Authorization`."""
+
+
 class Headers(dict[str, str]):
     """Request headers; their repr shows names, never values, for one is the key."""
+
+    @property
+    def credential(self) -> str:
+        """The API key, or the access token that takes its place."""
+        return self.get("X-API-KEY") or self.get("Authorization", "").removeprefix(BEARER)
 
     def __repr__(self) -> str:
         return f"Headers({', '.join(self)})"
@@ -173,7 +188,7 @@ class Headers(dict[str, str]):
 
 @attrs.define
 class Request:
-    """One HTTP request to one origin; `path` starts with `/gpu` and is safe to send as it is.
+    """One HTTP request to one origin; `path` is one of `safe_path` and safe to send as it is.
 
     Not frozen, for one is made per call: frozen, its fields would take six times as long to set.
     Headers carry the API key and bodies carry secrets, so neither is in the repr.

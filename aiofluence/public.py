@@ -15,6 +15,7 @@ from .errors import (
     InsufficientBalanceError as InsufficientBalanceError,
     InvalidRequestError as InvalidRequestError,
     LifecycleError as LifecycleError,
+    MinimumRuntimeError as MinimumRuntimeError,
     NoReplyError as NoReplyError,
     NotActiveError as NotActiveError,
     NotFoundError as NotFoundError,
@@ -47,6 +48,7 @@ from .lifecycle.sweep import SweepReport as SweepReport
 from .lifecycle.tally import LaunchProgress as LaunchProgress
 from .lifecycle.timeline import Timeline as Timeline, Times as Times
 from .lifecycle.wait import Until as Until
+from .models.account import Balance as Balance
 from .models.catalog import (
     ContainerPlan as ContainerPlan,
     DefaultImage as DefaultImage,

@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from .errors import (
     AuthError,
     InsufficientBalanceError,
     InvalidRequestError,
+    MinimumRuntimeError,
     NotActiveError,
     NotFoundError,
     PlanUnavailableError,
@@ -39,6 +40,13 @@ _BUSINESS: Final[tuple[tuple[re.Pattern[str], re.Pattern[str] | None, type[Reply
         (r"\b(os[ _-]?image|operating system)\b|\bunsupported image", None, UnsupportedImageError),
         (r"\bupdate ", r"in progress|being applied|pending", UpdateInProgressError),
         (r"already (being )?updat", None, UpdateInProgressError),
+        (
+            r"\bmin(imum|\.)?[ _-]((rental|billing|usage|required|allowed)[ _-])?"
+            r"(run[ _-]?time|uptime|life[ _-]?time|duration|period|time)\b"
+            r"|\b(run|runs|running|ran|active|up|rented|kept) for (at least|a minimum)\b",
+            None,
+            MinimumRuntimeError,
+        ),
         (r"\b(not|only|isn't|must be) (an? )?active\b|only \W?active", None, NotActiveError),
         (
             r"\bplan\b",
@@ -104,6 +112,14 @@ def refusal(
         error.problems = tuple(starred(problem, hidden)[:_DETAIL_LENGTH] for problem in _problems(said))
     elif isinstance(error, UnsupportedImageError):
         error.options = _options(detail)
+    elif isinstance(error, AuthError):
+        error.reason = _key_reason(plain[:_DETAIL_LENGTH])
+        if error.reason is not None:
+            error.args = (f"{detail}; {_KEY_ADVICE[error.reason]}",)
+    elif isinstance(error, MinimumRuntimeError):
+        error.retry_after = _time_left(plain[:_DETAIL_LENGTH])
+        if error.retry_after is None:
+            error.retry_after = retry_after(headers, service_time)
     return error
 
 
@@ -214,6 +230,57 @@ def _options(detail: str) -> tuple[str, ...]:
     quoted = re.findall(r"['\"]([^'\"]+)['\"]", listed)
     bare = [part.strip(" []().'\"") for part in listed.split(",")]
     return tuple(quoted or [part for part in bare if part])[:_MANY]
+
+
+_EXPIRED: Final = re.compile(r"\b(expired|expiration|no longer valid)\b", re.IGNORECASE)
+_READ_ONLY: Final = re.compile(r"\bread[ _-]?only\b", re.IGNORECASE)
+
+_KEY_ADVICE: Final = {
+    "expired": "the key has expired: make a new one, then run sweep to find what still bills",
+    "read-only": "the key is read-only, and the GPU Cloud takes no such key: make one that may write",
+}
+
+
+def _key_reason(words: str) -> Literal["expired", "read-only"] | None:
+    """Why the key is refused, where the text says so."""
+    if _READ_ONLY.search(words):
+        return "read-only"
+    return "expired" if _EXPIRED.search(words) else None
+
+
+_UNITS: Final[Mapping[str, int]] = {"h": 3600, "m": 60, "s": 1}
+_DURATION: Final = re.compile(
+    r"(?<![\d.:])([0-9]{1,6}(?:\.[0-9]{1,6})?) ?-?(?:more )?(h|m|s)"
+    r"(?:ours?|rs?|inutes?|ins?|econds?|ecs?)?(?:\(s\))?(?![A-Za-z_(])",
+    re.IGNORECASE,
+)
+_BEFORE_LEFT: Final = re.compile(r"\b(wait|again|retry|another|remaining|left|in)\b", re.IGNORECASE)
+_BEHIND_LEFT: Final = re.compile(r" (more|remain(ing|s)?|left|to go)\b", re.IGNORECASE)
+_NEAR: Final = 24
+"""Characters before a duration among which a word may say that the duration is the time left."""
+
+
+def _time_left(words: str) -> float | None:
+    """Seconds that a refusal says are left: `13 minutes left`, `try again in 12 minutes 30 seconds`.
+
+    A duration without such words is the minimum itself, of which an unknown part has passed.
+    """
+    found: list[tuple[int, int, float]] = []
+    """Start, end and seconds of each duration; adjacent parts such as `12 minutes and 30 seconds` are one."""
+    for match in islice(_DURATION.finditer(words), _MANY):
+        seconds = float(match[1]) * _UNITS[match[2].lower()]
+        if found and words[found[-1][1] : match.start()].strip(" ,").lower() in ("", "and"):
+            first, _, before = found.pop()
+            found.append((first, match.end(), before + seconds))
+        else:
+            found.append((match.start(), match.end(), seconds))
+    before = 0
+    for start, end, seconds in found:
+        said = words[max(before, start - _NEAR) : start]
+        if "more" in words[start:end].lower() or _BEFORE_LEFT.search(said) or _BEHIND_LEFT.match(words, end):
+            return seconds
+        before = end
+    return None
 
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")

@@ -28,6 +28,7 @@ from .models.values import Kind
 from .protocol import Call, Replay, Reply, Timeout, Wire, safe_method, safe_path
 from .recovery import SurvivesCrashes
 from .redis_rate import RedisRate
+from .resources.account import Account
 from .resources.catalog import Images, Plans
 from .resources.containers import Containers
 from .resources.instances import Instances
@@ -47,12 +48,14 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
     Attributes:
         plans: what can be rented.
         images: the service's ready-made container images.
+        account: balance, and permissions of the key.
         containers: container endpoints.
         vms: VM endpoints.
         baremetal: bare-metal endpoints.
 
     Args:
-        api_key: else the variable `FLUENCE_API_KEY`, else the file that `FLUENCE_API_KEY_FILE` names.
+        api_key: else the variable `FLUENCE_API_KEY`, else the file that `FLUENCE_API_KEY_FILE` names. Without
+            any of them the access token in `FLUENCE_ACCESS_TOKEN` takes its place.
         base_url: else `FLUENCE_BASE_URL`, else `https://api.fluence.dev`; with or without `/gpu` at the end.
         rate: how fast this session may send, or a `RedisRate` that it shares with others.
         max_in_flight: how many requests may be under way at once.
@@ -116,7 +119,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         )
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
-        book = Journal(journal, origin, headers["X-API-KEY"])
+        book = Journal(journal, origin, headers.credential)
         self._house = House.build(
             origin, transport, resources, poll or Poll(), deploy or DeployPolicy(), book, close_timeout
         )
@@ -128,6 +131,7 @@ class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):
         house = self._house
         self.plans: Plans = Plans(transport)
         self.images: Images = Images(transport)
+        self.account: Account = Account(transport)
         self.containers: Containers = Containers(transport, house.deployer)
         self.vms: Machines[VMSpec] = Machines(transport, house.deployer, Kind.VM)
         self.baremetal: Machines[BareMetalSpec] = Machines(transport, house.deployer, Kind.BAREMETAL)

@@ -13,58 +13,82 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
-from .protocol import Headers
+from .protocol import BEARER, Headers
 
 _ALWAYS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
 _HANDLER: Final = "aiofluence-environment"
 _LONGEST_KEY: Final = 4096
+_NO_KEY: Final = (
+    "no API key: set FLUENCE_API_KEY or FLUENCE_API_KEY_FILE, or give api_key= "
+    "(an access token goes into FLUENCE_ACCESS_TOKEN)\n"
+    "to try things without one: python -m aiofluence.simulator"
+)
 DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
 
 
-def find_api_key(given: str | None) -> str:
+def find_api_key(given: str | None) -> str | None:
     """The key: `given`, else `FLUENCE_API_KEY`, else the content of the file `FLUENCE_API_KEY_FILE` names.
 
-    A variable that is empty or blank counts as not set.
+    A variable that is empty or blank counts as not set. None when there is no key.
 
     Raises:
-        ConfigError: there is none, or it cannot be a header.
+        ConfigError: it cannot be a header.
     """
-    key, source = given, "api_key"
-    if key is None:
-        key, source = os.environ.get("FLUENCE_API_KEY", "").strip() or None, "FLUENCE_API_KEY"
-    if key is None and (path := os.environ.get("FLUENCE_API_KEY_FILE", "").strip()):
-        key, source = _read(path), "FLUENCE_API_KEY_FILE"
-    problem = ""
-    if source == "FLUENCE_API_KEY_FILE" and not (key or "").strip():
-        problem = "FLUENCE_API_KEY_FILE names an empty file"
-    elif type(key) not in (str, type(None)):
-        problem = f"api_key is a text, not {type(key).__name__}"
-    elif not key or not key.strip():
-        problem = (
-            "no API key: set FLUENCE_API_KEY or FLUENCE_API_KEY_FILE, or give api_key=\n"
-            "to try things without one: python -m aiofluence.simulator"
-        )
+    try:
+        if given is not None:
+            return _checked("api_key", given)
+        if key := _variable("FLUENCE_API_KEY"):
+            return _checked("FLUENCE_API_KEY", key)
+    finally:
+        del given  # no traceback with locals shows the key
+        key = ""
+    if path := _variable("FLUENCE_API_KEY_FILE"):
+        return _checked("FLUENCE_API_KEY_FILE", _read(path))
+    return None
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _checked(source: str, key: object) -> str:
+    """`key`, which came from `source`, without blanks around it.
+
+    Raises:
+        ConfigError: it cannot be a header.
+    """
+    if not isinstance(key, str):
+        problem = f"{source} is a text, not {type(key).__name__}"
+    elif not key.strip():
+        problem = "FLUENCE_API_KEY_FILE names an empty file" if source == "FLUENCE_API_KEY_FILE" else _NO_KEY
     elif len(key) > _LONGEST_KEY:
         problem = f"{source} is longer than {_LONGEST_KEY} characters, which no key is"
     elif not all("!" <= letter <= "~" for letter in key.strip()):
         problem = f"{source} holds blanks, line breaks or letters that no HTTP header can carry"
-    if problem:
-        del given, key  # no traceback with locals shows the key
-        raise ConfigError(problem)
-    assert key is not None
-    return key.strip()
+    else:
+        return key.strip()
+    del key  # no traceback with locals shows the key
+    raise ConfigError(problem)
 
 
 def request_headers(api_key: str | None) -> Headers:
     """What every request of a session carries, the key among it; see `find_api_key`.
 
+    Without a key, the access token in `FLUENCE_ACCESS_TOKEN` takes its place (contract 1).
+
     Raises:
-        ConfigError: there is no key, or it cannot be a header.
+        ConfigError: there is neither, or it cannot be a header.
     """
+    key = token = ""
     try:
-        return Headers({"X-API-KEY": find_api_key(api_key), **_ALWAYS})
+        if key := find_api_key(api_key) or "":
+            return Headers({"X-API-KEY": key, **_ALWAYS})
+        if token := _variable("FLUENCE_ACCESS_TOKEN"):
+            token = _checked("FLUENCE_ACCESS_TOKEN", token)
+            return Headers({"Authorization": f"{BEARER}{token}", **_ALWAYS})
     finally:
-        del api_key  # so that no traceback with locals shows it
+        del api_key, key, token  # so that no traceback with locals shows them
+    raise ConfigError(_NO_KEY)
 
 
 def user_agent(suffix: str) -> str:

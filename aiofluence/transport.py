@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -17,7 +17,19 @@ import attrs
 from .errors import Attempt, FluenceError, NotSentError
 from .gate import Gate
 from .owner import Owner
-from .protocol import Answer, Call, Lane, Reply, Request, Timeout, Wire, decipher, refusal, refuse_to_pickle
+from .protocol import (
+    Answer,
+    Call,
+    Headers,
+    Lane,
+    Reply,
+    Request,
+    Timeout,
+    Wire,
+    decipher,
+    refusal,
+    refuse_to_pickle,
+)
 from .redaction import Secrets
 from .refusals import http_date, retry_after
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
@@ -54,7 +66,7 @@ class Transport:
 
     wire: Wire
     gate: Gate
-    headers: Mapping[str, str] = attrs.field(repr=False)
+    headers: Headers = attrs.field(repr=False)
     timeout: Timeout = attrs.field(factory=Timeout)
     retry: Retry = attrs.field(factory=Retry)
     budget: RetryBudget = attrs.field(factory=RetryBudget, repr=False)
@@ -119,7 +131,7 @@ class Transport:
         raise error
 
     def _secrets(self) -> Secrets:
-        return Secrets((self.headers["X-API-KEY"],))
+        return Secrets((self.headers.credential,))
 
     async def _once(self, call: Call, deadline: float | None) -> Reply:
         """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""

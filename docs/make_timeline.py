@@ -30,7 +30,7 @@ async def launch() -> str:
 async def tutorial() -> str:
     """The tutorial's twenty, where time runs as fast as there."""
     async with Session(DEFAULT_API_KEY, wire=SimulatorWire(Simulator(), time_scale=3)) as fluence:
-        offer, *_ = await fluence.plans.find(kind="container", gpu="t4")
+        offer = await fluence.plans.cheapest(kind="container", gpu="t4")
         image = next(image for image in await fluence.images.list() if image.slug == "jupyter-lab")
         spec = image.to_spec(name="lab-{i:02}", plan_id=offer.plan_id)
         report = await fluence.deploy_all_and_wait(spec.many(20), until=Until.READY)

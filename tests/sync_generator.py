@@ -25,6 +25,7 @@ MODULES = {
     "objects": {
         "Plans": "resources.catalog",
         "Images": "resources.catalog",
+        "Account": "resources.account",
         "Containers": "resources.containers",
         "Machines": "resources.machines",
         "Launch": "lifecycle.batch",

@@ -22,7 +22,7 @@ from aiofluence.models.values import ports_from
 from aiofluence.protocol import Answer, Call, Reply, decipher, decode_rows
 from aiofluence.redaction import starred
 from aiofluence.refusals import http_date, refusal, retry_after
-from aiofluence.resources.catalog import choose_offers
+from aiofluence.resources.choosing import Wanted
 from aiofluence.simulator import Simulator
 
 from .harness import VIRTUAL, container_spec, session_on
@@ -193,7 +193,9 @@ def test_time_is_linear(parser: Callable[[str], None]) -> None:
         assert long < 0.05 or long < 3.5 * short, f"{piece!r}: {short:.3f} s, then {long:.3f} s"
 
 
-@pytest.mark.parametrize("piece", ["<title", " ", "update ", "a", "&#9", "%41", "\\u0061", "hidden-1"])
+@pytest.mark.parametrize(
+    "piece", ["<title", " ", "update ", "minimum run", "9 m ", "a", "&#9", "%41", "\\u0061", "hidden-1"]
+)
 def test_a_megabyte_takes_in_proportion(piece: str) -> None:
     for parser in (detail, problems, page):
         short, long = (took(parser, piece * (size // len(piece))) for size in (64_000, 1_024_000))
@@ -228,4 +230,4 @@ async def test_names_that_are_hostile_are_shown_in_one_short_line() -> None:
         (shown + repr(table) + table._repr_html_()).encode()
         for line in (LogLine.parse(name), Event.parse(name)):
             f"{line}".encode()
-        assert choose_offers([offer], gpu="a") is not None
+        assert Wanted.of({"gpu": "a"}).choose([offer]) is not None

@@ -16,7 +16,7 @@ import pytest
 from aiofluence import Billing, ConfigError, Pricing
 from aiofluence.lifecycle.recovery import estimate_spend
 from aiofluence.models.money import MOST, read_amount, total
-from aiofluence.resources.catalog import read_money
+from aiofluence.resources.choosing import read_money
 from aiofluence.simulator import Provisioning, Simulator
 
 from .harness import VIRTUAL, container_spec, session_on

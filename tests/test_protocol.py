@@ -19,6 +19,7 @@ from aiofluence import (
     FluenceError,
     InsufficientBalanceError,
     InvalidRequestError,
+    MinimumRuntimeError,
     NotActiveError,
     NotFoundError,
     PlanUnavailableError,
@@ -87,10 +88,52 @@ def test_each_status_has_its_error(status: int, body: Any, kind: type[ReplyError
         ("A previous update is still being applied", UpdateInProgressError),
         ("Update already in progress", UpdateInProgressError),
         ("Malformed API key", AuthError),
+        ("Minimum runtime not met", MinimumRuntimeError),
+        ("MINIMUM RUN TIME of 20 minutes not reached", MinimumRuntimeError),
+        ("Instance must be active for at least 20 minutes", MinimumRuntimeError),
+        ("The minimum rental period has not passed", MinimumRuntimeError),
     ],
 )
 def test_a_400_is_told_apart_by_its_text(text: str, kind: type[ReplyError]) -> None:
     assert type(refusal(400, {"detail": text})) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "reason"),
+    [
+        (401, "API key expired", "expired"),
+        (403, "Your key has expired", "expired"),
+        (403, "Read-only keys are not allowed", "read-only"),
+        (403, "API key is read only", "read-only"),
+        (400, "Malformed API key", None),
+        (403, "forbidden", None),
+    ],
+)
+def test_an_auth_error_says_what_is_wrong_with_the_key(status: int, text: str, reason: str | None) -> None:
+    error = refusal(status, {"error": text, "code": "forbidden"})
+    assert isinstance(error, AuthError)
+    assert error.reason == reason
+    assert error.detail == pickle.loads(pickle.dumps(error)).detail == text
+    assert (reason is None) == ("make " not in str(error))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Minimum runtime not met", None),
+        ("Minimum runtime of 20 minutes not met", None),
+        ("Minimum runtime not met: 13 minutes remaining (of 20 minutes)", 780),
+        ("Minimum runtime not met. Minimum 20 minutes, remaining 13 min", 780),
+        ("Minimum runtime not met, try again in 12 minutes and 30 seconds", 750),
+        ("Minimum runtime not met; wait 12m30s", 750),
+        ("Minimum runtime not met. Please wait 90 more seconds", 90),
+        ("Minimum runtime not met: 1.5 hours left", 5400),
+    ],
+)
+def test_the_time_left_is_read_where_the_text_names_it(text: str, seconds: float | None) -> None:
+    error = refusal(400, {"detail": text})
+    assert isinstance(error, MinimumRuntimeError)
+    assert error.retry_after == seconds
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from aiofluence.convert import check
 from aiofluence.protocol import Call, Reply, Request, refusal, safe_id
 from aiofluence.simulator import Fault, Simulator, SimulatorServer
 
-from .harness import FAST
+from .harness import FAST, RawServer
 
 PACKAGE = Path(aiofluence.__file__).parent
 CANARY = "canary"
@@ -362,3 +362,42 @@ def test_spec_problems_never_quote_secrets() -> None:
     with pytest.raises(SpecError) as caught:
         check([spec])
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 422, 429, 500])
+async def test_an_access_token_is_as_secret_as_a_key(
+    status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", KEY)
+    caplog.set_level(logging.DEBUG)
+    body = json.dumps({"detail": f"cannot use Authorization: Bearer {KEY} or {quote(KEY)}"}).encode()
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    hasty = Retry(base=0.001, max_wait=0.002, attempts=2, max_refusals=2)
+    found: list[str] = []
+    async with (
+        RawServer(then=head.encode() + body) as server,
+        Session(base_url=server.url, retry=hasty, rate=FAST) as session,
+    ):
+        for call in (session.plans.containers, session.account.balance, session.account.permissions):
+            with pytest.raises(FluenceError) as caught:
+                await call()
+            found += [shown(caught.value), *(shown(attempt.error) for attempt in caught.value.attempts)]
+        found += [repr(session), repr(session._transport), repr(session._house), repr(session.account)]
+        for one in (session, session._transport, session._transport.headers, session.account):
+            with pytest.raises(TypeError):
+                pickle.dumps(one)
+    assert all(f"authorization: bearer {KEY}".encode() in head.lower() for head in server.heads)
+    assert not any(b"x-api-key" in head.lower() for head in server.heads)
+    found += [record.getMessage() + repr(record.args) for record in caplog.records]
+    assert not [text for text in found if CANARY in text]
+
+
+def test_an_access_token_that_is_no_header_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", f"{KEY} {KEY}")
+    with pytest.raises(ConfigError) as caught:
+        Session()
+    assert KEY not in shown(caught.value)

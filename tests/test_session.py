@@ -36,8 +36,8 @@ def anyio_backend() -> Any:
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE", "FLUENCE_BASE_URL", "FLUENCE_LOG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("API_KEY", "API_KEY_FILE", "ACCESS_TOKEN", "BASE_URL", "LOG"):
+        monkeypatch.delenv(f"FLUENCE_{name}", raising=False)
 
 
 def key_of(session: Session) -> str:
@@ -54,6 +54,35 @@ def test_the_key_comes_from_the_argument_the_variable_or_the_file(
     monkeypatch.setenv("FLUENCE_API_KEY", "from-variable")
     assert key_of(Session()) == "from-variable"
     assert key_of(Session("from-argument")) == "from-argument"
+
+
+def test_an_access_token_takes_the_place_of_a_key_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def credentials(session: Session) -> dict[str, str]:
+        headers = session._transport.headers
+        return {name: headers[name] for name in ("X-API-KEY", "Authorization") if name in headers}
+
+    monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", " token-1\n")
+    assert credentials(Session()) == {"Authorization": "Bearer token-1"}
+    (tmp_path / "key").write_text("from-file")
+    monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path / "key"))
+    assert credentials(Session()) == {"X-API-KEY": "from-file"}
+    monkeypatch.setenv("FLUENCE_API_KEY", "from-variable")
+    assert credentials(Session()) == {"X-API-KEY": "from-variable"}
+    assert credentials(Session("from-argument")) == {"X-API-KEY": "from-argument"}
+    for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE"):
+        monkeypatch.setenv(name, " ")
+    assert credentials(Session()) == {"Authorization": "Bearer token-1"}
+    with pytest.raises(ConfigError, match="no API key"):
+        Session("")  # a key that was given, and is none, is a mistake
+    monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", "two words")
+    with pytest.raises(ConfigError, match="FLUENCE_ACCESS_TOKEN holds blanks") as caught:
+        Session()
+    assert "two words" not in str(caught.value)
+    monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", " ")
+    with pytest.raises(ConfigError, match="no API key"):
+        Session()
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\r\n"])

@@ -131,7 +131,7 @@ def test_importing_the_library_does_not_load_it() -> None:
 
 
 def test_resources(simulator: Simulator, fluence: sync.Session) -> None:
-    offer, *_ = fluence.plans.find(kind="container")
+    offer = fluence.plans.cheapest(kind="container")
     assert offer.plan_id in {plan.id for plan in fluence.plans.containers()}
     assert fluence.images.list()
     ref = fluence.containers.deploy(container_spec(simulator))

@@ -45,6 +45,7 @@ def _root(
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     catalogue.plans,
     catalogue.images,
+    catalogue.account,
     launching.deploy,
     launching.launch,
     looking.ls,

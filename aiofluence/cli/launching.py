@@ -26,6 +26,12 @@ from .options import (
     JournalOption,
     JsonOption,
     KeepOption,
+    LocationOption,
+    MinCpusOption,
+    MinMemoryOption,
+    MinStorageOption,
+    MinVramOption,
+    ProviderOption,
     RegistryOption,
     RegistryUserOption,
     SshKeyOption,
@@ -64,8 +70,13 @@ def deploy(
         str | None, typer.Option(metavar="MODEL", help="Without --plan: the cheapest with this GPU.")
     ] = None,
     gpu_count: Annotated[int | None, typer.Option(metavar="N", help="And exactly that many of them.")] = None,
-    location: Annotated[str | None, typer.Option(metavar="CC", help="In this country.")] = None,
+    location: LocationOption = None,
     max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="For at most that an hour.")] = None,
+    min_cpus: MinCpusOption = None,
+    min_memory: MinMemoryOption = None,
+    min_storage: MinStorageOption = None,
+    min_vram: MinVramOption = None,
+    provider: ProviderOption = None,
     image: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="A container's image, or a slug of `images`.")
     ] = None,
@@ -104,6 +115,11 @@ def deploy(
         gpu_count=gpu_count,
         location=location,
         max_hourly=max_hourly,
+        min_cpus=min_cpus,
+        min_memory=min_memory,
+        min_storage=min_storage,
+        min_vram=min_vram,
+        provider=provider,
         image=image,
         expose=expose,
         startup_command=command,
@@ -122,7 +138,7 @@ def deploy(
         if dry_run or not adopt:
             found = await fluence.launch([spec], adopt=adopt).check()
             if dry_run:
-                show_order(items, as_json, found)
+                await show_order(fluence, items, as_json, found)
                 return
         if not as_json:
             unless = ", unless it is live already," if adopt else ""
@@ -206,7 +222,7 @@ def launch(
                 fallback=others,
                 adopt=adopt,
             )
-            show_order(items, as_json, await planned.check())
+            await show_order(fluence, items, as_json, await planned.check())
             return REACHED
         table = LaunchTable(items, offers)
 

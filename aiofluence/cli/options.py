@@ -48,6 +48,25 @@ NamesArgument: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="NAME", help="Names or ids of instances.")
 ]
 KindOption: TypeAlias = Annotated[Kind | None, typer.Option(help="Only this kind.")]
+LocationOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="PLACE", help="A place, a country such as US or Norway, or a pattern such as us-*."),
+]
+MinCpusOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="At least that many CPUs.")
+]
+MinMemoryOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="At least that much memory: 32Gi, 32GB.")
+]
+MinStorageOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="At least that much disk.")
+]
+MinVramOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="At least that much memory on each GPU.")
+]
+ProviderOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A machine's provider, such as massed-compute.")
+]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRunOption: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done, and what it would cost.")

@@ -18,9 +18,10 @@ import attrs
 
 from ..errors import ConfigError
 from ..models.catalog import DefaultImage, Offer
+from ..models.places import pick_location
 from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Spec, VMSpec
 from ..models.values import Kind
-from ..resources.catalog import choose_offers
+from ..resources.choosing import Wanted, why_nothing_fits
 from .exits import USAGE, CommandError, refusal
 
 _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
@@ -32,6 +33,11 @@ _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "gpu_count": ((int,), "a whole number"),
     "location": ((str,), "a text"),
     "max_hourly": ((str, int, float), "a number"),
+    "min_cpus": ((int,), "a whole number"),
+    "min_memory": ((str, int), "a size such as 32Gi"),
+    "min_storage": ((str, int), "a size such as 100Gi"),
+    "min_vram": ((str, int), "a size such as 24Gi"),
+    "provider": ((str,), "a text"),
     "image": ((str,), "a text"),
     "expose": ((list, int, str), "a list of ports"),
     "environment": ((dict,), "a table of texts"),
@@ -41,6 +47,18 @@ _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "os_image": ((str,), "a text"),
     "credentials": ((dict,), "a table of host, username and password_variable"),
 }
+_CONDITIONS: Final[Sequence[str]] = (
+    "gpu",
+    "gpu_count",
+    "location",
+    "max_hourly",
+    "min_cpus",
+    "min_memory",
+    "min_storage",
+    "min_vram",
+    "provider",
+)
+"""What an offer is found by when no plan is named."""
 _MACHINES_LACK: Final = (
     "image",
     "expose",
@@ -189,20 +207,20 @@ class _Order:
                 other = f"; it is a {found[0].kind}, so say which kind" if found else " is for rent now"
                 self.problems.append(f"plan: no {kind} plan {plan!r}{other}")
             return fitting[0] if fitting else None
-        wanted = {key: given[key] for key in ("gpu", "gpu_count", "location", "max_hourly") if key in given}
-        if self.bad & {"plan", "gpu", "gpu_count", "location", "max_hourly"}:
+        conditions = {key: given[key] for key in _CONDITIONS if key in given}
+        if self.bad & {"plan", *_CONDITIONS}:
             return None
-        if not wanted:
-            self.problems.append("plan: required; or one of gpu, gpu_count, location, max_hourly to find one")
+        if not conditions:
+            self.problems.append(f"plan: required; or one of {', '.join(_CONDITIONS)} to find one")
             return None
         try:
-            fitting = choose_offers([offer for offer in offers if offer.kind is kind], **wanted)
+            wanted = Wanted.of({"kind": kind, **conditions})
         except ConfigError as error:
             self.problems.append(str(error))
             return None
+        fitting = wanted.choose(offers)
         if not fitting:
-            asked = ", ".join(f"{key}={value}" for key, value in wanted.items())
-            self.problems.append(f"plan: nothing for rent fits: {kind}, {asked}")
+            self.problems.append("plan: " + "; ".join(why_nothing_fits(offers, wanted).splitlines()))
         return fitting[0] if fitting else None
 
     def _container(self, offer: Offer | None, images: Sequence[DefaultImage]) -> ContainerSpec:
@@ -210,8 +228,12 @@ class _Order:
         if "os_image" in given:
             self.problems.append("os_image: this is for machines; a container has an image")
         location = given.get("location")
-        if offer is not None and location is not None and location.upper() not in offer.locations:
-            self.problems.append(f"location: {location!r} is none of the plan's: {' '.join(offer.locations)}")
+        if offer is not None and location is not None:
+            picked = pick_location(offer.locations, location)
+            if picked is None:
+                where = " ".join(offer.locations)
+                self.problems.append(f"location: {location!r} is none of the plan's: {where}")
+            location = picked
         fields: dict[str, Any] = {
             "environment": self._environment(),
             "startup_command": given.get("startup_command"),

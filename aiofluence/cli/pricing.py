@@ -91,11 +91,16 @@ async def priced(
     return items, offers, [offer for plan in fallback for offer in found[plan]]
 
 
-def show_order(items: Sequence[Item], as_json: bool, adopted: Sequence[aiofluence.InstanceRef] = ()) -> None:
-    """What would be deployed, and the live instances that would be adopted.
+async def show_order(
+    fluence: aiofluence.Session,
+    items: Sequence[Item],
+    as_json: bool,
+    adopted: Sequence[aiofluence.InstanceRef] = (),
+) -> None:
+    """Print the instances that would be deployed or adopted, their prices, and a balance that is known."""
+    from ..resources.account import known_balance
 
-    The balance is not known: the service shows it to no client.
-    """
+    balance = await known_balance(fluence.account)
     live = {(ref.kind, ref.name): ref for ref in adopted}
     missing = [item for item in items if (item.spec.kind, item.spec.name) not in live]
     hourly = total(item.offer.hourly for item in missing)
@@ -109,7 +114,7 @@ def show_order(items: Sequence[Item], as_json: bool, adopted: Sequence[aiofluenc
                 "hourly": str(hourly),
                 "upfront": str(upfront),
                 "currency": items[0].offer.currency,
-                "balance": None,
+                "balance": None if balance is None else str(balance.balance),
             }
         )
         return
@@ -126,4 +131,9 @@ def show_order(items: Sequence[Item], as_json: bool, adopted: Sequence[aiofluenc
         f"{len(missing)} to deploy: {hourly:f} USDC an hour; {upfront:f} would be taken at once, "
         "the first hour spent and the rest reserved."
     )
-    say("The balance is not known: the service does not tell it. Nothing was deployed.")
+    if balance is not None and upfront > balance.balance:
+        say(f"The balance of {balance.balance:f} USDC cannot pay that. Nothing was deployed.")
+    elif balance is not None:
+        say(f"Nothing was deployed{balance.lasts(hourly)}.")
+    else:
+        say("Nothing was deployed.")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from ..models.access import ssh_access
+from ..models.account import Balance
 from ..models.catalog import DefaultImage, GpuModel, Offer, Supply
 from ..models.instances import Container, Instance, InstanceRef, Machine, Network, Summary
 from ..models.output import Event, LogGap, LogLine
@@ -41,6 +43,19 @@ def offer_shape(offer: Offer) -> Json:
         "provider": offer.provider,
         "nvlink": offer.nvlink,
         "os_images": list(offer.os_options),
+    }
+
+
+def balance_shape(balance: Balance) -> Json:
+    """Money of the account."""
+    return {
+        "balance": str(balance.balance),
+        "usage": _text(balance.usage),
+        "estimated_usage": _text(balance.estimated_usage),
+        "overage": _text(balance.overage),
+        "total_deposited": _text(balance.total_deposited),
+        "usage_days_left": _text(balance.usage_days_left),
+        "feature": balance.feature_key,
     }
 
 
@@ -131,6 +146,10 @@ def time_shape(moment: datetime | None) -> str | None:
 def refs_shape(refs: Sequence[InstanceRef]) -> list[Json]:
     """Several refs."""
     return [ref_shape(ref) for ref in refs]
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def _gpu(gpu: GpuModel, count: int) -> Json:

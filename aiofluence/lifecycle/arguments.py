@@ -16,7 +16,7 @@ from ..errors import ConfigError, SpecError
 from ..models.catalog import Offer
 from ..models.specs import ContainerSpec, VMSpec, plan_problems
 from ..models.updates import ContainerUpdate
-from ..resources.catalog import read_money
+from ..resources.choosing import read_money
 from .wait import Until
 
 T = TypeVar("T")

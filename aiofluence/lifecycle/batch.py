@@ -30,6 +30,7 @@ from ..errors import (
 )
 from ..models.instances import InstanceRef
 from ..models.specs import Spec
+from ..resources.account import Account
 from ..resources.catalog import Plans
 from .arguments import as_list
 from .job import Job
@@ -60,9 +61,12 @@ class Launch:
     over when the block is left is given up: ended, or kept, as `on_failure` says.
     """
 
-    def __init__(self, launcher: Launcher, plans: Plans, specs: Iterable[Spec], terms: Terms) -> None:
+    def __init__(
+        self, launcher: Launcher, plans: Plans, account: Account, specs: Iterable[Spec], terms: Terms
+    ) -> None:
         self._launcher = launcher
         self._plans = plans
+        self._account = account
         self._terms = terms
         self._jobs = [Job(index, spec, spec) for index, spec in enumerate(as_list(specs))]
         self._budget = Budget()
@@ -122,7 +126,9 @@ class Launch:
         self._outage = Outage(self._deadline)
         if self._terms.timeout == 0 or not self._jobs:
             return ()  # nothing will be sent
-        prepare = Preparation(self._launcher, self._plans, self._jobs, self._terms, self._outage)
+        prepare = Preparation(
+            self._launcher, self._plans, self._account, self._jobs, self._terms, self._outage
+        )
         try:
             async with asyncio.timeout_at(self._deadline):
                 self._budget = await prepare()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from ..models.specs import Spec
+from ..resources.account import Account
 from ..resources.catalog import Plans
 from .batch import Launch
 from .launch import Launcher, OnFailure
@@ -22,6 +23,7 @@ class LaunchesMany:
     """What a session does with many specs at once."""
 
     plans: Plans
+    account: Account
     _launcher: Launcher
 
     async def deploy_all_and_wait(
@@ -51,7 +53,8 @@ class LaunchesMany:
             min_ready: as soon as fewer than that many can become ready, the launch is called off. None takes
                 whatever becomes ready, unless the key, the account or the service's judgement of a spec
                 dooms the rest, too: then it is called off. With a number, that number alone decides.
-            max_hourly: what all of it may cost in one hour, in USDC, checked before anything is sent.
+            max_hourly: what all of it may cost in one hour, in USDC, checked before anything is sent. Then
+                the account's balance is checked as well, if the service gives it.
             fallback: what to try, in this order, for a spec whose plan is gone: plan ids, offers, functions
                 from spec to spec. One that is over `max_hourly`, or an offer that does not fit, is skipped.
             on_progress: called with each `LaunchProgress`, in the event loop: keep it short.
@@ -62,12 +65,14 @@ class LaunchesMany:
             SpecError: names every problem of every spec and argument; nothing was sent.
             ConfigError: names every problem: arguments that make no sense, names that are live already,
                 plans that are not for sale, a total over `max_hourly`. Nothing was deployed.
+            InsufficientBalanceError: with `max_hourly`, the balance cannot pay the first hours; nothing was
+                deployed.
             LaunchError: it was called off; its `report` says what came of each.
             FluenceError: a list or the prices could not be had, as in `aiofluence.errors`; nothing was
                 deployed.
         """
         terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
-        async with Launch(self._launcher, self.plans, specs, terms) as launch:
+        async with Launch(self._launcher, self.plans, self.account, specs, terms) as launch:
             return await launch.complete()
 
     def launch(
@@ -99,4 +104,4 @@ class LaunchesMany:
                 iteration.
         """
         terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
-        return Launch(self._launcher, self.plans, specs, terms)
+        return Launch(self._launcher, self.plans, self.account, specs, terms)

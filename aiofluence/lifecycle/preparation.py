@@ -1,7 +1,7 @@
 """Everything that a launch checks before its first deploy: names that are live already, plans, prices.
 
-Sends one LIST a kind, the catalogue when there is a price limit, and a GET for the price of each instance
-that is adopted. Deploys and ends nothing.
+Sends one LIST a kind. With a price limit it asks for the catalogue and the balance as well, and for the price
+of each instance that is adopted. Deploys and ends nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Final
 from ..errors import DecodeError
 from ..models.catalog import Offer
 from ..models.instances import Summary
-from ..resources.catalog import Plans, read_money
+from ..resources.account import Account, known_balance
+from ..resources.catalog import Plans
+from ..resources.choosing import read_money
 from .arguments import refuse
 from .job import Job
 from .launch import Launcher
@@ -30,10 +32,17 @@ class Preparation:
     """Prepares the jobs of one launch."""
 
     def __init__(
-        self, launcher: Launcher, plans: Plans, jobs: Sequence[Job], terms: Terms, outage: Outage
+        self,
+        launcher: Launcher,
+        plans: Plans,
+        account: Account,
+        jobs: Sequence[Job],
+        terms: Terms,
+        outage: Outage,
     ) -> None:
         self._launcher = launcher
         self._plans = plans
+        self._account = account
         self._jobs = jobs
         self._terms = terms
         self._outage = outage
@@ -44,6 +53,7 @@ class Preparation:
         Raises:
             ConfigError: names are live already and `adopt` is false, plans are not for sale, or the whole
                 is over `max_hourly`.
+            InsufficientBalanceError: the balance cannot pay what a deploy takes at once.
             FluenceError: a LIST, the catalogue or a price did not come.
         """
         problems = [*await self._find_live()]
@@ -54,6 +64,8 @@ class Preparation:
             await self._book_live(budget)
             problems += self._book_rest(budget)
         refuse(problems)
+        if ceiling is not None:
+            await self._check_balance(budget)
         return budget
 
     async def _find_live(self) -> Iterator[str]:
@@ -117,6 +129,19 @@ class Preparation:
                 job.live = None
             else:
                 budget.take(job.index, detail.billing.hourly_usage)
+
+    async def _check_balance(self, budget: Budget) -> None:
+        """Check that the account can pay what is to be deployed; a balance that does not come proves nothing.
+
+        Raises:
+            InsufficientBalanceError: it cannot.
+        """
+        rest = [job.spec for job in self._jobs if job.live is None]
+        balance = await known_balance(self._account) if rest else None
+        if balance is not None:
+            quorum = self._terms.min_ready
+            needed = len(rest) if quorum is None else max(0, quorum - (len(self._jobs) - len(rest)))
+            log.info("%s", budget.check_balance(balance, rest, needed))
 
     def _book_rest(self, budget: Budget) -> Iterator[str]:
         """Book the jobs that are to be deployed; a job whose plan is gone, at its first fallback for sale."""

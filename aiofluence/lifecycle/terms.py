@@ -11,8 +11,10 @@ from typing import TypeAlias
 
 import attrs
 
+from ..errors import InsufficientBalanceError
+from ..models.account import Balance
 from ..models.catalog import Offer
-from ..models.money import exact, total
+from ..models.money import ZERO, exact, total
 from ..models.specs import Spec, VMSpec
 from .arguments import (
     adopt_problems,
@@ -101,26 +103,26 @@ class Budget:
     """What a launch may cost in one hour, by the prices of the day; without a ceiling, anything goes."""
 
     def __init__(self, offers: Iterable[Offer] = (), ceiling: Decimal | None = None) -> None:
-        self._prices: Mapping[tuple[str, str], Decimal] = {(o.kind, o.plan_id): o.hourly for o in offers}
+        self._offers: Mapping[tuple[str, str], Offer] = {(o.kind, o.plan_id): o for o in offers}
         self._ceiling = ceiling
         self._booked: dict[int, Decimal] = {}
         self._total = Decimal(0)
 
     def knows(self, spec: Spec) -> bool:
         """Whether the spec's plan is for sale, as far as that was asked."""
-        return self._ceiling is None or (spec.kind, spec.plan_id) in self._prices
+        return self._ceiling is None or (spec.kind, spec.plan_id) in self._offers
 
     @exact()
     def book(self, index: int, spec: Spec) -> bool:
         """Take `spec` for the place `index`, instead of what it had; False when it is too dear."""
         if self._ceiling is None:
             return True
-        price = self._prices.get((spec.kind, spec.plan_id))
-        if price is None or self._total - self._booked.get(index, 0) + price > self._ceiling:
+        offer = self._offers.get((spec.kind, spec.plan_id))
+        if offer is None or self._total - self._booked.get(index, 0) + offer.hourly > self._ceiling:
             return False
         self.free(index)
-        self._booked[index] = price
-        self._total += price
+        self._booked[index] = offer.hourly
+        self._total += offer.hourly
         return True
 
     @exact()
@@ -143,14 +145,33 @@ class Budget:
         live, count = self._total, len(self._booked)
         fits = [self.book(index, spec) for index, spec in specs.items()]
         if not all(fits) or (self._ceiling is not None and live > self._ceiling):
-            cost = total([live, *(self._prices[spec.kind, spec.plan_id] for spec in specs.values())])
+            cost = total([live, *(self._offers[spec.kind, spec.plan_id].hourly for spec in specs.values())])
             adopted = f"{count} live instances and " if count else ""
             yield f"{adopted}{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}"
 
     def unknown_plans(self, fallback: Iterable[Fallback]) -> Iterator[str]:
         """Ids among `fallback` that no plan for sale has."""
-        plans = {plan_id for _, plan_id in self._prices}
+        plans = {plan_id for _, plan_id in self._offers}
         unknown = [each for each in fallback if isinstance(each, str) and each not in plans]
         if unknown:
-            kinds = " or ".join(sorted({kind for kind, _ in self._prices}))
+            kinds = " or ".join(sorted({kind for kind, _ in self._offers}))
             yield f"fallback: no {kinds} plan is for sale now as: {', '.join(unknown)}"
+
+    def check_balance(self, balance: Balance, specs: Sequence[Spec], needed: int) -> str:
+        """Refuse a launch when the account cannot pay the first hours of `needed` of `specs`.
+
+        Returns:
+            The price of all specs, and how long the balance lasts.
+
+        Raises:
+            InsufficientBalanceError: a deploy takes the first hours at once, and they cost more.
+        """
+        offers = [self._offers[spec.kind, spec.plan_id] for spec in specs]
+        upfront = total(sorted(offer.upfront for offer in offers)[:needed])
+        if upfront > max(ZERO, balance.balance):
+            raise InsufficientBalanceError(
+                f"{needed} specs take {upfront:f} USDC at once, and the balance is {balance.balance:f}; "
+                "nothing was deployed"
+            )
+        hourly = total(offer.hourly for offer in offers)
+        return f"{len(offers)} specs cost {hourly:f} USDC an hour{balance.lasts(hourly)}"

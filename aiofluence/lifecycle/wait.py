@@ -19,6 +19,7 @@ from ..errors import (
     FluenceError,
     InstanceEndedError,
     InstanceFailedError,
+    MinimumRuntimeError,
     WaitTimeoutError,
 )
 from ..models.access import ssh_access
@@ -37,6 +38,8 @@ _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
 _ENDS_WITHIN: Final = 60.0
 """Seconds that an instance may still be ACTIVE after its DELETE was accepted."""
+_LONGEST_PAUSE: Final = 240.0
+"""Longest pause before another DELETE, in seconds: a close without any reply for 300 s gives up (custody)."""
 _EVIDENCE: Final = 20
 """How many events and log lines an InstanceFailedError brings along."""
 
@@ -233,7 +236,8 @@ class Waiter:
                         await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
                         return True
                 seen.last_error = seen.refusal or seen.last_error
-                await _again(seen, deadline, "ended", next(pauses))
+                pause = max(next(pauses), _time_left(seen.refusal) * min(1.0, self._watch.poll.pace))
+                await _again(seen, deadline, "ended", pause)
         except InstanceEndedError:
             return False
 
@@ -301,6 +305,13 @@ async def _again(seen: Seen, deadline: float | None, what: str, pause: float) ->
     if left <= 0:
         raise timed_out(seen, what)
     await asyncio.sleep(min(pause, left))
+
+
+def _time_left(refusal: FluenceError | None) -> float:
+    """Seconds until a DELETE is accepted, by the text of its refusal; 0.0 when the text does not say."""
+    if not isinstance(refusal, MinimumRuntimeError) or refusal.retry_after is None:
+        return 0.0
+    return min(refusal.retry_after, _LONGEST_PAUSE)
 
 
 def is_ready(instance: Instance) -> bool:

@@ -219,7 +219,8 @@ class Offer(Row):
         name: the plan's slug, or one made of the machine's parts.
         hourly: price of one hour, in `currency`.
         upfront: what a deploy takes from the account at once (`upfront_hours` x `hourly`).
-        locations: two-letter countries; a container can be held to one, a machine has exactly one.
+        locations: two-letter countries of a container plan, which a container can be held to; or the one
+            place of a machine, a free text such as `us-central-3` or `Texas`.
         os_options: the values `os_image` may take (machines only).
     """
 

@@ -63,10 +63,10 @@ class Billing:
     """What an instance costs, in USDC.
 
     Attributes:
-        hourly_usage: price of one hour.
-        total_spendings: spent since it was deployed.
+        hourly_usage: price of one hour, rounded to cents; 0 after the end.
+        total_spendings: spent since it was deployed, rounded to cents; it stays after the end.
         reserved_amount: taken from the account and not yet spent; refunded at termination.
-        next_billing_period: when the next hour is charged, UTC; None when nothing more is.
+        next_billing_period: when the next hour is charged, UTC; None unless the instance is ACTIVE.
     """
 
     hourly_usage: Decimal
@@ -105,7 +105,10 @@ class ContainerInfo:
 
 @attrs.frozen(kw_only=True, repr=False)
 class ContainerSummary(Row):
-    """A container as a list shows it: no network, no money, no container status."""
+    """A container as a list shows it: no network, no money, no container status.
+
+    `domain` is the name under which it is reached from outside, None while it has none.
+    """
 
     kind: ClassVar[Kind] = Kind.CONTAINER
 
@@ -129,17 +132,23 @@ class ContainerSummary(Row):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Container(ContainerSummary):
-    """A container in full. `network` is None unless active."""
+    """A container in full. `network` is None unless active, and `domain` is the network's."""
 
     container_status: ContainerStatus | None = None
     container_info: ContainerInfo
     billing: Billing
     network: Network | None = None
 
+    def __attrs_post_init__(self) -> None:
+        _take_domain(self)
+
 
 @attrs.frozen(kw_only=True, repr=False)
 class MachineSummary(Row):
-    """A VM or bare-metal machine as a list shows it. `kind` is where we asked: the wire does not say."""
+    """A VM or bare-metal machine as a list shows it. `kind` is where we asked: the wire does not say.
+
+    `domain` is the machine's IP address, None while it has none.
+    """
 
     kind: Kind
     id: str
@@ -164,7 +173,8 @@ class MachineSummary(Row):
 class Machine(MachineSummary):
     """A VM or bare-metal machine in full.
 
-    `ssh_connection` (`"ssh ubuntu@203.0.113.7"`) and `network` are None unless active.
+    `ssh_connection` (`"ssh ubuntu@203.0.113.7"`) and `network` are None unless active. `domain` is the
+    network's, which is the machine's IP address.
     """
 
     availability: str | None = None
@@ -173,6 +183,15 @@ class Machine(MachineSummary):
     ssh_key: str | None = attrs.field(default=None, repr=False)
     billing: Billing
     network: Network | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _take_domain(self)
+
+
+def _take_domain(detail: Container | Machine) -> None:
+    """Set `domain` of a detail, which has it in `network` alone (contract 5.2)."""
+    if detail.network is not None and detail.network.domain is not None:
+        object.__setattr__(detail, "domain", detail.network.domain)
 
 
 Summary: TypeAlias = ContainerSummary | MachineSummary

@@ -5,12 +5,11 @@ Reads only; an offer becomes a spec by its own `to_spec`, and a spec an instance
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+import contextlib
 from decimal import Decimal
 from typing import Final
 
-from ..errors import ConfigError, FluenceError
+from ..errors import ConfigError, FluenceError, PlanUnavailableError
 from ..models.catalog import (
     ContainerPlan,
     DefaultImage,
@@ -19,11 +18,11 @@ from ..models.catalog import (
     offers_from_containers,
     offers_from_machines,
 )
-from ..models.money import MOST, read_amount
 from ..models.table import Table
 from ..models.values import Kind
 from ..protocol import Call, Replay
 from ..transport import Transport
+from .choosing import SizeLike, Wanted, why_nothing_fits
 from .rows import read_table, warn_once
 
 CONTAINER_PLANS: Final = Call("GET", "/gpu/plans/", replay=Replay.ALWAYS)
@@ -72,6 +71,11 @@ class Plans:
         gpu_count: int | None = None,
         location: str | None = None,
         max_hourly: Decimal | float | str | None = None,
+        min_cpus: int | None = None,
+        min_memory: SizeLike | None = None,
+        min_storage: SizeLike | None = None,
+        min_vram: SizeLike | None = None,
+        provider: str | None = None,
     ) -> Table[Offer]:
         """One flat list of what fits, over all kinds, cheapest first.
 
@@ -79,21 +83,100 @@ class Plans:
             kind: `"container"`, `"vm"` or `"baremetal"`; None for all three.
             gpu: model, any case: `"a100"`, `"RTX 4090"`; `"l4"` does not find an `l40s`.
             gpu_count: exactly that many GPUs.
-            location: two-letter country.
+            location: a whole location, a country (`"US"`, `"USA"`, `"Norway"`) or a glob (`"us-*"`).
+                A machine's country is read from its location where the text allows it, as in `tokyo-japan-2`.
             max_hourly: highest price of one hour.
+            min_cpus: least number of virtual CPUs.
+            min_memory: least memory: `"32Gi"`, `"32GB"`, a `Size` or bytes. The cheapest plans have 1 GiB.
+            min_storage: least storage, written as `min_memory`.
+            min_vram: least memory of each GPU, written as `min_memory`.
+            provider: provider of a machine, any case: `"massed-compute"`. Container plans name none.
 
         A row that cannot be read, or a kind whose plans cannot be had, is missing from the table: its
         `left_out` has the errors.
 
         Raises:
-            ConfigError: an argument makes no sense; nothing was sent.
+            ConfigError: an argument makes no sense; names every such argument, and nothing was sent.
             FluenceError: the calls of all kinds failed; this is the first error, as in `aiofluence.errors`.
         """
-        wanted = _check_find(kind, gpu, gpu_count, location, max_hourly)
+        wanted = Wanted.of(
+            {
+                "kind": kind,
+                "gpu": gpu,
+                "gpu_count": gpu_count,
+                "location": location,
+                "max_hourly": max_hourly,
+                "min_cpus": min_cpus,
+                "min_memory": min_memory,
+                "min_storage": min_storage,
+                "min_vram": min_vram,
+                "provider": provider,
+            }
+        )
+        offers = await self._for_rent(wanted.kind)
+        return Table(wanted.choose(offers), left_out=offers.left_out)
+
+    async def cheapest(
+        self,
+        *,
+        kind: Kind | str | None = None,
+        gpu: str | None = None,
+        gpu_count: int | None = None,
+        location: str | None = None,
+        max_hourly: Decimal | float | str | None = None,
+        min_cpus: int | None = None,
+        min_memory: SizeLike | None = None,
+        min_storage: SizeLike | None = None,
+        min_vram: SizeLike | None = None,
+        provider: str | None = None,
+    ) -> Offer:
+        """The cheapest offer that fits; the arguments are those of `find`.
+
+        Raises:
+            PlanUnavailableError: nothing fits. Its text has the names that come close to those given, and
+                the cheapest offer that fits without each one of the conditions.
+            ConfigError: as `find`.
+            FluenceError: as `find`.
+        """
+        wanted = Wanted.of(
+            {
+                "kind": kind,
+                "gpu": gpu,
+                "gpu_count": gpu_count,
+                "location": location,
+                "max_hourly": max_hourly,
+                "min_cpus": min_cpus,
+                "min_memory": min_memory,
+                "min_storage": min_storage,
+                "min_vram": min_vram,
+                "provider": provider,
+            }
+        )
+        offers = await self._for_rent(wanted.kind)
+        fitting = wanted.choose(offers)
+        if fitting:
+            return fitting[0]
+        if wanted.kind is not None:
+            with contextlib.suppress(FluenceError):
+                offers = await self._for_rent(None)  # what another kind has is worth a suggestion
+        said = why_nothing_fits(offers, wanted)
+        if offers.left_out:
+            said += (
+                f"\n{len(offers.left_out)} plans or kinds of plans could not be read: {offers.left_out[0]}"
+            )
+        raise PlanUnavailableError(said)
+
+    async def _for_rent(self, kind: Kind | None) -> Table[Offer]:
+        """The offers of one kind, of all three for None.
+
+        Raises:
+            FluenceError: the calls of all kinds failed; this is the first error.
+        """
+        kinds = tuple(Kind) if kind is None else (kind,)
         offers: list[Offer] = []
         left_out: list[Exception] = []
         failed: list[FluenceError] = []
-        for each in wanted:
+        for each in kinds:
             try:
                 found, odd = await self._offers(each)
             except ConfigError:
@@ -104,12 +187,9 @@ class Plans:
             else:
                 offers += found
                 left_out += odd
-        if len(failed) == len(wanted):
+        if len(failed) == len(kinds):
             raise failed[0]
-        fitting = choose_offers(
-            offers, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly
-        )
-        return Table(fitting, left_out=[*failed, *left_out])
+        return Table(offers, left_out=[*failed, *left_out])
 
     async def _offers(self, kind: Kind) -> tuple[list[Offer], tuple[Exception, ...]]:
         """The offers of one kind, and the errors of the rows that could not be read."""
@@ -137,84 +217,3 @@ class Images:
             FluenceError: as in `aiofluence.errors`.
         """
         return read_table(self._transport, await self._transport.call(DEFAULT_IMAGES), DefaultImage)
-
-
-def choose_offers(
-    offers: Iterable[Offer],
-    *,
-    gpu: str | None = None,
-    gpu_count: int | None = None,
-    location: str | None = None,
-    max_hourly: Decimal | float | str | None = None,
-) -> Table[Offer]:
-    """Those of `offers` that fit, cheapest first; the arguments are those of `Plans.find`.
-
-    Raises:
-        ConfigError: `max_hourly` is no amount.
-    """
-    ceiling = read_money(max_hourly)
-    fitting = (
-        offer
-        for offer in offers
-        if (gpu is None or _same_gpu(gpu, offer.gpu_model.model))
-        and (gpu_count is None or offer.gpu_count == gpu_count)
-        and (location is None or location.upper() in offer.locations)
-        and (ceiling is None or offer.hourly <= ceiling)
-    )
-    return Table(sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id)))
-
-
-def _check_find(
-    kind: object, gpu: object, gpu_count: object, location: object, max_hourly: Decimal | float | str | None
-) -> tuple[Kind, ...]:
-    """The kinds to ask for.
-
-    Raises:
-        ConfigError: naming every argument that makes no sense.
-    """
-    problems = []
-    if kind is not None and kind not in tuple(Kind):
-        problems.append(f"kind is {', '.join(Kind)} or None, not {_quoted(kind)}")
-    for name, text in (("gpu", gpu), ("location", location)):
-        if text is not None and not isinstance(text, str):
-            problems.append(f"{name} is a text, not {_quoted(text)}")
-    if gpu_count is not None and (type(gpu_count) is not int or gpu_count < 1):
-        problems.append(f"gpu_count is a whole number from 1, not {_quoted(gpu_count)}")
-    try:
-        read_money(max_hourly)
-    except ConfigError as error:
-        problems.append(str(error))
-    if problems:
-        raise ConfigError("; ".join(problems))
-    return tuple(Kind) if kind is None else (Kind(str(kind)),)
-
-
-def read_money(amount: Decimal | float | str | None) -> Decimal | None:
-    """`max_hourly` as it may be written, as Decimal.
-
-    Raises:
-        ConfigError: it is no amount.
-    """
-    if amount is None:
-        return None
-    try:
-        return read_amount(amount.strip() if isinstance(amount, str) else amount)
-    except ValueError:
-        problem = f"max_hourly is an amount of money from 0 to {MOST}, not {_quoted(amount)}"
-    raise ConfigError(problem)
-
-
-def _quoted(given: object) -> str:
-    """The repr of an argument, cut short; the type of one that is too long to write."""
-    try:
-        text = repr(given)
-    except ValueError:  # an integer of more than 4300 digits
-        return type(given).__name__
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _same_gpu(asked: str, model: str) -> bool:
-    """Whole words count: `l4` is no `l40s`, and `a100` is an `a100-80gb`."""
-    have = re.findall(r"[a-z0-9]+", model.lower())
-    want = re.findall(r"[a-z0-9]+", asked.lower())
-    return "".join(want) == "".join(have) or (bool(want) and set(want) <= set(have))

@@ -4,10 +4,11 @@
 left. `import aiofluence` does not load this.
 """
 
-from .objects import Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
+from .objects import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
 from .session import Session
 
 __all__ = [
+    "Account",
     "Containers",
     "EventTail",
     "Images",

@@ -14,6 +14,7 @@ from typing import Generic
 
 from ..errors import FluenceError
 from ..lifecycle.report import Outcome, Report
+from ..models.account import Balance
 from ..models.catalog import ContainerPlan, DefaultImage, MachinePlanGroup, Offer
 from ..models.instances import Container, ContainerSummary, InstanceRef, Machine, MachineSummary
 from ..models.output import Event, LogLine
@@ -22,6 +23,7 @@ from ..models.table import Table
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..protocol import Lane
+from ..resources.choosing import SizeLike
 from ..resources.machines import MachineSpecT
 from ..tail.logs import Item
 from ..tail.merged import TaggedLine
@@ -54,10 +56,54 @@ class Plans(Mirror):
         gpu_count: int | None = None,
         location: str | None = None,
         max_hourly: Decimal | float | str | None = None,
+        min_cpus: int | None = None,
+        min_memory: SizeLike | None = None,
+        min_storage: SizeLike | None = None,
+        min_vram: SizeLike | None = None,
+        provider: str | None = None,
     ) -> Table[Offer]:
         """One flat list of what fits, over all kinds, cheapest first."""
         return self._call(
-            "find", kind=kind, gpu=gpu, gpu_count=gpu_count, location=location, max_hourly=max_hourly
+            "find",
+            kind=kind,
+            gpu=gpu,
+            gpu_count=gpu_count,
+            location=location,
+            max_hourly=max_hourly,
+            min_cpus=min_cpus,
+            min_memory=min_memory,
+            min_storage=min_storage,
+            min_vram=min_vram,
+            provider=provider,
+        )
+
+    def cheapest(
+        self,
+        *,
+        kind: Kind | str | None = None,
+        gpu: str | None = None,
+        gpu_count: int | None = None,
+        location: str | None = None,
+        max_hourly: Decimal | float | str | None = None,
+        min_cpus: int | None = None,
+        min_memory: SizeLike | None = None,
+        min_storage: SizeLike | None = None,
+        min_vram: SizeLike | None = None,
+        provider: str | None = None,
+    ) -> Offer:
+        """The cheapest offer that fits; the arguments are those of `find`."""
+        return self._call(
+            "cheapest",
+            kind=kind,
+            gpu=gpu,
+            gpu_count=gpu_count,
+            location=location,
+            max_hourly=max_hourly,
+            min_cpus=min_cpus,
+            min_memory=min_memory,
+            min_storage=min_storage,
+            min_vram=min_vram,
+            provider=provider,
         )
 
 
@@ -70,6 +116,21 @@ class Images(Mirror):
     def list(self) -> Table[DefaultImage]:
         """All of them; `image.to_spec(...)` makes a spec of one."""
         return self._call("list")
+
+
+class Account(Mirror):
+    """The account that the key belongs to.
+
+    Arguments and errors are those of the async `Account`.
+    """
+
+    def balance(self) -> Balance:
+        """Money that is left to spend; several entries of the answer are added up."""
+        return self._call("balance")
+
+    def permissions(self) -> tuple[str, ...]:
+        """Permissions of the key, in the service's words and order; empty when it may do nothing."""
+        return self._call("permissions")
 
 
 class Containers(Mirror):

@@ -44,7 +44,7 @@ from ..transport import OnReply
 from ..wire import TraceConfig
 from .door import Door
 from .mirrors import Block, Opened
-from .objects import Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
+from .objects import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
 
 
 class Session(Opened):
@@ -326,6 +326,7 @@ class Session(Opened):
         super()._attach(door, inner)
         self.plans: Plans = Plans._of(door, inner.plans)
         self.images: Images = Images._of(door, inner.images)
+        self.account: Account = Account._of(door, inner.account)
         self.containers: Containers = Containers._of(door, inner.containers)
         self.vms: Machines[VMSpec] = Machines[VMSpec]._of(door, inner.vms)
         self.baremetal: Machines[BareMetalSpec] = Machines[BareMetalSpec]._of(door, inner.baremetal)

@@ -13,7 +13,9 @@ def show(step: LaunchProgress) -> None:
 
 async def main() -> None:
     async with Session() as fluence:
-        first, *others = await fluence.plans.find(kind="container", gpu_count=1, max_hourly="2.00")
+        first, *others = await fluence.plans.find(
+            kind="container", min_memory="8Gi", gpu_count=1, max_hourly="2.00"
+        )
         spec = ContainerSpec(
             name="job-{i}", plan_id=first.plan_id, image="nvidia/cuda:12.4.1-base-ubuntu22.04", expose=[22]
         )

@@ -13,7 +13,7 @@ SHARDS = 8
 
 async def main() -> None:
     async with Session(journal="resume.journal") as fluence:
-        offer, *_ = await fluence.plans.find(kind="container")
+        offer = await fluence.plans.cheapest(kind="container", min_memory="8Gi")
         spec = ContainerSpec(
             name="shard-{i}", plan_id=offer.plan_id, image="ghcr.io/example/train:latest", expose=[22]
         )

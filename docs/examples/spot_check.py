@@ -12,7 +12,7 @@ EXPECTED = "CUDA 12"
 
 async def main() -> None:
     async with Session() as fluence:
-        offer, *_ = await fluence.plans.find(kind="container", gpu_count=1)
+        offer = await fluence.plans.cheapest(kind="container", min_memory="8Gi", gpu_count=1)
         spec = ContainerSpec(
             name=unique_name("check"),
             plan_id=offer.plan_id,

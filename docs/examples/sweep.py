@@ -16,7 +16,7 @@ STEPS = 20  # how many reports of each trial to wait for
 
 async def main() -> None:
     async with Session() as fluence:
-        offer, *_ = await fluence.plans.find(kind="container", max_hourly="1.00")
+        offer = await fluence.plans.cheapest(kind="container", min_memory="8Gi", max_hourly="1.00")
         trial = ContainerSpec(
             name="sweep-{i:02}", plan_id=offer.plan_id, image="ghcr.io/example/train:latest", expose=[22]
         )

@@ -20,6 +20,7 @@ from aiofluence import (
     InvalidRequestError,
     LogLine,
     NotFoundError,
+    PlanUnavailableError,
     Session,
     SpecError,
     UnsupportedImageError,
@@ -68,14 +69,13 @@ async def _disconnect(request: Request) -> None:
 async def start(request: Request, image: Image) -> dict[str, str]:
     fluence: Session = request.app.state.fluence
     try:
-        offers = await fluence.plans.find(kind="container")
-        if not offers:
-            raise HTTPException(503, "no container is to be had")
-        plan_id = offers[0].plan_id
-        spec = ContainerSpec(name=unique_name("web"), plan_id=plan_id, image=image, expose=["80/http"])
+        offer = await fluence.plans.cheapest(kind="container", min_memory="8Gi")
+        spec = ContainerSpec(name=unique_name("web"), plan_id=offer.plan_id, image=image, expose=["80/http"])
         container = await while_connected(request, fluence.deploy_and_wait(spec, until=Until.READY))
     except (SpecError, InvalidRequestError, UnsupportedImageError) as error:
         raise HTTPException(422, str(error)) from None
+    except PlanUnavailableError:
+        raise HTTPException(503, "no container is to be had") from None
     except FluenceError as error:
         raise HTTPException(502, str(error)) from None  # no secrets are in it
     if await request.is_disconnected():  # in the very last moment: this answer will not arrive

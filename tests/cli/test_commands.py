@@ -32,7 +32,8 @@ def test_plans(cloud: Cloud) -> None:
     assert {offer["gpu"]["model"] for offer in offers} == {"h100"}
     assert {offer["kind"] for offer in offers} == {"container", "vm", "baremetal"}
     head, *rows = cloud.ok("plans", "--gpu", "h100").out.splitlines()
-    assert head.split() == ["KIND", "GPU", "VRAM", "CPUS", "MEMORY", "USDC/H", "UPFRONT", "WHERE", "PLAN"]
+    columns = "KIND GPU VRAM CPUS MEMORY DISK USDC/H UPFRONT WHERE PROVIDER PLAN"
+    assert head.split() == columns.split()
     assert [row.split()[-1] for row in rows] == [offer["plan_id"] for offer in offers]
 
 
@@ -43,6 +44,11 @@ def test_plans(cloud: Cloud) -> None:
         (["--gpu-count", "8"], lambda offer: offer["gpu"]["count"] == 8),
         (["--location", "us"], lambda offer: "US" in offer["locations"]),
         (["--max-hourly", "0.5"], lambda offer: Decimal(offer["hourly"]) <= Decimal("0.5")),
+        (["--min-cpus", "16"], lambda offer: offer["vcpu"] >= 16),
+        (["--min-memory", "128Gi"], lambda offer: offer["memory_gib"] >= 128),
+        (["--min-storage", "500Gi"], lambda offer: offer["storage_gib"] >= 500),
+        (["--min-vram", "80Gi"], lambda offer: offer["gpu"]["vram_gib"] >= 80),
+        (["--provider", "massed-compute"], lambda offer: "assed" in (offer["provider"] or "")),
     ],
 )
 def test_filters_of_plans(cloud: Cloud, flags: list[str], holds: object) -> None:
@@ -55,12 +61,15 @@ def test_filters_of_plans(cloud: Cloud, flags: list[str], holds: object) -> None
 
 def test_the_cheapest_few_and_none(cloud: Cloud) -> None:
     assert len(cloud.ok("plans", "--limit", "2", "--json").json) == 2
-    done = cloud.ok("plans", "--gpu", "h1000")
-    assert (done.out, done.err) == ("", "Nothing for rent fits.\n")
-    assert cloud.ok("plans", "--gpu", "h1000", "--json").json == []
+    done = cloud.run("plans", "--gpu", "h1000")
+    assert (done.code, done.out) == (1, "")
+    assert "no gpu 'h1000' is for rent; close to it: h100" in done.err
+    assert "without gpu=h1000: 1x " in done.err
+    done = cloud.run("plans", "--gpu", "h1000", "--json")
+    assert (done.code, done.json) == (1, [])
     assert cloud.run("plans", "--max-hourly", "much").code == 2
-    done = cloud.run("plans", "--location", "usa")
-    assert (done.code, done.err) == (2, "aiofluence: --location: 'usa' is not a two-letter country code\n")
+    done = cloud.run("plans", "--min-memory", "32 apples")
+    assert (done.code, "min_memory is a size" in done.err) == (2, True)
 
 
 def test_images(cloud: Cloud) -> None:
@@ -473,6 +482,22 @@ def test_every_name_that_is_unknown_is_told(cloud: Cloud) -> None:
     assert done.code == 1
     assert done.err.count("there is no instance with the name or id") == 2
     assert cloud.live() == ["exp-1"], "a slip of the pen ends nothing"
+
+
+def test_account(cloud: Cloud) -> None:
+    # One body that is an answer to both questions.
+    both = {"balance": "12.5", "usage": "2", "permissions": ["gpu:read", "gpu:write"]}
+    cloud.simulator.fail("*", Fault.status(200, both), times=4)
+    told = cloud.ok("account", "--json").json
+    assert (told["balance"]["balance"], told["balance"]["usage"]) == ("12.5", "2")
+    assert told["balance"]["overage"] is None
+    assert told["permissions"] == ["gpu:read", "gpu:write"]
+    lines = [line.split(maxsplit=1) for line in cloud.ok("account").out.splitlines()]
+    assert lines == [["balance", "12.5"], ["usage", "2"], ["permissions", "gpu:read gpu:write"]]
+    cloud.simulator.fail("*", Fault.status(403, {"detail": "Read-only keys are refused"}), times=None)
+    done = cloud.run("account")
+    assert (done.code, done.out) == (1, "")
+    assert "the key is read-only" in done.err
 
 
 # --- errors -------------------------------------------------------------------------------------------------

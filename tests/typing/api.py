@@ -8,6 +8,7 @@ from typing import assert_type
 import attrs
 
 from aiofluence import (
+    Balance,
     BareMetalSpec,
     Container,
     ContainerSpec,
@@ -103,6 +104,9 @@ def without_async(
     assert_type(fluence.vms.list(), Table[MachineSummary])
     assert_type(fluence.baremetal.deploy(baremetal), InstanceRef)
     assert_type(fluence.plans.find(), Table[Offer])
+    assert_type(fluence.plans.cheapest(), Offer)
+    assert_type(fluence.account.balance(), Balance)
+    assert_type(fluence.account.permissions(), tuple[str, ...])
     with fluence.running(container) as running:
         assert_type(running, Container)
     with fluence.launch([container, vm]) as launch:

@@ -1,0 +1,149 @@
+"""The account: its balance, and the permissions of its key.
+
+Reads only. The service's documents show no answer in full, so both are read tolerantly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from .. import scalars
+from ..errors import DecodeError, FluenceError
+from ..models.account import Balance
+from ..models.money import total
+from ..protocol import BALANCES_PATH, ME_PATH, Call, Json, Replay
+from ..transport import Transport
+
+BALANCES: Final = Call("GET", BALANCES_PATH, replay=Replay.ALWAYS)
+ME: Final = Call("GET", ME_PATH, replay=Replay.ALWAYS)
+
+_PATIENCE: Final = 5.0
+"""Seconds that a balance may take where it only helps."""
+_ENVELOPES: Final = ("data", "user", "result", "apiKey", "api_key", "key")
+"""Fields that may wrap an answer."""
+_NAMES: Final = ("name", "permission", "key", "id", "code", "slug")
+"""Fields that may name a permission that is an object."""
+
+
+class Account:
+    """The account that the key belongs to."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def balance(self) -> Balance:
+        """Money that is left to spend; several entries of the answer are added up.
+
+        Raises:
+            DecodeError: the answer has no balance.
+            FluenceError: as in `aiofluence.errors`.
+        """
+        answer = await self._transport.call(BALANCES)
+        balances = [found for row in _rows(answer.value) if (found := _read_balance(row)) is not None]
+        if not balances:
+            raise DecodeError("expected a balance", path="$[*].balance", call=str(answer.call))
+        return balances[0] if len(balances) == 1 else _added_up(balances)
+
+    async def permissions(self) -> tuple[str, ...]:
+        """Permissions of the key, in the service's words and order; empty when it may do nothing.
+
+        Raises:
+            DecodeError: the answer lists no permissions.
+            FluenceError: as in `aiofluence.errors`.
+        """
+        answer = await self._transport.call(ME)
+        listed = _find_permissions(answer.value)
+        if listed is None:
+            raise DecodeError("expected permissions", path="$.permissions", call=str(answer.call))
+        return listed
+
+
+async def known_balance(account: Account) -> Balance | None:
+    """The balance, for a decision that can do without it: None when it cannot be read within five seconds."""
+    with contextlib.suppress(FluenceError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            return await account.balance()
+    return None
+
+
+def _rows(value: Json) -> list[Json]:
+    value = _unwrapped(value, "balance")
+    return value if type(value) is list else [value]
+
+
+def _read_balance(row: Json) -> Balance | None:
+    """One entry of the answer; None for an entry without a balance that can be read."""
+    row = row if type(row) is dict else {}
+    balance = _amount(row.get("balance"))
+    if balance is None:
+        return None
+    feature = row.get("featureKey")
+    return Balance(
+        balance=balance,
+        usage=_amount(row.get("usage")),
+        estimated_usage=_amount(row.get("estimatedUsage")),
+        overage=_amount(row.get("overage")),
+        total_deposited=_amount(row.get("totalDepositedAmount")),
+        usage_days_left=_amount(row.get("usageDaysLeft")),
+        feature_key=feature if type(feature) is str else None,
+    )
+
+
+def _amount(value: Json) -> Decimal | None:
+    """An amount; None for one that cannot be read, so that an odd field hides no other."""
+    try:
+        return None if value is None else scalars.money(value, Decimal)
+    except scalars.MisfitError:
+        return None
+
+
+def _added_up(balances: Sequence[Balance]) -> Balance:
+    """Several entries as one. An amount that one of them lacks is None."""
+
+    def added(name: str) -> Decimal | None:
+        amounts = [getattr(balance, name) for balance in balances]
+        return None if None in amounts else total(amounts)
+
+    return Balance(
+        balance=total(balance.balance for balance in balances),
+        usage=added("usage"),
+        estimated_usage=added("estimated_usage"),
+        overage=added("overage"),
+        total_deposited=added("total_deposited"),
+    )
+
+
+def _unwrapped(value: Json, field: str) -> Json:
+    """`value` without the envelopes around the object that has `field`."""
+    for _ in range(len(_ENVELOPES)):
+        inner = None
+        if type(value) is dict and field not in value:
+            inner = next((value[name] for name in _ENVELOPES if type(value.get(name)) in (dict, list)), None)
+        if inner is None:
+            return value
+        value = inner
+    return value
+
+
+def _find_permissions(value: Json) -> tuple[str, ...] | None:
+    """The permissions of `GET /v1/users/me`: texts, objects with a name, or an object of booleans."""
+    value = _unwrapped(value, "permissions")
+    listed: Any = value.get("permissions") if type(value) is dict else None
+    if type(listed) is dict:
+        return tuple(name for name, granted in listed.items() if granted)
+    if type(listed) is str:
+        return tuple(listed.replace(",", " ").split())
+    if type(listed) is not list:
+        return None
+    names: list[str] = []
+    for item in listed:
+        named = item
+        if type(item) is dict:
+            named = next((item[name] for name in _NAMES if type(item.get(name)) is str), None)
+        if type(named) is str:
+            names.append(named)
+    return tuple(dict.fromkeys(names))
