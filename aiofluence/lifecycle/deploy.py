@@ -161,7 +161,9 @@ class Deployer:
         """Begin an attempt. What an earlier run of this journal left open is an unclear attempt of ours."""
         attempt = DeployAttempt(resource, name, asyncio.get_running_loop().time(), adopt)
         attempt.unclear = self._unresolved.pop((resource.kind, name), [])
-        attempt.unclear += map(self._journal.inherit, self._journal.inherited(resource.kind, name))
+        left = self._journal.inherited(resource.kind, name)
+        attempt.claims_undated = all(intent.is_of_early_version for intent in left if intent.since is None)
+        attempt.unclear += map(self._journal.inherit, left)
         unnamed = [intent for intent in attempt.unclear if intent.id is None]
         attempt.ids = {intent.id for intent in attempt.unclear if intent.id is not None}
         attempt.is_undated = any(intent.since is None for intent in unnamed)

@@ -32,7 +32,8 @@ class DeployAttempt:
         adopt: any live instance of that name will do.
         since: the service's time instead of `began`, once that is known: no instance of ours is older.
         ids: ids that an earlier run's own POSTs returned: they are ours whatever the clocks say.
-        is_undated: an earlier run sent a POST at an unknown time: only a single row of the name is its own.
+        is_undated: an earlier run sent a POST at an unknown time, so that no row is surely its own.
+        claims_undated: it was a run of an early version: a single row of the name is its own all the same.
         unclear: attempts that may have made an instance that we do not know.
         doubtful: there was an unclear attempt.
         candidates: what the last list showed of that name.
@@ -48,6 +49,7 @@ class DeployAttempt:
     since: datetime | None = None
     ids: set[str] = attrs.field(factory=set)
     is_undated: bool = False
+    claims_undated: bool = False
     unclear: list[Intent] = attrs.field(factory=list)
     doubtful: bool = False
     candidates: tuple[InstanceRef, ...] = ()
@@ -120,7 +122,7 @@ class DeployAttempt:
                     mine.append(row)
                 elif row.created_at >= since - _OLDER:
                     doubtful.append(row.ref)
-        if len(undated) == 1:
+        if len(undated) == 1 and self.claims_undated:
             mine += undated
         else:
             doubtful += [row.ref for row in undated]

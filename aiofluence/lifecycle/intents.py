@@ -78,6 +78,11 @@ class Intent:
         return self.state in (INTENT, DEPLOYED)
 
     @property
+    def is_of_early_version(self) -> bool:
+        """Does the entry lack the account, as those of early versions do?"""
+        return self.account_is_ours is None
+
+    @property
     def ref(self) -> InstanceRef | None:
         """The instance, once its id is known."""
         return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
@@ -86,20 +91,23 @@ class Intent:
         """Decide if `row` is an instance that this POST made: of this kind and name, and not older.
 
         With an id from the POST's reply, the clocks may differ by more. Without one, the row is also at most
-        a day younger: otherwise some other POST made it.
+        a day younger: otherwise some other POST made it. A POST at an unknown time proves nothing, but for
+        entries of early versions, which lack it more often.
         """
         if (row.kind, row.name) != (self.kind, self.name) or self.id not in (None, row.id):
             return False
         if self.since is None:
-            return True
+            return self.id is not None or self.is_of_early_version
         if self.id is not None:
             return row.created_at >= self.since - _SKEW
         return self.since - DATE_SLACK <= row.created_at <= self.since + _DAY
 
     def looks_older(self, row: ListedRow) -> bool:
-        """Decide if `row` is too old by less than a day: a wrong clock may make it look so."""
-        if (row.kind, row.name) != (self.kind, self.name) or self.may_have_made(row) or self.since is None:
+        """Decide if `row` may be this POST's all the same: older by less than a day, or the POST undated."""
+        if (row.kind, row.name) != (self.kind, self.name) or self.may_have_made(row):
             return False
+        if self.since is None:
+            return self.id is None
         return self.since - _DAY <= row.created_at <= self.since + _DAY
 
 

@@ -40,7 +40,8 @@ class Subject:
         due: when to look at it for its own sake.
         gaps: the gaps between such looks.
         asking: it stands in the queue for a GET.
-        get_failed: the last GET failed, such as with 404, which proves nothing: a LIST is next.
+        get_failed: the last GET failed, which proves nothing: a LIST is next.
+        is_unknown: the last GET answered 404 in the service's format; with a whole LIST, that is proof.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Subject:
     gaps: Iterator[float] | None = None
     asking: bool = False
     get_failed: bool = False
+    is_unknown: bool = False
 
     def add(self, wait: Wait) -> None:
         """Somebody waits for it."""
@@ -74,7 +76,8 @@ class Subject:
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
         """Tell everybody what a look showed; gives whether anybody still waits."""
-        self.status, self.text, self.get_failed = status, None, False
+        self.status, self.text = status, None
+        self.get_failed = self.is_unknown = False
         more = [wait.judge(status, instance, now) for wait in tuple(self.waits)]
         left = [wait for wait in self.waits if not wait.outcome.done()]
         self.detailed = any(more) or any(wait.brisk and wait.reached is not None for wait in left)

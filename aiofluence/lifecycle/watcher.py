@@ -13,7 +13,7 @@ import math
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotSentError
+from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotFoundError, NotSentError
 from ..gate import Gate
 from ..models.instances import Instance
 from ..models.values import Kind, Status
@@ -326,6 +326,7 @@ class Watcher:
         except FluenceError as error:
             subject.failed(error)
             subject.get_failed = True
+            subject.is_unknown = isinstance(error, NotFoundError)
         finally:
             self._conclude(subject, asked)
 
@@ -374,8 +375,8 @@ class Watcher:
 
     def _missing(self, subject: Subject, asked: float, is_complete: bool) -> None:
         """Draw the conclusion from a LIST without the instance: proof of its end, or a GET."""
-        get_failed, subject.get_failed = subject.get_failed, False
-        if get_failed and is_complete and self._may_be_over(subject, asked):
+        is_unknown, subject.get_failed, subject.is_unknown = subject.is_unknown, False, False
+        if is_unknown and is_complete and self._may_be_over(subject, asked):
             subject.end()
         elif not (subject.unlisted or subject.detailed) and (
             subject.status is not None or self._may_be_over(subject, asked)
