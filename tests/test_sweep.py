@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +280,7 @@ async def test_what_a_living_run_is_just_deploying_is_not_a_dead_runs(
     write(path, entry("abc", 1, "intent"))
     living = journal_at(path)
     await living.open()
-    living.intend(Kind.CONTAINER, "exp-1", None)
+    living.intend(Kind.CONTAINER, "exp-1", datetime.fromisoformat(since()))
     async with sweeping(simulator, path) as fluence:
         report = await fluence.sweep(dry_run=False)
         assert (report.found, report.unsettled) == ((), ("exp-1",))

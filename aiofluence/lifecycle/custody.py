@@ -100,6 +100,8 @@ class Custodian:
         )
 
     def _seconds_left(self) -> float | None:
+        if asyncio._get_running_loop() is None:  # another thread asks, as at the end of a program
+            return None
         known = [wait for ref in self._held if (wait := self._waiter.expected_wait(ref)) is not None]
         return max(known) + _DELETED_IN if known else None
 
