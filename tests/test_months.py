@@ -17,7 +17,7 @@ from .lives import make_spec
 from .months import run_months
 from .second_service import Cloud, Episode, SecondWire
 
-DEPLOYS = 1_500
+DEPLOYS = 600
 A_DEPLOY = 50 * 2**20 / 100_000
 """Bytes that one deploy may leave behind: 100,000 of them fit into 50 MiB."""
 LOOK = 3.0
