@@ -146,7 +146,8 @@ class Call:
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
-    __reduce__ = refuse_to_pickle
+    def __reduce__(self) -> NoReturn:
+        refuse_to_pickle(self)
 
 
 @attrs.frozen
@@ -183,7 +184,8 @@ class Headers(dict[str, str]):
     def __repr__(self) -> str:
         return f"Headers({', '.join(self)})"
 
-    __reduce__ = refuse_to_pickle
+    def __reduce__(self) -> NoReturn:
+        refuse_to_pickle(self)
 
 
 @attrs.define
@@ -202,7 +204,8 @@ class Request:
     timeout: Timeout = Timeout()
     max_body: int = 16 * MiB
 
-    __reduce__ = refuse_to_pickle
+    def __reduce__(self) -> NoReturn:
+        refuse_to_pickle(self)
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 import attrs
 
@@ -78,7 +78,8 @@ class Transport:
     pace: float = 1.0
     """Real seconds to one of the seconds that the service's ways are known in: less than 1 in time-lapse."""
 
-    __reduce__ = refuse_to_pickle
+    def __reduce__(self) -> NoReturn:
+        refuse_to_pickle(self)
 
     async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
         """Make `call`; its decoded answer.

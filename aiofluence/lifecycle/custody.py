@@ -358,7 +358,7 @@ class Progress:
     """Progress of a clean-up: when something last changed, and when to report next."""
 
     def __init__(self, now: float, every: float) -> None:
-        self.due = now + _PATIENCE
+        self.due: float = now + _PATIENCE
         self._every = every
         self._state: object = None
         self._changed = now

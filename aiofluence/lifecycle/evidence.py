@@ -30,7 +30,7 @@ class Evidence:
 
     def __init__(self, grace: float) -> None:
         self.grace: Final = grace
-        self.replies = 0
+        self.replies: int = 0
         self._live: dict[Kind, OrderedDict[str, float]] = {kind: OrderedDict() for kind in Kind}
         self._listeners: list[Callable[[str], None]] = []
 
