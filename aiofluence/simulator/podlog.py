@@ -32,7 +32,7 @@ class PodLog:
         self.name = name
         self.lines: list[str] = []
         self.gone: float = inf
-        self.begun = False
+        self.begun: bool = False
         self._times = array("d")  # when each line began
         self._files: list[tuple[float, int]] = [(-inf, 0)]  # when a new file began, and with which line
         self._open = False  # the last line has not ended yet

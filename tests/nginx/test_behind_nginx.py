@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 DEPLOY = "POST /gpu/instances/"
 UPDATE = "PUT /gpu/instances/{id}"
 TERMINATE = "DELETE /gpu/instances/vms/{id}"
-QUICK = DeployPolicy(settle=1.0, watch=1.0)
+QUICK = DeployPolicy(settle=1.0, watch=1.0, max_posts=20)
 """The simulator commits and lists at once, so that an unclear deploy need not take minutes here."""
 
 
