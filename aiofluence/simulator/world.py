@@ -28,6 +28,7 @@ from .instances import (
 )
 from .podlog import CRASH_LINES, ContainerLog, PodLog
 from .profile import Profile
+from .programs import Program
 from .running import RunsContainers
 from .stock import default_catalog, published_catalog
 from .timing import Provisioning, Timeline
@@ -50,7 +51,7 @@ class World(RunsContainers):
         self.calendar = calendar
         self.account: Account = Account(balance)
         self.timeline: Timeline = Timeline()
-        self.programs = {}
+        self.programs: dict[str, Program] = {}
         self.taken_off: set[str] = set()
         self.capacities: dict[str, int] = {}
         self.failing_next: int = 0

@@ -35,8 +35,8 @@ class FollowLogs(Follow[Item]):
         except FluenceError as error:
             if not self._windows.refuses(asked, error, now):
                 raise
-            self.last_error = error
-            self.due = float("-inf")  # another window, at once
+            self.last_error: FluenceError | None = error
+            self.due: float = float("-inf")  # another window, at once
             return None
         self._windows.answered(asked)
         limited = self._windows.is_widest(asked)

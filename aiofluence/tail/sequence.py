@@ -77,7 +77,7 @@ class Sequence(Repeats):
 
     def _take(self, answer: Answer) -> Verdict:
         self.tries += 1
-        self.limited = answer.limited
+        self.limited: bool = answer.limited
         seen = hashes(answer.lines)
         if self.probe is not None:
             return self._probed(answer, seen, self.probe)
@@ -151,7 +151,7 @@ class Sequence(Repeats):
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=WHOLE, settled=False, held=place.new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
-        self.repeated = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
+        self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
         if place.fit is Fit.REPEATS or goes_on:
             return self._repeats(answer, seen, place, dear=goes_on)
         if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
@@ -337,7 +337,7 @@ class Sequence(Repeats):
         self.growing = None
         new = len(seen) if new is None else new
         if reason is GapReason.RESET:
-            self.behind = False
+            self.behind: bool = False
         self.mark = self.mark or reason
         self._deliver(answer, seen, new, anew=True)
         return self._marked(new, at_least)
