@@ -97,7 +97,7 @@ class Lane(IntEnum):
 
 
 def refuse_to_pickle(self: object) -> NoReturn:
-    """Keep the API key and the bodies of requests out of pickles, and so out of everything that holds them."""
+    """Keep the API key and the bodies of requests out of pickles, whatever object holds them."""
     raise TypeError(
         f"{type(self).__name__} holds secrets and is never pickled; make a session where you need it"
     )
