@@ -254,7 +254,7 @@ class Custodian:
                     if now >= min(deadline, hopeless) or self._home.is_torn_down:
                         break
                     if progress.is_due(now):
-                        log.warning("%s", self._told(progress, now))
+                        log.warning("%s", self._told(progress))
                     until = min(deadline, hopeless, progress.due)
                     try:
                         await asyncio.wait(pending, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
@@ -275,8 +275,8 @@ class Custodian:
         if cancelled is not None:
             raise cancelled
 
-    def _told(self, progress: Progress, now: float) -> str:
-        """How far the clean-up is, in one line."""
+    def _told(self, progress: Progress) -> str:
+        """Describe the progress of the clean-up in one line."""
         ending = len(self._held)
         total = progress.most(ending)
         parts = []

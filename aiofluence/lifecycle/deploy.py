@@ -27,10 +27,9 @@ from .deploy_attempt import DeployAttempt
 from .evidence import Evidence
 from .journal import Intent, Journal
 from .policy import DeployPolicy, is_certain
-from .shared_list import INTERVAL, NamedRows, SharedList
+from .shared_list import NamedRows, SharedList
 from .tasks import TaskHome
 
-LOOK_EVERY: Final = INTERVAL
 _WATCH_EVERY: Final = 15.0
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
@@ -106,7 +105,7 @@ class Deployer:
         return id in self._owned
 
     def is_deploying(self, kind: Kind, name: str) -> bool:
-        """Whether a deploy of that name is in flight, so that a row of that name may be its instance."""
+        """Decide if a deploy of that name is in flight: a row of that name may then be its instance."""
         turn = self._turns.get((kind, name))
         return turn is not None and turn.locked()
 
@@ -301,7 +300,7 @@ class Deployer:
         )
 
     def _is_elsewhere(self, id: object) -> bool:
-        """Whether an instance is another deploy's: of this session, or by the journal."""
+        """Decide if another deploy has the instance: one of this session, or one in the journal."""
         return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:

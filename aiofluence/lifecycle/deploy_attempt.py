@@ -25,7 +25,7 @@ _OLDER: Final = timedelta(days=1)
 
 @attrs.define(eq=False)
 class DeployAttempt:
-    """What tells our instance from others, and what one deploy has come to so far.
+    """State of one deploy: its unclear POSTs, and the facts that identify its instance among others.
 
     Attributes:
         began: loop time; no instance of ours is older.

@@ -70,8 +70,6 @@ def live(said: Path, folder: Path, environment: Mapping[str, str], name: str, *a
         os.dup2(output.fileno(), 2)
     careless = "CARELESS" in os.environ
     sys.path.insert(0, str(EXAMPLES))
-    deploying: Any = importlib.import_module("aiofluence.lifecycle.deploy")
-    deploying.LOOK_EVERY /= SCALE
     example: Any = importlib.import_module(name)
     example.Session = partial(session, careless=careless)
     if name == "durable_temporal":
