@@ -183,13 +183,13 @@ def make(module: str, source: str, choice: Choice, line: int) -> Mutant:
             removed.append(each[2:])
         elif each.startswith("+ "):
             added.append(each[2:])
-    inner = [
-        (node.end_lineno - node.lineno, node)
+    begins = [
+        (node.end_lineno - node.lineno, node.lineno)
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno  # type: ignore[operator]
+        if isinstance(node, ast.stmt) and node.end_lineno and node.lineno <= line <= node.end_lineno
     ]
-    _, statement = min(inner, key=lambda each: each[0])
-    return Mutant(module, plain(removed), plain(added), code, range(statement.lineno, line + 1))
+    begin = min(begins, default=(0, line))[1]  # a decorator is in no statement
+    return Mutant(module, plain(removed), plain(added), code, range(begin, line + 1))
 
 
 def plain(lines: list[str]) -> str:
