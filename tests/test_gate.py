@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import example, given, strategies as st
 
-from aiofluence import NotSentError, RateLimit, RedisRate
+from aiofluence import NotSentError, RateLimit, RedisRate, Session
 from aiofluence.gate import Gate
 from aiofluence.protocol import Lane
 from aiofluence.redis_rate import _SharedGate, _Turn
-from aiofluence.simulator import run_virtual
+from aiofluence.simulator import Simulator, SimulatorWire, run_virtual
 
 from .harness import VIRTUAL, now
 
@@ -160,6 +160,15 @@ async def test_a_burst_then_the_pace() -> None:
     grants = await asyncio.gather(*(pass_through(gate) for _ in range(50)))
     assert max(grants[:20]) == 0
     assert grants[20:] == pytest.approx([0.1 * number for number in range(1, 31)])
+
+
+async def test_by_default_twenty_go_at_once_and_ten_a_second_follow() -> None:
+    simulator = Simulator()
+    async with Session(simulator.api_key, wire=SimulatorWire(simulator)) as fluence:
+        await asyncio.gather(*(fluence.containers.list() for _ in range(25)))
+    first = simulator.requests[0].at
+    sent = [request.at - first for request in simulator.requests]
+    assert sent == pytest.approx([0] * 20 + [0.1, 0.2, 0.3, 0.4, 0.5], abs=0.01)
 
 
 async def test_a_lane_is_first_in_first_out() -> None:

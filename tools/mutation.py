@@ -40,7 +40,7 @@ CAUGHT_AT_LEAST = 0.92
 SLOW = 5.0
 """Seconds of CPU; a test that takes longer judges no mutant."""
 
-WIRE = "test_transport test_wire_direct test_wire"
+WIRE = "test_retry test_transport test_wire_direct test_wire"
 DEPLOY = "test_exactly_once test_evidence test_money test_minimum_runtime"
 JOURNAL = "test_journal_file test_journal test_owner test_sweep test_money"
 WAIT = "test_schedule test_watch test_lifecycle test_evidence"
