@@ -280,6 +280,18 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> N
     assert await pass_through(gate) == began  # neither the slot nor the token was lost
 
 
+async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
+    gate = Gate(RateLimit(10, 1), 5)
+    gate.refused(await gate.acquire(Lane.AWAITED), 0)  # 5 a second from now on
+    began = await gate.acquire(Lane.AWAITED)
+    waiting = asyncio.ensure_future(gate.acquire(Lane.AWAITED))
+    await asyncio.sleep(0)
+    for _ in range(100):
+        gate.succeeded()
+    gate.release()
+    assert await waiting == pytest.approx(began + 0.1)
+
+
 async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
     """As when a task group ends: the request under way gives back its place before the rest has noticed."""
     gate = Gate(RateLimit(10, 5), 1)
@@ -336,6 +348,7 @@ async def test_closing_tells_everybody() -> None:
     assert [type(result) for result in results] == [
         asyncio.CancelledError if number == 3 else NotSentError for number in range(10)
     ]
+    assert gate.waiting == 0
     with pytest.raises(NotSentError, match="closed"):
         await gate.acquire(Lane.TERMINATE)
     gate.release()

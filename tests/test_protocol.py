@@ -32,7 +32,8 @@ from aiofluence import (
     UpdateInProgressError,
     refusals,
 )
-from aiofluence.protocol import Call, Replay, Request, decipher
+from aiofluence.protocol import Call, Replay, Request, decipher, decode_rows
+from aiofluence.redaction import starred
 from aiofluence.refusals import retry_after
 from aiofluence.retry import Retry, may_repeat
 
@@ -385,6 +386,50 @@ def test_of_a_page_the_title_is_shown(page: bytes, words: str) -> None:
     error = refusal(502, page)
     assert isinstance(error, ServerError)
     assert error.detail == words
+
+
+@pytest.mark.parametrize("text", ["[]", " [ ] ", "[1]", '[1, {"a": [2]} ,"]"]', "[1,\n2]\n"])
+def test_rows_are_decoded_one_by_one(text: str) -> None:
+    call = Call("GET", "/gpu/instances/")
+    assert list(decode_rows(call, Reply(200, {}, text.encode()))) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[",
+        b"[1",
+        b"[1,",
+        b"[1,]",
+        b"[1 2]",
+        b"\xff",
+        b"[NaN]",
+        b"[1] 2",
+        b"[" * 100_000,
+    ],
+)
+def test_rows_that_are_none(body: bytes) -> None:
+    with pytest.raises(DecodeError):
+        list(decode_rows(Call("GET", "/gpu/instances/"), Reply(200, {}, body)))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("on", "cannot use on"), ("abc", "cannot use ***"), ("abcdef", "cannot use ***")],
+)
+def test_what_is_shorter_than_three_characters_is_no_secret(value: str, shown: str) -> None:
+    body = json.dumps({"environment": [{"name": "A", "value": value}]}).encode()
+    with pytest.raises(RefusedError) as caught:
+        decipher(POST.to(body=body), Reply(400, {}, json.dumps({"detail": f"cannot use {value}"}).encode()))
+    assert caught.value.detail == shown
+
+
+def test_a_text_that_is_cut_ends_before_any_part_of_a_secret() -> None:
+    secret = "0123456789" * 4
+    text = "x " * 8182 + secret  # of which 20 characters are read
+    assert starred(text, ["abcdef", secret]) == "x " * 8172
 
 
 def subclasses(kind: type[BaseException]) -> list[type[BaseException]]:

@@ -30,7 +30,7 @@ from aiofluence import (
     Until,
     WaitTimeoutError,
 )
-from aiofluence.protocol import Call, Reply, decode_rows
+from aiofluence.protocol import Reply
 from aiofluence.simulator import Fault, Provisioning, Simulator, SimulatorWire
 
 from .harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
@@ -526,35 +526,6 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
             assert list(rows.raw()) == [row]
             assert rows.size > 100
     assert machine.kind is Kind.VM
-
-
-@pytest.mark.parametrize("text", ["[]", " [ ] ", "[1]", '[1, {"a": [2]} ,"]"]', "[1,\n2]\n"])
-def test_rows_are_decoded_one_by_one(text: str) -> None:
-    import json
-
-    call = Call("GET", "/gpu/instances/")
-    assert list(decode_rows(call, Reply(200, {}, text.encode()))) == json.loads(text)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[",
-        b"[1",
-        b"[1,",
-        b"[1,]",
-        b"[1 2]",
-        b"\xff",
-        b"[NaN]",
-        b"[1] 2",
-        b"[" * 100_000,
-    ],
-)
-def test_rows_that_are_none(body: bytes) -> None:
-    with pytest.raises(DecodeError):
-        list(decode_rows(Call("GET", "/gpu/instances/"), Reply(200, {}, body)))
 
 
 async def test_a_long_interval_is_kept_to() -> None:

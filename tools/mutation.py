@@ -37,7 +37,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "mutants.md"
 CAUGHT_AT_LEAST = 0.92
-SLOW = 5.0
+SLOW = 2.0
 """Seconds of CPU; a test that takes longer judges no mutant."""
 
 WIRE = "test_retry test_transport test_wire_direct test_wire"
@@ -50,7 +50,7 @@ TESTS = {
     "transport": WIRE,
     "gate": f"test_gate {WIRE}",
     "wire": WIRE,
-    "protocol": f"test_protocol test_errors test_rows test_endpoints {WIRE}",
+    "protocol": f"test_protocol test_errors test_rows test_account test_session test_hostile {WIRE}",
     "refusals": f"test_protocol test_errors test_hostile {WIRE}",
     "redaction": "test_protocol test_hostile test_secrets",
     "lifecycle/deploy": DEPLOY,
@@ -296,7 +296,7 @@ def run(session: pytest.Session, items: list[pytest.Item], seconds: dict[str, fl
     for number, item in enumerate(items):
         following = items[number + 1] if number + 1 < len(items) else None
         # An endless loop ends by this signal, whose default is to end the process.
-        signal.setitimer(signal.ITIMER_PROF, 5 + 10 * seconds.get(item.nodeid, SLOW))
+        signal.setitimer(signal.ITIMER_PROF, 1.5 + 8 * seconds.get(item.nodeid, SLOW))
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
             return False
@@ -312,10 +312,10 @@ class Profile:
     seconds: dict[str, float] = attrs.field(factory=dict)
     failed: list[str] = attrs.field(factory=list)
 
-    def measure(self, session: pytest.Session, package: Path, file: Path) -> bool:
+    def measure(self, session: pytest.Session, items: list[pytest.Item], package: Path, file: Path) -> bool:
         measuring = coverage.Coverage(data_file=None, include=[f"{package}/*"], config_file=False)
         measuring.start()
-        for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+        for item, following in zip(items, [*items[1:], None], strict=True):
             measuring.switch_context(item.nodeid)
             began, before = time.process_time(), session.testsfailed
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -323,17 +323,18 @@ class Profile:
             if session.testsfailed != before:
                 self.failed.append(item.nodeid)
         measuring.stop()
-        data = measuring.get_data()
         for module in TESTS:
-            self.lines[module] = data.contexts_by_lineno(str(package / f"{module}.py"))
+            lines = self.lines.setdefault(module, {})
+            for line, tests in measuring.get_data().contexts_by_lineno(str(package / f"{module}.py")).items():
+                lines[line] = [*lines.get(line, ()), *tests]
         file.write_bytes(pickle.dumps(self))
         return True
 
     def tests(self, mutant: Mutant, *, executed: bool) -> list[str]:
-        """The tests that execute the mutated lines, or else any line of the module; the quickest first."""
+        """The tests that execute the mutated lines, or else all of the module's files; the quickest first."""
         files = tuple(f"tests/{name}.py::" for name in TESTS[mutant.module].split())
         lines = self.lines[mutant.module]
-        found = {test for line in (mutant.lines if executed else lines) for test in lines.get(line, ())}
+        found = {test for line in mutant.lines for test in lines.get(line, ())} if executed else self.seconds
         chosen = [test for test in found if test.startswith(files) and test not in self.failed]
         return sorted((test for test in chosen if self.seconds[test] < SLOW), key=self.seconds.__getitem__)
 
@@ -361,7 +362,7 @@ def run_anew(file: Path, mutant: Mutant, tests: list[str]) -> bool:
     return pytest.main([*OPTIONS, *files], plugins=[Sorted(tests)]) == pytest.ExitCode.OK
 
 
-OPTIONS = ("-x", "-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain", "--timeout=120")
+OPTIONS = ("-x", "-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain", "--timeout=60")
 
 
 class Runner:
@@ -378,10 +379,12 @@ class Runner:
         if session.testsfailed:
             raise session.Failed("the tests cannot be collected")
         package = self._folder / "aiofluence"
-        if not self._profile.exists():
-            print(f"measuring {len(session.items)} tests", flush=True)
-            in_fork(lambda: Profile().measure(session, package, self._profile), 7200)
-        profile: Profile = pickle.loads(self._profile.read_bytes())
+        profile = pickle.loads(self._profile.read_bytes()) if self._profile.exists() else Profile()
+        new = [item for item in session.items if item.nodeid not in profile.seconds]
+        if new:
+            print(f"measuring {len(new)} tests", flush=True)
+            in_fork(lambda: profile.measure(session, new, package, self._profile), 7200)
+            profile = pickle.loads(self._profile.read_bytes())
         for test in profile.failed:
             print(f"fails without a mutant, and is left out: {test}")
         items = {item.nodeid: item for item in session.items}
@@ -403,7 +406,7 @@ class Runner:
                     return run(session, [items[test] for test in tests], profile.seconds)
                 return run_anew(file, mutant, tests)
 
-            survives = in_fork(work, 100 + 20 * sum(profile.seconds[test] for test in tests))
+            survives = in_fork(work, 60 + 20 * sum(profile.seconds[test] for test in tests))
             file.write_text(source, "utf-8")
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
             word = "caught"
