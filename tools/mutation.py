@@ -41,7 +41,9 @@ SLOW = 2.0
 """Seconds of CPU; a test that takes longer judges no mutant."""
 
 WIRE = "test_retry test_transport test_wire_direct test_wire"
-DEPLOY = "test_exactly_once test_evidence test_money test_minimum_runtime"
+DEPLOY = (
+    "test_exactly_once test_evidence test_money test_minimum_runtime test_journal test_relaunch test_launch"
+)
 JOURNAL = "test_journal_file test_journal test_owner test_sweep test_money"
 WAIT = "test_schedule test_watch test_lifecycle test_evidence"
 TAIL = "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_follow"
