@@ -45,7 +45,7 @@ DEPLOY = (
     "test_exactly_once test_evidence test_money test_minimum_runtime test_journal test_relaunch test_launch"
 )
 JOURNAL = "test_journal_file test_journal test_owner test_sweep test_money"
-WAIT = "test_schedule test_watch test_lifecycle test_evidence"
+WAIT = "test_schedule test_watch test_lifecycle test_evidence test_minimum_runtime"
 TAIL = "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_follow"
 TESTS = {
     "retry": WIRE,
