@@ -144,13 +144,14 @@ class Mutant:
     """One change to one place. `lines` are those of the statement that holds it."""
 
     module: str
+    where: str
     old: str
     new: str
     code: str = attrs.field(repr=False)
     lines: range
 
     def __str__(self) -> str:
-        return f"`{self.module}`: `{self.old}` → `{self.new}`"
+        return f"`{self.module}`, {self.where}: `{self.old}` → `{self.new}`"
 
 
 Choice = tuple[Operator, int]
@@ -185,13 +186,19 @@ def make(module: str, source: str, choice: Choice, line: int) -> Mutant:
             removed.append(each[2:])
         elif each.startswith("+ "):
             added.append(each[2:])
-    begins = [
-        (node.end_lineno - node.lineno, node.lineno)
+    around = [
+        node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.stmt) and node.end_lineno and node.lineno <= line <= node.end_lineno
     ]
-    begin = min(begins, default=(0, line))[1]  # a decorator is in no statement
-    return Mutant(module, plain(removed), plain(added), code, range(begin, line + 1))
+    begin = max((node.lineno for node in around), default=line)  # a decorator is in no statement
+    names = [
+        node.name
+        for node in around
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    where = f"`{'.'.join(names)}`" if names else "top level"
+    return Mutant(module, where, plain(removed), plain(added), code, range(begin, line + 1))
 
 
 def plain(lines: list[str]) -> str:
