@@ -515,3 +515,27 @@ async def test_an_instance_that_was_resolved_is_no_other_deploy_s() -> None:
         second = await fluence.containers.deploy(container_spec(simulator))
     assert {instance.id for instance in simulator.live()} == {first.id, second.id}
     assert first.id != second.id
+
+
+async def test_two_that_adopt_at_once_while_lists_fail_are_both_told() -> None:
+    """Each has an instance that it may not end for the other: neither is ended, and the name is in doubt."""
+    simulator = Simulator()
+    spec = container_spec(simulator)
+    told = []
+
+    async def program(first: bool) -> None:
+        async with session_on(simulator, close_timeout=900) as fluence:
+            got = asyncio.ensure_future(fluence.deploy_and_wait(spec, adopt=True, timeout=None))
+            while simulator.count(POST) < 2:
+                await asyncio.sleep(0.01)
+            if first:
+                simulator.fail(LIST, Fault.status(500), times=None)
+                await asyncio.sleep(200)
+                simulator.clear_faults()
+            told.append((await got).id)
+            await asyncio.sleep(600)
+
+    results = await asyncio.gather(program(True), program(False), return_exceptions=True)
+    assert {instance.id for instance in simulator.live()} == set(told)
+    assert len(set(told)) == 2
+    assert [error.names for error in results if isinstance(error, CustodyError)] == [("exp-1",)] * 2
