@@ -48,6 +48,7 @@ from aiofluence import (
     UncertainDeployError,
     Until,
     VMSpec,
+    WaitTimeoutError,
     Wire,
 )
 from aiofluence.simulator import run_virtual
@@ -79,6 +80,8 @@ REAL_SECONDS: Final = 300
 HOPELESS: Final = 280.0
 """Seconds without a usable reply after which a close may give up and say so."""
 OUTAGES: Final = ("down", "gateway", "lost", "throttle")
+GONE_WITHIN: Final = 2700.0
+"""Seconds that the end of a `running` block, or a sweep, waits for an instance to be gone."""
 SPARE: Final = 120.0
 """Seconds by which a verb may exceed its own timeout."""
 
@@ -319,7 +322,7 @@ class Life:
         token = _RUN.set(run.name)
         main = asyncio.ensure_future(run.main())
         _RUN.reset(token)
-        bound = LONGEST + CLOSE_TIMEOUT + 2 * SPARE
+        bound = LONGEST + GONE_WITHIN + CLOSE_TIMEOUT + 3 * SPARE
         await asyncio.wait([main], timeout=bound if run.dies_at is None else run.dies_at)
         if not main.done() and run.dies_at is not None:
             await self._kill(run)
@@ -773,6 +776,8 @@ async def _hold(run: Run, fluence: Session, spec: Any, rng: Random) -> Hold:
             return run.hold(ref)
         raise
     except LifecycleError as error:
+        if keep and error.ref is None and isinstance(error, WaitTimeoutError):
+            run.books.names.add(spec.name)  # the error: "it may still be created, and runs on"
         if keep and error.ref is not None:
             held = run.hold(error.ref)
             if rng.random() < 0.5:
@@ -855,6 +860,9 @@ async def running(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
         raise
     finally:
         del run.active[key]
+        late = run.now - held.free if held is not None and held.free is not None else 0.0
+        if late > GONE_WITHIN + SPARE and not run.is_killed:
+            run.life.blame("hang", f"{run.name}: running {spec.name} took {late:.0f} s to leave")
 
 
 async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
@@ -902,6 +910,10 @@ async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
             run.note_outcomes(launch.report.outcomes)
             for outcome in launch.report.ready if keep and not run.is_killed else ():
                 run.hold(outcome.ref)  # kept when the block was left
+    except StrangeError:  # ends the launch as a cancellation does
+        if keep:
+            run.books.kept |= {each.name for each in specs}
+        raise
     finally:
         run.keeping.pop(asyncio.current_task(), None)
 
