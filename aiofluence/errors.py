@@ -22,7 +22,7 @@ FluenceError
 ├─ DecodeError                       a reply that is not in the service's format; .path .status
 └─ LifecycleError                    .ref .last_seen .timeline .last_error .estimated_spend
    │                                 .resume() .terminate()
-   ├─ InstanceFailedError            .events .logs
+   ├─ InstanceFailedError            .is_billing .events .logs
    ├─ InstanceEndedError
    ├─ WaitTimeoutError(TimeoutError)
    ├─ LaunchError                    a launch of many was called off; .report (lives in lifecycle.report)
@@ -362,13 +362,16 @@ class LifecycleError(FluenceError):
 
 
 class InstanceFailedError(LifecycleError):
-    """Provisioning failed; the service refunds it in full.
+    """Provisioning failed, which the service refunds in full; or a container's program does not stay.
 
     Attributes:
+        is_billing: the instance is ACTIVE and is billed until it is ended: its program exits and is started
+            again and again, or its image cannot be pulled. False when the provisioning failed.
         events: the container's cluster events, oldest evidence of why; empty for machines.
         logs: its last log lines.
     """
 
+    is_billing: bool = False
     events: tuple[Event, ...] = ()
     logs: tuple[LogLine, ...] = ()
 

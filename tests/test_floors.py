@@ -80,6 +80,8 @@ IN_FLOOR = (
         "lifecycle.queues",
         "lifecycle.watcher",
         "lifecycle.watch",
+        "lifecycle.crash_loop",
+        "lifecycle.loops",
         "lifecycle.wait",
         "lifecycle.intents",
         "lifecycle.journal_file",
