@@ -303,8 +303,8 @@ class LifecycleError(FluenceError):
         timeline: each status it was seen in, in order.
         last_error: the last look that failed, if the last looks did.
         estimated_spend: what it has cost by now, in USDC: what the last detail said was spent, plus the
-            price of each hour charged since, by the service's own clock; zero for a failed provisioning,
-            which is refunded. None when no detail was seen. What is reserved is not in it.
+            price of each hour charged since, by the service's own clock, and of a machine's first 20 minutes,
+            before which it cannot be ended; zero for a failed provisioning. None when no detail was seen.
     """
 
     last_error: FluenceError | None = None

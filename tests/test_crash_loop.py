@@ -5,6 +5,8 @@ On profile LIKELY, where the simulator starts a program that exits again.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections import Counter
 from typing import Any
 
@@ -14,6 +16,8 @@ from aiofluence import (
     ContainerUpdate,
     InstanceEndedError,
     InstanceFailedError,
+    LaunchError,
+    LifecycleError,
     Until,
 )
 from aiofluence.lifecycle.crash_loop import Signs, back_off, judge
@@ -296,4 +300,123 @@ async def test_without_events_nothing_is_proven_and_the_end_of_the_lease_is_seen
     async with session_on(simulator) as fluence:
         with pytest.raises(InstanceEndedError):
             await fluence.deploy_and_wait(container_spec(simulator, image="gone:1"), until=Until.READY)
+    assert simulator.live() == []
+
+
+# Many containers
+
+
+def rich(**programs: Program) -> Simulator:
+    simulator = simulator_with(**programs)
+    simulator.set_balance(10_000)
+    return simulator
+
+
+async def test_a_batch_of_a_program_that_exits_costs_ten_instances_and_names_the_rest() -> None:
+    simulator = rich(boom=BOOM)
+    counted = Counted()
+    async with session_on(simulator, on_reply=counted) as fluence:
+        spec = container_spec(simulator, "web-{i}", image="boom:1")
+        report = await fluence.deploy_all_and_wait(spec.many(100), until=Until.READY)
+        assert now() < 300
+    assert simulator.live() == []
+    assert counted.requests["POST"] == len(simulator.instances()) == 10
+    assert counted.requests["events"] <= 9
+    assert counted.requests["logs"] <= 3
+    assert len(report.terminated) == 10
+    assert len(report.failed) == 90
+    for outcome in report.terminated:
+        assert isinstance(outcome.error, InstanceFailedError)
+        assert outcome.error.is_billing
+        assert any(event.reason == "BackOff" for event in outcome.error.events)
+        assert [line.text for line in outcome.error.logs] == ["CUDA error: no kernel image"]
+    looping = {outcome.spec.name for outcome in report.terminated}
+    for outcome in report.failed:
+        assert type(outcome.error) is LifecycleError
+        text = str(outcome.error)
+        assert text.startswith("not deployed: boom:1 does not stay")
+        assert set(re.findall(r"web-\d+", text)) <= looping
+        assert len(re.findall(r"web-\d+", text)) == 3
+
+
+async def test_containers_of_another_image_go_on() -> None:
+    simulator = rich(boom=BOOM)
+    async with session_on(simulator) as fluence:
+        bad = container_spec(simulator, "bad-{i}", image="boom:1").many(30)
+        good = container_spec(simulator, "good-{i}", image=STAYS).many(30)
+        mixed = [spec for pair in zip(bad, good, strict=True) for spec in pair]
+        report = await fluence.deploy_all_and_wait(mixed, until=Until.READY)
+        assert {outcome.spec.name for outcome in report.ready} == {spec.name for spec in good}
+        assert len(simulator.instances()) == 40
+        await asyncio.gather(*map(fluence.terminate_and_wait, report.instances))
+    assert simulator.live() == []
+
+
+async def test_a_program_that_stays_is_sent_to_all_once_one_has_started() -> None:
+    simulator = rich()
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, "web-{i}", image=STAYS)
+        async with fluence.launch(spec.many(40), until=Until.READY, on_failure="keep") as launch:
+            first = await anext(aiter(launch))
+            assert len(simulator.instances()) <= 10
+            report = await launch.complete()
+        assert first.times.ready is not None
+        posted = sorted(outcome.times.posted[0] for outcome in report.outcomes)
+        assert posted[9] < 5
+        assert first.times.ready <= posted[10] <= posted[-1] <= first.times.ready + 10
+        assert len(report.ready) == 40
+
+
+async def test_a_batch_until_active_holds_nothing_back() -> None:
+    simulator = rich(boom=BOOM)
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, "web-{i}", image="boom:1")
+        report = await fluence.deploy_all_and_wait(spec.many(40))
+        assert max(outcome.times.posted[0] for outcome in report.outcomes) < 10
+        assert len(report.ready) == 40
+        await asyncio.gather(*map(fluence.terminate_and_wait, report.instances))
+    assert simulator.live() == []
+
+
+async def test_a_quorum_that_a_program_cannot_reach_calls_the_launch_off() -> None:
+    simulator = rich(boom=BOOM)
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, "web-{i}", image="boom:1")
+        with pytest.raises(LaunchError) as raised:
+            await fluence.deploy_all_and_wait(spec.many(30), until=Until.READY, min_ready=25)
+        assert len(raised.value.report.outcomes) == 30
+    assert simulator.live() == []
+    assert len(simulator.instances()) == 10
+
+
+async def test_failed_provisionings_of_the_first_containers_hold_nothing_back_for_ever() -> None:
+    simulator = rich()
+    simulator.fail_next_provisioning(15)
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, "web-{i}", image=STAYS)
+        report = await fluence.deploy_all_and_wait(spec.many(30), until=Until.READY)
+        assert len(report.ready) == 15
+        assert len(report.failed) == 15
+        await asyncio.gather(*map(fluence.terminate_and_wait, report.instances))
+    assert simulator.live() == []
+
+
+async def test_a_launch_that_is_cancelled_while_jobs_wait_leaves_nothing() -> None:
+    simulator = rich()
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, "web-{i}", image=STAYS)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(30):
+                await fluence.deploy_all_and_wait(spec.many(30), until=Until.READY)
+    assert simulator.live() == []
+    assert len(simulator.instances()) == 10
+
+
+async def test_a_launch_whose_timeout_comes_while_jobs_wait_names_them() -> None:
+    simulator = rich()
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, "web-{i}", image=STAYS)
+        report = await fluence.deploy_all_and_wait(spec.many(30), until=Until.READY, timeout=30)
+        assert len(report.terminated) == 10
+        assert len(report.failed) == 20
     assert simulator.live() == []

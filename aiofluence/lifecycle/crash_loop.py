@@ -34,7 +34,8 @@ _STOPS: Final = 3
 _STOPS_ALONE: Final = 5
 """The same when events cannot be had."""
 _STEADY: Final = 10.0
-"""Seconds for which a program that has exited before must run to count as started."""
+"""Seconds for which a program that was seen not to run must run to count as started. While the network of a
+new container takes longer than that, it costs no time."""
 
 
 @attrs.define
@@ -108,11 +109,19 @@ class Signs:
         """Seconds without a run that lasted; 0.0 while it runs."""
         return 0.0 if self.down_since is None else now - self.down_since
 
-    def is_steady(self, now: float) -> bool:
-        """Whether the program runs and may be believed to stay. After an exit it must run for a while."""
+    def is_steady(self, now: float, *, is_doubted: bool = False) -> bool:
+        """Whether the program runs and may be believed to stay.
+
+        A program that was seen not to run must run for a while: it may be the run of a moment.
+
+        Args:
+            now: the present time.
+            is_doubted: the same program has exited in another container.
+        """
         if self.up_since is None:
             return False
-        return not (self.stops or self.cause) or now - self.up_since >= _STEADY
+        is_new = is_doubted or self.cause is not None or self.first_down is not None
+        return not is_new or now - self.up_since >= _STEADY
 
 
 def judge(signs: Signs, now: float, *, siblings: int = 0) -> Cause | None:

@@ -21,6 +21,7 @@ from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSen
 from ..models.instances import InstanceRef
 from .evidence import Evidence
 from .journal import Journal
+from .minimum import minutes, until_minimum
 from .schedule import backing_off
 from .seen import Seen
 from .tasks import TaskHome
@@ -52,6 +53,7 @@ class Custody:
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.
         seconds_left: seconds until the last of `ending` is gone, roughly; None when that is not known.
+        refused: those of `ending` whose DELETE the service refuses until a minimum runtime is over.
     """
 
     ending: tuple[InstanceRef, ...] = ()
@@ -61,6 +63,7 @@ class Custody:
     uncertain: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
     seconds_left: float | None = None
+    refused: tuple[InstanceRef, ...] = ()
 
 
 class Custodian:
@@ -97,6 +100,7 @@ class Custodian:
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
             seconds_left=self._seconds_left(),
+            refused=tuple(filter(self._waiter.minimum.is_refused, tuple(self._held))),
         )
 
     def _seconds_left(self) -> float | None:
@@ -283,7 +287,9 @@ class Custodian:
         if ending:
             parts.append(f"{total - ending} of {total} ended")
             if (seconds := self._seconds_left()) is not None:
-                parts.append(f"about {_minutes(seconds)} left")
+                parts.append(f"about {minutes(seconds)} left")
+            if refused := sum(map(self._waiter.minimum.is_refused, self._held)):
+                parts.append(until_minimum(refused))
         if self._deploys:
             parts.append(f"{len(self._deploys)} deploys to be settled")
         if self._watches and not ending:
@@ -348,10 +354,6 @@ def _why(errors: Iterable[BaseException | None]) -> Iterable[str]:
 
 def _some(*names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name for group in names for name in group))[:5]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 class Progress:

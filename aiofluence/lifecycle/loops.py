@@ -37,11 +37,13 @@ class _Shared:
         waits: number of the waits.
         asked: ids of the containers whose events are requested.
         proven: watches of containers that loop, by their own events; by id.
+        is_doubted: events of a container list a back-off.
     """
 
     waits: int = 0
     asked: set[str] = attrs.field(factory=set)
     proven: dict[str, LoopWatch] = attrs.field(factory=dict)
+    is_doubted: bool = False
 
 
 class Loops:
@@ -98,8 +100,6 @@ class LoopWatch:
         if container.status is not Status.ACTIVE:
             return is_started
         signs.looked(now, is_started=is_started)
-        if is_started and not (signs.stops or signs.cause):
-            return True  # as nearly all containers: nothing to share
         shared = self._join(container)
         cause = judge(signs, now, siblings=len(shared.proven.keys() - {self._seen.ref.id}))
         if cause is not None:
@@ -109,7 +109,7 @@ class LoopWatch:
             shared.asked.add(self._seen.ref.id)
             with contextlib.suppress(NotSentError):  # the session closes
                 _ = self._loops.home.spawn(self._ask(shared))
-        return is_started and signs.is_steady(now)
+        return signs.is_steady(now, is_doubted=shared.is_doubted)
 
     def close(self) -> None:
         """End the watch: its wait is over."""
@@ -135,6 +135,7 @@ class LoopWatch:
         try:
             with contextlib.suppress(FluenceError):
                 self.signs.told(await containers.events(id), self._now())
+                shared.is_doubted = shared.is_doubted or self.signs.cause is not None
                 if judge(self.signs, self._now()) is not None:
                     shared.proven[id] = self
                     self.has_logs = True

@@ -30,6 +30,7 @@ from ..owner import loop_time
 from ..resources.containers import Containers
 from .evidence import KeyDoubt
 from .loops import EVIDENCE, Loops, LoopWatch
+from .minimum import MinimumRuntime
 from .schedule import backing_off
 from .seen import Seen, timed_out
 from .tasks import TaskHome
@@ -84,6 +85,7 @@ class Waiter:
     def __init__(self, watch: Watch, home: TaskHome) -> None:
         self._watch = watch
         self._loops = Loops(watch.resources, home, watch.poll.pace)
+        self.minimum: Final = MinimumRuntime(watch.poll.pace)
         self._connecting = asyncio.Semaphore(16)
 
     async def wait(
@@ -244,14 +246,20 @@ class Waiter:
                         await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
                         return True
                 seen.last_error = seen.refusal or seen.last_error
+                self.minimum.refused(seen.refusal, seen)
                 pause = max(next(pauses), _time_left(seen.refusal) * min(1.0, self._watch.poll.pace))
                 await _again(seen, deadline, "ended", pause)
         except InstanceEndedError:
             return False
+        finally:
+            self.minimum.settled(ref)
 
     def expected_wait(self, ref: InstanceRef) -> float | None:
-        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
-        return self._watch.expected_wait(ref)
+        """Seconds until `ref` can be deleted, roughly; None when that is not known."""
+        if (left := self.minimum.left(ref)) is not None:
+            return left
+        provisioning = self._watch.expected_wait(ref)
+        return None if provisioning is None else provisioning + self.minimum.after_active(ref)
 
     def close(self) -> None:
         """End every wait, since the session closes."""
