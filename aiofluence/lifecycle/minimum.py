@@ -19,6 +19,8 @@ log: Final = logging.getLogger("aiofluence")
 
 _TOGETHER: Final = 1.0
 """Seconds for which refusals are collected, so that one line announces all of them."""
+_APART: Final = 30.0
+"""Seconds between two such lines at least."""
 
 
 class MinimumRuntime:
@@ -29,6 +31,7 @@ class MinimumRuntime:
         self._until: dict[InstanceRef, float] = {}
         """Loop time at which the service is expected to end the instance."""
         self._news: list[InstanceRef] = []
+        self._announced = float("-inf")
         self._is_vague = False
         """A refusal did not say how much time is left."""
         self._applies = False
@@ -47,7 +50,8 @@ class MinimumRuntime:
             self._is_vague = self._is_vague or error.retry_after is None
             self._news.append(ref)
             if len(self._news) == 1:
-                asyncio.get_running_loop().call_later(_TOGETHER * self._pace, self._announce)
+                then = max(now + _TOGETHER * self._pace, self._announced + _APART * self._pace)
+                asyncio.get_running_loop().call_at(then, self._announce)
         self._until[ref] = now + left * self._pace
         self._applies = True
 
@@ -70,9 +74,10 @@ class MinimumRuntime:
 
     def _announce(self) -> None:
         news, self._news = self._news, []
+        self._announced = _now()
         left = max((self.left(ref) or 0.0 for ref in news), default=0.0) / self._pace
         about = "at most" if self._is_vague else "about"
-        others = f" and {len(news) - 1} others" if len(news) > 1 else ""
+        others = f" and {len(news) - 1} more" if len(news) > 1 else ""
         log.warning(
             "%s%s: the service ends %s only after %d minutes of runtime, %s %s left; billed until then",
             news[0].name,
