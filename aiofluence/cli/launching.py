@@ -313,6 +313,7 @@ def _report_shape(report: aiofluence.Report) -> Json:
         "terminated": len(report.terminated),
         "unknown": len(report.unknown),
         "hourly": str(report.hourly_cost),
+        "least": str(report.least_cost),
         "outcomes": [
             {
                 "index": outcome.index,
