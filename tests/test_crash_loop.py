@@ -24,6 +24,7 @@ from aiofluence.lifecycle.crash_loop import Signs, back_off, judge
 from aiofluence.models.output import Event
 from aiofluence.protocol import Call
 from aiofluence.simulator import LIKELY, Fault, Program, Simulator
+from aiofluence.tail.events import LoopAgain
 
 from .harness import VIRTUAL, container_spec, now, session_on
 
@@ -420,3 +421,45 @@ async def test_a_launch_whose_timeout_comes_while_jobs_wait_names_them() -> None
         assert len(report.terminated) == 10
         assert len(report.failed) == 20
     assert simulator.live() == []
+
+
+# Tails of events
+
+
+def test_a_back_off_that_is_folded_away_is_delivered_once_for_each_loop() -> None:
+    again, listed = LoopAgain(), events(STARTED, BACK_OFF)
+    again.took(listed)
+    assert again.looked(listed, is_started=False) == again.looked(listed, is_started=False) == []
+    for _ in range(2):
+        assert again.looked(listed, is_started=True) == []
+        assert again.looked(listed, is_started=False) == []
+        assert again.looked(listed, is_started=False) == [listed[1]]
+        assert again.looked(listed, is_started=False) == []
+
+
+def test_a_restart_after_an_old_loop_is_not_taken_for_one() -> None:
+    again, listed = LoopAgain(), events(STARTED, BACK_OFF)
+    again.took(listed)
+    for _ in range(3):
+        assert again.looked(listed, is_started=True) == again.looked(listed, is_started=False) == []
+    assert again.looked(events(STARTED), is_started=False) == []
+
+
+async def test_a_tail_of_events_says_each_time_that_a_running_container_begins_to_loop() -> None:
+    simulator = simulator_with(late=Program(seconds=200.0, code=1))
+    async with session_on(simulator) as fluence:
+        spec = container_spec(simulator, image="late:1")
+        container = await fluence.deploy_and_wait(spec, until=Until.READY)
+
+        async def follow() -> list[tuple[float, Event]]:
+            return [(now(), event) async for event in fluence.tail_events(container)]
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(3000)
+        await fluence.terminate_and_wait(container)
+        told = await following
+    loops = [(when, event) for when, event in told if event.reason == "BackOff"]
+    assert len({event.raw for _, event in loops}) == 1  # the cluster lists it once
+    assert len(loops) >= 2
+    assert loops[0][0] < 800
+    assert loops[1][0] - loops[0][0] > 300

@@ -123,6 +123,7 @@ IN_FLOOR = (
     ("tail.iterator", "tail.follow", "tail.events"),
     ("tail.iterator", "tail.follow", "tail.logs", "tail.merged"),
     ("lifecycle.tasks", "tail.merged"),
+    ("lifecycle.crash_loop", "tail.events"),
     ("house", "following", "session"),
     ("house", "recovery", "session"),
     ("signals", "public", ""),
