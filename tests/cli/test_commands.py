@@ -156,11 +156,15 @@ def test_what_a_machine_costs_includes_the_minimum_runtime(cloud: Cloud) -> None
     )
     cloud.ok("deploy", "vm-1", *flags, "--json")
     _, row, total = cloud.ok("ls", "--cost").out.splitlines()
-    assert (
-        Decimal(row.split()[-2])
-        == Decimal(total.split()[-1])
-        == pytest.approx(2 * hourly, abs=Decimal("0.02"))
+    spent = Decimal(row.split()[-2])
+    assert spent == Decimal(total.split()[-1])
+    assert abs(spent - 2 * hourly) <= Decimal("0.02")  # what the service shows is rounded
+    done = cloud.ok("terminate", "vm-1", "--timeout", "40m")
+    assert re.search(
+        r"vm-1: the service ends it only after 20 minutes of runtime, about \d+:\d\d left", done.err
     )
+    assert "vm-1 has ended" in done.out
+    assert cloud.live() == []
 
 
 def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:
