@@ -51,7 +51,10 @@ class Until(Enum):
     ACTIVE = "active"
     """The service says ACTIVE."""
     READY = "ready"
-    """ACTIVE, and it can be used: a container has started and has a domain, a machine has its SSH line."""
+    """ACTIVE, and it can be used: a container has started and has a domain, a machine has its SSH line.
+
+    A container that was seen not to run must run for 10 s. One that crashes again and again is a failure.
+    """
     REACHABLE = "reachable"
     """READY, and a TCP connection to the SSH port, or else the first exposed TCP port, succeeds."""
 
