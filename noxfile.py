@@ -15,6 +15,9 @@ from pathlib import Path
 
 import nox
 
+# Without cached bytecode every process compiles the library, and pytest rewrites hypothesis and anyio, anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
