@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from .harness import RawServer, http
 
-# A shell without job control has what it starts in the background ignore Ctrl-C: so would every child of ours.
+# What a script starts in the background ignores Ctrl-C, and so would every child of ours.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
