@@ -6,7 +6,7 @@ No judgement: that a place is doubtful, and what follows from it, is `sequence`'
 from __future__ import annotations
 
 from .answer import Answer
-from .overlap import Fit, Hashes, Place, fits, hashes, last_period, locate
+from .overlap import Fit, Hashes, Place, hashes, last_period, locate
 
 __all__ = ["MEMORY", "Known"]
 
@@ -46,10 +46,8 @@ class Known:
         place = locate(self.known, self.unbroken, seen, self.end, whole=answer.whole)
         if place.fit is Fit.SURE:
             return place, False, False
-        if answer.hint is not None and (
-            answer.hint == length or answer.hint in fits(self.known[-self.unbroken :], seen)
-        ):
-            return Place(Fit.SURE, answer.hint), False, False
+        if place.fit in (Fit.WEAK, Fit.NONE) and answer.hint == place.new:
+            return Place(Fit.SURE, place.new), False, False
         if place.fit is not Fit.STALE and self.unbroken > 1 and self._may_have_grown(answer):
             before = self.end and self.end - 1
             longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)

@@ -53,6 +53,7 @@ class Sequence(Repeats):
         self.widest: int = 0
         self.ask: int = 0
         self.dear: bool = False
+        self.before: Hashes[int] | None = None  # the answer before this one, in the same poll
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
@@ -82,6 +83,7 @@ class Sequence(Repeats):
         if self.probe is not None:
             return self._probed(answer, seen, self.probe)
         verdict = self._read(answer, seen)
+        self.before = seen
         if not answer.whole and len(seen) > len(self.full):
             self.full = seen
         return verdict
@@ -154,8 +156,10 @@ class Sequence(Repeats):
         self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
         if place.fit is Fit.REPEATS or goes_on:
             return self._repeats(answer, seen, place, dear=goes_on)
-        if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
-            # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
+        all_of_them = len(seen) - place.new == self.end and seen == self.before
+        if answer.shared and place.fit is Fit.WEAK and (all_of_them or not place.new):
+            # A quiet pod shows few lines in a window that others fill. No new line is enough; so are all lines
+            # that the pod ever wrote, if a wider window shows no more of them.
             return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:

@@ -44,12 +44,20 @@ class Pod:
 class Store:
     """The server. `mode`: `pod` applies `last` to each pod, `global` to the whole answer, `none` not at all.
 
-    `order`: pods `fixed` one behind the other, `shuffled`, or lines `mixed` in the order they were written.
+    `order`: pods `fixed` one behind the other, `shuffled`, `raced` (their lines mixed anew in each answer), or
+    lines `mixed` in the order they were written, to which `last` applies as a whole.
+
+    Attributes:
+        clamp: lines that an answer holds at most, without a word; `clamp_whole`: one to no `last`, too.
+        refused: narrowest window by number that is refused; `whole_refused`: no `last` is, too.
     """
 
     mode: str = "pod"
     order: str = "fixed"
     clamp: int | None = None
+    clamp_whole: bool = True
+    refused: int | None = None
+    whole_refused: bool = False
     ring: int | None = None
     cut: bool = False
     clock: float = 0.0
@@ -101,10 +109,9 @@ class Store:
         else:
             spans = {name: (log.base, len(log.lines)) for name, log in self.pods.items() if not log.gone}
         window = None if self.mode == "none" else asked
-        if self.clamp is not None:
+        self._note_hidden()
+        if self.clamp is not None and (window is not None or self.clamp_whole):
             window = self.clamp if window is None else min(window, self.clamp)
-            for log in self.pods.values():
-                log.dropped |= len(log.lines) - log.base > self.clamp
         if self.order == "mixed":
             rows = [
                 self.pods[name].lines[number]
@@ -121,9 +128,31 @@ class Store:
                 if self.mode == "pod" and window is not None:
                     first = max(first, end - window)
                 rows += self._shown(name, first, end)
+        if self.order == "raced":
+            rows = self._race(rows)
         if (self.mode == "global" or self.order == "mixed") and window is not None:
             rows = rows[-window:] if window else []
         return list(rows)
+
+    def refuses(self, asked: int | None) -> bool:
+        """Whether the window is refused."""
+        if asked is None:
+            return self.whole_refused
+        return self.refused is not None and asked >= self.refused
+
+    def _note_hidden(self) -> None:
+        """No window shows more than so many lines: those before are lost, as by a ring."""
+        most = [self.clamp] if self.clamp is not None and (self.clamp_whole or self.whole_refused) else []
+        most += [self.refused] if self.refused is not None and self.whole_refused else []
+        for log in self.pods.values() if most else ():
+            log.dropped |= len(log.lines) - log.base >= min(most)
+
+    def _race(self, rows: list[Numbered]) -> list[Numbered]:
+        """The lines of all pods, mixed at random; those of each pod stay in order."""
+        queues = {pod: iter([row for row in rows if row.pod == pod]) for pod in {row.pod for row in rows}}
+        names = [row.pod for row in rows]
+        self.rng.shuffle(names)
+        return [next(queues[name]) for name in names]
 
     def _shown(self, name: str | None, first: int, end: int) -> list[Numbered]:
         lines = self.pods[name].lines[first:end]
@@ -182,7 +211,8 @@ class Judge:
         self._counts[gap.pod] = self._counts.get(gap.pod, 0) + gap.at_least
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
-        self._marks.setdefault(gap.pod, []).append((gap, unmarked))
+        if not 0 < gap.at_least <= unmarked:  # else it counts what was lost before, and nothing here
+            self._marks.setdefault(gap.pod, []).append((gap, unmarked))
 
     def _line(self, line: LogLine) -> bool:
         assert isinstance(line, Numbered)
@@ -214,10 +244,15 @@ class Judge:
         return before is None
 
     def _number(self, line: Numbered) -> int:
-        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same."""
+        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same.
+
+        A mark says that lines may be missing here, so that behind it the line is the one that was fetched.
+        """
         due = self._next[line.pod]
         if line.grown and line.text.startswith(self._text.get((line.pod, due - 1), line.text + "?")):
             return due - 1
+        if self._marks.get(line.pod):
+            return line.number
         lines = self._store.pods[line.pod].lines
         return due if due < len(lines) and lines[due].text == line.text else line.number
 
