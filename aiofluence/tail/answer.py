@@ -29,6 +29,7 @@ class Answer:
         asked: the window; `WHOLE` without a limit.
         whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
         now: seconds.
+        prefix: characters before the text of the last line, its pod's name.
         hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
         shared: the window counts the lines of all pods together, so that a pod rarely fills it.
         apart: this pod has a window of its own for sure.
@@ -40,6 +41,7 @@ class Answer:
     asked: int
     whole: bool
     now: float
+    prefix: int = 0
     hint: int | None = None
     shared: bool = False
     apart: bool = True

@@ -25,7 +25,7 @@ class Known:
         self.unbroken: int = 0  # lines at the end of `known` without a gap between
         self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
         self.head: Hashes[int] = hashes(())
-        self.last_length: int = 0  # of the last known line, to see it grow
+        self.last_length: int = 0  # of the last known line, to see it grow; 0: empty, or none
         self.last_delivered: bool = True
         self.recurred: int = 0  # lines of the longest block that was seen to come again as a whole
 
@@ -90,7 +90,8 @@ class Known:
             again = _alike(self.known, seen)
             if again > self.recurred and not last_period(seen[-again:]):
                 self.recurred = min(again, MEMORY)
-            self.last_length = len(answer.lines[-1])
+            length_of_last = len(answer.lines[-1])
+            self.last_length = length_of_last if length_of_last > answer.prefix else 0
             self.last_delivered = True
         if anew:
             del self.known[len(self.known) - min(self.unbroken, length - new) :]

@@ -138,6 +138,7 @@ class Stitch:
                 asked=window,
                 whole=window == WHOLE or (not filled and len(indices) != window),
                 now=now,
+                prefix=len(lines[indices[-1]].raw) - len(lines[indices[-1]].text) if indices else 0,
                 hint=hints.get(pod),
                 shared=self._scope.shared,
                 apart=self._scope.apart,
