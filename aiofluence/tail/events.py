@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
 from ..models.output import Event
 from ..protocol import Lane
@@ -76,8 +77,8 @@ class NewEvents:
 class _FollowEvents(Follow[Event]):
     """One container's events, poll by poll."""
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
-        super().__init__(containers, ref, pace)
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(containers, ref, pace, evidence)
         self._new = NewEvents()
         self._gap = _SHORTEST_INTERVAL
 
@@ -103,5 +104,5 @@ class EventTail(OneTail[Event]):
     seen: Kubernetes counts a repeat up instead of listing it, and the service does not tell the count.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
-        super().__init__(_FollowEvents(containers, ref, pace))
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(_FollowEvents(containers, ref, pace, evidence))

@@ -158,8 +158,8 @@ class Sequence(Repeats):
             return self._repeats(answer, seen, place, dear=goes_on)
         all_of_them = len(seen) - place.new == self.end and seen == self.before
         if answer.shared and place.fit is Fit.WEAK and (all_of_them or not place.new):
-            # A quiet pod shows few lines in a window that others fill. No new line is enough; so are all lines
-            # that the pod ever wrote, if a wider window shows no more of them.
+            # A quiet pod shows few lines in a window that others fill. No new line is enough. So are all
+            # lines that the pod ever wrote, if a wider window shows no more of them.
             return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:

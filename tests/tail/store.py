@@ -42,10 +42,10 @@ class Pod:
 
 @attrs.define
 class Store:
-    """The server. `mode`: `pod` applies `last` to each pod, `global` to the whole answer, `none` not at all.
+    """The server. `mode`: `pod` applies `last` to each pod, `global` to all lines, `none` not at all.
 
-    `order`: pods `fixed` one behind the other, `shuffled`, `raced` (their lines mixed anew in each answer), or
-    lines `mixed` in the order they were written, to which `last` applies as a whole.
+    `order`: pods `fixed` one behind the other, `shuffled`, or `raced`, their lines mixed anew in each answer;
+    or lines `mixed` in the order they were written, to which `last` applies as a whole.
 
     Attributes:
         clamp: lines that an answer holds at most, without a word; `clamp_whole`: one to no `last`, too.
