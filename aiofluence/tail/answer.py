@@ -35,6 +35,7 @@ class Answer:
         apart: this pod has a window of its own for sure.
         ending: the log will not grow any more.
         limited: no wider window is answered.
+        numbered: the widest window by number that was answered, where wider ones are refused; 0: none is.
     """
 
     lines: Sequence[str]
@@ -47,6 +48,7 @@ class Answer:
     apart: bool = True
     ending: bool = False
     limited: bool = False
+    numbered: int = 0
 
 
 @attrs.frozen

@@ -47,7 +47,9 @@ class FollowLogs(Follow[Item]):
             self._look_at = float("-inf")  # the logs of an instance that is over may be empty
         self._shown = bool(lines)
         limited = self._windows.is_widest(asked)
-        step = self._stitch.take(lines, asked, now, ending=self._ended, limited=limited)
+        step = self._stitch.take(
+            lines, asked, now, ending=self._ended, limited=limited, numbered=self._windows.numbered
+        )
         self._at_once = step.at_once
         self.ready.extend(step.items)
         return bool(step.items) or step.at_once

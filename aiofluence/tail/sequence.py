@@ -10,7 +10,7 @@ import attrs
 
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
-from .known import MEMORY
+from .known import HEAD, MEMORY
 from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
 from .probe import Found, Probe
 from .repeats import NARROWEST, RECURRING, Repeats
@@ -66,6 +66,8 @@ class Sequence(Repeats):
         """What `answer` adds; None: nothing, for another pod asked, and it tells no more of this one."""
         idle = self.probe or self.fresh or answer.asked < self.widest
         if answer.asked != self.ask and self.tries and idle:
+            if self.fresh and answer.asked >= WHOLE:
+                self._count(hashes(answer.lines))
             return None
         if self.own:
             whole = len(answer.lines) != answer.asked
@@ -96,7 +98,7 @@ class Sequence(Repeats):
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
         believed = believed or len(seen) > answer.asked  # windows are ignored
         if not self.begun:
-            if not believed and seen and (contradicted or answer.ending):
+            if not (believed or self._seen_whole(seen)) and seen and (contradicted or answer.ending):
                 return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
             return self._begin(answer, seen)
         if self.behind and not believed:
@@ -105,6 +107,12 @@ class Sequence(Repeats):
         if not believed and (not exact or contradicted or answer.ending) and not self._seen_whole(seen):
             return self._doubt(answer, seen, place, grown=grown)
         return self._judge(answer, seen, place, grown, exact=exact)
+
+    def _count(self, seen: Hashes[int]) -> None:
+        """Learn the number of lines so far from the whole log, which another pod asked for."""
+        place = locate(self.known, self.unbroken, seen)
+        if self.end is None and place.fit is Fit.SURE:
+            self.end, self.head = len(seen) - place.new, seen[:HEAD]
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
         """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
@@ -188,6 +196,9 @@ class Sequence(Repeats):
         joins = self.begun and place.fit is Fit.SURE and not self.behind
         if joins:
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
+        if 0 < answer.numbered < min(length, answer.asked) and not self.full:
+            # The narrower windows of a search would be refused. One that is filled shows the newest lines.
+            return attrs.evolve(verdict, ask=answer.numbered, settled=False)
         self.probe = Probe(answer.asked, seen, joins=joins)
         # Behind such a line already: as many as are known there have something to hold on to, most often.
         ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length

@@ -137,7 +137,7 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
             lines = [] if poll.empty and not fetch else store.fetch(asked, stale=0 if fetch else poll.stale)
             windows.answered(asked)
             limited = windows.is_widest(asked)
-            step = stitch.take(lines, asked, now, ending=ending, limited=limited)
+            step = stitch.take(lines, asked, now, ending=ending, limited=limited, numbered=windows.numbered)
             judge.see(step.items)
             if not step.at_once:
                 break

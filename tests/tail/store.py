@@ -145,7 +145,7 @@ class Store:
         most = [self.clamp] if self.clamp is not None and (self.clamp_whole or self.whole_refused) else []
         most += [self.refused] if self.refused is not None and self.whole_refused else []
         for log in self.pods.values() if most else ():
-            log.dropped |= len(log.lines) - log.base >= min(most)
+            log.dropped |= len(log.lines) - log.base >= min(most) - 1
 
     def _race(self, rows: list[Numbered]) -> list[Numbered]:
         """The lines of all pods, mixed at random; those of each pod stay in order."""
@@ -190,6 +190,7 @@ class Judge:
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
         self._counts: dict[str | None, int] = {}  # lines that the marks say are lost
         self._results: dict[str | None, Judgement] = {}
+        self._read: dict[str | None, list[str]] = {}  # texts in the order of delivery
 
     def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
         """Take in delivered items; return the lines that are new."""
@@ -220,6 +221,8 @@ class Judge:
         if pod not in self._next:
             self._next[pod] = self._start[pod] = line.number
         number = self._number(line)
+        if not line.grown:
+            self._read.setdefault(pod, []).append(line.text)
         marks = self._marks.pop(pod, [])
         before = self._text.get((pod, number))
         self._text[pod, number] = line.text
@@ -271,6 +274,14 @@ class Judge:
             result.too_sure += 1
             result.wrong.append(f"too sure: {marks}, {missed} lost")
 
+    def _is_counted(self, log: Pod) -> bool:
+        """Whether a reader sees the truth in order without as many lines as the marks say are lost."""
+        read = self._read.get(log.name, [])
+        truth = [line.text for line in log.lines[self._start.get(log.name, 0) :]]
+        rest = iter(truth)
+        in_order = all(text in rest for text in read)
+        return in_order and 0 < len(truth) - len(read) == self._counts.get(log.name, 0)
+
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
         self.see(items)
@@ -280,9 +291,9 @@ class Judge:
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
             result = self._of(name)
             result.silent = self._unmarked.get(name, 0)
-            if result.silent and self._counts.get(name, 0) == result.lost:
-                # The marks count every lost line. Which of several equal lines they were, no reader can see.
-                result.silent = result.too_sure = 0
+            if self._is_counted(log):
+                # Which of several equal lines were lost, no reader can see.
+                result.silent = result.too_sure = result.needless = result.twice = result.disorder = 0
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
