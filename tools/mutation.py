@@ -44,9 +44,12 @@ WIRE = "test_retry test_transport test_wire_direct test_wire"
 DEPLOY = (
     "test_exactly_once test_evidence test_money test_minimum_runtime test_journal test_relaunch test_launch"
 )
-JOURNAL = "test_journal_file test_journal test_owner test_sweep test_money"
+JOURNAL = "test_journal_file test_journal_at_work test_journal test_owner test_sweep test_money"
 WAIT = "test_schedule test_watch test_lifecycle test_evidence test_minimum_runtime"
-TAIL = "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_follow"
+TAIL = (
+    "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_end tail/test_follow"
+    " tail/test_stitch_property"
+)
 TESTS = {
     "retry": WIRE,
     "transport": WIRE,
@@ -63,8 +66,13 @@ TESTS = {
     "lifecycle/journal": JOURNAL,
     "lifecycle/journal_lines": JOURNAL,
     "lifecycle/journal_file": JOURNAL,
+    "lifecycle/file_locks": JOURNAL,
+    "lifecycle/late_notes": JOURNAL,
+    "lifecycle/other_runs": JOURNAL,
     "lifecycle/sweep": JOURNAL,
     "lifecycle/custody": f"test_custody test_lifecycle {DEPLOY} {JOURNAL}",
+    "lifecycle/clean_up": f"test_custody test_lifecycle {DEPLOY}",
+    "lifecycle/minimum": WAIT,
     "lifecycle/watcher": WAIT,
     "lifecycle/schedule": WAIT,
     "lifecycle/wait": WAIT,
