@@ -7,9 +7,10 @@ is open while the caller's code runs. Deploying, waiting and handing to custody 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os.path import commonprefix
 from types import TracebackType
 from typing import Final, Self
@@ -74,6 +75,8 @@ class Launch:
         self._outage = Outage(None)
         self._deadline: float | None = None
         self._work: asyncio.Future[None] | None = None
+        self._rest: Callable[[], None] = lambda: None
+        """Ends the work that the block is."""
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._trials = Trials(terms.until, lambda job, error: self._settle(job, LaunchState.FAILED, error))
         self._settled: deque[Job] = deque()
@@ -94,7 +97,13 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        self._launcher.home.owner.check()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._launcher.home.at_work())
+            await self._begin()
+            self._rest = stack.pop_all().close
+        return self
+
+    async def _begin(self) -> None:
         names = [str(getattr(job.spec, "name", "")) for job in self._jobs]
         # What the names have in common is what a sweep would look for.
         common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)
@@ -112,7 +121,6 @@ class Launch:
                 self._launcher.custodian.expect(self._work, common)
         finally:
             ready.set_result(None)
-        return self
 
     async def check(self) -> tuple[InstanceRef, ...]:
         """Check all that is checked before the first deploy, and deploy nothing: a dry run.
@@ -151,11 +159,14 @@ class Launch:
         """
         assert self._work is not None
         self._launcher.home.owner.check()
-        self._stop()
-        # When all is over this does not suspend, so that no cancellation comes between the caller and what
-        # was handed over to him.
-        if not self._work.done():
-            await asyncio.wait([self._work])
+        try:
+            self._stop()
+            # When all is over this does not suspend, so that no cancellation comes between the caller and
+            # what was handed over to him.
+            if not self._work.done():
+                await asyncio.wait([self._work])
+        finally:
+            self._rest()
 
     def __aiter__(self) -> Self:
         return self
