@@ -60,7 +60,7 @@ def test_a_repeated_log_of_several_pods_is_counted_by_a_whole_log_that_another_p
 
 
 def test_an_empty_last_line_of_a_named_pod_does_not_grow() -> None:
-    """A log that began anew and is as long as before is marked, whatever stands in place of the empty line."""
+    """A log that began anew and is as long as before is marked, whatever is in place of the empty line."""
     store = Store()
     block = tuple(f"row {row}" for row in range(30))
     life = [
