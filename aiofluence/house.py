@@ -58,7 +58,7 @@ class House:
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
-        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
+        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence), home)
         custodian = Custodian(home, waiter, journal, evidence)
         deployer = Deployer(home, custodian, journal, transport, policy, evidence)
         return cls(

@@ -58,7 +58,8 @@ class SurvivesCrashes:
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
             RefusedError: the service did refuse it (balance, plan, image).
-            InstanceFailedError: provisioning failed; calling again deploys a new one.
+            InstanceFailedError: provisioning failed, and calling again deploys a new one; or a container does
+                not stay up, and bills (`is_billing`; not for ACTIVE).
             InstanceEndedError: it has ended meanwhile.
             WaitTimeoutError: `timeout` ran out; the instance, if there is one, runs on.
             UncertainDeployError: whether it was deployed could not be found out.

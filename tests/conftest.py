@@ -6,6 +6,7 @@ hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for long
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,10 @@ import trustme
 from hypothesis import HealthCheck, settings
 
 from .harness import RawServer, http
+
+# What a script starts in the background ignores Ctrl-C, and so would every child of ours.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a shared machine a slow example says nothing about the code, so time is no criterion in either profile.
 # Under CI the examples are the same each time: a red run must be about the change that it tests.

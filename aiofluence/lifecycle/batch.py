@@ -43,6 +43,7 @@ from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen
 from .tally import Tally
 from .terms import Budget, Terms
+from .trials import Trials
 from .wait import deadline_in, is_deadline
 
 log: Final = logging.getLogger("aiofluence")
@@ -77,6 +78,7 @@ class Launch:
         self._rest: Callable[[], None] = lambda: None
         """Ends the work that the block is."""
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._trials = Trials(terms.until, lambda job, error: self._settle(job, LaunchState.FAILED, error))
         self._settled: deque[Job] = deque()
         self._news = asyncio.Event()
         self._tally: Tally
@@ -230,7 +232,7 @@ class Launch:
     async def _launch_all(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for job in self._jobs:
+                async for job in self._trials.in_turn(self._jobs):
                     if not await self._may_send():
                         break
                     # Said before the task runs: from here on it may have been sent.
@@ -279,6 +281,8 @@ class Launch:
         except Exception as error:  # a fallback function's own, or one that the deploy did not expect
             self._settle(job, LaunchState.FAILED if job.is_refused else LaunchState.UNKNOWN, None)
             self._call_off(error)
+        if job.is_settled:
+            self._trials.settled(job)
 
     async def _deploy(self, job: Job) -> InstanceRef:
         """Deploy the job's spec, or if its plan is gone the next that there is to try."""
@@ -320,11 +324,12 @@ class Launch:
         """The final state of a job that ends with `error`, or that is given up."""
         if job.state is LaunchState.QUEUED:
             return LaunchState.FAILED
-        if isinstance(error, InstanceFailedError | InstanceEndedError):
+        is_billing = isinstance(error, InstanceFailedError) and error.is_billing
+        if isinstance(error, InstanceFailedError | InstanceEndedError) and not is_billing:
             return LaunchState.FAILED
         if job.ref is None and error is not None and is_certain(error):
             return LaunchState.FAILED
-        given_up = error is None or isinstance(error, WaitTimeoutError)
+        given_up = error is None or is_billing or isinstance(error, WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
         if given_up and can_end:
             return LaunchState.TERMINATED
@@ -351,6 +356,7 @@ class Launch:
         """Send nothing more: what is still queued fails with `error`."""
         if self._closed_by is None:
             self._closed_by = error
+            self._trials.close()
             for job in self._jobs:
                 if job.state is LaunchState.QUEUED:
                     self._settle(job, LaunchState.FAILED, error)

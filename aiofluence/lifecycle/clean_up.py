@@ -11,11 +11,6 @@ _PATIENCE: Final = 2.0
 """Seconds that a clean-up may take without a report."""
 
 
-def minutes(seconds: float) -> str:
-    """Write seconds as minutes and seconds."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
 class Progress:
     """Progress of a clean-up: when something last changed, and when to report next."""
 

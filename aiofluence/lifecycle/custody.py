@@ -19,9 +19,10 @@ import attrs
 
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
-from .clean_up import Progress, minutes
+from .clean_up import Progress
 from .evidence import Evidence
 from .journal import Journal
+from .minimum import minutes, until_minimum
 from .schedule import backing_off
 from .seen import Seen, timed_out
 from .tasks import TaskHome
@@ -53,6 +54,7 @@ class Custody:
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.
         seconds_left: seconds until the last of `ending` is gone, roughly; None when that is not known.
+        refused: those of `ending` whose DELETE the service refuses until a minimum runtime is over.
     """
 
     ending: tuple[InstanceRef, ...] = ()
@@ -62,6 +64,7 @@ class Custody:
     uncertain: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
     seconds_left: float | None = None
+    refused: tuple[InstanceRef, ...] = ()
 
 
 class Custodian:
@@ -98,6 +101,7 @@ class Custodian:
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
             seconds_left=self._seconds_left(),
+            refused=tuple(filter(self._waiter.minimum.is_refused, tuple(self._held))),
         )
 
     def _seconds_left(self) -> float | None:
@@ -299,6 +303,8 @@ class Custodian:
             parts.append(f"{total - ending} of {total} ended")
             if (seconds := self._seconds_left()) is not None:
                 parts.append(f"about {minutes(seconds)} left")
+            if refused := sum(map(self._waiter.minimum.is_refused, self._held)):
+                parts.append(until_minimum(refused))
         if self._deploys:
             parts.append(f"{len(self._deploys)} deploys to be settled")
         if self._watches and not ending:

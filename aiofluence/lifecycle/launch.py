@@ -126,17 +126,19 @@ class Launcher:
         with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
             try:
                 return await self._waiter.wait(ref, until, deadline, fresh=fresh, seen=seen)
-            except InstanceFailedError:
-                self.custodian.note_gone(ref)  # there is nothing left to end
-                raise
             except BaseException as error:
                 # Of any type, a cancellation too: no caller holds the instance now.
-                if keep:
+                failure = error if isinstance(error, InstanceFailedError) else None
+                if failure is not None and not failure.is_billing:
+                    self.custodian.note_gone(ref)  # there is nothing left to end
+                elif keep:
                     self.custodian.hand_over(ref)
                     if isinstance(error, FluenceError):
                         error.ref = ref
                 else:
                     self.custodian.take(ref)
+                    if failure is not None:
+                        failure.args = (f"{failure.args[0]}; the session is ending it",)
                 raise
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 from ..errors import AuthError, ConfigError, FluenceError, NotFoundError, NotSentError
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
-from ..protocol import Lane
+from ..protocol import Answer, Lane
 from ..resources.containers import Containers
 from .iterator import Tail
 
@@ -78,6 +78,9 @@ class Follow(ABC, Generic[T]):
             Whether anything was new, or is still open; None when the request must be another one, at once.
         """
 
+    def _looked(self, answer: Answer) -> None:
+        """Take what else a detail shows."""
+
     @abstractmethod
     def _interval(self) -> float:
         """Seconds from an answer to the next poll."""
@@ -138,6 +141,7 @@ class Follow(ABC, Generic[T]):
         self._look_at = now + _BETWEEN_LOOKS * self._pace
         answer = await self._containers.look_at_answer(self.ref.id, lane=Lane.TAIL)
         self._saw(self._containers.status_of(answer))
+        self._looked(answer)
 
     async def _look_in_trouble(self, now: float) -> None:
         """The same after a poll that failed: the output of what is over may be an error for ever."""
