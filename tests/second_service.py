@@ -109,7 +109,7 @@ class Row:
     stuck: bool = False
     crashes: bool = False
     logs: int = 200
-    image: str = "ubuntu:22.04"
+    image: str = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
     updates: list[tuple[float, str, str]] = attrs.field(factory=list)
     odd: Mapping[str, Any] = attrs.field(factory=dict)
 

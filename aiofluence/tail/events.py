@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from ..lifecycle.crash_loop import back_off
+from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
 from ..models.output import Event
 from ..models.values import ContainerStatus, Status
@@ -109,8 +110,8 @@ class LoopAgain:
 class _FollowEvents(Follow[Event]):
     """One container's events, poll by poll."""
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
-        super().__init__(containers, ref, pace)
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(containers, ref, pace, evidence)
         self._new = NewEvents()
         self._again = LoopAgain()
         self._listed: list[Event] = []
@@ -147,5 +148,5 @@ class EventTail(OneTail[Event]):
     minutes after the container has stopped to run.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
-        super().__init__(_FollowEvents(containers, ref, pace))
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(_FollowEvents(containers, ref, pace, evidence))
