@@ -143,7 +143,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
     """Can the tests of the core fail? Tries them on 300 mutants, or as many as stand after `--`."""
-    install(session, "-e", ".[cli]", *group("mutation"))
+    session.install("-q", "-e", ".[cli]", *group("mutation"))
     session.run("python", "tools/mutation.py", *session.posargs)
 
 

@@ -19,8 +19,6 @@ from ..errors import (
     AuthError,
     ConfigError,
     FluenceError,
-    InstanceEndedError,
-    InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
     LifecycleError,
@@ -37,7 +35,6 @@ from .arguments import as_list
 from .job import Job
 from .launch import Launcher
 from .outage import Outage
-from .policy import is_certain
 from .preparation import Preparation
 from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen
@@ -316,19 +313,8 @@ class Launch:
     # What becomes of it
 
     def _fate(self, job: Job, error: FluenceError | None) -> LaunchState:
-        """The final state of a job that ends with `error`, or that is given up."""
-        if job.state is LaunchState.QUEUED:
-            return LaunchState.FAILED
-        is_billing = isinstance(error, InstanceFailedError) and error.is_billing
-        if isinstance(error, InstanceFailedError | InstanceEndedError) and not is_billing:
-            return LaunchState.FAILED
-        if job.ref is None and error is not None and is_certain(error):
-            return LaunchState.FAILED
-        given_up = error is None or is_billing or isinstance(error, WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
-        if given_up and can_end:
-            return LaunchState.TERMINATED
-        return LaunchState.UNKNOWN
+        return job.fate(error, can_end=can_end)
 
     def _settle(self, job: Job, state: LaunchState, error: FluenceError | None) -> None:
         job.is_settled, job.error = True, error

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import attrs
 
-from ..errors import FluenceError
+from ..errors import FluenceError, InstanceEndedError, InstanceFailedError, WaitTimeoutError
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
+from .policy import is_certain
 from .report import LaunchState, Outcome
 from .seen import Seen
 from .shared_list import NamedRows
@@ -55,3 +56,18 @@ class Job:
     def snapshot(self) -> Outcome:
         """The outcome so far; the final one as soon as the job has settled."""
         return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error, self.times)
+
+    def fate(self, error: FluenceError | None, *, can_end: bool) -> LaunchState:
+        """Choose the final state of a job that ends with `error`, or that is cancelled if that is None.
+
+        `can_end` says if the session will end the instance.
+        """
+        if self.state is LaunchState.QUEUED:
+            return LaunchState.FAILED
+        is_billing = isinstance(error, InstanceFailedError) and error.is_billing
+        if isinstance(error, InstanceFailedError | InstanceEndedError) and not is_billing:
+            return LaunchState.FAILED
+        if self.ref is None and error is not None and is_certain(error):
+            return LaunchState.FAILED
+        is_cancelled = error is None or is_billing or isinstance(error, WaitTimeoutError)
+        return LaunchState.TERMINATED if is_cancelled and can_end else LaunchState.UNKNOWN
