@@ -1,7 +1,7 @@
 """What waiting costs: requests, lag, bytes and CPU per instance, beside what other clients do.
 
 Against the simulator on virtual time, except for the part `http`. Run all of it, or by part:
-`python benchmarks/launch.py policies shapes truths limits list memory http`. See docs/waiting.md for the figures.
+`python benchmarks/launch.py policies shapes truths limits list memory http`. docs/waiting.md has the figures.
 """
 
 from __future__ import annotations

@@ -186,8 +186,8 @@ async def test_a_wrong_guess_is_mended(median: float) -> None:
         await launch(fluence, simulator, 100)
         before = simulator.count(LIST)
         lags = await launch(fluence, simulator, 100)  # by now it knows
-    assert simulator.count(LIST) - before < 120
-    assert sum(lags) / 100 < 5
+    assert simulator.count(LIST) - before < 150
+    assert sum(lags) / 100 < 3
 
 
 # In trouble

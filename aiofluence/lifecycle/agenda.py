@@ -17,6 +17,10 @@ _HEAVY: Final = 5.0
 """From this cost on (about 600 rows) a LIST must be worth more than one look."""
 _SHORT: Final = 0.82
 """Of `Poll.interval`, which is a bound: the mean lag is half of a gap, and more where gaps vary."""
+_LISTED: Final = 0.42
+"""The same for LISTs."""
+_BATCH: Final = 150
+"""In a crowd of that size no gap between two LISTs is longer than `Poll.interval`, likely or not."""
 _SHARE: Final = 0.1
 """Of the rate that lists may take while others queue at the gate."""
 
@@ -72,8 +76,8 @@ class Agenda:
         """Seconds until half of the instances that were still provisioning at `age` have come through."""
         return self._estimate.table().left(age)
 
-    def guessed_birth(self, now: float) -> float:
-        """Loop time at which the provisioning of an instance of unknown age may have begun: it is about due."""
+    def born_if_due(self, now: float) -> float:
+        """Loop time at which provisioning began, of an instance of unknown age: taken to be due now."""
         return now - self._estimate.table().left(0.0)
 
     # How
@@ -126,8 +130,12 @@ class Agenda:
             price = self._poll.cost * heavy
             self._table = table = self._estimate.table(max(self._asked, waiting[0][0]), waiting)
             # A LIST serves at least two, so that half the gap costs each of them no more than one alone.
-            gap = _SHORT * self._poll.interval * min(heavy / 2, 1.0)
+            gap = self._poll.interval * min(_LISTED * heavy, _SHORT)
             latest = min(self._latest(table, born, self._asked, gap) for born, _ in waiting)
+            # A batch may become ready all at once. The more wait, the dearer that is, and the cheaper a LIST.
+            longest = max(self._poll.interval * min(_BATCH / self._size, 10.0), self._poll.interval / 4)
+            batch = max(self._asked + longest, waiting[0][0] + 6 * self._poll.interval)
+            latest = min(latest, batch)
             self._next = next_look(table, waiting, self._asked, price, latest)
             self._spare = price / 10
         return max(self._next, self.soonest(rate))

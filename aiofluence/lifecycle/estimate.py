@@ -211,7 +211,7 @@ class ProvisioningEstimate:
         ]  # fmt: skip
         left = 1.0
         self._came[0] += 1.0
-        # Spread evenly, not as the estimate has it: an estimate that feeds itself would never see its mistake.
+        # Spread evenly, not as the estimate has it: one that feeds itself would never see its mistake.
         for index in range(first, last + 1):
             share = (min(high, self._edges[index + 1]) - max(low, self._edges[index])) / (high - low)
             share = min(max(share, 0.0), left)

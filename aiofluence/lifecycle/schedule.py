@@ -1,4 +1,4 @@
-"""The options of polling (`Poll`), and the time of the next poll: arithmetic without clock, tasks or requests."""
+"""The options of polling (`Poll`), and the time of the next poll: no clock, tasks or requests."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Poll:
     Attributes:
         interval: longest gap between two polls, in seconds, while an instance is likely to become ready.
         cost: what a look is worth: the seconds that instances are ready unseen, summed over all who wait.
-        expected: seconds that provisioning takes, as a first guess; what is seen soon counts for more. None is
-            the times that the service's guides show, 33 to 150 s and more.
+        expected: seconds that provisioning takes, as a first guess; what is seen soon counts for more.
+            None is the times that the service's guides show, and more.
         earliest: seconds before which nothing is ready: until then `interval` is no limit.
         prefer: what goes first when the rate is short. `"details"`: what is ready is handed over before more
             is deployed, so that less paid time is idle. `"deploys"`: all of it is deployed first.
