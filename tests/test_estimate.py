@@ -155,10 +155,10 @@ def spread(median: float, number: int) -> list[float]:
     return [median * math.exp(quantile((n + 0.5) / number)) for n in range(number)]
 
 
-async def launch(fluence: Session, simulator: Simulator) -> float:
+async def launch(fluence: Session, simulator: Simulator, name: str = "exp-0") -> float:
     """Seconds from deploy until one instance was handed over."""
     began = now()
-    await fluence.deploy_and_wait(container_spec(simulator), timeout=None)
+    await fluence.deploy_and_wait(container_spec(simulator, name), timeout=None)
     return now() - began
 
 
@@ -187,7 +187,7 @@ async def test_fifty_at_once_in_a_new_session(median: float, requests: float) ->
         times = [median * math.exp(rng.gauss(0, 0.1)) for _ in range(50)]
         simulator = simulated(times)
         async with session_on(simulator, rate=FREE, max_in_flight=10**4) as fluence:
-            took = await asyncio.gather(*(launch(fluence, simulator) for _ in range(50)))
+            took = await asyncio.gather(*(launch(fluence, simulator, f"exp-{n}") for n in range(50)))
         lags.append(fmean(took) - fmean(times))
         sent += simulator.count() - 50
     assert fmean(lags) <= 2.5

@@ -68,7 +68,7 @@ async def launch(fluence: Session, simulator: Simulator, number: int, pause: flo
 # What it costs
 
 
-@pytest.mark.parametrize(("number", "requests", "lag"), [(200, 1.35, 1.9), (1000, 1.15, 1.0)])
+@pytest.mark.parametrize(("number", "requests", "lag"), [(200, 1.37, 1.5), (1000, 1.15, 1.0)])
 async def test_the_cost_of_a_launch(number: int, requests: float, lag: float) -> None:
     simulator = Simulator(balance=10**6, provisioning=QUIET)
     unlimited = RateLimit(per_second=10**6, burst=10**6)

@@ -17,7 +17,7 @@ _HEAVY: Final = 5.0
 """From this cost on (about 600 rows) a LIST must be worth more than one look."""
 _SHORT: Final = 0.82
 """Of `Poll.interval`, which is a bound: the mean lag is half of a gap, and more where gaps vary."""
-_LISTED: Final = 0.42
+_LISTED: Final = 0.41
 """The same for LISTs."""
 _BATCH: Final = 150
 """In a crowd of that size no gap between two LISTs is longer than `Poll.interval`, likely or not."""
