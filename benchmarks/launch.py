@@ -202,7 +202,8 @@ def measure(
 def specs(simulator: Simulator, number: int) -> list[ContainerSpec]:
     plan = simulator.catalog.find("container").id
     return [
-        ContainerSpec(name=f"exp-{n}", plan_id=plan, image="ubuntu:24.04", expose=[22]) for n in range(number)
+        ContainerSpec(name=f"exp-{n}", plan_id=plan, image="ollama/ollama:0.6.5", expose=[11434])
+        for n in range(number)
     ]
 
 

@@ -7,6 +7,7 @@ is open while the caller's code runs. Deploying, waiting and handing to custody 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -18,7 +19,6 @@ from ..errors import (
     AuthError,
     ConfigError,
     FluenceError,
-    InstanceEndedError,
     InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
@@ -36,12 +36,12 @@ from .arguments import as_list
 from .job import Job
 from .launch import Launcher
 from .outage import Outage
-from .policy import is_certain
 from .preparation import Preparation
 from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen
 from .tally import Tally
 from .terms import Budget, Terms
+from .trials import Trials
 from .wait import deadline_in, is_deadline
 
 log: Final = logging.getLogger("aiofluence")
@@ -73,7 +73,9 @@ class Launch:
         self._outage = Outage(None)
         self._deadline: float | None = None
         self._work: asyncio.Future[None] | None = None
+        self._block = contextlib.ExitStack()
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._trials = Trials(terms.until, lambda job, error: self._settle(job, LaunchState.FAILED, error))
         self._settled: deque[Job] = deque()
         self._news = asyncio.Event()
         self._tally: Tally
@@ -92,7 +94,12 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        self._launcher.home.owner.check()
+        with self._launcher.home.at_work():
+            await self._begin()
+            self._block.enter_context(self._launcher.home.at_work())
+        return self
+
+    async def _begin(self) -> None:
         names = [str(getattr(job.spec, "name", "")) for job in self._jobs]
         # What the names have in common is what a sweep would look for.
         common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)
@@ -110,7 +117,6 @@ class Launch:
                 self._launcher.custodian.expect(self._work, common)
         finally:
             ready.set_result(None)
-        return self
 
     async def check(self) -> tuple[InstanceRef, ...]:
         """Check all that is checked before the first deploy, and deploy nothing: a dry run.
@@ -149,11 +155,11 @@ class Launch:
         """
         assert self._work is not None
         self._launcher.home.owner.check()
-        self._stop()
-        # When all is over this does not suspend, so that no cancellation comes between the caller and what
-        # was handed over to him.
-        if not self._work.done():
-            await asyncio.wait([self._work])
+        with self._block:
+            self._stop()
+            # When all is over this does not suspend: a cancellation would lose what was just handed over.
+            if not self._work.done():
+                await asyncio.wait([self._work])
 
     def __aiter__(self) -> Self:
         return self
@@ -219,7 +225,7 @@ class Launch:
     async def _launch_all(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for job in self._jobs:
+                async for job in self._trials.in_turn(self._jobs):
                     if not await self._may_send():
                         break
                     # Said before the task runs: from here on it may have been sent.
@@ -268,6 +274,8 @@ class Launch:
         except Exception as error:  # a fallback function's own, or one that the deploy did not expect
             self._settle(job, LaunchState.FAILED if job.is_refused else LaunchState.UNKNOWN, None)
             self._call_off(error)
+        if job.is_settled:
+            self._trials.settled(job)
 
     async def _deploy(self, job: Job) -> InstanceRef:
         """Deploy the job's spec, or if its plan is gone the next that there is to try."""
@@ -307,13 +315,9 @@ class Launch:
 
     def _fate(self, job: Job, error: FluenceError | None) -> LaunchState:
         """The final state of a job that ends with `error`, or that is given up."""
-        if job.state is LaunchState.QUEUED:
+        if job.is_over(error):
             return LaunchState.FAILED
-        if isinstance(error, InstanceFailedError | InstanceEndedError):
-            return LaunchState.FAILED
-        if job.ref is None and error is not None and is_certain(error):
-            return LaunchState.FAILED
-        given_up = error is None or isinstance(error, WaitTimeoutError)
+        given_up = error is None or isinstance(error, InstanceFailedError | WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
         if given_up and can_end:
             return LaunchState.TERMINATED
@@ -340,6 +344,7 @@ class Launch:
         """Send nothing more: what is still queued fails with `error`."""
         if self._closed_by is None:
             self._closed_by = error
+            self._trials.close()
             for job in self._jobs:
                 if job.state is LaunchState.QUEUED:
                     self._settle(job, LaunchState.FAILED, error)
@@ -354,10 +359,8 @@ class Launch:
         possible = len(self._jobs) - sum(self._tally.counts[state] for state in final)
         if possible < wanted:
             why = f"; {job.spec.name}: {job.error}" if job.error is not None else ""
-            self._call_off(
-                LaunchError(f"called off: {possible} of at least {wanted} could become ready{why}"),
-                self._closed_by,
-            )
+            text = f"called off: {possible} of at least {wanted} could become ready{why}"
+            self._call_off(LaunchError(text), self._closed_by)
 
     def _call_off(self, failure: Exception, cause: FluenceError | None = None) -> None:
         if self._failure is None and not self._stopped:

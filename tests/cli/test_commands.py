@@ -14,10 +14,10 @@ import pytest
 import aiofluence
 from aiofluence.cli.changing import _end
 from aiofluence.models.output import GapReason
-from aiofluence.simulator import ClusterOptions, Fault, Simulator, run_virtual
+from aiofluence.simulator import LIKELY, ClusterOptions, Fault, Program, Simulator, run_virtual
 
-from ..harness import container_spec, session_on
-from .conftest import Cloud, Done
+from ..harness import OTHER_IMAGE, container_spec, session_on
+from .conftest import SSH, Cloud, Done
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
@@ -107,6 +107,65 @@ def test_ls(cloud: Cloud) -> None:
     assert [row["status"] for row in cloud.ok("ls", "--all", "--json").json] == ["ENDED", "ACTIVE"]
 
 
+def test_ls_and_show_name_a_crash_loop(cloud: Cloud) -> None:
+    cloud.simulator.profile = LIKELY
+    stays = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
+    flags = ("--plan", cloud.plan(), "--expose", "22", "--until", "active", "--json")
+    cloud.simulator.programs["gone:1"] = Program(pullable=False)
+    cloud.ok("deploy", "good", "--image", stays, *flags)
+    cloud.ok("deploy", "bad", "--image", "ubuntu:22.04", *flags)
+    cloud.ok("deploy", "gone", "--image", "gone:1", *flags)
+    cloud.simulator.advance(cloud.simulator.now + 25)  # between two restarts of `bad`
+
+    def column(done: Done) -> dict[str, str]:
+        head, *rows = done.out.splitlines()
+        start, end = head.index("STATUS"), head.index("GPU")
+        return {row.split()[0]: row[start:end].strip() for row in rows}
+
+    asked = cloud.simulator.count("GET /gpu/instances/{id}")
+    assert column(cloud.ok("ls")) == {"good": "ACTIVE", "bad": "ACTIVE", "gone": "ACTIVE"}
+    assert cloud.simulator.count("GET /gpu/instances/{id}") == asked
+    asked = cloud.simulator.count("GET /gpu/instances/{id}/events")
+    assert column(cloud.ok("ls", "--check")) == {"good": "ACTIVE", "bad": "crash loop", "gone": "no image"}
+    assert cloud.simulator.count("GET /gpu/instances/{id}/events") == asked + 2
+    rows = cloud.ok("ls", "--check", "--json").json
+    assert {row["name"]: row["condition"] for row in rows} == {
+        "good": None,
+        "bad": "crash loop",
+        "gone": "no image",
+    }
+    assert "ACTIVE, NOT_STARTED, crash loop" in cloud.ok("show", "bad").out
+    assert cloud.ok("ls", "--check", "--cost").out.splitlines()[0].split()[-3:] == ["USDC/H", "SPENT", "ID"]
+
+
+def test_what_a_machine_costs_includes_the_minimum_runtime(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.simulator.profile = LIKELY
+    cloud.ok("ls")  # simulated time begins
+    flags = ("--kind", "vm", "--plan", cloud.plan("vm"), "--ssh-key", SSH_KEY)
+    dry = cloud.ok("deploy", "vm-1", *flags, "--dry-run", "--json").json
+    assert Decimal(dry["least"]) == Decimal(dry["hourly"])
+    half_past = cloud.simulator.time.replace(minute=50)
+    cloud.simulator.advance(cloud.simulator.now + (half_past - cloud.simulator.time).total_seconds())
+    dry = cloud.ok("deploy", "vm-1", *flags, "--dry-run", "--json").json
+    hourly = Decimal(dry["hourly"])
+    assert Decimal(dry["least"]) == 2 * hourly
+    told = cloud.ok("deploy", "vm-1", *flags, "--dry-run").out
+    assert (
+        f"only after 20 minutes of runtime: ended as soon as possible, all of it costs {2 * hourly:f}" in told
+    )
+    cloud.ok("deploy", "vm-1", *flags, "--json")
+    _, row, total = cloud.ok("ls", "--cost").out.splitlines()
+    spent = Decimal(row.split()[-2])
+    assert spent == Decimal(total.split()[-1])
+    assert abs(spent - 2 * hourly) <= Decimal("0.02")  # what the service shows is rounded
+    done = cloud.ok("terminate", "vm-1", "--timeout", "40m")
+    assert any("vm-1: the service ends it only after 20 minutes" in line for line in caplog.messages)
+    assert "vm-1 has ended" in done.out
+    assert cloud.live() == []
+
+
 def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:
     deployed = cloud.deploy(
         "exp-1", "-e", "TOKEN=hunter2", "--ssh-key", SSH_KEY, "--command", "sleep 1", "-p", "80/http"
@@ -128,7 +187,7 @@ def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:
 
 def test_wait(cloud: Cloud) -> None:
     for name in ("exp-1", "exp-2"):
-        cloud.ok("deploy", name, "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+        cloud.ok("deploy", name, "--plan", cloud.plan(), *SSH, "--no-wait")
     assert cloud.run("wait", "exp-1", "exp-2", "--timeout", "10").code == 124
     assert cloud.ok("wait", "exp-1", "exp-2").out.splitlines() == ["exp-1 is ready", "exp-2 is ready"]
     first, second = cloud.ok("wait", "exp-1", "exp-2", "--until", "active", "--json").json
@@ -161,7 +220,7 @@ def test_ssh(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ssh_to_what_has_no_address(cloud: Cloud) -> None:
-    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), *SSH, "--no-wait")
     done = cloud.run("ssh", "exp-1")
     assert done.code == 1
     assert "it has no address yet (INITIALIZED)" in done.err
@@ -170,7 +229,7 @@ def test_ssh_to_what_has_no_address(cloud: Cloud) -> None:
 def test_inventory(cloud: Cloud) -> None:
     cloud.deploy("exp-1")
     cloud.deploy("exp-2")
-    cloud.ok("deploy", "new", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+    cloud.ok("deploy", "new", "--plan", cloud.plan(), *SSH, "--no-wait")
     done = cloud.ok("inventory", "--json")
     assert [host["name"] for host in done.json] == ["exp-1", "exp-2"]
     assert "aiofluence: container new" in done.err
@@ -294,8 +353,8 @@ def test_machines_have_neither(cloud: Cloud) -> None:
 
 def test_update(cloud: Cloud) -> None:
     cloud.deploy("exp-1", "-e", "A=1", "-e", "B=2", "--command", "sleep 1", "--ssh-key", SSH_KEY)
-    shown = cloud.ok("update", "exp-1", "-e", "C=3", "--unset", "A", "--image", "debian:12", "--json").json
-    assert shown["image"] == "debian:12"
+    shown = cloud.ok("update", "exp-1", "-e", "C=3", "--unset", "A", "--image", OTHER_IMAGE, "--json").json
+    assert shown["image"] == OTHER_IMAGE
     assert shown["environment"] == ["B", "C", "SSH_PUBKEY"]
     assert shown["startup_command"] == "sleep 1", "what no flag names stays"
     assert "command" not in cloud.ok("update", "exp-1", "--command", "").out
@@ -341,9 +400,7 @@ def test_rename(cloud: Cloud) -> None:
 
 def test_terminate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
-        cloud.ok(
-            "deploy", f"exp-{number}", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait"
-        )
+        cloud.ok("deploy", f"exp-{number}", "--plan", cloud.plan(), *SSH, "--no-wait")
     assert cloud.ok("terminate", "exp-0").out == "exp-0 has ended: 0.14 USDC spent\n", "one: no question"
     refused = cloud.run("terminate", "exp-1", "exp-2")
     assert (refused.code, refused.err) == (2, "aiofluence: this ends 2 instances: add --yes\n")
@@ -382,7 +439,7 @@ def test_a_person_is_asked(
 
 
 def test_terminate_that_times_out(cloud: Cloud) -> None:
-    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), *SSH, "--no-wait")
     done = cloud.run("terminate", "exp-1", "--timeout", "5", "--json")
     assert done.code == 124
     assert done.json[0]["error"] == "WaitTimeoutError"

@@ -19,6 +19,8 @@ import pytest
 
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer
 
+from .conftest import SSH
+
 PYTHON = [sys.executable, "-W", "error", "-c"]
 MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
 
@@ -54,7 +56,7 @@ left = {"live": [i.id for i in simulator.live()], "all": len(simulator.instances
 print(json.dumps(left | {"reserved": str(simulator.reserved())}))
 sys.exit(code)
 """
-DEPLOY = ("deploy", "exp-1", "--plan", "PLAN", "--image", "ubuntu", "-p", "22")
+DEPLOY = ("deploy", "exp-1", "--plan", "PLAN", *SSH)
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 
 
@@ -64,7 +66,6 @@ def run(*arguments: str, code: str = MAIN, env: Mapping[str, str] | None = None)
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
         env={**os.environ, **(env or {})},
     )
 
@@ -104,8 +105,8 @@ BATCH = """
 name = "exp-{i}"
 count = 2
 max_hourly = 1
-image = "ubuntu"
-expose = [22]
+image = "nginx"
+expose = [8080]
 """
 
 
@@ -176,7 +177,7 @@ async def test_exit_codes() -> None:
             return int(done.returncode)
 
         plan = simulator.catalog.find("container").id
-        flags = ("--plan", plan, "--image", "ubuntu", "-p", "22", "--no-wait")
+        flags = ("--plan", plan, *SSH, "--no-wait")
         assert await code("deploy", "exp-1", *flags) == 0
         codes = await asyncio.gather(
             code("show", "nothing"), code("show"), code("wait", "exp-1", "--timeout", "0.1")
@@ -229,7 +230,7 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=30) == 1
+        assert process.wait() == 1
 
 
 def closed(*numbers: int, **given: Any) -> Any:
@@ -247,7 +248,6 @@ def closed(*numbers: int, **given: Any) -> Any:
         stderr=None if 2 in numbers else subprocess.PIPE,
         text=True,
         check=False,
-        timeout=50,
         preexec_fn=close,
     )
 
@@ -309,7 +309,7 @@ def test_what_runs_is_told_where_nobody_reads_the_result(arguments: tuple[str, .
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, told = process.communicate(BATCH, timeout=50)
+        _, told = process.communicate(BATCH)
         assert process.returncode == 1
     *_, last = told.splitlines()
     assert last.startswith("Running, and billing: container exp-")
