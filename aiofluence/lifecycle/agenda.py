@@ -1,6 +1,6 @@
 """When a watcher looks at those who wait for the end of their provisioning: what it knows, and what follows.
 
-Keeps the belief, who is in the crowd, and when lists came. Decides; looks at nothing and sets no timer.
+Keeps the estimate, who is in the crowd, and when lists came. Decides; looks at nothing and sets no timer.
 """
 
 from __future__ import annotations

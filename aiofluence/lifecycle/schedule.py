@@ -1,4 +1,7 @@
-"""The options of polling (`Poll`), and the time of the next poll: no clock, tasks or requests."""
+"""The options of polling (`Poll`), and the time of the next poll.
+
+Arithmetic without clock, tasks or requests; provisioning times are `estimate`'s.
+"""
 
 from __future__ import annotations
 
