@@ -1,7 +1,10 @@
+# /// script
+# dependencies = ["nox[uv]>=2026.2"]
+# ///
 """Everything that must pass, as nox sessions: `pip install nox`, then `nox`.
 
-Needs nothing but Python: no git, no node. What each session installs stands in pyproject.toml, under
-`[dependency-groups]`.
+Needs nothing but Python: no git, no node. nox itself fetches uv, which the lines above ask for. What each
+session installs stands in pyproject.toml, under `[dependency-groups]`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from pathlib import Path
 
 import nox
 
+# Without cached bytecode every process compiles the library, and pytest rewrites hypothesis and anyio, anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -24,39 +30,48 @@ PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING])
 ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/shared_rate", "--ignore=tests/engines")
 SERVERS = {"nginx-light": ("nginx",), "redis-server": ("redis-server", "valkey-server")}
 OF_THE_SERVERS = ("tests/nginx", "tests/shared_rate", "tests/test_redis_rate.py")
-# What says the same on every interpreter and takes long: only on the one that runs nox.
-ONCE = tuple(
-    f"--ignore=tests/{name}"
+# What an interpreter can change: asyncio, signals, threads, processes, classes and their types, aiohttp.
+# The session `thorough` runs everything on each of them.
+OF_THE_INTERPRETER = tuple(
+    f"tests/{name}"
     for name in (
-        "cli",
-        "simulator",
-        "tail",
-        "test_hostile.py",
-        "test_lives.py",
-        "test_model.py",
-        "test_months.py",
-        "test_notebook.py",
-        "test_plots.py",
-        "test_pytest_plugin.py",
-        "test_secrets.py",
-        "test_timeline.py",
+        "cli/test_process.py",
+        "simulator/test_clock.py",
+        "simulator/test_server.py",
+        "simulator/test_wire.py",
+        "test_convert.py",
+        "test_errors.py",
+        "test_evidence.py",
+        "test_exports.py",
+        "test_gate.py",
+        "test_journal_file.py",
+        "test_launch.py",
+        "test_lifecycle.py",
+        "test_models.py",
+        "test_owner.py",
+        "test_protocol.py",
+        "test_session.py",
+        "test_signals.py",
+        "test_sync.py",
+        "test_transport.py",
+        "test_watch.py",
+        "test_wire.py",
+        "test_wire_direct.py",
     )
 )
 # What a wheel can get wrong: names, files, entry points, the commands.
 OF_THE_WHEEL = (
     "tests/cli/test_process.py",
     "tests/simulator/test_package.py",
-    "tests/test_endpoints.py",
     "tests/test_exports.py",
     "tests/test_pytest_plugin.py",
-    "tests/test_session.py",
 )
 # Much of the suite waits for child processes, so four at once pay even on two cores.
 AT_ONCE = ("-n", "4", "--dist", "worksteal", "--durations", "15")
 # Where every test takes seconds: so that none stands in line behind a long one.
 ONE_BY_ONE = ("-n", "4", "--maxschedchunk", "1")
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
 # An interpreter that is not on PATH is skipped with a word. Both defaults would be otherwise: nox fetches a
 # missing interpreter from the network, and fails without it when CI is set.
@@ -69,18 +84,20 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
-def install(session: nox.Session, *requirements: str) -> None:
-    """As `session.install`, by a uv that pip fetches first: the pip of Debian 12 takes ten times as long."""
-    session.install("-q", "uv")
-    session.run_install("uv", "pip", "install", "-q", *requirements)
-
-
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
-    install(session, "-e", ".[cli]", *group("test"))
-    once = () if session.python == RUNNING else ONCE
-    session.run("pytest", *ELSEWHERE, *once, *AT_ONCE, *session.posargs)
+    session.install("-q", "-e", ".[cli]", *group("test"))
+    whole = (*ELSEWHERE, "tests") if session.python == RUNNING else OF_THE_INTERPRETER
+    session.run("pytest", *AT_ONCE, *session.posargs, *whole)
+
+
+@nox.session(python=PYTHONS, default=False)
+def thorough(session: nox.Session) -> None:
+    """The whole suite on every interpreter, with thirty times as many examples. For a release, or a doubt."""
+    session.install("-q", "-e", ".[cli]", *group("test"))
+    longer = {"HYPOTHESIS_PROFILE": "thorough"}
+    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "900", *session.posargs, "tests", env=longer)
 
 
 @nox.session
@@ -99,21 +116,21 @@ def servers(session: nox.Session) -> None:
         if len(missing) == len(SERVERS):
             session.skip(need)
         session.warn(need)  # and its tests skip themselves
-    install(session, "-e", ".[cli,redis]", *group("test"))
+    session.install("-q", "-e", ".[cli,redis]", *group("test"))
     session.run("pytest", *OF_THE_SERVERS, *ONE_BY_ONE, *session.posargs)
 
 
 @nox.session
 def engines(session: nox.Session) -> None:
     """Other people's engines on the fleet: Dask, DBOS, Temporal. Large packages, so on one interpreter."""
-    install(session, "-e", ".[dask]", *group("engines"), *group("test"))
+    session.install("-q", "-e", ".[dask]", *group("engines"), *group("test"))
     session.run("pytest", "tests/engines", *ONE_BY_ONE, *session.posargs)
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What calls, turns, waits and unclear deploys cost, beside what users would otherwise do. Not a test."""
-    install(session, "-e", ".[speed,redis]", *group("bench"), *group("test"))
+    session.install("-q", "-e", ".[speed,redis]", *group("bench"), *group("test"))
     session.run("python", "benchmarks/call.py")
     session.run("python", "benchmarks/gate.py")
     session.run("python", "-m", "benchmarks.exactly_once", "200")
@@ -123,10 +140,17 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.scale")
 
 
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Can the tests of the core fail? Tries them on 300 mutants, or as many as stand after `--`."""
+    install(session, "-e", ".[cli]", *group("mutation"))
+    session.run("python", "tools/mutation.py", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff, and the small things that make diffs noisy. What can be mended by itself is, with `-- --fix`."""
-    install(session, *group("lint"))
+    session.install("-q", *group("lint"))
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
@@ -159,7 +183,7 @@ def text_files() -> list[Path]:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy on the package and its tests; pyright on what users' type checkers see."""
-    install(session, "-e", ".[cli,dask,redis]", *group("types"), "nox")
+    session.install("-q", "-e", ".[cli,dask,redis]", *group("types"), "nox")
     session.run("mypy")
     session.run(
         "pyright",
@@ -174,18 +198,19 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation. A warning is an error."""
-    install(session, "-e", ".[cli,dask,redis]", *group("docs"))
+    session.install("-q", "-e", ".[cli,dask,redis]", *group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session
 def package(session: nox.Session) -> None:
     """What users get: the wheel, in an empty venv outside the tree, passes the tests that it could fail."""
-    install(session, *group("package"))
+    session.install("-q", *group("package"))
     with tempfile.TemporaryDirectory(prefix="aiofluence-") as folder:
         outside = Path(folder)
         # Without --wheel or --sdist, `build` makes the sdist first and the wheel from that.
-        session.run("python", "-m", "build", "--outdir", str(outside / "dist"), ".", silent=True)
+        build = ("python", "-m", "build", "--installer", "uv", "--outdir", str(outside / "dist"), ".")
+        session.run(*build, silent=True)
         (wheel,) = (outside / "dist").glob("*.whl")
         (sdist,) = (outside / "dist").glob("*.tar.gz")
         check_contents(session, wheel)
@@ -194,10 +219,10 @@ def package(session: nox.Session) -> None:
         tree = outside / sdist.name.removesuffix(".tar.gz")
         shutil.rmtree(tree / "aiofluence")  # so that only the installed wheel can be imported
 
-        session.run("python", "-m", "venv", str(outside / "venv"))
+        session.run("uv", "venv", "-q", "--python", "python", str(outside / "venv"))
         python = str(outside / "venv" / "bin" / "python")
         # First with the hard dependencies alone: nothing may lean on an extra or on a test tool.
-        session.run(python, "-m", "pip", "install", "-q", str(wheel), external=True)
+        session.run("uv", "pip", "install", "-q", "--python", python, str(wheel))
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
             session.run("uv", "pip", "install", "-q", "--python", python, f"{wheel}[cli]", *group("test"))

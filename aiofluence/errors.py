@@ -22,7 +22,7 @@ FluenceError
 ├─ DecodeError                       a reply that is not in the service's format; .path .status
 └─ LifecycleError                    .ref .last_seen .timeline .last_error .estimated_spend
    │                                 .resume() .terminate()
-   ├─ InstanceFailedError            .events .logs
+   ├─ InstanceFailedError            .is_billing .events .logs
    ├─ InstanceEndedError
    ├─ WaitTimeoutError(TimeoutError)
    ├─ LaunchError                    a launch of many was called off; .report (lives in lifecycle.report)
@@ -303,8 +303,8 @@ class LifecycleError(FluenceError):
         timeline: each status it was seen in, in order.
         last_error: the last look that failed, if the last looks did.
         estimated_spend: what it has cost by now, in USDC: what the last detail said was spent, plus the
-            price of each hour charged since, by the service's own clock; zero for a failed provisioning,
-            which is refunded. None when no detail was seen. What is reserved is not in it.
+            price of each hour charged since, by the service's own clock, and of a machine's first 20 minutes,
+            before which it cannot be ended; zero for a failed provisioning. None when no detail was seen.
     """
 
     last_error: FluenceError | None = None
@@ -362,13 +362,16 @@ class LifecycleError(FluenceError):
 
 
 class InstanceFailedError(LifecycleError):
-    """Provisioning failed; the service refunds it in full.
+    """Provisioning failed, which the service refunds in full; or a container's program does not stay.
 
     Attributes:
+        is_billing: the instance is ACTIVE and is billed until it is ended: its program exits and is started
+            again and again, or its image cannot be pulled. False when the provisioning failed.
         events: the container's cluster events, oldest evidence of why; empty for machines.
         logs: its last log lines.
     """
 
+    is_billing: bool = False
     events: tuple[Event, ...] = ()
     logs: tuple[LogLine, ...] = ()
 

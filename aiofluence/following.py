@@ -41,9 +41,8 @@ class FollowsOutput:
         Raises:
             ConfigError: this is no container, or `last` is below 1.
         """
-        return self._own(
-            LogTail(self.containers, ref_of(container), _at_least_one(last), self._house.poll.pace)
-        )
+        house, ref = self._house, ref_of(container)
+        return self._own(LogTail(self.containers, ref, _at_least_one(last), house.poll.pace, house.evidence))
 
     def tail_events(self, container: Referable) -> EventTail:
         """`async for event in fluence.tail_events(container)`: those that are there, then each new one.
@@ -56,7 +55,8 @@ class FollowsOutput:
         Raises:
             ConfigError: this is no container.
         """
-        return self._own(EventTail(self.containers, ref_of(container), self._house.poll.pace))
+        house, ref = self._house, ref_of(container)
+        return self._own(EventTail(self.containers, ref, house.poll.pace, house.evidence))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
         """`async for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`.
@@ -73,7 +73,8 @@ class FollowsOutput:
         """
         refs = [ref_of(container) for container in containers]
         house = self._house
-        return self._own(MergedTail(self.containers, refs, _at_least_one(last), house.poll.pace, house.home))
+        last, pace = _at_least_one(last), house.poll.pace
+        return self._own(MergedTail(self.containers, refs, last, pace, house.evidence, house.home))
 
     def _own(self, tail: TailT) -> TailT:
         tail.owner = self._house.home.owner

@@ -6,6 +6,7 @@ Puts them together, opens and closes them; the work is done in each of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -53,11 +54,11 @@ class House:
         close_timeout: float,
     ) -> House:
         """Put the rooms together; `resources` may still be empty."""
-        home = TaskHome(transport.owner)
+        home = TaskHome(transport.owner, journal.be_at_work)
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
-        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence))
+        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence), home)
         custodian = Custodian(home, waiter, journal, evidence)
         deployer = Deployer(home, custodian, journal, transport, policy, evidence)
         return cls(
@@ -73,14 +74,15 @@ class House:
         if self.state != "new":
             raise ConfigError("a session is entered once; make a new one")
         self.home.owner.check()
-        await self.journal.open()
-        self.state = "open"
-        try:
-            await self.home.open()
-        except BaseException:  # cancelled in this very step: who has not entered does not leave
-            await self.close()
-            raise
-        self.transport.gate.open(self.home.spawn)
+        with self.home.at_work():
+            await self.journal.open()
+            self.state = "open"
+            try:
+                await self.home.open()
+            except BaseException:  # cancelled in this very step: who has not entered does not leave
+                await self.close()
+                raise
+        self.transport.gate.open(partial(self.home.spawn, is_service=True))
 
     async def close(self) -> None:
         """Wait for what is in custody, then stop everything.

@@ -167,7 +167,7 @@ def _ssh(hosts: Sequence[Host], key: str | None) -> Inventory:
 
 
 def _ansible(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """A YAML inventory: a group for each kind, below one that has them all."""
+    """An inventory in JSON, which is YAML: a group for each kind, below one that has them all."""
     groups: dict[str, Any] = {}
     for host in hosts:
         facts: dict[str, Any] = {
@@ -182,7 +182,7 @@ def _ansible(hosts: Sequence[Host], key: str | None) -> Inventory:
             facts["ansible_ssh_private_key_file"] = key
         group = groups.setdefault(f"{_CLUSTER}_{host.kind}", {"hosts": {}})
         group["hosts"][host.alias] = facts
-    return Inventory(to_yaml({_CLUSTER: {"children": groups}}))
+    return Inventory(_as_yaml({_CLUSTER: {"children": groups}}))
 
 
 def _dask(hosts: Sequence[Host], key: str | None) -> Inventory:
@@ -216,7 +216,7 @@ def _ray(hosts: Sequence[Host], key: str | None) -> Inventory:
         "min_workers": len(workers),
         "max_workers": len(workers),
     }
-    return Inventory(to_yaml(cluster), notes)
+    return Inventory(_as_yaml(cluster), notes)
 
 
 def _skypilot(hosts: Sequence[Host], key: str | None) -> Inventory:
@@ -231,7 +231,7 @@ def _skypilot(hosts: Sequence[Host], key: str | None) -> Inventory:
             pool.append(host.alias)
             named.append(host.alias)
     notes = (f"~/.ssh/config must know {', '.join(named)}: see --format ssh",) if named else ()
-    return Inventory(to_yaml({_CLUSTER: {"hosts": pool}}), notes)
+    return Inventory(_as_yaml({_CLUSTER: {"hosts": pool}}), notes)
 
 
 def _json(hosts: Sequence[Host], key: str | None) -> Inventory:
@@ -271,34 +271,6 @@ def _who(host: Host) -> str:
     return f"{host.kind} {short(host.name)} ({short(host.id)})"
 
 
-# --- as much YAML as is needed here ------------------------------------------------------------------------
-
-# What YAML 1.1 and 1.2 both read as a text, and as nothing else, without quotes.
-_PLAIN_YAML = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
-_WORDS: Final = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-
-
-def to_yaml(value: Mapping[str, Any]) -> str:
-    """A mapping of mappings, lists, texts and integers as YAML that every version reads alike."""
-    return "".join(f"{line}\n" for line in _lines(value))
-
-
-def _lines(value: Any) -> list[str]:
-    lines = []
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if isinstance(inner, Mapping | list) and inner:
-                lines += [f"{_scalar(key)}:", *(f"  {line}" for line in _lines(inner))]
-            else:
-                lines.append(f"{_scalar(key)}: {_scalar(inner)}")
-    else:
-        for item in value:
-            first, *rest = _lines(item) if isinstance(item, Mapping) else [_scalar(item)]
-            lines += [f"- {first}", *(f"  {line}" for line in rest)]
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str) and _PLAIN_YAML.fullmatch(value) and value.lower() not in _WORDS:
-        return str(value)
-    return json.dumps(value)  # JSON's texts, numbers, [] and {} are YAML's as well
+def _as_yaml(value: Mapping[str, Any]) -> str:
+    """Write JSON, which every YAML 1.2 parser reads, and those of 1.1 for these values."""
+    return json.dumps(value, indent=2) + "\n"

@@ -58,7 +58,8 @@ class SurvivesCrashes:
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
             RefusedError: the service did refuse it (balance, plan, image).
-            InstanceFailedError: provisioning failed; calling again deploys a new one.
+            InstanceFailedError: provisioning failed, and calling again deploys a new one; or a container does
+                not stay up, and bills (`is_billing`; not for ACTIVE).
             InstanceEndedError: it has ended meanwhile.
             WaitTimeoutError: `timeout` ran out; the instance, if there is one, runs on.
             UncertainDeployError: whether it was deployed could not be found out.
@@ -80,9 +81,10 @@ class SurvivesCrashes:
     ) -> SweepReport:
         """Find what earlier runs left behind and, unless `dry_run`, see it gone.
 
-        With a journal: what runs that live no more had deployed, or were deploying, and neither ended nor
-        handed over. With `prefix` or `older_than`: also every live instance that fits what is given, whoever
-        deployed it, but for this session's own. One that is still being provisioned is waited for.
+        With a journal: what other runs had deployed, or were deploying, and neither ended nor handed over,
+        if nothing of them is in flight any more. With `prefix` or `older_than`: also every live instance that
+        fits what is given, whoever deployed it, but for this session's own. One that is still being
+        provisioned is waited for, at most 45 minutes.
 
         Args:
             prefix: how the name begins.
@@ -105,4 +107,5 @@ class SurvivesCrashes:
             house.deployer,
             house.evidence,
         )
-        return await sweeper(prefix, older_than, dry_run, only)
+        with house.home.at_work():
+            return await sweeper(prefix, older_than, dry_run, only)

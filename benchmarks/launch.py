@@ -47,7 +47,7 @@ class Shape(Provisioning):
 
 
 def shape(pick: Callable[[Random], float]) -> Shape:
-    return Shape(start_delay=LATER, network_delay=LATER, pick=pick)
+    return Shape(median=1.0, start_delay=LATER, network_delay=LATER, pick=pick)
 
 
 def lognormal(sigma: float) -> Callable[[Random], float]:

@@ -1,11 +1,13 @@
 """Fixtures and profiles that every test shares.
 
 hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for longer, for a night or a doubt.
+`mutation` is what tools/mutation.py uses: few examples, the same for each mutant.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 from collections.abc import AsyncIterator
 
@@ -14,6 +16,10 @@ import trustme
 from hypothesis import HealthCheck, settings
 
 from .harness import RawServer, http
+
+# What a script starts in the background ignores Ctrl-C, and so would every child of ours.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a shared machine a slow example says nothing about the code, so time is no criterion in either profile.
 # Under CI the examples are the same each time: a red run must be about the change that it tests.
@@ -25,6 +31,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
+settings.register_profile("mutation", settings.get_profile("ci"), max_examples=100, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -47,6 +48,7 @@ from aiofluence import (
     UncertainDeployError,
     Until,
     VMSpec,
+    WaitTimeoutError,
     Wire,
 )
 from aiofluence.simulator import run_virtual
@@ -78,6 +80,8 @@ REAL_SECONDS: Final = 300
 HOPELESS: Final = 280.0
 """Seconds without a usable reply after which a close may give up and say so."""
 OUTAGES: Final = ("down", "gateway", "lost", "throttle")
+GONE_WITHIN: Final = 2700.0
+"""Seconds that the end of a `running` block, or a sweep, waits for an instance to be gone."""
 SPARE: Final = 120.0
 """Seconds by which a verb may exceed its own timeout."""
 
@@ -318,7 +322,7 @@ class Life:
         token = _RUN.set(run.name)
         main = asyncio.ensure_future(run.main())
         _RUN.reset(token)
-        bound = LONGEST + CLOSE_TIMEOUT + 2 * SPARE
+        bound = LONGEST + GONE_WITHIN + CLOSE_TIMEOUT + 3 * SPARE
         await asyncio.wait([main], timeout=bound if run.dies_at is None else run.dies_at)
         if not main.done() and run.dies_at is not None:
             await self._kill(run)
@@ -399,7 +403,8 @@ class Life:
                 if not hold.gone:
                     held[hold.ref.id] = hold
         live = cloud.live()
-        kept = {name for run in self.runs for name in run.books.kept}
+        # `on_failure="keep"`: "it runs on, and costs", "by cancellation too". Each run may have kept one.
+        kept = Counter(name for run in self.runs for name in run.books.kept)
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in live:
             if row.by != "console":
@@ -411,8 +416,7 @@ class Life:
                 for row in rows
                 if row.id not in held and not any(run.books.names_row(row) for run in self.runs)
             ]
-            if unknown and unknown[0].name in kept:
-                unknown.pop()
+            del unknown[max(0, len(unknown) - kept[rows[0].name]) :]
             for row in unknown:
                 self.blame("twice" if len(rows) > 1 else "lost", f"{_title(row)}, made by {row.by}")
             count["named"] = count.get("named", 0) + sum(row.id not in held for row in rows) - len(unknown)
@@ -499,6 +503,7 @@ class Run:
     books: Books = attrs.field(factory=Books)
     wire: SecondWire = attrs.field(init=False)
     active: dict[int, tuple[str, float]] = attrs.field(factory=dict)
+    keeping: dict[asyncio.Task[Any] | None, set[str]] = attrs.field(factory=dict)
     base: str = ""
 
     def __attrs_post_init__(self) -> None:
@@ -613,7 +618,7 @@ class Run:
         await asyncio.wait(tasks, timeout=limit)
         for task in tasks:
             if not task.done():
-                task.cancel()
+                self._cancel_task(task)
         await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -622,7 +627,12 @@ class Run:
     def _cancel(self, task: asyncio.Task[None], action: str, name: str) -> None:
         if not task.done() and not self.is_killed:
             self.life.cloud.note(self.name, f"cancel {action} {name}")
-            task.cancel()
+            self._cancel_task(task)
+
+    def _cancel_task(self, task: asyncio.Task[None]) -> None:
+        """Cancel one step. From now on the instances of a `keep` run on, even if the process dies next."""
+        self.books.kept |= self.keeping.get(task, set())
+        task.cancel()
 
     async def _step(self, fluence: Session, action: str, kind: str, name: str, size: int) -> None:
         specs = [make_spec(kind, name if size == 1 else f"{name}-{index}") for index in range(size)]
@@ -766,6 +776,8 @@ async def _hold(run: Run, fluence: Session, spec: Any, rng: Random) -> Hold:
             return run.hold(ref)
         raise
     except LifecycleError as error:
+        if keep and error.ref is None and isinstance(error, WaitTimeoutError):
+            run.books.names.add(spec.name)  # the error: "it may still be created, and runs on"
         if keep and error.ref is not None:
             held = run.hold(error.ref)
             if rng.random() < 0.5:
@@ -848,6 +860,9 @@ async def running(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
         raise
     finally:
         del run.active[key]
+        late = run.now - held.free if held is not None and held.free is not None else 0.0
+        if late > GONE_WITHIN + SPARE and not run.is_killed:
+            run.life.blame("hang", f"{run.name}: running {spec.name} took {late:.0f} s to leave")
 
 
 async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
@@ -863,6 +878,8 @@ async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
         "min_ready": quorum,
         "on_failure": "keep" if keep else "terminate",
     }
+    if keep:
+        run.keeping[asyncio.current_task()] = {each.name for each in specs}
     try:
         if rng.random() < 0.6:
             call = fluence.deploy_all_and_wait(specs, **options)
@@ -893,10 +910,12 @@ async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
             run.note_outcomes(launch.report.outcomes)
             for outcome in launch.report.ready if keep and not run.is_killed else ():
                 run.hold(outcome.ref)  # kept when the block was left
-    except asyncio.CancelledError:
-        if keep and not run.is_killed:
+    except StrangeError:  # ends the launch as a cancellation does
+        if keep:
             run.books.kept |= {each.name for each in specs}
         raise
+    finally:
+        run.keeping.pop(asyncio.current_task(), None)
 
 
 async def update(run: Run, fluence: Session, spec: Any, rng: Random) -> None:

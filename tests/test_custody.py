@@ -16,6 +16,7 @@ from aiofluence import (
     CustodyError,
     DecodeError,
     DeployPolicy,
+    RefusedError,
     Reply,
     Request,
     Session,
@@ -520,6 +521,85 @@ async def test_an_abandoned_deploy_whose_outcome_is_not_known_is_named(
     assert caught.value.refs == ()
     assert sum(record.levelno >= logging.ERROR for record in caplog.records) == 1
     assert len(simulator.live()) == 1  # it was right to worry
+
+
+async def test_a_deploy_that_the_close_cuts_off_is_named_and_one_that_failed_before_is_not() -> None:
+    simulator = Simulator()
+    fluence = session_on(simulator, deploy=DeployPolicy(settle=300, watch=20), close_timeout=30)
+    simulator.fail("POST /gpu/instances/", Fault.status(400, {"detail": "Insufficient balance"}))
+    simulator.fail("POST /gpu/instances/", Fault.reset(), when="after", times=None)
+    simulator.fail("GET /gpu/instances/", Fault.status(500), times=None)
+    with pytest.raises(CustodyError) as caught:
+        async with fluence:
+            with pytest.raises(RefusedError):
+                await fluence.containers.deploy(container_spec(simulator, "refused"))
+            await asyncio.sleep(100)
+            with anyio.move_on_after(5):
+                await fluence.containers.deploy(container_spec(simulator, "cut-off"))
+    assert caught.value.names == ("cut-off",)
+    assert (fluence.custody.uncertain, fluence.custody.deploying) == (("cut-off",), ())
+
+
+class _Struck(logging.Handler):
+    """A second Ctrl-C while the close reports its progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("closing:"):
+            raise KeyboardInterrupt
+
+
+def test_a_ctrl_c_that_strikes_in_the_close_itself_names_all_that_bills(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    simulator.fail("POST /gpu/instances/vms", Fault.reset(), when="after")
+    simulator.fail("GET /gpu/instances/vms", Fault.status(500), times=None)
+
+    async def main() -> None:
+        async with session_on(simulator) as fluence:
+            with anyio.move_on_after(5):
+                await fluence.deploy_and_wait(container_spec(simulator, "being-ended"))
+            with anyio.move_on_after(5):
+                await fluence.deploy_and_wait(vm_spec(simulator, "unclear"))
+
+    handler = _Struck()
+    logging.getLogger("aiofluence").addHandler(handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_virtual(main)
+    finally:
+        logging.getLogger("aiofluence").removeHandler(handler)
+    told = capsys.readouterr().err
+    assert told.count("may still be running, and billing") == 1
+    assert [instance.id in told for instance in simulator.live()] == [True, False]
+    assert "deploying unclear is not known" in told
+
+
+async def test_a_close_that_ran_to_its_end_raises_and_leaves_stderr_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulator = Simulator(provisioning=SLOW)
+    with pytest.raises(CustodyError):
+        async with session_on(simulator, close_timeout=10) as fluence:
+            with anyio.move_on_after(5):
+                await fluence.deploy_and_wait(container_spec(simulator))
+    assert "may still be running" not in capsys.readouterr().err
+
+
+async def test_the_end_of_a_block_waits_for_45_minutes() -> None:
+    """The session goes on ending the instance, and names it when it closes."""
+    simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+    loop = asyncio.get_running_loop()
+    simulator.fail("DELETE /gpu/instances/{id}", Fault.status(400, {"detail": "Only ACTIVE"}), times=None)
+    async with session_on(simulator) as fluence:
+        with pytest.raises(WaitTimeoutError, match=r"may be billing.*Only ACTIVE") as caught:
+            async with fluence.running(container_spec(simulator)) as container:
+                began = loop.time()
+        assert loop.time() - began == pytest.approx(2700, abs=1)
+        assert caught.value.ref == container.ref
+        assert fluence.custody.ending == (container.ref,)
+        simulator.clear_faults()
+    assert simulator.live() == []
 
 
 async def test_what_an_abandoned_deploy_left_is_found_while_it_is_watched_for() -> None:

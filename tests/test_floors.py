@@ -80,11 +80,19 @@ IN_FLOOR = (
         "lifecycle.queues",
         "lifecycle.watcher",
         "lifecycle.watch",
+        "lifecycle.crash_loop",
+        "lifecycle.loops",
+        "lifecycle.spending",
+        "lifecycle.minimum",
         "lifecycle.wait",
         "lifecycle.intents",
+        "lifecycle.file_locks",
         "lifecycle.journal_file",
         "lifecycle.journal_lines",
+        "lifecycle.late_notes",
+        "lifecycle.other_runs",
         "lifecycle.journal",
+        "lifecycle.clean_up",
         "lifecycle.custody",
         "lifecycle.policy",
         "lifecycle.shared_list",
@@ -100,6 +108,7 @@ IN_FLOOR = (
         "lifecycle.job",
         "lifecycle.tally",
         "lifecycle.terms",
+        "lifecycle.trials",
         "lifecycle.preparation",
         "lifecycle.batch",
         "lifecycle.one",
@@ -118,6 +127,11 @@ IN_FLOOR = (
     ("tail.iterator", "tail.follow", "tail.events"),
     ("tail.iterator", "tail.follow", "tail.logs", "tail.merged"),
     ("lifecycle.tasks", "tail.merged"),
+    ("lifecycle.crash_loop", "tail.events"),
+    ("lifecycle.evidence", "tail.follow"),
+    ("lifecycle.evidence", "tail.events"),
+    ("lifecycle.evidence", "tail.logs"),
+    ("lifecycle.evidence", "tail.merged"),
     ("house", "following", "session"),
     ("house", "recovery", "session"),
     ("signals", "public", ""),
@@ -164,7 +178,7 @@ WALL_CLOCKS = {
 # "module": "reason"
 WALL_CLOCK_ALLOWED: dict[str, str] = {
     "refusals": "a date in Retry-After, when no answer of the service has had a Date",
-    "lifecycle.journal_file": "sleeps for milliseconds while another process rewrites the journal",
+    "lifecycle.file_locks": "sleeps for milliseconds while another process rewrites the journal",
 }
 
 DOCSTRING_LINES = range(2, 9)  # two to five are asked for; a drawing may take a few more

@@ -322,8 +322,12 @@ async def test_an_instance_that_is_being_ended_is_not_adopted() -> None:
 
 async def test_a_sweep_never_means_everything() -> None:
     wrong: tuple[Any, ...] = (-1, float("nan"), 1e300, timedelta(seconds=-1))
-    async with session_on(Simulator()) as fluence:
-        assert (await fluence.sweep(older_than=timedelta.max)).found == ()
+    simulator = Simulator(provisioning=QUICK)
+    async with session_on(simulator) as fluence:
+        await fluence.containers.deploy(container_spec(simulator))
+    async with session_on(simulator) as fluence:
+        assert (await fluence.sweep(older_than=timedelta.max, dry_run=False)).found == ()
+        assert len((await fluence.sweep(older_than=timedelta(0))).found) == 1
         for arguments in [{}, {"prefix": ""}, *({"older_than": age} for age in wrong)]:
             with pytest.raises(ConfigError):
                 await fluence.sweep(**arguments)

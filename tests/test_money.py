@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from aiofluence import Billing, ConfigError, Pricing
-from aiofluence.lifecycle.recovery import estimate_spend
+from aiofluence.lifecycle.spending import estimate_spend
 from aiofluence.models.money import MOST, read_amount, total
 from aiofluence.resources.choosing import read_money
 from aiofluence.simulator import Provisioning, Simulator

@@ -1,21 +1,21 @@
 """The pytest plugin, in pytest runs of their own: each writes the tests that a user would write.
 
-As processes: the plugin is loaded when pytest starts, and the loops of an inner run are its own business.
+Most are runs in this process, by pytest's own `pytester`; one is a process, as a user starts it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import aiofluence
+
+pytest_plugins = ["pytester"]
 
 SPEC = """
 import asyncio, os, subprocess, sys, urllib.request
@@ -36,23 +36,31 @@ ANYIO = pytest.param("anyio", ("-p", "no:asyncio"))
 BOTH = pytest.mark.parametrize(("mark", "options"), [ANYIO, ASYNCIO])
 
 
-def run(folder: Path, tests: str, *options: str) -> str:
-    """Run pytest on `tests`, as `run_files` does."""
-    (folder / "test_user.py").write_text(SPEC + tests, encoding="utf-8")
-    return run_files(folder, *options)
+Run = Callable[..., str]
 
 
-def run_files(folder: Path, *options: str) -> str:
-    """Run pytest in a folder, warnings being errors; what it printed, its last line without the time."""
-    (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run pytest on a file of tests, as `run_files` does; its children find the library wherever it is."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(aiofluence.__file__).parent.parent))
+
+    def run_tests(tests: str, *options: str, process: bool = False) -> str:
+        pytester.makepyfile(test_user=SPEC + tests)
+        return run_files(pytester, *options, process=process)
+
+    return run_tests
+
+
+def run_files(pytester: pytest.Pytester, *options: str, process: bool = False) -> str:
+    """Run pytest in its folder, warnings being errors; what it printed, its last line without the time."""
+    pytester.makeini("[pytest]\naddopts = --strict-markers\n")
+    arguments = ["-q", "-W", "error", "-p", "no:cacheprovider", *options]
     # A source tree that is on the path only has no entry points.
-    root = str(Path(aiofluence.__file__).parent.parent)
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *options]
     if not plugin_is_installed():
-        command += ["-p", "aiofluence.pytest_plugin"]
-    environment = {**os.environ, "PYTHONPATH": root}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
-    return re.sub(r" in [\d.]+s\n$", "", done.stdout) + done.stderr
+        arguments += ["-p", "aiofluence.pytest_plugin"]
+    start = pytester.runpytest_subprocess if process else pytester.runpytest_inprocess
+    done = start(*arguments)
+    return re.sub(r" in [\d.]+s\n*$", "", done.stdout.str()) + done.stderr.str()
 
 
 def plugin_is_installed() -> bool:
@@ -62,7 +70,7 @@ def plugin_is_installed() -> bool:
 
 
 @BOTH
-def test_a_session_on_the_virtual_clock(mark: str, options: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_session_on_the_virtual_clock(mark: str, options: tuple[str, ...], run: Run) -> None:
     tests = f"""
 pytestmark = [pytest.mark.{mark}, pytest.mark.virtual_clock]
 
@@ -82,11 +90,11 @@ class TestInAClass:
         await asyncio.sleep(100_000)
         assert await fluence.plans.find()
 """
-    assert run(tmp_path, tests, *options).endswith("3 passed")
+    assert run(tests, *options).endswith("3 passed")
 
 
 @BOTH
-def test_without_the_marker_the_clock_is_real(mark: str, options: tuple[str, ...], tmp_path: Path) -> None:
+def test_without_the_marker_the_clock_is_real(mark: str, options: tuple[str, ...], run: Run) -> None:
     tests = f"""
 from aiofluence.simulator import VirtualClockLoop
 
@@ -108,11 +116,11 @@ async def test_virtual():
 async def test_real_again():
     assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
 """
-    assert run(tmp_path, tests, *options).endswith("3 passed")
+    assert run(tests, *options).endswith("3 passed")
 
 
 @pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
-def test_the_auto_mode_of_pytest_asyncio_needs_no_marker(tmp_path: Path) -> None:
+def test_the_auto_mode_of_pytest_asyncio_needs_no_marker(run: Run) -> None:
     tests = """
 pytestmark = pytest.mark.virtual_clock
 
@@ -124,10 +132,10 @@ def test_that_is_not_async(fluence_simulator):
     assert fluence_simulator.now == 0
 """
     options = ("-o", "asyncio_default_fixture_loop_scope=function", "-o", "asyncio_mode=auto")
-    assert run(tmp_path, tests, *options).endswith("2 passed")
+    assert run(tests, *options).endswith("2 passed")
 
 
-def test_markers_make_the_simulator(tmp_path: Path) -> None:
+def test_markers_make_the_simulator(run: Run) -> None:
     tests = """
 pytestmark = pytest.mark.fluence_simulator(seed=1, balance=10)
 
@@ -144,13 +152,13 @@ def test_by_name_only(fluence_simulator): ...
 @pytest.mark.fluence_simulator(sead=3)
 def test_a_typo(fluence_simulator): ...
 """
-    printed = run(tmp_path, tests, "-p", "no:asyncio")
+    printed = run(tests, "-p", "no:asyncio")
     assert printed.endswith("2 passed, 2 errors")
     assert "takes arguments by name" in printed
     assert "unexpected keyword argument 'sead'" in printed
 
 
-def test_the_url_is_for_programs_in_any_language(tmp_path: Path) -> None:
+def test_the_url_is_for_programs_in_any_language(run: Run) -> None:
     tests = """
 PROGRAM = '''
 import asyncio, aiofluence
@@ -175,17 +183,17 @@ def test_its_pace(fluence_simulator_url):
 def test_the_variables_are_gone():
     assert "FLUENCE_BASE_URL" not in os.environ
 """
-    assert run(tmp_path, tests, "-p", "no:asyncio").endswith("3 passed")
+    assert run(tests, "-p", "no:asyncio").endswith("3 passed")
 
 
-def test_a_test_that_nobody_runs_asynchronously_is_told(tmp_path: Path) -> None:
-    printed = run(tmp_path, "def test_sync(fluence): ...", "-p", "no:asyncio")
+def test_a_test_that_nobody_runs_asynchronously_is_told(run: Run) -> None:
+    printed = run("def test_sync(fluence): ...", "-p", "no:asyncio")
     assert "the marker anyio, or asyncio, and not both" in printed
-    printed = run(tmp_path, "@pytest.mark.virtual_clock\nasync def test_it(): ...", "-p", "no:asyncio")
+    printed = run("@pytest.mark.virtual_clock\nasync def test_it(): ...", "-p", "no:asyncio")
     assert "virtual_clock needs the marker anyio, or pytest-asyncio" in printed
 
 
-def test_whoever_does_not_use_it_pays_nothing_and_sees_nothing(tmp_path: Path) -> None:
+def test_whoever_does_not_use_it_pays_nothing_and_sees_nothing(run: Run) -> None:
     tests = """
 def test_nothing_is_loaded():
     code = '''
@@ -199,21 +207,21 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 @pytest.mark.parametrize("number", [1, 2])
 def test_others(number, tmp_path): ...
 """
-    assert run(tmp_path, tests, "-p", "no:asyncio").endswith("3 passed")
+    assert run(tests, "-p", "no:asyncio", process=True).endswith("3 passed")
 
 
-def test_the_blocks_of_the_page_about_testing(tmp_path: Path) -> None:
+def test_the_blocks_of_the_page_about_testing(pytester: pytest.Pytester) -> None:
     found = blocks("python")
     assert len(found) >= 6
     for number, code in enumerate(found):
-        (tmp_path / f"test_block_{number}.py").write_text(code, encoding="utf-8")
-    printed = run_files(tmp_path, "-p", "no:asyncio")
+        (pytester.path / f"test_block_{number}.py").write_text(code, encoding="utf-8")
+    printed = run_files(pytester, "-p", "no:asyncio")
     assert re.search(r"\n\d+ passed$", printed), printed
     assert all(re.search(r"^(async )?def test_", code, re.MULTILINE) for code in found)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_page_s_control_by_hand(tmp_path: Path) -> None:
+def test_the_page_s_control_by_hand(run: Run) -> None:
     (commands,) = [code for code in blocks("sh") if "curl" in code]
     tests = f"""
 def test_the_commands(fluence_simulator_url):
@@ -223,7 +231,7 @@ def test_the_commands(fluence_simulator_url):
     assert '"operation": "GET /gpu/plans/"' in done.stdout
     assert done.stdout.endswith('"faults": []\\n}}\\n')
 """
-    assert run(tmp_path, tests, "-p", "no:asyncio").endswith("1 passed")
+    assert run(tests, "-p", "no:asyncio").endswith("1 passed")
 
 
 def blocks(language: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiofluence import AuthError, DeployPolicy, FluenceError, InstanceRef, Session
+from aiofluence import AuthError, CustodyError, DeployPolicy, FluenceError, InstanceRef, Session
 from aiofluence.models.values import Kind
 from aiofluence.protocol import Reply, Request
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
@@ -118,6 +118,60 @@ async def test_a_list_that_fails_for_a_while_is_asked_for_again(simulator: Simul
         assert ([ref.id for ref in report.ended], report.unsettled, report.failed) == ([id], ("exp-2",), {})
         assert (await fluence.sweep()).unsettled == ()
     assert simulator.live() == []
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"),
+    [(timedelta(days=1), 0), (timedelta(minutes=20), 0), (timedelta(minutes=10), 30), (None, 30)],
+    ids=str,
+)
+@pytest.mark.parametrize("id", ["gone", None])
+async def test_only_a_young_entry_is_waited_for(
+    age: timedelta | None, seconds: float, id: str | None, simulator: Simulator, path: Path
+) -> None:
+    """A POST of yesterday has settled: one whole LIST decides. One without a time may be young."""
+    dated = {} if age is None else {"since": (DEFAULT_START - age).isoformat()}
+    lines = [entry("abc", 1, "intent", **dated)]
+    if id is not None:
+        lines.append(entry("abc", 1, "deployed", id=id))
+    write(path, *lines)
+    loop = asyncio.get_running_loop()
+    async with sweeping(simulator, path) as fluence:
+        began = loop.time()
+        report = await fluence.sweep(dry_run=False)
+        assert loop.time() - began == pytest.approx(seconds, abs=1)
+        assert (len(report.ended), report.unsettled) == ((1, ()) if id else (0, ("exp-1",)))
+        assert (await fluence.sweep()).unsettled == ()
+
+
+async def test_a_partial_list_decides_on_no_entry_of_any_age(simulator: Simulator, path: Path) -> None:
+    since = (DEFAULT_START - timedelta(days=1)).isoformat()
+    write(path, entry("abc", 1, "intent", since=since), entry("abc", 1, "deployed", id="gone"))
+    wire = Altered(simulator, headers={"Link": '</gpu/instances/?page=2>; rel="next"'})
+    loop = asyncio.get_running_loop()
+    async with Session(DEFAULT_API_KEY, wire=wire, journal=path, rate=FAST, deploy=POLICY) as fluence:
+        began = loop.time()
+        report = await fluence.sweep(dry_run=False)
+        assert (report.ended, report.unsettled) == ((), ("exp-1",))
+        assert loop.time() - began == pytest.approx(POLICY.settle, abs=4)
+
+
+async def test_an_instance_that_is_never_seen_gone_is_left_and_named(
+    simulator: Simulator, path: Path
+) -> None:
+    """Its status is a new word for the end, and its DELETE is refused for that: nothing proves it over."""
+    (id,) = await made(simulator, "exp-1")
+    write(path, entry("abc", 1, "intent"), entry("abc", 1, "deployed", id=id))
+    simulator.fail("DELETE /gpu/instances/{id}", Fault.status(400, {"detail": "Only ACTIVE"}), times=None)
+    with pytest.raises(CustodyError) as caught:
+        async with sweeping(simulator, path, close_timeout=60) as fluence:
+            async with asyncio.timeout(3600):
+                report = await fluence.sweep(dry_run=False)
+            assert ([ref.id for ref in report.left], report.ended) == ([id], ())
+    assert [ref.id for ref in caught.value.refs] == [id]
+    simulator.clear_faults()
+    async with sweeping(simulator, path) as fluence:
+        assert len((await fluence.sweep(dry_run=False)).ended) == 1
 
 
 ODD_ROWS = [

@@ -16,18 +16,19 @@ class ServiceTime:
     """Remembers the service's time; give `note` to a session as `on_reply`."""
 
     def __init__(self) -> None:
-        self._now: datetime | None = None
+        self.now: datetime | None = None
+        """Time of the last answer that had one."""
 
     def note(self, call: object, reply: aiofluence.Reply) -> None:
         """An answer came."""
         with suppress(ValueError):  # a gateway that tells no time
-            self._now = parsedate_to_datetime(reply.headers.get("Date", "")).astimezone(UTC)
+            self.now = parsedate_to_datetime(reply.headers.get("Date", "")).astimezone(UTC)
 
     def age(self, since: datetime) -> str:
         """How long ago that was: `3m`, `2h05m`, `1d04h`; nothing when the service never told its time."""
-        if self._now is None:
+        if self.now is None:
             return ""
-        return short_time((self._now - since).total_seconds())
+        return short_time((self.now - since).total_seconds())
 
 
 def short_time(seconds: float) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import aiofluence
 
+from ..lifecycle.minimum import until_minimum
 from ..models.instances import InstanceRef
 from .display import minutes
 from .output import listed, note
@@ -69,6 +70,8 @@ class CleanUp:
             parts.append(f"{total - running} of {total} ended")
             if custody.seconds_left is not None:
                 parts.append(f"about {minutes(custody.seconds_left)} left")
+            if custody.refused:
+                parts.append(until_minimum(len(custody.refused)))
         elif custody.watching:
             watched = listed(list(dict.fromkeys(custody.watching)))
             parts.append(f"watching for late duplicates of {watched}")

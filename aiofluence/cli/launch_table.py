@@ -122,7 +122,8 @@ def summary(report: aiofluence.Report) -> list[str]:
     """What has come of a launch, in a few lines."""
     cost: Decimal = report.hourly_cost
     counts = str(report).replace("terminated", "being ended")
-    lines = [f"{counts}: {cost:f} USDC an hour"]
+    least = report.least_cost
+    lines = [f"{counts}: {cost:f} USDC an hour" + (f", at least {least:f} in all" if least > cost else "")]
     for outcome in report.outcomes:
         if outcome.error is not None:
             first = str(outcome.error).splitlines()[0]

@@ -162,8 +162,9 @@ def deploy(
                 adopt=adopt,
             )
         except (aiofluence.LifecycleError, asyncio.CancelledError) as error:
-            failed = isinstance(error, aiofluence.InstanceFailedError | aiofluence.InstanceEndedError)
-            if keep and not failed:
+            is_over = isinstance(error, aiofluence.InstanceFailedError | aiofluence.InstanceEndedError)
+            is_billing = isinstance(error, aiofluence.InstanceFailedError) and error.is_billing
+            if keep and (is_billing or not is_over):
                 note(f"{spec.name} is kept: if it is there, it goes on running, and billing.")
             raise
         with _told_anyway([instance.ref]):
@@ -312,6 +313,7 @@ def _report_shape(report: aiofluence.Report) -> Json:
         "terminated": len(report.terminated),
         "unknown": len(report.unknown),
         "hourly": str(report.hourly_cost),
+        "least": str(report.least_cost),
         "outcomes": [
             {
                 "index": outcome.index,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 import attrs
@@ -17,11 +18,13 @@ import typer
 import aiofluence
 
 from ..inventory import make_inventory
+from ..lifecycle.spending import estimate_spend
 from ..models.access import is_user, ssh_access, why_no_access
 from ..models.instances import Container, Instance, InstanceRef, Machine, Summary
-from ..models.money import total
-from ..models.values import Kind
+from ..models.money import ZERO, total
+from ..models.values import Kind, Status
 from .ages import ServiceTime
+from .conditions import find_conditions
 from .exits import REACHED, USAGE, CommandError, explain
 from .options import (
     IdentityOption,
@@ -53,23 +56,36 @@ def ls(
     cost: Annotated[
         bool, typer.Option("--cost", help="Ask for each one's price and spending: a request each.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask whether each container runs or crashes: a request each.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The account's live instances, oldest first."""
+    """The account's live instances, oldest first.
+
+    SPENT includes the hours that begin before the service ends a machine: it refuses for 20 minutes.
+    """
 
     async def show_all(fluence: aiofluence.Session) -> None:
         time = ServiceTime()
         view = fluence.with_options(on_reply=time.note)
         rows: Sequence[Summary] = await _listed(view, kind, prefix, everything)
-        if cost:
-            rows = await _details(view, [row.ref for row in rows])
+        words: dict[str, str] = {}
+        if cost or check:
+            asked = [row.ref for row in rows if cost or _may_crash(row)]
+            details = {one.id: one for one in await _details(view, asked)}
+            words = await find_conditions(view, details.values())
+            rows = [details.get(row.id, row) for row in rows]
         if as_json:
-            print_json([_shape(row) for row in rows])
+            print_json([_shape(row, words) for row in rows])
         elif rows:
             costs = ("USDC/H", "SPENT") if cost else ()
             print_table(
                 ("NAME", "KIND", "STATUS", "GPU", "WHERE", "AGE", *costs, "ID"),
-                [*(_row(row, time) for row in rows), *([_total(rows)] if cost else [])],
+                [
+                    *(_row(row, time, words, cost=cost) for row in rows),
+                    *([_total(rows, time)] if cost else []),
+                ],
                 right=(5, 6, 7) if cost else (5,),
             )
         else:
@@ -78,23 +94,34 @@ def ls(
     execute(show_all)
 
 
-def _shape(row: Summary) -> Json:
-    return instance_shape(row) if isinstance(row, Container | Machine) else summary_shape(row)
+def _may_crash(row: Summary) -> bool:
+    return row.kind is Kind.CONTAINER and row.status is Status.ACTIVE
 
 
-def _row(row: Summary, time: ServiceTime) -> tuple[str, ...]:
-    gpu = f"{row.resources.supply.gpu_count}x {row.resources.gpu_model.model}"
-    cost: tuple[str, ...] = ()
+def _shape(row: Summary, words: Mapping[str, str]) -> Json:
     if isinstance(row, Container | Machine):
-        cost = f"{row.billing.hourly_usage:f}", f"{row.billing.total_spendings:f}"
-    return row.name, row.kind, row.status, gpu, row.location or "", time.age(row.created_at), *cost, row.id
+        return {**instance_shape(row), "condition": words.get(row.id)}
+    return summary_shape(row)
 
 
-def _total(rows: Sequence[Summary]) -> tuple[str, ...]:
+def _row(row: Summary, time: ServiceTime, words: Mapping[str, str], *, cost: bool) -> tuple[str, ...]:
+    gpu = f"{row.resources.supply.gpu_count}x {row.resources.gpu_model.model}"
+    status = words.get(row.id, row.status)
+    costs: tuple[str, ...] = ()
+    if cost and isinstance(row, Container | Machine):
+        costs = f"{row.billing.hourly_usage:f}", f"{_spent(row, time):f}"
+    return row.name, row.kind, status, gpu, row.location or "", time.age(row.created_at), *costs, row.id
+
+
+def _spent(row: Summary, time: ServiceTime) -> Decimal:
+    return estimate_spend(row, time.now) or ZERO
+
+
+def _total(rows: Sequence[Summary], time: ServiceTime) -> tuple[str, ...]:
     """What all of them cost: an hour while they live, and so far."""
-    bills = [(row.status.final, row.billing) for row in rows if isinstance(row, Container | Machine)]
-    hourly = total(bill.hourly_usage for ended, bill in bills if not ended)
-    spent = total(bill.total_spendings for _, bill in bills)
+    bills = [row.billing for row in rows if isinstance(row, Container | Machine) and not row.status.final]
+    hourly = total(bill.hourly_usage for bill in bills)
+    spent = total(_spent(row, time) for row in rows)
     return "total", "", "", "", "", "", f"{hourly:f}", f"{spent:f}", ""
 
 
@@ -119,12 +146,16 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     async def show_one(fluence: aiofluence.Session) -> None:
         time = ServiceTime()
         view = fluence.with_options(on_reply=time.note)
-        show_instance(await get_detail(view, await find_one(view, name)), as_json, time)
+        instance = await get_detail(view, await find_one(view, name))
+        words = {} if as_json else await find_conditions(view, [instance])
+        show_instance(instance, as_json, time, words.get(instance.id))
 
     execute(show_one)
 
 
-def show_instance(instance: Instance, as_json: bool, time: ServiceTime | None = None) -> None:
+def show_instance(
+    instance: Instance, as_json: bool, time: ServiceTime | None = None, condition: str | None = None
+) -> None:
     """Print one instance; values of variables and keys are not shown."""
     if as_json:
         print_json(instance_shape(instance))
@@ -137,7 +168,7 @@ def show_instance(instance: Instance, as_json: bool, time: ServiceTime | None = 
             ("name", instance.name),
             ("id", instance.id),
             ("kind", instance.kind),
-            ("status", _status(instance)),
+            ("status", _status(instance) + (f", {condition}" if condition else "")),
             ("gpu", f"{supply.gpu_count}x {gpu.model}, {gpu.vram} each"),
             ("supply", f"{supply.vcpu} CPUs, {supply.memory} memory, {supply.storage} storage"),
             ("where", instance.location or ""),

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiofluence
 
-from ..models.money import total
+from ..lifecycle.spending import MINIMUM_RUNTIME, hours_begun
+from ..models.money import exact, total
+from ..models.values import Kind
+from .ages import ServiceTime
 from .exits import USAGE, CommandError
 from .output import print_json, print_table, say
 from .shapes import order_shape, refs_shape
@@ -20,6 +25,10 @@ from .shapes import order_shape, refs_shape
 if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
     from ..models.catalog import Offer
     from .orders import Item, Orders
+
+
+_PROVISIONING: Final = timedelta(minutes=2)
+"""Time from deploy to ACTIVE of a machine (119 s in the service's guide)."""
 
 
 def given_by_flags(**flags: Any) -> dict[str, Any]:
@@ -100,11 +109,13 @@ async def show_order(
     """Print the instances that would be deployed or adopted, their prices, and a balance that is known."""
     from ..resources.account import known_balance
 
-    balance = await known_balance(fluence.account)
+    time = ServiceTime()
+    balance = await known_balance(fluence.with_options(on_reply=time.note).account)
     live = {(ref.kind, ref.name): ref for ref in adopted}
     missing = [item for item in items if (item.spec.kind, item.spec.name) not in live]
     hourly = total(item.offer.hourly for item in missing)
     upfront = total(item.offer.upfront for item in missing)
+    least = _least(missing, time)
     if as_json:
         print_json(
             {
@@ -113,6 +124,7 @@ async def show_order(
                 "adopted": refs_shape(adopted),
                 "hourly": str(hourly),
                 "upfront": str(upfront),
+                "least": str(least),
                 "currency": items[0].offer.currency,
                 "balance": None if balance is None else str(balance.balance),
             }
@@ -131,9 +143,26 @@ async def show_order(
         f"{len(missing)} to deploy: {hourly:f} USDC an hour; {upfront:f} would be taken at once, "
         "the first hour spent and the rest reserved."
     )
+    if any(item.spec.kind is not Kind.CONTAINER for item in missing):
+        say(
+            f"The service ends a machine only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime: "
+            f"ended as soon as possible, all of it costs {least:f} USDC."
+        )
     if balance is not None and upfront > balance.balance:
         say(f"The balance of {balance.balance:f} USDC cannot pay that. Nothing was deployed.")
     elif balance is not None:
         say(f"Nothing was deployed{balance.lasts(hourly)}.")
     else:
         say("Nothing was deployed.")
+
+
+@exact()
+def _least(items: Iterable[Item], time: ServiceTime) -> Decimal:
+    """Price of the items when each is ended as soon as possible: machines after their minimum runtime."""
+    of_machine = 2  # when the service's time is not known
+    if time.now is not None:
+        end = time.now + _PROVISIONING + timedelta(seconds=MINIMUM_RUNTIME)
+        of_machine = hours_begun(time.now, end)
+    return total(
+        item.offer.hourly * (1 if item.spec.kind is Kind.CONTAINER else of_machine) for item in items
+    )

@@ -7,9 +7,10 @@ is open while the caller's code runs. Deploying, waiting and handing to custody 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os.path import commonprefix
 from types import TracebackType
 from typing import Final, Self
@@ -42,6 +43,7 @@ from .report import LaunchError, LaunchState, Outcome, Report
 from .seen import Seen
 from .tally import Tally
 from .terms import Budget, Terms
+from .trials import Trials
 from .wait import deadline_in, is_deadline
 
 log: Final = logging.getLogger("aiofluence")
@@ -73,7 +75,10 @@ class Launch:
         self._outage = Outage(None)
         self._deadline: float | None = None
         self._work: asyncio.Future[None] | None = None
+        self._rest: Callable[[], None] = lambda: None
+        """Ends the work that the block is."""
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._trials = Trials(terms.until, lambda job, error: self._settle(job, LaunchState.FAILED, error))
         self._settled: deque[Job] = deque()
         self._news = asyncio.Event()
         self._tally: Tally
@@ -92,7 +97,13 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        self._launcher.home.owner.check()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._launcher.home.at_work())
+            await self._begin()
+            self._rest = stack.pop_all().close
+        return self
+
+    async def _begin(self) -> None:
         names = [str(getattr(job.spec, "name", "")) for job in self._jobs]
         # What the names have in common is what a sweep would look for.
         common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)
@@ -110,7 +121,6 @@ class Launch:
                 self._launcher.custodian.expect(self._work, common)
         finally:
             ready.set_result(None)
-        return self
 
     async def check(self) -> tuple[InstanceRef, ...]:
         """Check all that is checked before the first deploy, and deploy nothing: a dry run.
@@ -149,11 +159,14 @@ class Launch:
         """
         assert self._work is not None
         self._launcher.home.owner.check()
-        self._stop()
-        # When all is over this does not suspend, so that no cancellation comes between the caller and what
-        # was handed over to him.
-        if not self._work.done():
-            await asyncio.wait([self._work])
+        try:
+            self._stop()
+            # When all is over this does not suspend, so that no cancellation comes between the caller and
+            # what was handed over to him.
+            if not self._work.done():
+                await asyncio.wait([self._work])
+        finally:
+            self._rest()
 
     def __aiter__(self) -> Self:
         return self
@@ -219,7 +232,7 @@ class Launch:
     async def _launch_all(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for job in self._jobs:
+                async for job in self._trials.in_turn(self._jobs):
                     if not await self._may_send():
                         break
                     # Said before the task runs: from here on it may have been sent.
@@ -268,6 +281,8 @@ class Launch:
         except Exception as error:  # a fallback function's own, or one that the deploy did not expect
             self._settle(job, LaunchState.FAILED if job.is_refused else LaunchState.UNKNOWN, None)
             self._call_off(error)
+        if job.is_settled:
+            self._trials.settled(job)
 
     async def _deploy(self, job: Job) -> InstanceRef:
         """Deploy the job's spec, or if its plan is gone the next that there is to try."""
@@ -309,11 +324,12 @@ class Launch:
         """The final state of a job that ends with `error`, or that is given up."""
         if job.state is LaunchState.QUEUED:
             return LaunchState.FAILED
-        if isinstance(error, InstanceFailedError | InstanceEndedError):
+        is_billing = isinstance(error, InstanceFailedError) and error.is_billing
+        if isinstance(error, InstanceFailedError | InstanceEndedError) and not is_billing:
             return LaunchState.FAILED
         if job.ref is None and error is not None and is_certain(error):
             return LaunchState.FAILED
-        given_up = error is None or isinstance(error, WaitTimeoutError)
+        given_up = error is None or is_billing or isinstance(error, WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
         if given_up and can_end:
             return LaunchState.TERMINATED
@@ -340,6 +356,7 @@ class Launch:
         """Send nothing more: what is still queued fails with `error`."""
         if self._closed_by is None:
             self._closed_by = error
+            self._trials.close()
             for job in self._jobs:
                 if job.state is LaunchState.QUEUED:
                     self._settle(job, LaunchState.FAILED, error)

@@ -19,10 +19,12 @@ import attrs
 
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
+from .clean_up import Progress
 from .evidence import Evidence
 from .journal import Journal
+from .minimum import minutes, until_minimum
 from .schedule import backing_off
-from .seen import Seen
+from .seen import Seen, timed_out
 from .tasks import TaskHome
 from .wait import Waiter
 
@@ -34,8 +36,8 @@ _HOPELESS: Final = 300.0
 """Seconds without any sign of progress, after which a close no longer waits."""
 _REPORT_EVERY: Final = 15.0
 """Seconds between two lines about a close that takes long."""
-_PATIENCE: Final = 2.0
-"""Seconds that a close may take without a word."""
+_GONE_WITHIN: Final = 2700.0
+"""Seconds that a caller waits for an end: provisioning, then a DELETE that is refused for 20 minutes."""
 _DELETED_IN: Final = 5.0
 """Seconds from ACTIVE until an instance is deleted and seen gone."""
 
@@ -52,6 +54,7 @@ class Custody:
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.
         seconds_left: seconds until the last of `ending` is gone, roughly; None when that is not known.
+        refused: those of `ending` whose DELETE the service refuses until a minimum runtime is over.
     """
 
     ending: tuple[InstanceRef, ...] = ()
@@ -61,6 +64,7 @@ class Custody:
     uncertain: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
     seconds_left: float | None = None
+    refused: tuple[InstanceRef, ...] = ()
 
 
 class Custodian:
@@ -71,7 +75,7 @@ class Custodian:
         self._waiter = waiter
         self._journal = journal
         self._evidence = evidence
-        self._held: dict[InstanceRef, asyncio.Future[None]] = {}
+        self._held: dict[InstanceRef, asyncio.Future[bool]] = {}
         self._refused: dict[InstanceRef, asyncio.Future[None]] = {}
         """Fails when the key is refused to end an instance; custody tries again all the same."""
         self._seen: dict[InstanceRef, Seen] = {}
@@ -97,6 +101,7 @@ class Custodian:
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
             seconds_left=self._seconds_left(),
+            refused=tuple(filter(self._waiter.minimum.is_refused, tuple(self._held))),
         )
 
     def _seconds_left(self) -> float | None:
@@ -112,32 +117,36 @@ class Custodian:
         if ref in self._held:
             return
         self._lost.pop(ref, None)
-        self._journal.take_back(ref)
-        try:
-            ending = self._home.spawn(self._end(ref))
-        except NotSentError as error:
-            self._lost[ref] = error
-            return
+        with self._home.at_work():
+            self._journal.take_back(ref)
+            try:
+                ending = self._home.spawn(self._end(ref))
+            except NotSentError as error:
+                self._lost[ref] = error
+                return
         self._held[ref] = ending
         self._refused[ref] = asyncio.get_running_loop().create_future()
         ending.add_done_callback(partial(self._note_end, ref))
 
-    async def _end(self, ref: InstanceRef) -> None:
-        """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill."""
+    async def _end(self, ref: InstanceRef) -> bool:
+        """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill.
+
+        Returns:
+            False if `ref` was left to another run, which has adopted it.
+        """
         pauses = backing_off(_LONGEST_PAUSE)
         seen = self._seen[ref] = Seen(ref)
+        is_left = False
 
         def may_end() -> bool:
-            if not self._journal.is_taken_over(ref.id):
-                return True
-            log.warning("%s was adopted by another run, which it is left to", ref)
-            self._journal.hand_over(ref)
-            return False
+            nonlocal is_left
+            is_left = self._journal.is_taken_over(ref.id)
+            return not is_left
 
         while True:
             try:
                 await self._waiter.end(ref, None, seen=seen, may_end=may_end)
-                return
+                return not is_left
             except Exception as error:
                 if isinstance(error, WireError) and self._home.is_closed:
                     raise
@@ -166,19 +175,29 @@ class Custodian:
         """Whether `ref` is being ended."""
         return ref in self._held or ref in self._lost
 
-    async def see_gone(self, ref: InstanceRef) -> None:
+    async def see_gone(self, ref: InstanceRef) -> bool:
         """Take `ref`, and wait until it is gone. A cancelled caller leaves; the custodian goes on.
+
+        Returns:
+            False if `ref` was left to another run, which has adopted it.
 
         Raises:
             AuthError: the service keeps refusing the key; the custodian goes on trying.
+            WaitTimeoutError: `ref` is not gone after 45 minutes; the custodian goes on trying.
             WireError: the session is closed, or was meanwhile.
         """
         self.take(ref)
         if ref in self._lost:
             raise self._lost[ref]
         ending, refused = self._held[ref], self._refused[ref]
-        await asyncio.wait((ending, refused), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.shield(ending if ending.done() else refused)
+        done, _ = await asyncio.wait(
+            (ending, refused), timeout=_GONE_WITHIN, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            raise timed_out(self._seen[ref], "ended (it may be billing, and the session goes on trying)")
+        if not ending.done():
+            refused.result()
+        return await asyncio.shield(ending)
 
     def care_for(self, deploy: asyncio.Future[InstanceRef]) -> None:
         """Until what `deploy` has made is handed over or taken, the session does not close."""
@@ -206,7 +225,7 @@ class Custodian:
     def note_gone(self, ref: InstanceRef) -> None:
         """`ref` was seen gone, without our doing."""
         self._release(ref)
-        self._journal.ended(ref)
+        self._journal.is_over(ref.id)
 
     def expect(self, deploy: asyncio.Future[Any], name: str) -> None:
         """Wait for `deploy`, too, before the session closes: its caller may be gone by then."""
@@ -283,7 +302,9 @@ class Custodian:
         if ending:
             parts.append(f"{total - ending} of {total} ended")
             if (seconds := self._seconds_left()) is not None:
-                parts.append(f"about {_minutes(seconds)} left")
+                parts.append(f"about {minutes(seconds)} left")
+            if refused := sum(map(self._waiter.minimum.is_refused, self._held)):
+                parts.append(until_minimum(refused))
         if self._deploys:
             parts.append(f"{len(self._deploys)} deploys to be settled")
         if self._watches and not ending:
@@ -298,7 +319,7 @@ class Custodian:
             self.take(ref)
         return {*self._deploys, *self._watches, *self._held.values(), *self._cared.values()}
 
-    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[None]) -> None:
+    def _note_end(self, ref: InstanceRef, ending: asyncio.Future[bool]) -> None:
         self._held.pop(ref, None)
         self._refused.pop(ref, None)
         seen = self._seen.pop(ref, None)
@@ -307,8 +328,11 @@ class Custodian:
             error = seen.refusal or seen.last_error or error
         if error is not None:
             self._lost[ref] = error
-        elif not self._journal.is_taken_over(ref.id):
-            self._journal.ended(ref)
+        elif ending.result():
+            self._journal.is_over(ref.id)
+        else:
+            log.warning("%s was adopted by another run, which it is left to", ref)
+            self._journal.hand_over(ref)
 
     def _note_deploy(self, deploy: asyncio.Future[Any]) -> None:
         name = self._deploys.pop(deploy)
@@ -348,36 +372,3 @@ def _why(errors: Iterable[BaseException | None]) -> Iterable[str]:
 
 def _some(*names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name for group in names for name in group))[:5]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-class Progress:
-    """Progress of a clean-up: when something last changed, and when to report next."""
-
-    def __init__(self, now: float, every: float) -> None:
-        self.due: float = now + _PATIENCE
-        self._every = every
-        self._state: object = None
-        self._changed = now
-        self._most = 0
-
-    def note(self, state: object, now: float) -> float:
-        """Note the present state; the loop time of its last change."""
-        if state != self._state:
-            self._state, self._changed = state, now
-        return self._changed
-
-    def is_due(self, now: float) -> bool:
-        """Whether to report now; the next report is due later."""
-        if now < self.due:
-            return False
-        self.due = now + self._every
-        return True
-
-    def most(self, number: int) -> int:
-        """The largest `number` so far."""
-        self._most = max(self._most, number)
-        return self._most

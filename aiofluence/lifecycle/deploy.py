@@ -82,22 +82,23 @@ class Deployer:
         """
         check([spec])
         given_up = asyncio.Event()
-        deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up, known))
-        if orphan == "terminate" and not hand_over:
-            deploying.add_done_callback(self._custodian.care_for)
-        self._custodian.expect(deploying, spec.name)
-        try:
-            ref = await asyncio.shield(deploying)
-        except asyncio.CancelledError:
-            given_up.set()
-            settle = partial(self._abandoned, spec.name, orphan)
-            if deploying.done():  # at once: the session may be closed in the next step
-                settle(deploying)
-            else:
-                deploying.add_done_callback(settle)
-            raise
-        if hand_over:
-            self._custodian.hand_over(ref)
+        with self._home.at_work():
+            deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up, known))
+            if orphan == "terminate" and not hand_over:
+                deploying.add_done_callback(self._custodian.care_for)
+            self._custodian.expect(deploying, spec.name)
+            try:
+                ref = await asyncio.shield(deploying)
+            except asyncio.CancelledError:
+                given_up.set()
+                settle = partial(self._abandoned, spec.name, orphan)
+                if deploying.done():  # at once: the session may be closed in the next step
+                    settle(deploying)
+                else:
+                    deploying.add_done_callback(settle)
+                raise
+            if hand_over:
+                self._custodian.hand_over(ref)
         return ref
 
     def owns(self, id: str) -> bool:
@@ -162,7 +163,8 @@ class Deployer:
         attempt.unclear = self._unresolved.pop((resource.kind, name), [])
         left = self._journal.inherited(resource.kind, name)
         attempt.claims_undated = all(intent.is_of_early_version for intent in left if intent.since is None)
-        attempt.unclear += map(self._journal.inherit, left)
+        inherited = map(self._journal.inherit, left)
+        attempt.unclear += [intent for intent in inherited if intent is not None]
         unnamed = [intent for intent in attempt.unclear if intent.id is None]
         attempt.ids = {intent.id for intent in attempt.unclear if intent.id is not None}
         attempt.is_undated = any(intent.since is None for intent in unnamed)
@@ -307,10 +309,11 @@ class Deployer:
         """Take `row`, and note which POST made it.
 
         With `adopt` it may be another program's. Our own unclear POST then stays open; without one, the
-        instance is not ours to end if this program dies.
+        instance is not ours to end if this program dies, unless the journal proves that no caller had it.
         """
         intent = attempt.take_unclear(row.id, named=attempt.adopt)
         is_adopted = attempt.adopt and intent is None and not attempt.unclear
+        is_adopted = is_adopted and not self._journal.is_unclaimed(row.id)
         intent = intent or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         if is_adopted:
@@ -380,15 +383,16 @@ class Deployer:
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            rows = await self.lists[attempt.resource.kind].now(attempt.resource)
-            mine, doubtful = self._siblings(attempt, rows)
-            if not mine and (doubtful or not rows.is_whole):
-                raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
-            if not mine:
-                return None
-            attempt.ref = self._claim(attempt, mine[0])  # the caller's now, so the watch leaves it alone
-            self._custodian.hand_over(attempt.ref)
-            return attempt.ref
+            with self._home.at_work():
+                rows = await self.lists[attempt.resource.kind].now(attempt.resource)
+                mine, doubtful = self._siblings(attempt, rows)
+                if not mine and (doubtful or not rows.is_whole):
+                    raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
+                if not mine:
+                    return None
+                attempt.ref = self._claim(attempt, mine[0])  # the caller's now, so the watch leaves it alone
+                self._custodian.hand_over(attempt.ref)
+                return attempt.ref
 
         error = UncertainDeployError(attempt.name, attempt.candidates, resolve=resolve)
         error.__cause__ = attempt.last_error

@@ -25,7 +25,7 @@ DATE_SLACK: Final = timedelta(seconds=60)
 """The `Date` header has the gateway's clock, and `created_at` the service's: they may differ by this much.
 Too little, and a session would not know its own instance again, and pay for a second one."""
 
-_SKEW: Final = timedelta(minutes=15)
+SKEW: Final = timedelta(minutes=15)
 """How much a row may look older than the POST whose reply had its id."""
 _DAY: Final = timedelta(days=1)
 """Clocks that are wrong are seldom wrong by more. A row this much older may only look older."""
@@ -99,7 +99,7 @@ class Intent:
         if self.since is None:
             return self.id is not None or self.is_of_early_version
         if self.id is not None:
-            return row.created_at >= self.since - _SKEW
+            return row.created_at >= self.since - SKEW
         return self.since - DATE_SLACK <= row.created_at <= self.since + _DAY
 
     def looks_older(self, row: ListedRow) -> bool:
@@ -116,12 +116,12 @@ class Claims:
 
     Args:
         own: number of this session's run.
-        is_alive: decides about the runs of other sessions.
+        is_at_work: decides if something of a run is in flight.
     """
 
-    def __init__(self, own: str, is_alive: Callable[[str], bool]) -> None:
+    def __init__(self, own: str, is_at_work: Callable[[str], bool]) -> None:
         self._own = own
-        self._is_alive = is_alive
+        self._is_at_work = is_at_work
         self.by_id: dict[str, list[Intent]] = {}
         self._unnamed: dict[tuple[Kind, str], list[Intent]] = {}
         """Open, and without an id."""
@@ -155,12 +155,8 @@ class Claims:
         for id in self._named.get((kind, name), ()):
             yield from (intent for intent in self.by_id[id] if intent.open)
 
-    def held(self, kind: Kind, name: str) -> set[str]:
-        """Ids of that name that a caller was given, or that another living run works with."""
-        return {id for id in self._named.get((kind, name), ()) if self.is_held(id)}
-
     def is_held(self, id: str) -> bool:
-        """Decide if a caller was given `id`, or another living run works with it."""
+        """Decide if a caller was given `id`, or another run works with it."""
         return any(map(self._holds, self.by_id.get(id, ())))
 
     def is_taken_over(self, id: str) -> bool:
@@ -172,23 +168,23 @@ class Claims:
     def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.
 
-        A proof is this session's own intent, or one of a dead run and of this account, that fits the row. No
-        other entry may hold the row, and no living run may be deploying that name at this moment.
+        A proof is this session's own intent, or one of a run of this account that is not at work, that fits
+        the row. No other entry may hold the row, and no run may be deploying that name at this moment.
         """
         named = self.by_id.get(row.id, ())
         if any(map(self._holds, named)):
             return None
         candidates = named or self._unnamed.get((row.kind, row.name), ())
         fitting = [intent for intent in candidates if intent.open and intent.may_have_made(row)]
-        living = [intent for intent in fitting if intent.run == self._own or self._is_alive(intent.run)]
-        if any(intent.run != self._own for intent in living):
+        working = [intent for intent in fitting if intent.run == self._own or self._is_at_work(intent.run)]
+        if any(intent.run != self._own for intent in working):
             return None  # the answer to another run's POST may be on its way
-        return next((intent for intent in living or fitting if not intent.is_garbled), None)
+        return next((intent for intent in working or fitting if not intent.is_garbled), None)
 
     def _holds(self, intent: Intent) -> bool:
         if intent.state == HANDED_OVER:
             return True
-        return intent.run != self._own and self._is_alive(intent.run)
+        return intent.run != self._own and self._is_at_work(intent.run)
 
 
 def _remove(index: dict[_Key, list[Intent]], key: _Key, intent: Intent) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 from weakref import WeakSet
@@ -21,7 +22,9 @@ from ..models.instances import InstanceRef
 from ..models.values import Kind
 from .intents import DATE_SLACK, DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Claims, Intent, ListedRow
 from .journal_file import JournalFile
-from .journal_lines import Account, Lines, line_of, read
+from .journal_lines import Account, Lines, line_of
+from .late_notes import LateNotes
+from .other_runs import OtherRuns
 
 __all__ = ["DATE_SLACK", "DEPLOYED", "ENDED", "HANDED_OVER", "INTENT", "NOTHING", "Intent", "Journal"]
 
@@ -33,14 +36,13 @@ _SMALL: Final = 2**18
 """Bytes of a journal that is not worth a compaction."""
 _AT_ONCE: Final = 1000
 """Entries that are read before the loop has a turn."""
-_AGAIN: Final = 5.0
-"""Seconds until the next try to write what could not be written."""
 
 
 class Journal:
     """One file, appended to by any number of sessions. Without a path it only remembers.
 
-    Each session holds a lock as long as it lives, so that others can tell its entries from abandoned ones.
+    A session has a lock while anything of it is in flight, so that others can tell its open entries from
+    abandoned ones: see `be_at_work`.
 
     Args:
         path: the file; None for none.
@@ -51,27 +53,27 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None, origin: str, api_key: str = "") -> None:
         self.path: Final = None if path is None else os.fspath(path)
         self._origin = origin
-        self._account = Account(api_key)
         self._run = f"{secrets.randbits(48):012x}"
-        self._fingerprint = self._account.fingerprint(self._run)
+        account = Account(api_key)
+        self._fingerprint = account.fingerprint(self._run)
         self._file: JournalFile | None = None
         self._count = 0
-        self._claims = Claims(self._run, self._is_alive)
+        self._claims = Claims(self._run, self._is_at_work)
         self._by_id = self._claims.by_id
         self._own: dict[Intent, None] = {}
         """This run's open intents."""
         self._handed_over: dict[Intent, None] = {}
         """This run's, oldest first."""
-        self._others: dict[bytes, Intent] = {}
+        self._others = OtherRuns(self._run, origin, account, self._claims)
         self.absent: WeakSet[Intent] = WeakSet()
         """Other runs' open intents that a sweep of this session has looked for in vain."""
-        self._dead: set[str] = set()
-        """Runs that were dead when this session began."""
+        self._left: set[tuple[str, int]] = set()
+        """Runs and numbers of the entries that were left behind when this session began."""
         self._place = 0
         """Where the file is read on from, for other runs' entries."""
         self._compact_at = _SMALL
-        self._unwritten: list[tuple[Intent, bytes]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._late = LateNotes(lambda: self._append(b""))
+        self._works = True
 
     async def open(self) -> None:
         """Open or make the file, read what other runs left, and drop from it what is over.
@@ -90,12 +92,11 @@ class Journal:
                 await asyncio.sleep(0)
             self._compact(lines)
             for count, (head, of_one) in enumerate(lines.kept.items(), 1):
-                self._learn(head, of_one)
+                self._others.learn(head, of_one)
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
             self._catch_up()
-            runs = {intent.run for intent in self._others.values()}
-            self._dead = {run for run in runs if not self._is_alive(run)}
+            self._left = {(intent.run, intent.number) for intent in self._others.left(self._is_at_work)}
         except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
             reason = getattr(error, "strerror", None) or error
             self.close()
@@ -108,57 +109,62 @@ class Journal:
 
     def close(self) -> None:
         """Write what could not be written before, and let go of the file."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._late.close()
         if self._file is None:
             return
         try:
             self._append(b"")
         except OSError as error:
-            names = ", ".join(dict.fromkeys(intent.name for intent, _ in self._unwritten))
             log.error(
                 "the journal could not be written to its end (%s). A sweep of it may end what runs of %s",
-                *(error.strerror, names),
+                *(error.strerror, self._late.names),
             )
         self._file.close()
         self._file = None
 
+    def be_at_work(self, is_at_work: bool) -> None:
+        """Take the lock that protects this run's open entries, or release it since nothing is in flight.
+
+        Instances that were handed over are protected by their entries. While such a note could not be
+        written, the lock is kept.
+        """
+        self._works = is_at_work
+        if self._file is not None:
+            self._file.be_at_work(is_at_work or bool(self._late))
+
     # --- what other runs left, and whose an instance is -----------------------------------------------------
 
     def left_behind(self) -> list[Intent]:
-        """List the open intents of runs that live no more, as the file is now."""
+        """List the open intents of runs that are not at work, as the file is now."""
         self._catch_up()
-        alive: dict[str, bool] = {}
-        for intent in self._others.values():
-            if intent.run not in alive:
-                alive[intent.run] = self._is_alive(intent.run)
-        return [
-            intent
-            for intent in self._others.values()
-            if intent.open and intent.account_is_ours is not False and not alive[intent.run]
-        ]
+        return self._others.left(self._is_at_work)
 
     @property
     def foreign(self) -> int:
         """How many open entries belong to another account or another service."""
-        return sum(intent.open and intent.account_is_ours is False for intent in self._others.values())
+        return self._others.foreign
 
     def inherited(self, kind: Kind, name: str) -> list[Intent]:
-        """List the open intents for that name of runs that were dead when this session began."""
+        """List the open intents for that name that were left when this session began, and still are."""
         self._catch_up()
-        mine = self._claims.open_for(kind, name)
-        return [intent for intent in mine if intent.run in self._dead and not intent.is_garbled]
-
-    def handed_over(self, kind: Kind, name: str) -> set[str]:
-        """Ids of that name that a caller was given, or that another living run works with."""
-        self._catch_up()
-        return self._claims.held(kind, name)
+        return [
+            intent
+            for intent in self._claims.open_for(kind, name)
+            if (intent.run, intent.number) in self._left
+            and not intent.is_garbled
+            and not self._is_at_work(intent.run)
+        ]
 
     def is_held(self, id: str) -> bool:
-        """Decide if a caller was given `id`, or another living run works with it."""
+        """Decide if a caller was given `id`, or another run works with it."""
         self._catch_up()
         return self._claims.is_held(id)
+
+    def is_unclaimed(self, id: str) -> bool:
+        """Decide if the journal shows that `id` was deployed for a caller who has not got it."""
+        self._catch_up()
+        intents = self._by_id.get(id, ())
+        return bool(intents) and all(intent.open for intent in intents)
 
     def is_taken_over(self, id: str) -> bool:
         """Decide if another run was given, or works with, an instance that this run has in its journal."""
@@ -168,8 +174,7 @@ class Journal:
     def owner_of(self, row: ListedRow) -> Intent | None:
         """Find the open intent that proves `row` to be the library's to end; None without a proof.
 
-        A proof is an intent of this session, or of a dead run of this account, that fits the row. No other
-        entry may hold the row, and no other living run may be deploying that name at this moment.
+        See `Claims.owner_of`.
         """
         self._catch_up()
         return self._claims.owner_of(row)
@@ -213,38 +218,65 @@ class Journal:
         for intent in self._of_own(ref):
             self._note(intent, DEPLOYED)
 
-    def ended(self, ref: InstanceRef) -> None:
-        """Note that `ref` was seen gone, in every entry that names it."""
-        self.is_over(ref.id)
-
     def is_over(self, id: str) -> None:
         """Note that the instance with this id is over, in every entry that names it."""
         for intent in tuple(self._by_id.get(id, ())):
             self._note(intent, ENDED)
 
-    def inherit(self, intent: Intent, seen: InstanceRef | None = None) -> Intent:
-        """Make an intent of an earlier run this run's own, so that no sweep takes it for abandoned.
+    def inherit(self, intent: Intent, seen: InstanceRef | None = None) -> Intent | None:
+        """Make an intent of another run this run's own, so that no sweep takes it for abandoned.
 
         An entry that names no account stays open beside it, for runs of its account. It is closed if this
         account has shown the instance, which is then `seen`.
 
+        Returns:
+            The intent; None if that run is at work again, or is done with it.
+
         Raises:
             ConfigError: it could not be written.
         """
-        mine = self.intend(intent.kind, intent.name, intent.since)
-        ref = seen or intent.ref
-        if ref is not None:
-            self.identify(mine, ref)
-        if intent.account_is_ours or seen is not None:
-            self.close_intent(intent)
-        else:
-            self._claims.discard(intent)
+        with self._alone():
+            left = self._as_left(intent)
+            if left is None:
+                return None
+            mine = self.intend(left.kind, left.name, left.since)
+            ref = seen or left.ref
+            if ref is not None:
+                self.identify(mine, ref)
+            if left.account_is_ours or seen is not None:
+                self.close_intent(left)
+            else:
+                self._claims.discard(left)
         return mine
+
+    def close_left(self, intent: Intent, state: str) -> bool:
+        """Note what has become of an intent of another run; False if that run is not done with it."""
+        with self._alone():
+            left = self._as_left(intent)
+            if left is not None:
+                self.close_intent(left, state)
+        return left is not None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other runs from writing: what they have noted before is read, what they note later counts."""
+        with contextlib.ExitStack() as stack:
+            if self._file is not None:
+                with contextlib.suppress(OSError):  # a file that cannot be locked; then nearly alone
+                    stack.enter_context(self._file.turn(alone=True))
+                self._catch_up()
+            yield
+
+    def _as_left(self, intent: Intent) -> Intent | None:
+        """Give the entry as it is now; None if it is not left behind any more."""
+        left = self._others.now(intent)
+        is_left = left is not None and left.open and not self._is_at_work(left.run)
+        return left if is_left else None
 
     # --- memory ---------------------------------------------------------------------------------------------
 
-    def _is_alive(self, run: str) -> bool:
-        return run == self._run or (self._file is not None and self._file.is_alive(run))
+    def _is_at_work(self, run: str) -> bool:
+        return run == self._run or (self._file is not None and self._file.is_at_work(run))
 
     def _of_own(self, ref: InstanceRef) -> list[Intent]:
         return [intent for intent in self._by_id.get(ref.id, ()) if intent.run == self._run]
@@ -265,30 +297,17 @@ class Journal:
                 del self._handed_over[oldest]
                 self._claims.discard(oldest)
 
-    def _learn(self, head: bytes, lines: list[bytes] | None) -> None:
-        """Read what the lines of another run's entry say; None if it is over."""
-        if head.startswith(b'{"run": "%b"' % self._run.encode()):
-            return
-        intent = self._others.pop(head, None)
-        if intent is not None:
-            self._claims.discard(intent)
-        if lines is not None:
-            intent = read(intent, lines, self._origin, self._account)
-            if intent is not None and (intent.open or intent.state == HANDED_OVER):
-                self._others[head] = intent
-                self._claims.add(intent)
-
     def _catch_up(self) -> None:
         """Read what other runs have written since the last time."""
         if self._file is None:
             return
         try:
             self._renew()
-            lines = self._gather(Lines(self._others), self._place)
+            lines = self._gather(Lines(self._others.known), self._place)
         except OSError as error:
             log.error("the journal cannot be read: %s", error.strerror)
             return
-        self._learn_all(lines)
+        self._others.learn_all(lines)
 
     def _gather(self, lines: Lines, start: int) -> Lines:
         """Read on from byte `start` to the end of the file."""
@@ -299,27 +318,16 @@ class Journal:
             self._place = place
         return lines
 
-    def _learn_all(self, lines: Lines) -> None:
-        for head in lines.over:
-            self._learn(head, None)
-        for head, of_one in lines.kept.items():
-            self._learn(head, of_one)
-
     def _renew(self) -> None:
         """Go over to the file that is at the path now, if another run has rewritten it, or it was deleted."""
         assert self._file is not None
         if self._file.renew():
-            self._forget_others()
+            self._others.forget()
+            self._place = 0
             if not self._file.size:  # deleted; a run that rewrites it keeps our entries
                 known = (*self._own, *self._handed_over)
-                self._unwritten[:0] = [(intent, self._line(intent, intent.state)) for intent in known]
-                self._try_later()
-
-    def _forget_others(self) -> None:
-        for intent in self._others.values():
-            self._claims.discard(intent)
-        self._others.clear()
-        self._place = 0
+                self._late.add_before([(intent, self._line(intent, intent.state)) for intent in known])
+                self.be_at_work(self._works)
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -338,9 +346,9 @@ class Journal:
         try:
             self._append(line)
         except OSError as error:
-            self._unwritten.append((intent, line))
             log.error("the journal cannot be written: %s (%s %s)", error.strerror, state, intent.name)
-            self._try_later()
+            self._late.add(intent, line)
+            self.be_at_work(self._works)
 
     def _append(self, line: bytes) -> None:
         """Write `line`, after what could not be written before.
@@ -352,29 +360,18 @@ class Journal:
             if self.path is not None:
                 raise OSError(0, "the session is not open")
             return
-        if not line and not self._unwritten:
+        if not line and not self._late:
             return
         with self._file.turn():
             self._renew()
-            self._file.append(b"".join(late for _, late in self._unwritten) + line)
-        self._unwritten.clear()
+            self._file.append(self._late.data + line)
+        if self._late:
+            self._late.clear()
+            self.be_at_work(self._works)
         if self._file.size > self._compact_at:
-            lines = self._gather(Lines(self._others), 0)
+            lines = self._gather(Lines(self._others.known), 0)
             self._compact(lines)
-            self._learn_all(lines)
-
-    def _try_later(self) -> None:
-        """Write what could not be written as soon as there is room, even if nothing else happens."""
-        if self._timer is None and self._file is not None:
-            with contextlib.suppress(RuntimeError):  # no loop runs: before the next note, then
-                self._timer = asyncio.get_running_loop().call_later(_AGAIN, self._retry)
-
-    def _retry(self) -> None:
-        self._timer = None
-        try:
-            self._append(b"")
-        except OSError:
-            self._try_later()
+            self._others.learn_all(lines)
 
     def _compact(self, lines: Lines) -> None:
         """Rewrite the file with `lines` alone, read up to `_place`, if that makes it much smaller.
@@ -387,9 +384,10 @@ class Journal:
         if size < _SMALL or 2 * lines.size > size:
             return
         try:
-            with self._file.turn(alone=True):
+            with self._file.turn(alone=True, patience=1):
                 if self._file.renew():  # another run was faster: what is over may not be in `lines`
-                    self._forget_others()
+                    self._others.forget()
+                    self._place = 0
                     lines.kept.clear()
                     return
                 self._gather(lines, self._place)  # what others have added meanwhile

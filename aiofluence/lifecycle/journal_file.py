@@ -10,29 +10,22 @@ import contextlib
 import errno
 import os
 import stat
-import struct
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 from weakref import WeakSet
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from .file_locks import PATIENCE, SEES_OWN_PROCESS, is_locked, try_lock, unlock, wait_for_lock
 
 SLICE: Final = 2**20
 """Bytes that are read at a time. 40 ms of lines at most, usually 10."""
 
 _TURN: Final = 0
 """The byte to lock for a turn at the journal: shared to append, alone to rewrite."""
-_PATIENCE: Final = 2000
-"""Milliseconds to wait for a turn. A rewriting takes some ten."""
 
 
 class JournalFile:
-    """One open journal, and the lock that shows other processes that this run lives.
+    """One open journal, and the run's lock, which shows other sessions that this run is at work.
 
     Args:
         path: where it is, or is to be.
@@ -46,21 +39,26 @@ class JournalFile:
         self.path: Final = os.path.abspath(path)
         self._run = run
         self._file = self._lock = -1
+        self._is_at_work = True
+        self._is_locked = False
+        self._has_turn = False
         _check_folder(os.path.dirname(self.path))
         try:
             self._file = _open(self.path)
-            self._lock = self._locked()
+            self._lock = _open(self.path + ".lock")
+            self._take_lock()
         except OSError:
             self.close()
             raise
         _OPEN.add(self)
 
     def close(self) -> None:
-        """Close the file, and let the run's lock go."""
+        """Close the file, and release the run's lock."""
         _OPEN.discard(self)
-        if self._lock >= 0 and self._file >= 0:
-            _unlock(self._lock, _place(self._run))
+        if self._is_locked:
+            unlock(self._lock, _place(self._run))
         self.abandon()
+        _lock_again()
 
     def abandon(self) -> None:
         """Close the file alone: in a forked child the lock stays the parent's."""
@@ -68,13 +66,30 @@ class JournalFile:
             if file >= 0:
                 os.close(file)
         self._file = self._lock = -1
+        self._is_at_work = self._is_locked = False
 
-    def is_alive(self, run: str) -> bool:
-        """Find out if that run still has its lock."""
-        if any(run == journal._run for journal in _OPEN):
-            return True
+    def be_at_work(self, is_at_work: bool) -> None:
+        """Take or release the run's lock.
+
+        If the lock cannot be taken, `renew` tries again, and nothing is written before.
+        """
+        if self._lock < 0 or is_at_work == self._is_at_work == self._is_locked:
+            return
+        self._is_at_work = is_at_work
+        if is_at_work:
+            with contextlib.suppress(OSError):
+                self._renew_lock()
+        elif self._is_locked:
+            unlock(self._lock, _place(self._run))
+            self._is_locked = False
+
+    def is_at_work(self, run: str) -> bool:
+        """Decide if that run has its lock."""
+        for journal in _OPEN:  # not by the lock: some systems do not show a process its own
+            if journal._run == run:
+                return journal._is_at_work
         try:
-            return _is_locked(self._lock, _place(run))
+            return is_locked(self._lock, _place(run))
         except OSError:
             return True  # no evidence
 
@@ -93,10 +108,7 @@ class JournalFile:
         """
         if self._file < 0:
             raise OSError(errno.EBADF, "the session has left it")
-        if not _is_at(self._lock, self.path + ".lock"):  # deleted: other runs look for us in the next one
-            lock = self._locked()
-            os.close(self._lock)
-            self._lock = lock
+        self._renew_lock()
         if _is_at(self._file, self.path):
             return False
         file = _open(self.path)
@@ -104,25 +116,45 @@ class JournalFile:
         self._file = file
         return True
 
+    def _renew_lock(self) -> None:
+        """Open the lock file again if it was deleted, and take the run's lock if the run is at work."""
+        if not _is_at(self._lock, self.path + ".lock"):  # other runs look for this one in the next file
+            lock = _open(self.path + ".lock")
+            os.close(self._lock)
+            self._lock, self._is_locked = lock, False
+            _lock_again()
+        if self._is_at_work and not self._is_locked:
+            self._take_lock()
+
+    def _take_lock(self) -> None:
+        # Where looking at a lock means taking it for a moment, another process may do that right now.
+        if not wait_for_lock(self._lock, _place(self._run)):
+            raise OSError(errno.EAGAIN, "another session has the same number")
+        self._is_locked = True
+
     @contextlib.contextmanager
-    def turn(self, *, alone: bool = False) -> Iterator[None]:
+    def turn(self, *, alone: bool = False, patience: int = PATIENCE) -> Iterator[None]:
         """Hold the journal still: nothing rewrites it meanwhile and, `alone`, nothing is appended to it.
 
+        A turn within a turn is the outer one.
+
         Raises:
-            OSError: another process rewrites it, for longer than that takes.
+            OSError: another process has its turn, for longer than `patience` milliseconds.
         """
+        if self._has_turn:
+            yield
+            return
         if self._lock < 0:
             raise OSError(errno.EBADF, "the session has left it")
-        tries = 1 if alone else _PATIENCE
-        while not _try_lock(self._lock, _TURN, shared=not alone):
-            tries -= 1
-            if not tries:
-                raise OSError(errno.EAGAIN, "another process keeps it locked")
-            time.sleep(0.001)
+        if not wait_for_lock(self._lock, _TURN, shared=not alone, patience=patience):
+            raise OSError(errno.EAGAIN, "another process keeps it locked")
+        lock, self._has_turn = self._lock, True
         try:
             yield
         finally:
-            _unlock(self._lock, _TURN)
+            self._has_turn = False
+            if lock == self._lock:  # else it was deleted, and closed
+                unlock(lock, _TURN)
 
     def append(self, data: bytes) -> None:
         """Write lines to the end of the file, and to the disk. Call `turn` and `renew` before.
@@ -198,14 +230,6 @@ class JournalFile:
     def _read(self, start: int, length: int) -> bytes:
         os.lseek(self._file, start, os.SEEK_SET)
         return os.read(self._file, length)
-
-    def _locked(self) -> int:
-        """Open the lock file, and take the run's lock in it."""
-        lock = _open(self.path + ".lock")
-        if not _try_lock(lock, _place(self._run)):
-            os.close(lock)
-            raise OSError(errno.EAGAIN, "another session has the same number")
-        return lock
 
 
 def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -287,72 +311,25 @@ that they had too would outlive their parent."""
 def _leave_to_parent() -> None:
     for journal in tuple(_OPEN):
         journal.abandon()
+    _OPEN.clear()  # whether the parent is at work, only its locks show
 
 
-if sys.platform == "win32":
+def _lock_again() -> None:
+    """Take every run's lock again: POSIX locks end when the process closes the file anywhere."""
+    if not SEES_OWN_PROCESS:
+        for journal in _OPEN:
+            if journal._is_locked:
+                try_lock(journal._lock, _place(journal._run))
 
-    def _try_lock(file: int, place: int, *, shared: bool = False) -> bool:
-        os.lseek(file, place, os.SEEK_SET)
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
 
-    def _unlock(file: int, place: int) -> None:
-        os.lseek(file, place, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
-
-    def _is_locked(file: int, place: int) -> bool:
-        if not _try_lock(file, place):
-            return True
-        _unlock(file, place)
-        return False
-
-    def _sync_folder(path: str) -> None: ...
-
-else:
-    os.register_at_fork(after_in_child=_leave_to_parent)
-
-    # Locks of the open file, which Linux has: two sessions of one process see each other's, too.
-    _SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
-    _GET: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
-    _FORMAT: Final = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
-
-    def _lock_of(kind: int, place: int) -> bytes:
-        return struct.pack(_FORMAT, kind, os.SEEK_SET, place, 1, 0)
-
-    def _try_lock(file: int, place: int, *, shared: bool = False) -> bool:
-        try:
-            if _SET is not None:
-                fcntl.fcntl(file, _SET, _lock_of(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, place))
-            else:
-                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-                fcntl.lockf(file, kind | fcntl.LOCK_NB, 1, place)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        return True
-
-    def _unlock(file: int, place: int) -> None:
-        if _SET is not None:
-            fcntl.fcntl(file, _SET, _lock_of(fcntl.F_UNLCK, place))
-        else:
-            fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
-
-    def _is_locked(file: int, place: int) -> bool:
-        if _GET is not None:
-            found = fcntl.fcntl(file, _GET, _lock_of(fcntl.F_WRLCK, place))
-            return bool(struct.unpack(_FORMAT, found)[0] != fcntl.F_UNLCK)
-        if not _try_lock(file, place):
-            return True
-        _unlock(file, place)
-        return False
-
-    def _sync_folder(path: str) -> None:
+def _sync_folder(path: str) -> None:
+    if sys.platform != "win32":
         folder = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_leave_to_parent)

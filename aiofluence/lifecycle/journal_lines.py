@@ -93,7 +93,7 @@ class Lines:
             return
         run, number = entry.get("run"), entry.get("n")
         if is_run(run) and type(number) is int and 0 <= number < 2**53 and "event" in entry:
-            self.kept.setdefault(_head(run, number), []).append(line)
+            self.kept.setdefault(head_of(run, number), []).append(line)
         elif len(self._others) < _OTHERS:
             self._others.append(line)  # perhaps a later version's, so a compaction keeps it
 
@@ -180,7 +180,8 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return entry if type(entry) is dict else None
 
 
-def _head(run: str, number: int) -> bytes:
+def head_of(run: str, number: int) -> bytes:
+    """Give the beginning that all lines of one entry share."""
     return b'{"run": "%b", "n": %d' % (run.encode(), number)
 
 

@@ -65,10 +65,11 @@ class Launcher:
         """
         check_until(until)
         check_on_failure(on_failure)
-        ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
-        instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
-        if hand_over:
-            self.custodian.hand_over(ref)
+        with self.home.at_work():
+            ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
+            instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
+            if hand_over:
+                self.custodian.hand_over(ref)
         return instance
 
     async def deploy(
@@ -99,7 +100,10 @@ class Launcher:
         except TimeoutError as error:
             if not is_deadline(error):
                 raise
-        raise WaitTimeoutError(f"{spec.kind} {spec.name} was not deployed in time")
+        fate = "and runs on" if on_failure == "keep" else "and the session then ends it"
+        raise WaitTimeoutError(
+            f"{spec.kind} {spec.name} was not deployed in time; it may still be created, {fate}"
+        )
 
     async def see_through(
         self,
@@ -122,17 +126,19 @@ class Launcher:
         with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
             try:
                 return await self._waiter.wait(ref, until, deadline, fresh=fresh, seen=seen)
-            except InstanceFailedError:
-                self.custodian.note_gone(ref)  # there is nothing left to end
-                raise
             except BaseException as error:
                 # Of any type, a cancellation too: no caller holds the instance now.
-                if keep:
+                failure = error if isinstance(error, InstanceFailedError) else None
+                if failure is not None and not failure.is_billing:
+                    self.custodian.note_gone(ref)  # there is nothing left to end
+                elif keep:
                     self.custodian.hand_over(ref)
                     if isinstance(error, FluenceError):
                         error.ref = ref
                 else:
                     self.custodian.take(ref)
+                    if failure is not None:
+                        failure.args = (f"{failure.args[0]}; the session is ending it",)
                 raise
 
     @asynccontextmanager
@@ -145,15 +151,16 @@ class Launcher:
             FluenceError: as `Session.running`.
         """
         deadline = deadline_in(timeout)
-        instance = await self.deploy_and_wait(
-            spec, until, deadline, "terminate", adopt=adopt, hand_over=False
-        )
-        self.custodian.lend(instance.ref)
-        try:
-            yield instance
-        finally:
-            self.home.owner.check()
-            await self.custodian.see_gone(instance.ref)
+        with self.home.at_work():
+            instance = await self.deploy_and_wait(
+                spec, until, deadline, "terminate", adopt=adopt, hand_over=False
+            )
+            self.custodian.lend(instance.ref)
+            try:
+                yield instance
+            finally:
+                self.home.owner.check()
+                await self.custodian.see_gone(instance.ref)
 
     async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
         """Wait until `ref` is as far as `until`; see `Session.wait`.

@@ -46,7 +46,8 @@ class LaunchesMany:
 
         Args:
             specs: of any kinds; each name once. `spec.many(20)` makes twenty of one.
-            until: how far each must have come.
+            until: how far each must have come. Beyond ACTIVE, ten containers of one image and command are
+                sent first. The others follow when one of them is ready; after three crash loops they do not.
             timeout: seconds for all of it; None waits for ever. What is not ready then has failed.
             on_failure: what becomes of an instance whose wait ends badly, and of all when the launch is
                 called off: `"terminate"` or `"keep"`, which leaves it to you as `unknown`.

@@ -93,7 +93,8 @@ class LaunchesOne:
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
             RefusedError: the service did refuse it (balance, plan, image).
-            InstanceFailedError: provisioning failed; it is refunded. Has the events and last log lines.
+            InstanceFailedError: provisioning failed, and is refunded; or a container does not stay up
+                (`is_billing`; not for ACTIVE). Has the events and last log lines.
             InstanceEndedError: it has ended meanwhile.
             WaitTimeoutError: `timeout` ran out.
             UncertainDeployError: whether it was deployed could not be found out.
@@ -133,7 +134,8 @@ class LaunchesOne:
 
         Raises:
             ConfigError: that is no instance, such as an id alone.
-            InstanceFailedError: provisioning failed. Has the container's events and last log lines.
+            InstanceFailedError: provisioning failed, or a container does not stay up (`is_billing`; not for
+                ACTIVE). Has the container's events and last log lines.
             InstanceEndedError: it has ended, or the service no longer knows it.
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, good.
@@ -159,7 +161,8 @@ class LaunchesOne:
             ConfigError: this is no container.
             SpecError: the service would refuse the update; nothing was sent.
             UpdateInProgressError: an earlier update is still being applied.
-            InstanceFailedError: it failed. Has the events and last log lines.
+            InstanceFailedError: it failed, or does not stay up (`is_billing`). Has the events and last log
+                lines.
             InstanceEndedError: it has ended.
             WaitTimeoutError: `timeout` ran out; the update may still be applied.
             FluenceError: any other failure, as in `aiofluence.errors`.

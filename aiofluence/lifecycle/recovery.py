@@ -8,25 +8,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from ..errors import ConfigError, LifecycleError
-from ..models.instances import Container, Instance, Machine, Summary
-from ..models.money import ZERO, exact
-from ..models.values import Status
+from ..models.instances import Instance
 from ..owner import loop_time
 from ..transport import ServerClock
 from .custody import Custodian
+from .spending import estimate_spend
 
 Resume: TypeAlias = Callable[[float | None], Awaitable[Instance | None]]
 """Goes on with a wait, for that many seconds."""
-
-_HOUR: Final = timedelta(hours=1)
 
 
 class Recovery:
@@ -66,19 +61,3 @@ async def being_ended(_: float | None) -> Instance | None:
         ConfigError: always.
     """
     raise ConfigError("the session is ending this instance; with on_failure='keep' a wait can be resumed")
-
-
-@exact()
-def estimate_spend(seen: Instance | Summary | None, now: datetime | None) -> Decimal | None:
-    """What an instance has cost, judged by the last look at it; None when that had no money in it.
-
-    Rent is charged by clock hours, each as it begins, so the hours begun since that look are added.
-    """
-    if seen is not None and seen.status is Status.FAILED:
-        return ZERO
-    if not isinstance(seen, Container | Machine):
-        return None
-    spent, due = seen.billing.total_spendings, seen.billing.next_billing_period
-    if seen.status.final or due is None or now is None or now < due:
-        return spent
-    return spent + seen.billing.hourly_usage * ((now - due) // _HOUR + 1)

@@ -15,9 +15,10 @@ import attrs
 
 from ..errors import FluenceError, LifecycleError
 from ..models.instances import Instance, InstanceRef, without_secrets
-from ..models.money import total
+from ..models.money import ZERO, total
 from ..models.specs import Spec, spec_without_secrets
 from ..models.table import Cell, Row, Table
+from .spending import estimate_spend
 from .timeline import Bar, Fate, Timeline, Times, draw
 
 
@@ -118,6 +119,15 @@ class Report:
         """What the instances of `ready` cost together in one hour, in USDC."""
         return total(instance.billing.hourly_usage for instance in self.instances)
 
+    @property
+    def least_cost(self) -> Decimal:
+        """What the launch costs at least, in USDC, by the last look at each bill; see `estimated_spend`.
+
+        For a machine, the hours that begin before the service ends it are included: it refuses DELETE for
+        20 minutes after ACTIVE.
+        """
+        return total(map(_least, self.outcomes))
+
     def timeline(self) -> Timeline:
         """A picture of the launch: from queued to ready, a bar for each instance. `.save("launch.svg")`."""
         return draw(
@@ -136,6 +146,13 @@ class Report:
 
     def _repr_html_(self) -> str:
         return Table(self.outcomes)._repr_html_(f"{self}, {self.hourly_cost:f} USDC/h")
+
+
+def _least(outcome: Outcome) -> Decimal:
+    if outcome.instance is not None:
+        return estimate_spend(outcome.instance, None) or ZERO
+    spend = outcome.error.estimated_spend if isinstance(outcome.error, LifecycleError) else None
+    return spend or ZERO
 
 
 class LaunchError(LifecycleError):

@@ -24,6 +24,7 @@ from ..transport import ServerClock
 from .custody import Custodian
 from .deploy import Deployer
 from .evidence import Evidence
+from .intents import SKEW
 from .journal import ENDED, NOTHING, Intent, Journal
 from .schedule import backing_off
 from .shared_list import INTERVAL
@@ -125,6 +126,8 @@ class Sweeper:
         self._journal = journal
         self._clock = clock
         self._settle = deployer.policy.settle
+        self._settled = 0.0
+        """Loop time from which a LIST decides on an entry of any age."""
         self._deployer = deployer
         self._evidence = evidence
         self._listings: dict[Kind, _Listing] = {}
@@ -147,8 +150,8 @@ class Sweeper:
         if prefix == "":
             raise ConfigError("an empty prefix means every instance; leave it out, or name one")
         age = _age(older_than)
-        settled = asyncio.get_running_loop().time() + self._settle
-        verdict = await self._look(settled, dry_run)
+        self._settled = asyncio.get_running_loop().time() + self._settle
+        verdict = await self._look(dry_run)
         found = dict.fromkeys(verdict.made.values())
         if prefix is not None or age is not None:
             found |= dict.fromkeys(row.ref for row in self._rows() if self._fits(row, prefix, age))
@@ -156,7 +159,7 @@ class Sweeper:
         ended: list[InstanceRef] = []
         gone: list[InstanceRef] = []
         if not dry_run:
-            ended, gone = await self._end(verdict, refs), self._close_missing(verdict, settled)
+            ended, gone = await self._end(verdict, refs), self._close_missing(verdict)
         return SweepReport(
             found=(*refs, *gone),
             ended=(*ended, *gone),
@@ -171,8 +174,8 @@ class Sweeper:
 
     # --- looking --------------------------------------------------------------------------------------------
 
-    async def _look(self, settled: float, dry_run: bool) -> _Verdict:
-        """List every kind; and again, until `settled`, kinds that failed or lack what the journal expects.
+    async def _look(self, dry_run: bool) -> _Verdict:
+        """List every kind; and again, for `settle` seconds, kinds that failed or prove too little.
 
         Raises:
             FluenceError: no LIST of any kind came.
@@ -190,11 +193,12 @@ class Sweeper:
                 refusals[kind] += isinstance(error, AuthError)
                 if refusals[kind] < _REFUSALS:
                     failing.add(kind)
-            wanted = failing if dry_run else failing | {intent.kind for intent in verdict.missing}
-            if not wanted or asked >= settled:
+            open_kinds = {intent.kind for intent in verdict.missing if not self._is_disproved(intent)}
+            wanted = failing if dry_run else failing | open_kinds
+            if not wanted or asked >= self._settled:
                 break
             pause = next(pauses) if failing else INTERVAL
-            await asyncio.sleep(max(0.1, min(pause, settled - loop.time())))
+            await asyncio.sleep(max(0.1, min(pause, self._settled - loop.time())))
         if not self._listings:
             raise next(iter(self._failed.values()))
         return verdict
@@ -303,19 +307,33 @@ class Sweeper:
         made = {intent: ref for intent, ref in verdict.made.items() if ref in refs}
         for intent, ref in made.items():
             with contextlib.suppress(ConfigError):  # a full disk is no reason to let it bill
-                self._journal.inherit(intent, ref)
+                if self._journal.inherit(intent, ref) is None:  # its run has it again
+                    refs = [other for other in refs if other != ref]
         outcomes = await asyncio.gather(*map(self._custodian.see_gone, refs), return_exceptions=True)
         ended = []
         for ref, outcome in zip(refs, outcomes, strict=True):
-            if outcome is None:
+            if outcome is True:
                 ended.append(ref)
-            elif not isinstance(outcome, Exception):
+            elif isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
                 raise outcome
         for intent in (*verdict.over, *(intent for intent, ref in made.items() if ref in ended)):
-            self._journal.close_intent(intent, ENDED)
+            self._journal.close_left(intent, ENDED)
         return ended
 
-    def _close_missing(self, verdict: _Verdict, settled: float) -> list[InstanceRef]:
+    def _is_disproved(self, intent: Intent) -> bool:
+        """Decide if a complete LIST, requested late enough, lacks the instance of a missing intent.
+
+        Late enough is `settle` seconds after the POST. Its time is the service's, and clocks differ.
+        """
+        listing = self._listings.get(intent.kind)
+        if listing is None or not listing.is_whole:
+            return False
+        now = self._clock.at(listing.asked)
+        settle = timedelta(seconds=self._settle) + SKEW
+        is_old = intent.since is not None and now is not None and now - intent.since >= settle
+        return is_old or listing.asked >= self._settled
+
+    def _close_missing(self, verdict: _Verdict) -> list[InstanceRef]:
         """Close intents that a complete LIST, requested late enough, disproves; gives ids that it lacks.
 
         A POST may be committed later than `settle`. Its entry stays open for later sweeps for as long as a
@@ -325,14 +343,13 @@ class Sweeper:
         """
         gone = []
         for intent in verdict.missing:
-            listing = self._listings.get(intent.kind)
-            if listing is None or not listing.is_whole or listing.asked < settled:
+            if not self._is_disproved(intent):
                 continue
             if intent.ref is None and self._may_come(intent):
                 self._journal.absent.add(intent)
             elif intent.account_is_ours and not intent.is_garbled:
-                self._journal.close_intent(intent, NOTHING if intent.ref is None else ENDED)
-                if intent.ref is not None:
+                is_closed = self._journal.close_left(intent, NOTHING if intent.ref is None else ENDED)
+                if is_closed and intent.ref is not None:
                     gone.append(intent.ref)
         return gone
 

@@ -1,5 +1,7 @@
 """Work that must outlive its caller: one task group, in a task of the session's own.
 
+Also the one place that knows if anything of a session is in flight: see `TaskHome.at_work`.
+
 A caller that is cancelled does not take this work with it, and work that fails takes neither its
 siblings nor the user's block with it: what it came to is in the future that `spawn` gives.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, NoReplyError, NotSentError
@@ -20,12 +22,18 @@ T = TypeVar("T")
 class TaskHome:
     """Owns the session's background tasks from `open` to `close`.
 
+    Args:
+        owner: the event loop.
+        on_work: called with True when the first work begins, with False when no more is in flight.
+
     Attributes:
         owner: the event loop of these tasks, and nobody else's.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, on_work: Callable[[bool], None] = lambda is_at_work: None) -> None:
         self.owner: Owner = owner
+        self._on_work = on_work
+        self._works = 0
         self._group: asyncio.TaskGroup | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -36,6 +44,30 @@ class TaskHome:
         ready = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep(ready), name="aiofluence session")
         await ready.wait()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count the block as work in flight, as every task is: it may use instances of an open entry.
+
+        Raises:
+            ConfigError: the caller is not in the session's event loop.
+        """
+        self.owner.check()
+        self._begin()
+        try:
+            yield
+        finally:
+            self._finish()
+
+    def _begin(self) -> None:
+        self._works += 1
+        if self._works == 1:
+            self._on_work(True)
+
+    def _finish(self) -> None:
+        self._works -= 1
+        if not self._works:
+            self._on_work(False)
 
     async def _keep(self, ready: asyncio.Event) -> None:
         # A Ctrl-C that struck in the middle of a task has stopped the loop already; raised here, it would
@@ -74,10 +106,14 @@ class TaskHome:
         """Whether no more tasks can be started."""
         return self._group is None or self._leave.is_set() or self.is_torn_down
 
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    def spawn(self, work: Coroutine[Any, Any, T], *, is_service: bool = False) -> asyncio.Future[T]:
         """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
 
         Await it through `asyncio.shield`, so that a cancelled caller does not cancel the future.
+
+        Args:
+            work: what to run.
+            is_service: it runs for as long as the session, so that it is no work in flight.
 
         Raises:
             ConfigError: the caller is not in the session's event loop.
@@ -97,6 +133,10 @@ class TaskHome:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: _give_up(work, outcome))
+        if not is_service:
+            self._begin()
+            # Called after the callbacks of `outcome`: what they begin is in flight before this is over.
+            task.add_done_callback(lambda _: self._finish())
         return outcome
 
 

@@ -29,8 +29,11 @@ from ..models.values import ContainerStatus, Kind, PortProtocol, Status
 from ..owner import loop_time
 from ..resources.containers import Containers
 from .evidence import KeyDoubt
+from .loops import EVIDENCE, Loops, LoopWatch
+from .minimum import MinimumRuntime
 from .schedule import backing_off
 from .seen import Seen, timed_out
+from .tasks import TaskHome
 from .watch import Watch
 from .watcher import LAST_LOOK
 
@@ -40,8 +43,6 @@ _ENDS_WITHIN: Final = 60.0
 """Seconds that an instance may still be ACTIVE after its DELETE was accepted."""
 _LONGEST_PAUSE: Final = 240.0
 """Longest pause before another DELETE, in seconds: a close without any reply for 300 s gives up (custody)."""
-_EVIDENCE: Final = 20
-"""How many events and log lines an InstanceFailedError brings along."""
 
 
 class Until(Enum):
@@ -50,7 +51,10 @@ class Until(Enum):
     ACTIVE = "active"
     """The service says ACTIVE."""
     READY = "ready"
-    """ACTIVE, and it can be used: a container has started and has a domain, a machine has its SSH line."""
+    """ACTIVE, and it can be used: a container has started and has a domain, a machine has its SSH line.
+
+    A container that was seen not to run must run for 10 s. One that crashes again and again is a failure.
+    """
     REACHABLE = "reachable"
     """READY, and a TCP connection to the SSH port, or else the first exposed TCP port, succeeds."""
 
@@ -81,8 +85,10 @@ def check_until(until: object) -> None:
 class Waiter:
     """The waits of one session."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, home: TaskHome) -> None:
         self._watch = watch
+        self._loops = Loops(watch.resources, home, watch.poll.pace)
+        self.minimum: Final = MinimumRuntime(watch.poll.pace)
         self._connecting = asyncio.Semaphore(16)
 
     async def wait(
@@ -100,16 +106,20 @@ class Waiter:
         goes into `seen`, if the caller wants it.
 
         Raises:
-            InstanceFailedError: its provisioning failed.
+            InstanceFailedError: its provisioning failed, or its program does not stay (not for ACTIVE).
             InstanceEndedError: it has ended.
             WaitTimeoutError: `deadline` came first.
         """
         check_until(until)
         seen = seen or Seen(ref)
+        runs = LoopWatch(self._loops, seen)
 
         def reached(instance: Instance) -> bool:
             _raise_if_final(instance, seen)
-            return instance.status is Status.ACTIVE and (until is Until.ACTIVE or is_ready(instance))
+            if until is Until.ACTIVE or instance.status is not Status.ACTIVE:
+                return instance.status is Status.ACTIVE
+            is_running = not isinstance(instance, Container) or runs.is_running(instance)
+            return is_running and is_ready(instance)
 
         failure: InstanceFailedError
         pauses: Iterator[float] | None = None
@@ -124,7 +134,9 @@ class Waiter:
                 await _again(seen, deadline, until.value, next(pauses))
         except InstanceFailedError as error:
             failure = error
-        raise await self._explained(failure, deadline)
+        finally:
+            runs.close()
+        raise await self._explained(failure, deadline, runs)
 
     async def send_update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> None:
         """Send `update`.
@@ -151,13 +163,12 @@ class Waiter:
         """
 
         seen = Seen(ref)
+        runs = LoopWatch(self._loops, seen)
 
         def reached(instance: Instance) -> bool:
             _raise_if_final(instance, seen)
             return (
-                isinstance(instance, Container)
-                and update.is_shown_by(instance)
-                and instance.container_status is ContainerStatus.STARTED
+                isinstance(instance, Container) and update.is_shown_by(instance) and runs.is_running(instance)
             )
 
         failure: InstanceFailedError
@@ -165,7 +176,9 @@ class Waiter:
             return cast(Container, await self._watch.detail(seen, reached, deadline, "updated"))
         except InstanceFailedError as error:
             failure = error
-        raise await self._explained(failure, deadline)
+        finally:
+            runs.close()
+        raise await self._explained(failure, deadline, runs)
 
     async def terminate(self, ref: InstanceRef, deadline: float | None) -> Instance | None:
         """`end`, and one more look: the instance as it ended, None when the service does not know it.
@@ -236,14 +249,20 @@ class Waiter:
                         await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
                         return True
                 seen.last_error = seen.refusal or seen.last_error
+                self.minimum.refused(seen.refusal, seen)
                 pause = max(next(pauses), _time_left(seen.refusal) * min(1.0, self._watch.poll.pace))
                 await _again(seen, deadline, "ended", pause)
         except InstanceEndedError:
             return False
+        finally:
+            self.minimum.settled(ref)
 
     def expected_wait(self, ref: InstanceRef) -> float | None:
-        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
-        return self._watch.expected_wait(ref)
+        """Seconds until `ref` can be deleted, roughly; None when that is not known."""
+        if (left := self.minimum.left(ref)) is not None:
+            return left
+        provisioning = self._watch.expected_wait(ref)
+        return None if provisioning is None else provisioning + self.minimum.after_active(ref)
 
     def close(self) -> None:
         """End every wait, since the session closes."""
@@ -273,15 +292,20 @@ class Waiter:
             await writer.wait_closed()
         return True
 
-    async def _explained(self, failure: InstanceFailedError, deadline: float | None) -> InstanceFailedError:
+    async def _explained(
+        self, failure: InstanceFailedError, deadline: float | None, runs: LoopWatch
+    ) -> InstanceFailedError:
         """`failure`, with a container's events and last lines, if they can be had in time."""
-        if failure.ref is not None and failure.ref.kind is Kind.CONTAINER:
+        if failure.ref is not None and failure.ref.kind is Kind.CONTAINER and not runs.has_logs:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(_latest(deadline)):
                     with contextlib.suppress(FluenceError):
-                        failure.events = tuple(await self._containers.events(failure.ref.id, last=_EVIDENCE))
+                        events = failure.events or await self._containers.events(
+                            failure.ref.id, last=EVIDENCE
+                        )
+                        failure.events = tuple(events)
                     with contextlib.suppress(FluenceError):
-                        failure.logs = tuple(await self._containers.logs(failure.ref.id, last=_EVIDENCE))
+                        failure.logs = tuple(await self._containers.logs(failure.ref.id, last=EVIDENCE))
         return failure
 
 

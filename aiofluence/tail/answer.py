@@ -29,22 +29,26 @@ class Answer:
         asked: the window; `WHOLE` without a limit.
         whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
         now: seconds.
+        prefix: characters before the text of the last line, its pod's name.
         hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
         shared: the window counts the lines of all pods together, so that a pod rarely fills it.
         apart: this pod has a window of its own for sure.
         ending: the log will not grow any more.
         limited: no wider window is answered.
+        numbered: the widest window by number that was answered, where wider ones are refused; 0: none is.
     """
 
     lines: Sequence[str]
     asked: int
     whole: bool
     now: float
+    prefix: int = 0
     hint: int | None = None
     shared: bool = False
     apart: bool = True
     ending: bool = False
     limited: bool = False
+    numbered: int = 0
 
 
 @attrs.frozen

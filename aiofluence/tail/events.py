@@ -12,13 +12,18 @@ from typing import Final
 
 import attrs
 
+from ..lifecycle.crash_loop import back_off
+from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
 from ..models.output import Event
-from ..protocol import Lane
+from ..models.values import ContainerStatus, Status
+from ..protocol import Answer, Lane
 from ..resources.containers import Containers
 from .follow import LONGEST_INTERVAL, Follow, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
+_LOOKS_DOWN: Final = 2
+"""Looks in a row that show a container NOT_STARTED, 45 s apart: a single restart is over by then."""
 _DOUBT: Final = 120.0
 """Seconds for which what vanished out of turn still counts: the answer may have been an old one."""
 
@@ -73,18 +78,56 @@ class NewEvents:
                     del self._told[raw]
 
 
+class LoopAgain:
+    """Crash loops that bring no new event, because the cluster folds a repeat into an older one. Pure.
+
+    A container that has run since its last back-off, and that two looks in a row show NOT_STARTED while
+    the cluster lists the back-off, loops again.
+    """
+
+    def __init__(self) -> None:
+        self._is_told = False
+        self._looks_down = 0
+
+    def took(self, new: Iterable[Event]) -> None:
+        """Note the new events: a back-off among them is the loop's own."""
+        self._is_told = self._is_told or back_off(new) is not None
+
+    def looked(self, listed: Iterable[Event], *, is_started: bool) -> list[Event]:
+        """Note a look at the detail of an ACTIVE container; the back-offs to deliver again."""
+        if is_started:
+            self._is_told = False
+            self._looks_down = 0
+            return []
+        self._looks_down += 1
+        listed = list(listed)
+        if self._is_told or self._looks_down < _LOOKS_DOWN or back_off(listed) is None:
+            return []
+        self._is_told = True
+        return [event for event in listed if event.reason == "BackOff"]
+
+
 class _FollowEvents(Follow[Event]):
     """One container's events, poll by poll."""
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
-        super().__init__(containers, ref, pace)
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(containers, ref, pace, evidence)
         self._new = NewEvents()
+        self._again = LoopAgain()
+        self._listed: list[Event] = []
         self._gap = _SHORTEST_INTERVAL
+
+    def _looked(self, answer: Answer) -> None:
+        status = answer.value.get("container_status") if type(answer.value) is dict else None
+        if self._containers.status_of(answer) is Status.ACTIVE and type(status) is str:
+            is_started = status != ContainerStatus.NOT_STARTED
+            self.ready.extend(self._again.looked(self._listed, is_started=is_started))
 
     async def _fetch(self, now: float) -> bool:
         # Never with `last`: the end of a list that is ordered by name is not what is newest.
-        events = await self._containers.events(self.ref.id, lane=Lane.TAIL)
-        new = self._new.take(events, now)
+        self._listed = await self._containers.events(self.ref.id, lane=Lane.TAIL)
+        new = self._new.take(self._listed, now)
+        self._again.took(new)
         self.ready.extend(new)
         self._gap = _SHORTEST_INTERVAL if new else min(self._gap * 1.5, LONGEST_INTERVAL)
         return bool(new)
@@ -100,8 +143,10 @@ class EventTail(OneTail[Event]):
     """Every event of a container, those that are there already first; ends when the container has.
 
     Events that were forgotten by the cluster between two polls, or repeat one that it still lists, are not
-    seen: Kubernetes counts a repeat up instead of listing it, and the service does not tell the count.
+    seen: Kubernetes counts a repeat up instead of listing it, and the service does not tell the count. The
+    back-off of a container that begins to crash again is an exception: it is delivered once more, about two
+    minutes after the container has stopped to run.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
-        super().__init__(_FollowEvents(containers, ref, pace))
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(_FollowEvents(containers, ref, pace, evidence))

@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic, TypeVar
 
-from ..errors import AuthError, ConfigError, FluenceError, NotFoundError, NotSentError
+from ..errors import AuthError, ConfigError, FluenceError, NotFoundError, NotSentError, RefusedError
+from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
-from ..protocol import Lane
+from ..protocol import Answer, Lane
 from ..resources.containers import Containers
 from .iterator import Tail
 
@@ -29,8 +30,6 @@ _LONGEST_PAUSE: Final = 30.0
 """Seconds between two polls while all of them fail."""
 _BETWEEN_LOOKS: Final = 45.0
 """Seconds between two looks at the status while nothing new comes."""
-_MISSING_GRACE: Final = 60.0
-"""Seconds for which what was just deployed may be unknown."""
 _DENIALS: Final = 3
 """Polls in a row that must be refused before the key counts as refused: one 401 or 403 may be a gateway's."""
 _SILENT: Final = 60.0
@@ -50,7 +49,7 @@ class Follow(ABC, Generic[T]):
         last_error: why the last poll failed; None when it came through.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float) -> None:
+    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers have logs and events, and {ref.name} is a {ref.kind}")
         self.ref = ref
@@ -59,6 +58,7 @@ class Follow(ABC, Generic[T]):
         self.ready: deque[T] = deque()
         self.last_error: FluenceError | None = None
         self._containers = containers
+        self._evidence = evidence
         self._pace = pace
         """Real seconds to one of the seconds above: less than 1 in time-lapse."""
         self._began: float | None = None
@@ -77,6 +77,9 @@ class Follow(ABC, Generic[T]):
         Returns:
             Whether anything was new, or is still open; None when the request must be another one, at once.
         """
+
+    def _looked(self, answer: Answer) -> None:
+        """Take what else a detail shows."""
 
     @abstractmethod
     def _interval(self) -> float:
@@ -117,9 +120,11 @@ class Follow(ABC, Generic[T]):
                 raise
         except FluenceError as error:
             self._failed(error)
-            if now >= self._look_at:
+            # The logs of an instance that is over may be gone, and answer 400 or 404 (behaviour: containers).
+            may_be_over = self._failures == 1 and isinstance(error, NotFoundError | RefusedError)
+            if now >= self._look_at or may_be_over:
                 await self._look_in_trouble(now)
-            if isinstance(error, NotFoundError) and await self._is_unknown(now - self._began):
+            if isinstance(error, NotFoundError) and await self._is_unknown(self._began):
                 raise
 
     def _came(self, something: bool) -> None:
@@ -138,6 +143,7 @@ class Follow(ABC, Generic[T]):
         self._look_at = now + _BETWEEN_LOOKS * self._pace
         answer = await self._containers.look_at_answer(self.ref.id, lane=Lane.TAIL)
         self._saw(self._containers.status_of(answer))
+        self._looked(answer)
 
     async def _look_in_trouble(self, now: float) -> None:
         """The same after a poll that failed: the output of what is over may be an error for ever."""
@@ -146,9 +152,10 @@ class Follow(ABC, Generic[T]):
         except FluenceError as error:
             self.last_error = error
 
-    async def _is_unknown(self, age: float) -> bool:
+    async def _is_unknown(self, began: float) -> bool:
         """Whether the service has never known the container. A 404 alone does not prove that, a LIST does."""
-        if self._known or self._ended or age < _MISSING_GRACE * self._pace:
+        asked = asyncio.get_running_loop().time()
+        if self._known or self._ended or not self._evidence.is_over(None, asked, began):
             return False
         try:
             rows = await self._containers.look_at_rows(lane=Lane.TAIL)
@@ -159,12 +166,14 @@ class Follow(ABC, Generic[T]):
         status = statuses.get(self.ref.id)
         if status is not None:
             self._saw(Status(status))
-        return status is None and rows.is_complete
+            return False
+        return rows.is_complete and self._evidence.is_complete(self.ref.kind, statuses, asked)
 
     def _saw(self, status: Status | None) -> None:
         if status is not None:
+            now = asyncio.get_running_loop().time()
             self._known = True
-            if status.final:
+            if self._evidence.is_over(status, now, now):
                 self._ended = True
                 self.due = float("-inf")
 

@@ -6,7 +6,7 @@ No judgement: that a place is doubtful, and what follows from it, is `sequence`'
 from __future__ import annotations
 
 from .answer import Answer
-from .overlap import Fit, Hashes, Place, fits, hashes, last_period, locate
+from .overlap import Fit, Hashes, Place, hashes, last_period, locate
 
 __all__ = ["MEMORY", "Known"]
 
@@ -25,7 +25,7 @@ class Known:
         self.unbroken: int = 0  # lines at the end of `known` without a gap between
         self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
         self.head: Hashes[int] = hashes(())
-        self.last_length: int = 0  # of the last known line, to see it grow
+        self.last_length: int = 0  # of the last known line, to see it grow; 0: empty, or none
         self.last_delivered: bool = True
         self.recurred: int = 0  # lines of the longest block that was seen to come again as a whole
 
@@ -46,10 +46,8 @@ class Known:
         place = locate(self.known, self.unbroken, seen, self.end, whole=answer.whole)
         if place.fit is Fit.SURE:
             return place, False, False
-        if answer.hint is not None and (
-            answer.hint == length or answer.hint in fits(self.known[-self.unbroken :], seen)
-        ):
-            return Place(Fit.SURE, answer.hint), False, False
+        if place.fit in (Fit.WEAK, Fit.NONE) and answer.hint == place.new:
+            return Place(Fit.SURE, place.new), False, False
         if place.fit is not Fit.STALE and self.unbroken > 1 and self._may_have_grown(answer):
             before = self.end and self.end - 1
             longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
@@ -92,7 +90,8 @@ class Known:
             again = _alike(self.known, seen)
             if again > self.recurred and not last_period(seen[-again:]):
                 self.recurred = min(again, MEMORY)
-            self.last_length = len(answer.lines[-1])
+            length_of_last = len(answer.lines[-1])
+            self.last_length = length_of_last if length_of_last > answer.prefix else 0
             self.last_delivered = True
         if anew:
             del self.known[len(self.known) - min(self.unbroken, length - new) :]

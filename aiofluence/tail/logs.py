@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ..errors import FluenceError
+from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
 from ..models.output import GapReason, LogGap, LogLine
 from ..protocol import Lane
@@ -22,11 +23,14 @@ Item: TypeAlias = LogLine | LogGap
 class FollowLogs(Follow[Item]):
     """One container's log, poll by poll."""
 
-    def __init__(self, containers: Containers, ref: InstanceRef, last: int, pace: float) -> None:
-        super().__init__(containers, ref, pace)
+    def __init__(
+        self, containers: Containers, ref: InstanceRef, last: int, pace: float, evidence: Evidence
+    ) -> None:
+        super().__init__(containers, ref, pace, evidence)
         self._stitch = Stitch(last)
         self._windows = Windows()
         self._at_once = False
+        self._shown = False  # the last answer showed lines
 
     async def _fetch(self, now: float) -> bool | None:
         asked = self._windows.nearest(self._stitch.ask, now)
@@ -39,8 +43,13 @@ class FollowLogs(Follow[Item]):
             self.due: float = float("-inf")  # another window, at once
             return None
         self._windows.answered(asked)
+        if self._shown and not lines:
+            self._look_at = float("-inf")  # the logs of an instance that is over may be empty
+        self._shown = bool(lines)
         limited = self._windows.is_widest(asked)
-        step = self._stitch.take(lines, asked, now, ending=self._ended, limited=limited)
+        step = self._stitch.take(
+            lines, asked, now, ending=self._ended, limited=limited, numbered=self._windows.numbered
+        )
         self._at_once = step.at_once
         self.ready.extend(step.items)
         return bool(step.items) or step.at_once
@@ -49,8 +58,11 @@ class FollowLogs(Follow[Item]):
         return 0.0 if self._at_once else self._stitch.interval
 
     def _finish(self, *, all_seen: bool) -> None:
-        self.ready.extend(self._stitch.finish())
-        if not all_seen:
+        items = self._stitch.finish()
+        self.ready.extend(items)
+        marked = any(isinstance(item, LogGap) for item in items)
+        # Without lines the log may be gone, as well as empty.
+        if not all_seen or not (self._shown or marked):
             self.ready.append(LogGap(GapReason.POD_GONE, 0, None))
 
 
@@ -60,5 +72,7 @@ class LogTail(OneTail[Item]):
     Ends when the container has ended or failed and its last lines are out.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, last: int, pace: float) -> None:
-        super().__init__(FollowLogs(containers, ref, last, pace))
+    def __init__(
+        self, containers: Containers, ref: InstanceRef, last: int, pace: float, evidence: Evidence
+    ) -> None:
+        super().__init__(FollowLogs(containers, ref, last, pace, evidence))

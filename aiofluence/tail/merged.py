@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from ..errors import FluenceError, NotFoundError
+from ..lifecycle.evidence import Evidence
 from ..lifecycle.tasks import TaskHome
 from ..models.instances import InstanceRef
 from ..models.output import LogGap, LogLine
@@ -48,12 +49,19 @@ class MergedTail(Tail[TaggedLine]):
     """
 
     def __init__(
-        self, containers: Containers, refs: Iterable[InstanceRef], last: int, pace: float, home: TaskHome
+        self,
+        containers: Containers,
+        refs: Iterable[InstanceRef],
+        last: int,
+        pace: float,
+        evidence: Evidence,
+        home: TaskHome,
     ) -> None:
         super().__init__()
         self._number = count()
         self._idle = [
-            (float("-inf"), next(self._number), FollowLogs(containers, ref, last, pace)) for ref in refs
+            (float("-inf"), next(self._number), FollowLogs(containers, ref, last, pace, evidence))
+            for ref in refs
         ]
         self._ready: deque[TaggedLine] = deque()
         self._polls: set[asyncio.Future[None]] = set()

@@ -10,7 +10,7 @@ import attrs
 
 from ..models.output import GapReason
 from .answer import WHOLE, WIDEST, Answer, Verdict
-from .known import MEMORY
+from .known import HEAD, MEMORY
 from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
 from .probe import Found, Probe
 from .repeats import NARROWEST, RECURRING, Repeats
@@ -53,6 +53,7 @@ class Sequence(Repeats):
         self.widest: int = 0
         self.ask: int = 0
         self.dear: bool = False
+        self.before: Hashes[int] | None = None  # the answer before this one, in the same poll
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
         self.confirmed: bool = False  # it is not: the log is as short as that
@@ -65,6 +66,8 @@ class Sequence(Repeats):
         """What `answer` adds; None: nothing, for another pod asked, and it tells no more of this one."""
         idle = self.probe or self.fresh or answer.asked < self.widest
         if answer.asked != self.ask and self.tries and idle:
+            if self.fresh and answer.asked >= WHOLE:
+                self._count(hashes(answer.lines))
             return None
         if self.own:
             whole = len(answer.lines) != answer.asked
@@ -82,6 +85,7 @@ class Sequence(Repeats):
         if self.probe is not None:
             return self._probed(answer, seen, self.probe)
         verdict = self._read(answer, seen)
+        self.before = seen
         if not answer.whole and len(seen) > len(self.full):
             self.full = seen
         return verdict
@@ -94,7 +98,7 @@ class Sequence(Repeats):
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
         believed = believed or len(seen) > answer.asked  # windows are ignored
         if not self.begun:
-            if not believed and seen and (contradicted or answer.ending):
+            if not (believed or self._seen_whole(seen)) and seen and (contradicted or answer.ending):
                 return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
             return self._begin(answer, seen)
         if self.behind and not believed:
@@ -103,6 +107,12 @@ class Sequence(Repeats):
         if not believed and (not exact or contradicted or answer.ending) and not self._seen_whole(seen):
             return self._doubt(answer, seen, place, grown=grown)
         return self._judge(answer, seen, place, grown, exact=exact)
+
+    def _count(self, seen: Hashes[int]) -> None:
+        """Learn the number of lines so far from the whole log, which another pod asked for."""
+        place = locate(self.known, self.unbroken, seen)
+        if self.end is None and place.fit is Fit.SURE:
+            self.end, self.head = len(seen) - place.new, seen[:HEAD]
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
         """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
@@ -154,8 +164,10 @@ class Sequence(Repeats):
         self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
         if place.fit is Fit.REPEATS or goes_on:
             return self._repeats(answer, seen, place, dear=goes_on)
-        if answer.shared and place.fit is Fit.WEAK and len(seen) - place.new in (len(seen), self.end):
-            # Few lines of many: if none is new, or they are all that the pod ever wrote, that is enough.
+        all_of_them = len(seen) - place.new == self.end and seen == self.before
+        if answer.shared and place.fit is Fit.WEAK and (all_of_them or not place.new):
+            # A quiet pod shows few lines in a window that others fill. No new line is enough. So are all
+            # lines that the pod ever wrote, if a wider window shows no more of them.
             return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
@@ -184,6 +196,9 @@ class Sequence(Repeats):
         joins = self.begun and place.fit is Fit.SURE and not self.behind
         if joins:
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
+        if 0 < answer.numbered < min(length, answer.asked) and not self.full:
+            # The narrower windows of a search would be refused. One that is filled shows the newest lines.
+            return attrs.evolve(verdict, ask=answer.numbered, settled=False)
         self.probe = Probe(answer.asked, seen, joins=joins)
         # Behind such a line already: as many as are known there have something to hold on to, most often.
         ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length

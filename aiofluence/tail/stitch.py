@@ -98,11 +98,13 @@ class Stitch:
         *,
         ending: bool = False,
         limited: bool = False,
+        numbered: int = 0,
     ) -> Step:
         """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
 
         `ending`: the log will not grow any more, so that everything is decided whatever it costs.
         `limited`: the service answers no wider window.
+        `numbered`: the widest window by number that was answered, where wider ones are refused; 0: none is.
         """
         if self._scope.asking:
             return self._next((), self._scope.told(lines), at_once=True)
@@ -138,11 +140,13 @@ class Stitch:
                 asked=window,
                 whole=window == WHOLE or (not filled and len(indices) != window),
                 now=now,
+                prefix=len(lines[indices[-1]].raw) - len(lines[indices[-1]].text) if indices else 0,
                 hint=hints.get(pod),
                 shared=self._scope.shared,
                 apart=self._scope.apart,
                 ending=ending,
                 limited=limited,
+                numbered=numbered,
             )
             placed, ask = self._take(pod, answer, lines, indices)
             items += placed

@@ -48,6 +48,11 @@ class Windows:
         """Whether no wider window than `asked` is answered."""
         return asked is not None and not self._whole and asked >= self._refused - 1
 
+    @property
+    def numbered(self) -> int:
+        """The widest window by number that was answered, where wider ones are refused; 0: none is."""
+        return (self._answered or _NARROW) if self._refused < _UNLIMITED else 0
+
     def answered(self, asked: int | None) -> None:
         """Notice an answer."""
         self._in_doubt = False

@@ -14,7 +14,7 @@ import pytest
 import aiofluence
 from aiofluence.cli.changing import _end
 from aiofluence.models.output import GapReason
-from aiofluence.simulator import ClusterOptions, Fault, Simulator, run_virtual
+from aiofluence.simulator import LIKELY, ClusterOptions, Fault, Program, Simulator, run_virtual
 
 from ..harness import OTHER_IMAGE, container_spec, session_on
 from .conftest import SSH, Cloud, Done
@@ -105,6 +105,65 @@ def test_ls(cloud: Cloud) -> None:
     assert total.split() == ["total", "0.41", "0.55"], "what has ended costs nothing more"
     assert [row["name"] for row in cloud.ok("ls", "--json").json] == ["vm-1"]
     assert [row["status"] for row in cloud.ok("ls", "--all", "--json").json] == ["ENDED", "ACTIVE"]
+
+
+def test_ls_and_show_name_a_crash_loop(cloud: Cloud) -> None:
+    cloud.simulator.profile = LIKELY
+    stays = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
+    flags = ("--plan", cloud.plan(), "--expose", "22", "--until", "active", "--json")
+    cloud.simulator.programs["gone:1"] = Program(pullable=False)
+    cloud.ok("deploy", "good", "--image", stays, *flags)
+    cloud.ok("deploy", "bad", "--image", "ubuntu:22.04", *flags)
+    cloud.ok("deploy", "gone", "--image", "gone:1", *flags)
+    cloud.simulator.advance(cloud.simulator.now + 25)  # between two restarts of `bad`
+
+    def column(done: Done) -> dict[str, str]:
+        head, *rows = done.out.splitlines()
+        start, end = head.index("STATUS"), head.index("GPU")
+        return {row.split()[0]: row[start:end].strip() for row in rows}
+
+    asked = cloud.simulator.count("GET /gpu/instances/{id}")
+    assert column(cloud.ok("ls")) == {"good": "ACTIVE", "bad": "ACTIVE", "gone": "ACTIVE"}
+    assert cloud.simulator.count("GET /gpu/instances/{id}") == asked
+    asked = cloud.simulator.count("GET /gpu/instances/{id}/events")
+    assert column(cloud.ok("ls", "--check")) == {"good": "ACTIVE", "bad": "crash loop", "gone": "no image"}
+    assert cloud.simulator.count("GET /gpu/instances/{id}/events") == asked + 2
+    rows = cloud.ok("ls", "--check", "--json").json
+    assert {row["name"]: row["condition"] for row in rows} == {
+        "good": None,
+        "bad": "crash loop",
+        "gone": "no image",
+    }
+    assert "ACTIVE, NOT_STARTED, crash loop" in cloud.ok("show", "bad").out
+    assert cloud.ok("ls", "--check", "--cost").out.splitlines()[0].split()[-3:] == ["USDC/H", "SPENT", "ID"]
+
+
+def test_what_a_machine_costs_includes_the_minimum_runtime(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.simulator.profile = LIKELY
+    cloud.ok("ls")  # simulated time begins
+    flags = ("--kind", "vm", "--plan", cloud.plan("vm"), "--ssh-key", SSH_KEY)
+    dry = cloud.ok("deploy", "vm-1", *flags, "--dry-run", "--json").json
+    assert Decimal(dry["least"]) == Decimal(dry["hourly"])
+    half_past = cloud.simulator.time.replace(minute=50)
+    cloud.simulator.advance(cloud.simulator.now + (half_past - cloud.simulator.time).total_seconds())
+    dry = cloud.ok("deploy", "vm-1", *flags, "--dry-run", "--json").json
+    hourly = Decimal(dry["hourly"])
+    assert Decimal(dry["least"]) == 2 * hourly
+    told = cloud.ok("deploy", "vm-1", *flags, "--dry-run").out
+    assert (
+        f"only after 20 minutes of runtime: ended as soon as possible, all of it costs {2 * hourly:f}" in told
+    )
+    cloud.ok("deploy", "vm-1", *flags, "--json")
+    _, row, total = cloud.ok("ls", "--cost").out.splitlines()
+    spent = Decimal(row.split()[-2])
+    assert spent == Decimal(total.split()[-1])
+    assert abs(spent - 2 * hourly) <= Decimal("0.02")  # what the service shows is rounded
+    done = cloud.ok("terminate", "vm-1", "--timeout", "40m")
+    assert any("vm-1: the service ends it only after 20 minutes" in line for line in caplog.messages)
+    assert "vm-1 has ended" in done.out
+    assert cloud.live() == []
 
 
 def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:

@@ -195,6 +195,13 @@ def test_help_loads_nothing_that_talks() -> None:
     assert run(code=code).stdout.endswith("set()\n")
 
 
+def test_the_package_is_the_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "aiofluence", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("aiofluence ")
+
+
 def test_completion_knows_options() -> None:
     def completed(line: str) -> str:
         env = {

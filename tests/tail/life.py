@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import attrs
 
+from aiofluence import InvalidRequestError
 from aiofluence.tail.stitch import Stitch
+from aiofluence.tail.windows import Windows
 
 from .store import TOO_LONG, Judge, Judgement, Store
+
+REFUSED = InvalidRequestError("last is too large", status=422)
 
 
 @attrs.frozen
@@ -115,7 +119,7 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
         else:
             store.write("w" * (TOO_LONG + 1) + str(unique), name)
 
-    now, ask = 0.0, stitch.ask
+    now, windows = 0.0, Windows()
     for number, poll in enumerate([*polls, Poll()]):
         ending = number == len(polls)
         for event in poll.before:
@@ -123,12 +127,18 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
         now += poll.wait
         for fetch in range(100):
             store.snapshot(now)
-            lines = [] if poll.empty and not fetch else store.fetch(ask, stale=0 if fetch else poll.stale)
+            asked = windows.nearest(stitch.ask, now)
             if poll.failed and not fetch:
                 break
-            step = stitch.take(lines, ask, now, ending=ending)
+            if store.refuses(asked):
+                if not windows.refuses(asked, REFUSED, now):
+                    break
+                continue
+            lines = [] if poll.empty and not fetch else store.fetch(asked, stale=0 if fetch else poll.stale)
+            windows.answered(asked)
+            limited = windows.is_widest(asked)
+            step = stitch.take(lines, asked, now, ending=ending, limited=limited, numbered=windows.numbered)
             judge.see(step.items)
-            ask = step.ask
             if not step.at_once:
                 break
             if fetch == 0:

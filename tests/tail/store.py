@@ -42,14 +42,22 @@ class Pod:
 
 @attrs.define
 class Store:
-    """The server. `mode`: `pod` applies `last` to each pod, `global` to the whole answer, `none` not at all.
+    """The server. `mode`: `pod` applies `last` to each pod, `global` to all lines, `none` not at all.
 
-    `order`: pods `fixed` one behind the other, `shuffled`, or lines `mixed` in the order they were written.
+    `order`: pods `fixed` one behind the other, `shuffled`, or `raced`, their lines mixed anew in each answer;
+    or lines `mixed` in the order they were written, to which `last` applies as a whole.
+
+    Attributes:
+        clamp: lines that an answer holds at most, without a word; `clamp_whole`: one to no `last`, too.
+        refused: narrowest window by number that is refused; `whole_refused`: no `last` is, too.
     """
 
     mode: str = "pod"
     order: str = "fixed"
     clamp: int | None = None
+    clamp_whole: bool = True
+    refused: int | None = None
+    whole_refused: bool = False
     ring: int | None = None
     cut: bool = False
     clock: float = 0.0
@@ -101,10 +109,9 @@ class Store:
         else:
             spans = {name: (log.base, len(log.lines)) for name, log in self.pods.items() if not log.gone}
         window = None if self.mode == "none" else asked
-        if self.clamp is not None:
+        self._note_hidden()
+        if self.clamp is not None and (window is not None or self.clamp_whole):
             window = self.clamp if window is None else min(window, self.clamp)
-            for log in self.pods.values():
-                log.dropped |= len(log.lines) - log.base > self.clamp
         if self.order == "mixed":
             rows = [
                 self.pods[name].lines[number]
@@ -121,9 +128,31 @@ class Store:
                 if self.mode == "pod" and window is not None:
                     first = max(first, end - window)
                 rows += self._shown(name, first, end)
+        if self.order == "raced":
+            rows = self._race(rows)
         if (self.mode == "global" or self.order == "mixed") and window is not None:
             rows = rows[-window:] if window else []
         return list(rows)
+
+    def refuses(self, asked: int | None) -> bool:
+        """Whether the window is refused."""
+        if asked is None:
+            return self.whole_refused
+        return self.refused is not None and asked >= self.refused
+
+    def _note_hidden(self) -> None:
+        """No window shows more than so many lines: those before are lost, as by a ring."""
+        most = [self.clamp] if self.clamp is not None and (self.clamp_whole or self.whole_refused) else []
+        most += [self.refused] if self.refused is not None and self.whole_refused else []
+        for log in self.pods.values() if most else ():
+            log.dropped |= len(log.lines) - log.base >= min(most) - 1
+
+    def _race(self, rows: list[Numbered]) -> list[Numbered]:
+        """The lines of all pods, mixed at random; those of each pod stay in order."""
+        queues = {pod: iter([row for row in rows if row.pod == pod]) for pod in {row.pod for row in rows}}
+        names = [row.pod for row in rows]
+        self.rng.shuffle(names)
+        return [next(queues[name]) for name in names]
 
     def _shown(self, name: str | None, first: int, end: int) -> list[Numbered]:
         lines = self.pods[name].lines[first:end]
@@ -161,6 +190,7 @@ class Judge:
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
         self._counts: dict[str | None, int] = {}  # lines that the marks say are lost
         self._results: dict[str | None, Judgement] = {}
+        self._read: dict[str | None, list[str]] = {}  # texts in the order of delivery
 
     def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
         """Take in delivered items; return the lines that are new."""
@@ -182,7 +212,8 @@ class Judge:
         self._counts[gap.pod] = self._counts.get(gap.pod, 0) + gap.at_least
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
-        self._marks.setdefault(gap.pod, []).append((gap, unmarked))
+        if not 0 < gap.at_least <= unmarked:  # else it counts what was lost before, and nothing here
+            self._marks.setdefault(gap.pod, []).append((gap, unmarked))
 
     def _line(self, line: LogLine) -> bool:
         assert isinstance(line, Numbered)
@@ -190,6 +221,8 @@ class Judge:
         if pod not in self._next:
             self._next[pod] = self._start[pod] = line.number
         number = self._number(line)
+        if not line.grown:
+            self._read.setdefault(pod, []).append(line.text)
         marks = self._marks.pop(pod, [])
         before = self._text.get((pod, number))
         self._text[pod, number] = line.text
@@ -214,10 +247,15 @@ class Judge:
         return before is None
 
     def _number(self, line: Numbered) -> int:
-        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same."""
+        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same.
+
+        A mark says that lines may be missing here, so that behind it the line is the one that was fetched.
+        """
         due = self._next[line.pod]
         if line.grown and line.text.startswith(self._text.get((line.pod, due - 1), line.text + "?")):
             return due - 1
+        if self._marks.get(line.pod):
+            return line.number
         lines = self._store.pods[line.pod].lines
         return due if due < len(lines) and lines[due].text == line.text else line.number
 
@@ -236,6 +274,14 @@ class Judge:
             result.too_sure += 1
             result.wrong.append(f"too sure: {marks}, {missed} lost")
 
+    def _is_counted(self, log: Pod) -> bool:
+        """Whether a reader sees the truth in order without as many lines as the marks say are lost."""
+        read = self._read.get(log.name, [])
+        truth = [line.text for line in log.lines[self._start.get(log.name, 0) :]]
+        rest = iter(truth)
+        in_order = all(text in rest for text in read)
+        return in_order and 0 < len(truth) - len(read) == self._counts.get(log.name, 0)
+
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
         self.see(items)
@@ -245,9 +291,9 @@ class Judge:
             self._lose(name, len(log.lines) - self._next[name], self._marks.pop(name, []))
             result = self._of(name)
             result.silent = self._unmarked.get(name, 0)
-            if result.silent and self._counts.get(name, 0) == result.lost:
-                # The marks count every lost line. Which of several equal lines they were, no reader can see.
-                result.silent = result.too_sure = 0
+            if self._is_counted(log):
+                # Which of several equal lines were lost, no reader can see.
+                result.silent = result.too_sure = result.needless = result.twice = result.disorder = 0
             if self._store.mode == "global" or self._store.order == "mixed":
                 continue  # a line that grew may have been out of sight
             for number in range(self._start.get(name, 0), self._next[name]):
