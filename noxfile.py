@@ -94,10 +94,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, default=False)
 def thorough(session: nox.Session) -> None:
-    """The whole suite on every interpreter, with thirty times as many examples. For a release, or a doubt."""
+    """The whole suite on every interpreter, with many more random examples. For a release, or a doubt."""
     session.install("-q", "-e", ".[cli]", *group("test"))
     longer = {"HYPOTHESIS_PROFILE": "thorough"}
-    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "900", *session.posargs, "tests", env=longer)
+    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "3600", *session.posargs, "tests", env=longer)
 
 
 @nox.session
@@ -143,7 +143,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
     """Can the tests of the core fail? Tries them on 300 mutants, or as many as stand after `--`."""
-    install(session, "-e", ".[cli]", *group("mutation"))
+    session.install("-q", "-e", ".[cli]", *group("mutation"))
     session.run("python", "tools/mutation.py", *session.posargs)
 
 

@@ -33,7 +33,7 @@ from aiofluence import (
 from aiofluence.protocol import Reply
 from aiofluence.simulator import KIND, Fault, Profile, Provisioning, Simulator, SimulatorWire
 
-from .harness import FAST, ROOMY, VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, OTHER_IMAGE, ROOMY, VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -163,7 +163,7 @@ async def test_a_brisk_wait_beside_a_patient_one(patient_first: bool) -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         ref = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
-        update = ContainerUpdate(name="exp-1", image="ubuntu:24.04")
+        update = ContainerUpdate(name="exp-1", image=OTHER_IMAGE)
         simulator.requests.clear()
         began = now()
         calls: list[Coroutine[Any, Any, Any]] = [fluence.wait(ref), fluence.update_and_wait(ref, update)]
@@ -172,7 +172,7 @@ async def test_a_brisk_wait_beside_a_patient_one(patient_first: bool) -> None:
         done, _ = await asyncio.wait(tasks, timeout=1)
         assert [task.result().status for task in done] == [Status.ACTIVE]
         updated = [await task for task in tasks if task not in done]
-        assert [container.container_info.image for container in updated] == ["ubuntu:24.04"]
+        assert [container.container_info.image for container in updated] == [OTHER_IMAGE]
         assert 20 <= now() - began <= 60
         assert simulator.count(GET) <= 14
 
@@ -485,7 +485,8 @@ async def wait_later(written: Callable[[str], Any]) -> tuple[float, list[float]]
 async def test_a_creation_date_without_a_zone_is_utc(zone: str) -> None:
     usual = await wait_later(lambda date: date)
     lag, lists = await wait_later(lambda date: date.replace("Z", zone))
-    assert (lag, lists) == (pytest.approx(usual[0]), pytest.approx(usual[1]))
+    assert lag == pytest.approx(usual[0])
+    assert lists == pytest.approx(usual[1])
     assert len((await wait_later(lambda date: date.replace("Z", "-09:00")))[1]) != len(usual[1])
 
 
