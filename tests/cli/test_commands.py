@@ -241,10 +241,8 @@ def test_inventory(cloud: Cloud) -> None:
     assert "aiofluence: container new" in done.err
     assert "is left out: it has no address yet" in done.err
     assert cloud.ok("inventory", "exp-2").out.startswith("Host exp-2\n    HostName ")
-    assert (
-        cloud.ok("inventory", "--prefix", "exp-1", "--format", "skypilot").out
-        == "fluence:\n  hosts:\n    - exp-1\n"
-    )
+    pool = cloud.ok("inventory", "--prefix", "exp-1", "--format", "skypilot").json
+    assert pool == {"fluence": {"hosts": ["exp-1"]}}
     assert cloud.run("inventory", "--user", "a b").code == 2
 
 
