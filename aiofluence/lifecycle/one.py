@@ -224,7 +224,7 @@ class LaunchesOne:
 
         Raises:
             FluenceError: as `deploy_and_wait`, when the block is entered. When it is left, `AuthError`, or
-                `WaitTimeoutError` if the instance is not gone after 45 minutes; the session goes on ending it.
+                `WaitTimeoutError` if the instance is not gone after 45 minutes; the session goes on.
                 ConfigError and SpecError come from the call itself.
         """
         refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
