@@ -94,10 +94,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, default=False)
 def thorough(session: nox.Session) -> None:
-    """The whole suite on every interpreter, with thirty times as many examples. For a release, or a doubt."""
+    """The whole suite on every interpreter, with many more random examples. For a release, or a doubt."""
     session.install("-q", "-e", ".[cli]", *group("test"))
     longer = {"HYPOTHESIS_PROFILE": "thorough"}
-    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "900", *session.posargs, "tests", env=longer)
+    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "3600", *session.posargs, "tests", env=longer)
 
 
 @nox.session

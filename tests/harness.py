@@ -16,6 +16,9 @@ from typing import Any
 from aiofluence import BareMetalSpec, ContainerSpec, RateLimit, Session, VMSpec
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer, SimulatorWire, VirtualClockLoop
 
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+"""More random lives and examples: for a night or a doubt. `nox -s thorough` sets it."""
+
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
 IMAGE = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"

@@ -19,6 +19,7 @@ from ..errors import (
     AuthError,
     ConfigError,
     FluenceError,
+    InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
     LifecycleError,
@@ -313,8 +314,14 @@ class Launch:
     # What becomes of it
 
     def _fate(self, job: Job, error: FluenceError | None) -> LaunchState:
+        """The final state of a job that ends with `error`, or that is given up."""
+        if job.is_over(error):
+            return LaunchState.FAILED
+        given_up = error is None or isinstance(error, InstanceFailedError | WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
-        return job.fate(error, can_end=can_end)
+        if given_up and can_end:
+            return LaunchState.TERMINATED
+        return LaunchState.UNKNOWN
 
     def _settle(self, job: Job, state: LaunchState, error: FluenceError | None) -> None:
         job.is_settled, job.error = True, error

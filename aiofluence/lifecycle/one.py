@@ -224,8 +224,8 @@ class LaunchesOne:
 
         Raises:
             FluenceError: as `deploy_and_wait`, when the block is entered. When it is left, `AuthError`, or
-                `WaitTimeoutError` if the instance is not gone after 45 minutes; the session goes on.
-                ConfigError and SpecError come from the call itself.
+                `WaitTimeoutError` after 45 minutes if the instance is not gone; the session then goes on
+                ending it. ConfigError and SpecError come from the call itself.
         """
         refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
         return self._launcher.running(spec, until, timeout, adopt=adopt)

@@ -42,7 +42,6 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
         env={**os.environ, **(env or {})},
     )
 
@@ -113,7 +112,7 @@ def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> No
         else:
             pytest.fail(f"{moment!r} never came")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate()
     assert (process.returncode, err) == (130, "")
     *_, last = out.splitlines()
     assert last.endswith("Interrupted: everything is terminated, 0 left running.")
@@ -139,7 +138,7 @@ def test_a_signal_takes_the_processes_along(number: signal.Signals) -> None:
         group = int(told.split()[-1])
         assert os.getpgid(group) == group
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate()
     assert (process.returncode, err) == (130, "")
     while not is_gone(group):  # killed, and not all of it has died yet
         time.sleep(0.02)
@@ -155,7 +154,7 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(timeout=30) == 1
+        assert process.wait() == 1
 
 
 @needs_signals
@@ -201,7 +200,7 @@ def run_on_terminal(columns: int, env: Mapping[str, str]) -> tuple[int, str]:
             while chunk := os.read(outside, 65536):
                 written += chunk
         os.close(outside)
-        return process.wait(timeout=30), written.decode()
+        return process.wait(), written.decode()
 
 
 @pytest.mark.parametrize("arguments", [(), ("demo",)])
