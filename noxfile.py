@@ -140,6 +140,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.scale")
 
 
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Can the tests of the core fail? Tries them on 300 mutants, or as many as stand after `--`."""
+    session.install("-q", "-e", ".[cli]", *group("mutation"))
+    session.run("python", "tools/mutation.py", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff, and the small things that make diffs noisy. What can be mended by itself is, with `-- --fix`."""

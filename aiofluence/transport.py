@@ -73,7 +73,9 @@ class Transport:
     on_reply: OnReply | None = None
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
     warned: set[str] = attrs.field(factory=set, repr=False)
-    """Lists of which a warning was logged; see `resources.rows`."""
+    """Subjects of warnings that were logged; see `resources.rows`."""
+    own_images: set[str] = attrs.field(factory=set, repr=False)
+    """Images that the service has listed as its own."""
     owner: Owner = attrs.field(factory=Owner, repr=False)
     pace: float = 1.0
     """Real seconds to one of the seconds that the service's ways are known in: less than 1 in time-lapse."""

@@ -47,7 +47,7 @@ class Shape(Provisioning):
 
 
 def shape(pick: Callable[[Random], float]) -> Shape:
-    return Shape(start_delay=LATER, network_delay=LATER, pick=pick)
+    return Shape(median=1.0, start_delay=LATER, network_delay=LATER, pick=pick)
 
 
 def lognormal(sigma: float) -> Callable[[Random], float]:
@@ -198,7 +198,8 @@ def measure(
 def specs(simulator: Simulator, number: int) -> list[ContainerSpec]:
     plan = simulator.catalog.find("container").id
     return [
-        ContainerSpec(name=f"exp-{n}", plan_id=plan, image="ubuntu:24.04", expose=[22]) for n in range(number)
+        ContainerSpec(name=f"exp-{n}", plan_id=plan, image="ollama/ollama:0.6.5", expose=[11434])
+        for n in range(number)
     ]
 
 

@@ -29,7 +29,7 @@ async def work(url: str, redis: str, number: int, name: str, scale: float, rate:
     loop = asyncio.get_running_loop()
     plan = Simulator().catalog.find("container").id
     specs = [
-        ContainerSpec(name=f"{name}-{n}", plan_id=plan, image="ubuntu:24.04", expose=[22])
+        ContainerSpec(name=f"{name}-{n}", plan_id=plan, image="ollama/ollama:0.6.5", expose=[11434])
         for n in range(number)
     ]
     shared = RedisRate(redis, RateLimit(rate, burst=max(1, round(2 * rate))))

@@ -18,7 +18,7 @@ from aiofluence.simulator import DEFAULT_API_KEY, Simulator
 SPEC = {
     "name": "exp-1",
     "container_settings": {
-        "image": "ubuntu:22.04",
+        "image": "docker.io/fluencelabs/ubuntu-ssh-root:24.04",
         "expose": [{"port": "22", "protocol": "tcp"}, {"port": "80", "protocol": "http"}],
         "environment": [{"name": "EPOCHS", "value": "3"}],
     },

@@ -22,7 +22,9 @@ async def launch() -> str:
     simulator.fail("POST /gpu/instances/", gone, times=1)
     async with Session(DEFAULT_API_KEY, wire=SimulatorWire(simulator), poll=Poll(interval=2)) as fluence:
         first, second, *_ = await fluence.plans.find(kind="container")
-        spec = ContainerSpec(name="exp-{i:02}", plan_id=first.plan_id, image="ubuntu:22.04", expose=[22])
+        spec = ContainerSpec(
+            name="exp-{i:02}", plan_id=first.plan_id, image="ollama/ollama:0.6.5", expose=[11434]
+        )
         report = await fluence.deploy_all_and_wait(spec.many(20), until=Until.READY, fallback=second)
     return report.timeline().svg
 

@@ -1,6 +1,7 @@
 """Fixtures and profiles that every test shares.
 
 hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for longer, as `nox -s thorough` does.
+`mutation` is what tools/mutation.py uses: few examples, the same for each mutant.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
+settings.register_profile("mutation", settings.get_profile("ci"), max_examples=100, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

@@ -21,6 +21,11 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
+IMAGE = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
+"""An image that stays and has sshd, which reads the SSH key."""
+OTHER_IMAGE = "docker.io/fluencelabs/debian-ssh-root:11"
+"""As `IMAGE`, for updates."""
+
 VIRTUAL = ("asyncio", {"loop_factory": VirtualClockLoop})
 """For a module's `anyio_backend` fixture: its async tests run on virtual time."""
 
@@ -53,7 +58,7 @@ async def session_over_http(simulator: Simulator, **options: Any) -> AsyncIterat
 def container_spec(simulator: Simulator, name: str = "exp-1", **fields: Any) -> ContainerSpec:
     """A container that the simulator accepts."""
     plan_id = simulator.catalog.find("container").id
-    given: dict[str, Any] = {"image": "ubuntu:22.04", "expose": [22], "plan_id": plan_id}
+    given: dict[str, Any] = {"image": IMAGE, "expose": [22], "ssh_key": SSH_KEY, "plan_id": plan_id}
     return ContainerSpec(name=name, **(given | fields))
 
 

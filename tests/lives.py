@@ -53,7 +53,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import run_virtual
 
-from .harness import SSH_KEY
+from .harness import IMAGE, SSH_KEY
 from .second_service import OS_IMAGE, PLAN, Cloud, Row, SecondWire, StrangeError
 from .weather import FAULTS, draw, make_cloud
 
@@ -743,7 +743,7 @@ class Run:
 def make_spec(kind: str, name: str) -> Any:
     """A spec that the second service takes."""
     if kind == "container":
-        return ContainerSpec(name=name, plan_id=PLAN, image="ubuntu:22.04", expose=[22])
+        return ContainerSpec(name=name, plan_id=PLAN, image=IMAGE, expose=[22], ssh_key=SSH_KEY)
     make: Any = VMSpec if kind == "vm" else BareMetalSpec
     return make(name=name, plan_id=PLAN, ssh_key=SSH_KEY, os_image=OS_IMAGE)
 

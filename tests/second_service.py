@@ -103,7 +103,7 @@ class Row:
     final: str = "ENDED"
     between: str = "INITIALIZED"
     stuck: bool = False
-    image: str = "ubuntu:22.04"
+    image: str = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
     updates: list[tuple[float, str, str]] = attrs.field(factory=list)
     odd: Mapping[str, Any] = attrs.field(factory=dict)
 

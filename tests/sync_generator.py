@@ -46,6 +46,7 @@ LEFT_OUT = {
     "status_of": "for look_at_answer",
     "look_at_rows": "takes times of the event loop",
     "post_unless": "for the deployer alone",
+    "warn_about": "for deploys, which call it themselves",
     "summary_of": "for look_at_rows",
 }
 

@@ -39,7 +39,7 @@ from aiofluence.models.specs import Spec
 from aiofluence.models.values import Kind
 from aiofluence.protocol import Answer, Call
 
-from .harness import SSH_KEY
+from .harness import IMAGE, OTHER_IMAGE, SSH_KEY
 
 CALL = Call("GET", "/gpu/instances/")
 
@@ -71,7 +71,7 @@ BILLING = {
 DETAIL = SUMMARY | {
     "container_status": "STARTED",
     "container_info": {
-        "image": "ubuntu:22.04",
+        "image": IMAGE,
         "expose": [{"port": "22", "protocol": "tcp"}],
         "environment": [{"name": "A", "value": "1"}],
         "startup_command": None,
@@ -414,11 +414,11 @@ def test_a_read_modify_write_passes_both_traps() -> None:
     }
     container = structure(Answer(CALL, DETAIL | {"container_info": info}), Container)
     credentials = RegistryCredentials("ghcr.io", "me", "pw")
-    update = ContainerUpdate.from_container(container, credentials=credentials, image="ubuntu:24.04")
+    update = ContainerUpdate.from_container(container, credentials=credentials, image=OTHER_IMAGE)
     assert update.problems() == []
     assert update.environment == {"A": "1"}
     assert update.ssh_key == SSH_KEY
-    assert update.image == "ubuntu:24.04"
+    assert update.image == OTHER_IMAGE
     assert update.credentials is credentials
     assert not update.is_shown_by(container)
     assert ContainerUpdate.from_container(container).is_shown_by(container)
@@ -432,7 +432,7 @@ def test_a_variable_that_is_no_single_key_stays_a_variable() -> None:
         "environment": [{"name": "SSH_PUBKEY", "value": two}]
     }
     container = structure(Answer(CALL, DETAIL | {"container_info": info}), Container)
-    update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
+    update = ContainerUpdate.from_container(container, image=OTHER_IMAGE)
     assert update.problems() == []
     assert update.environment == {"SSH_PUBKEY": two}
     assert update.ssh_key is None

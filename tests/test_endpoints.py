@@ -32,7 +32,7 @@ from aiofluence.resources import catalog, containers, machines
 from aiofluence.resources.instances import InstanceCalls
 from aiofluence.simulator import Provisioning, Simulator
 
-from .harness import SSH_KEY, VIRTUAL, baremetal_spec, container_spec, session_over_http, vm_spec
+from .harness import OTHER_IMAGE, SSH_KEY, VIRTUAL, baremetal_spec, container_spec, session_over_http, vm_spec
 
 DOCS = Path(__file__).parent.parent / "docs" / "endpoints.md"
 
@@ -144,7 +144,7 @@ async def test_containers() -> None:
             with pytest.raises(ConfigError):
                 await fluence.containers.logs(ref.id, last=last)
 
-        update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
+        update = ContainerUpdate.from_container(container, image=OTHER_IMAGE)
         await fluence.containers.update(ref.id, update)
         with pytest.raises(UpdateInProgressError):
             await fluence.containers.update(ref.id, update)

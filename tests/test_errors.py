@@ -34,7 +34,7 @@ from aiofluence import (
 from aiofluence.lifecycle.spending import estimate_spend
 from aiofluence.simulator import Fault, Provisioning, Simulator
 
-from .harness import SSH_KEY, VIRTUAL, container_spec, session_on, vm_spec
+from .harness import OTHER_IMAGE, SSH_KEY, VIRTUAL, container_spec, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 SECRET = "canary-16180339"
@@ -124,12 +124,12 @@ async def test_an_update_is_resumed_without_being_sent_again() -> None:
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0, update_delay=60))
     async with session_on(simulator) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
-        update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
+        update = ContainerUpdate.from_container(container, image=OTHER_IMAGE)
         with pytest.raises(WaitTimeoutError) as caught:
             await fluence.update_and_wait(container, update, timeout=10)
         updated = await caught.value.resume()
         assert isinstance(updated, Container)
-        assert updated.container_info.image == "ubuntu:24.04"
+        assert updated.container_info.image == OTHER_IMAGE
     assert simulator.count("PUT /gpu/instances/{id}") == 1
 
 

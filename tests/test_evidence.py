@@ -49,7 +49,7 @@ from aiofluence.lifecycle.policy import is_certain
 from aiofluence.resources.listing import is_paged
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
 
-from .harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, now, session_on, vm_spec
 
 POST = "POST /gpu/instances/"
 LIST = "GET /gpu/instances/"
@@ -473,9 +473,9 @@ async def test_an_update_is_rolled_out_once(delay: float, fault: Fault) -> None:
         container = await fluence.deploy_and_wait(container_spec(simulator))
         pods = {line.pod for line in await fluence.containers.logs(container.id)}
         simulator.fail("PUT /gpu/instances/{id}", fault, when="after")
-        update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
+        update = ContainerUpdate.from_container(container, image=OTHER_IMAGE)
         updated = await fluence.update_and_wait(container, update)
-        assert updated.container_info.image == "ubuntu:24.04"
+        assert updated.container_info.image == OTHER_IMAGE
         await asyncio.sleep(300)
         pods |= {line.pod for line in await fluence.containers.logs(container.id)}
     taken = [r for r in simulator.requests if r.method == "PUT" and r.status in (204, None)]

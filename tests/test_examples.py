@@ -169,7 +169,7 @@ async def _talk(stage: Stage) -> None:
         web_app["lifespan"](app),
         httpx.AsyncClient(transport=transport, base_url="http://app", timeout=None) as client,
     ):
-        begun = (await client.post("/workers", params={"image": "ubuntu:22.04"})).json()
+        begun = (await client.post("/workers", params={"image": "nginx:1.27"})).json()
         assert stage.simulator.get_instance(begun["id"]).name == begun["name"]
         lines = (await client.get(f"/workers/{begun['id']}/logs", params={"lines": 12})).text.splitlines()
         assert lines[0] == "Starting entrypoint"
@@ -178,10 +178,10 @@ async def _talk(stage: Stage) -> None:
         assert not stage.simulator.live()
 
         stage.simulator.fail_next_provisioning()
-        refused = await client.post("/workers", params={"image": "ubuntu:22.04"})
+        refused = await client.post("/workers", params={"image": "nginx:1.27"})
         assert refused.status_code == 502
 
-        gone = asyncio.create_task(client.post("/workers", params={"image": "ubuntu:22.04"}))
+        gone = asyncio.create_task(client.post("/workers", params={"image": "nginx:1.27"}))
         await asyncio.sleep(60)
         assert len(stage.simulator.live()) == 1
         gone.cancel()
@@ -205,7 +205,7 @@ async def _leave(stage: Stage) -> None:
     for seconds in (0.001, 0.5, 60, 120):
         before = len(stage.simulator.instances())
         _, writer = await asyncio.open_connection(host, port)
-        writer.write(b"POST /workers?image=ubuntu:22.04 HTTP/1.1\r\nHost: app\r\n\r\n")
+        writer.write(b"POST /workers?image=nginx:1.27 HTTP/1.1\r\nHost: app\r\n\r\n")
         await asyncio.sleep(seconds)
         if seconds >= 60:
             assert len(stage.simulator.live()) == 1
@@ -215,7 +215,7 @@ async def _leave(stage: Stage) -> None:
         assert not stage.simulator.live()
 
     async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None) as client:
-        begun = (await client.post("/workers", params={"image": "ubuntu:22.04"})).json()
+        begun = (await client.post("/workers", params={"image": "nginx:1.27"})).json()
         async with client.stream("GET", f"/workers/{begun['id']}/logs", params={"lines": 10**6}) as reply:
             assert reply.status_code == 200
             await anext(reply.aiter_lines())

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import example, given, strategies as st
 
-from aiofluence import NotSentError, RateLimit, RedisRate
+from aiofluence import NotSentError, RateLimit, RedisRate, Session
 from aiofluence.gate import Gate
 from aiofluence.protocol import Lane
 from aiofluence.redis_rate import _SharedGate, _Turn
-from aiofluence.simulator import run_virtual
+from aiofluence.simulator import Simulator, SimulatorWire, run_virtual
 
 from .harness import VIRTUAL, now
 
@@ -162,6 +162,15 @@ async def test_a_burst_then_the_pace() -> None:
     assert grants[20:] == pytest.approx([0.1 * number for number in range(1, 31)])
 
 
+async def test_by_default_twenty_go_at_once_and_ten_a_second_follow() -> None:
+    simulator = Simulator()
+    async with Session(simulator.api_key, wire=SimulatorWire(simulator)) as fluence:
+        await asyncio.gather(*(fluence.containers.list() for _ in range(25)))
+    first = simulator.requests[0].at
+    sent = [request.at - first for request in simulator.requests]
+    assert sent == pytest.approx([0] * 20 + [0.1, 0.2, 0.3, 0.4, 0.5], abs=0.01)
+
+
 async def test_a_lane_is_first_in_first_out() -> None:
     gate = Gate(RateLimit(10, 1), 1)
     order: list[int] = []
@@ -271,6 +280,18 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> N
     assert await pass_through(gate) == began  # neither the slot nor the token was lost
 
 
+async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
+    gate = Gate(RateLimit(10, 1), 5)
+    gate.refused(await gate.acquire(Lane.AWAITED), 0)  # 5 a second from now on
+    began = await gate.acquire(Lane.AWAITED)
+    waiting = asyncio.ensure_future(gate.acquire(Lane.AWAITED))
+    await asyncio.sleep(0)
+    for _ in range(100):
+        gate.succeeded()
+    gate.release()
+    assert await waiting == pytest.approx(began + 0.1)
+
+
 async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
     """As when a task group ends: the request under way gives back its place before the rest has noticed."""
     gate = Gate(RateLimit(10, 5), 1)
@@ -327,6 +348,7 @@ async def test_closing_tells_everybody() -> None:
     assert [type(result) for result in results] == [
         asyncio.CancelledError if number == 3 else NotSentError for number in range(10)
     ]
+    assert gate.waiting == 0
     with pytest.raises(NotSentError, match="closed"):
         await gate.acquire(Lane.TERMINATE)
     gate.release()

@@ -44,6 +44,7 @@ from aiofluence.lifecycle.wait import address, is_ready
 from aiofluence.simulator import ContainerInstance, Fault, Provisioning, Simulator, run_virtual
 
 from .harness import (
+    OTHER_IMAGE,
     SSH_KEY,
     VIRTUAL,
     baremetal_spec,
@@ -222,7 +223,7 @@ async def test_no_request_of_a_wait_outlasts_its_timeout(fault: Fault) -> None:
     loop = asyncio.get_running_loop()
     async with session_on(simulator) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator))
-        update = ContainerUpdate.from_container(container, image="debian:12")
+        update = ContainerUpdate.from_container(container, image=OTHER_IMAGE)
         simulator.fail("PUT /gpu/instances/{id}", fault, times=None)
         began = loop.time()
         with pytest.raises(WaitTimeoutError) as caught:
@@ -358,11 +359,11 @@ async def test_an_update_is_waited_for_until_the_detail_shows_it() -> None:
         container = await fluence.deploy_and_wait(spec, until=Until.READY)
         (old_pod,) = {line.pod for line in await fluence.containers.logs(container.id)}
         update = ContainerUpdate.from_container(
-            container, credentials=credentials, image="ubuntu:24.04", environment={"B": "2"}, name="exp-2"
+            container, credentials=credentials, image=OTHER_IMAGE, environment={"B": "2"}, name="exp-2"
         )
         updated = await fluence.update_and_wait(container, update)
         assert updated.name == "exp-2"
-        assert updated.container_info.image == "ubuntu:24.04"
+        assert updated.container_info.image == OTHER_IMAGE
         assert updated.container_info.environment == {"B": "2", "SSH_PUBKEY": SSH_KEY}
         assert updated.container_info.expose == container.container_info.expose
         assert updated.container_status == "STARTED"
@@ -537,7 +538,7 @@ async def test_an_id_alone_is_refused_where_an_instance_is_wanted() -> None:
         for verb in (
             lambda: fluence.wait(an_id),
             lambda: fluence.terminate_and_wait(an_id),
-            lambda: fluence.update_and_wait(an_id, ContainerUpdate(name="exp-1", image="ubuntu:24.04")),
+            lambda: fluence.update_and_wait(an_id, ContainerUpdate(name="exp-1", image=OTHER_IMAGE)),
         ):
             with pytest.raises(ConfigError, match="id alone"):
                 await verb()

@@ -16,7 +16,7 @@ import pytest
 
 from aiofluence import ContainerUpdate, FluenceError, Reply, Request, Session, Wire
 
-from .harness import THOROUGH
+from .harness import IMAGE, OTHER_IMAGE, THOROUGH
 from .lives import CLASSES, LONGEST, Action, Run, Sabotage, make_spec, resource_of, run_life
 from .second_service import PATHS, SecondWire
 from .weather import FAULTS
@@ -104,8 +104,8 @@ async def update_twice(run: Run, fluence: Session, spec: Any, rng: Random) -> No
     """Send one PUT two times."""
     held = run.hold((await fluence.deploy_and_wait(make_spec("container", spec.name))).ref)
     for _ in range(2):
-        await fluence.update_and_wait(held.ref, ContainerUpdate(name=spec.name, image="ubuntu:24.04"))
-        await fluence.update_and_wait(held.ref, ContainerUpdate(name=spec.name, image="ubuntu:22.04"))
+        await fluence.update_and_wait(held.ref, ContainerUpdate(name=spec.name, image=OTHER_IMAGE))
+        await fluence.update_and_wait(held.ref, ContainerUpdate(name=spec.name, image=IMAGE))
 
 
 @attrs.frozen

@@ -34,9 +34,9 @@ from aiofluence.convert import check
 from aiofluence.models.catalog import GpuModel
 from aiofluence.models.specs import Spec
 
-from .harness import SSH_KEY
+from .harness import IMAGE, SSH_KEY
 
-GOOD: dict[str, Any] = {"name": "exp-1", "plan_id": "p-1", "image": "ubuntu:22.04", "expose": [22]}
+GOOD: dict[str, Any] = {"name": "exp-1", "plan_id": "p-1", "image": IMAGE, "expose": [22]}
 MACHINE: dict[str, Any] = {"name": "vm-1", "plan_id": "p-1", "ssh_key": SSH_KEY, "os_image": "ubuntu-22.04"}
 
 

@@ -43,7 +43,7 @@ fluence = await stack.enter_async_context(Session(DEFAULT_API_KEY, **options))
 """,
     """
 offers = await fluence.plans.find(kind="container")
-spec = ContainerSpec(name="exp-{i}", plan_id=offers[0].plan_id, image="ubuntu:22.04", expose=[22])
+spec = ContainerSpec(name="exp-{i}", plan_id=offers[0].plan_id, image="ollama/ollama:0.6.5", expose=[11434])
 offers
 """,
     "report = await fluence.deploy_all_and_wait(spec.many(3), on_progress=ProgressDisplay())",
@@ -53,7 +53,7 @@ offers
     "await stack.aclose()",
     """
 with sync.Session(DEFAULT_API_KEY, **options | {"wire": SimulatorWire(simulator)}) as plain:
-    again = ContainerSpec(name="again", plan_id=spec.plan_id, image="ubuntu:22.04", expose=[22])
+    again = ContainerSpec(name="again", plan_id=spec.plan_id, image="ollama/ollama:0.6.5", expose=[11434])
     plain.deploy_all_and_wait([again], on_progress=ProgressDisplay())
 """,
 ]

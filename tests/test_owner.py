@@ -18,10 +18,10 @@ import pytest
 from aiofluence import ConfigError, ContainerUpdate, InstanceRef, Kind, Session
 from aiofluence.simulator import Simulator, run_virtual
 
-from .harness import container_spec, session_on
+from .harness import IMAGE, container_spec, session_on
 
 REF = InstanceRef(Kind.CONTAINER, "5773b7d1-e85a-42f4-8efd-c2b02d8f6faf", "exp-1")
-UPDATE = ContainerUpdate(name="exp-1", image="ubuntu:22.04")
+UPDATE = ContainerUpdate(name="exp-1", image=IMAGE)
 
 Verb = Callable[[Session, Simulator], Awaitable[Any]]
 VERBS: dict[str, Verb] = {

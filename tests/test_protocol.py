@@ -32,7 +32,8 @@ from aiofluence import (
     UpdateInProgressError,
     refusals,
 )
-from aiofluence.protocol import Call, Replay, decipher
+from aiofluence.protocol import Call, Replay, Request, decipher, decode_rows
+from aiofluence.redaction import starred
 from aiofluence.refusals import retry_after
 from aiofluence.retry import Retry, may_repeat
 
@@ -150,6 +151,21 @@ def test_the_valid_images_are_read_from_the_text(text: str) -> None:
     assert error.options == ("ubuntu-22.04", "debian-12")
 
 
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Unsupported OS image", ()),
+        ("The OS image is not supported for the selected offer.", ()),
+        ("Unsupported OS image: ", ()),
+        ("OS image x is not supported. Available OS images: Ubuntu Server 22.04", ("Ubuntu Server 22.04",)),
+    ],
+)
+def test_without_a_list_of_images_there_are_no_options(text: str, options: tuple[str, ...]) -> None:
+    error = refusal(400, {"detail": text})
+    assert isinstance(error, UnsupportedImageError)
+    assert error.options == options
+
+
 def test_a_422_names_every_field_and_repeats_nothing_that_was_sent() -> None:
     error = refusal(
         422,
@@ -253,6 +269,7 @@ def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: s
         ("-5", None, None),
         ("soon", "Wed, 21 Oct 2026 07:28:00 GMT", None),
         ("Wed, 21 Oct 2026 07:28:10 -0000", "Wed, 21 Oct 2026 07:28:00", 10.0),
+        ("Wed, 21 Oct 2026 09:28:10 +0200", "Wed, 21 Oct 2026 07:28:00 GMT", 10.0),
         ("Wed, 21 Oct 2026 07:28:10 +99999999999999", "Wed, 21 Oct 2026 07:28:00 GMT", None),
         ("Fri, 31 Dec 9999 23:59:59 -0100", "Wed, 21 Oct 2026 07:28:00 GMT", None),
     ],
@@ -347,6 +364,72 @@ def test_a_call_shows_no_body() -> None:
     assert "canary" not in repr(call) + str(call)
     assert call.query == {"last": "5"}
     assert call.replay is Replay.NEVER
+
+
+def test_a_request_and_its_reply_show_neither_headers_nor_body() -> None:
+    request = Request("POST", "/gpu/instances/", headers={"X-API-KEY": "canary"}, body=b"canary")
+    assert "canary" not in repr(request)
+    assert "canary" not in repr(Reply(200, {"Set-Cookie": "canary"}, b"canary"))
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (b"<html><title> Busy </title></html>", "Busy"),
+        (b"<html><TITLE lang='en'>Busy</TITLE></html>", "Busy"),
+        (b"<html><h1>Busy</h1></html>", "no explanation given"),
+        (b"<html><title>Busy", "no explanation given"),
+        (b"<html><title", "no explanation given"),
+    ],
+)
+def test_of_a_page_the_title_is_shown(page: bytes, words: str) -> None:
+    error = refusal(502, page)
+    assert isinstance(error, ServerError)
+    assert error.detail == words
+
+
+@pytest.mark.parametrize("text", ["[]", " [ ] ", "[1]", '[1, {"a": [2]} ,"]"]', "[1,\n2]\n"])
+def test_rows_are_decoded_one_by_one(text: str) -> None:
+    call = Call("GET", "/gpu/instances/")
+    assert list(decode_rows(call, Reply(200, {}, text.encode()))) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[",
+        b"[1",
+        b"[1,",
+        b"[1,]",
+        b"[1 2]",
+        b"\xff",
+        b"[NaN]",
+        b"[1] 2",
+        b"[" * 100_000,
+    ],
+)
+def test_rows_that_are_none(body: bytes) -> None:
+    with pytest.raises(DecodeError):
+        list(decode_rows(Call("GET", "/gpu/instances/"), Reply(200, {}, body)))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("on", "cannot use on"), ("abc", "cannot use ***"), ("abcdef", "cannot use ***")],
+)
+def test_what_is_shorter_than_three_characters_is_no_secret(value: str, shown: str) -> None:
+    body = json.dumps({"environment": [{"name": "A", "value": value}]}).encode()
+    with pytest.raises(RefusedError) as caught:
+        decipher(POST.to(body=body), Reply(400, {}, json.dumps({"detail": f"cannot use {value}"}).encode()))
+    assert caught.value.detail == shown
+
+
+def test_a_text_that_is_cut_ends_before_any_part_of_a_secret() -> None:
+    secret = "0123456789" * 4
+    text = "x " * 8182 + secret  # of which 20 characters are read
+    assert starred(text, ["abcdef", secret]) == "x " * 8172
 
 
 def subclasses(kind: type[BaseException]) -> list[type[BaseException]]:

@@ -25,7 +25,7 @@ from aiofluence.simulator import Fault, Simulator
 
 def spec(simulator):
     plan_id = simulator.catalog.find("container").id
-    return ContainerSpec(name="exp-1", plan_id=plan_id, image="ubuntu:22.04", expose=[22])
+    return ContainerSpec(name="exp-1", plan_id=plan_id, image="ollama/ollama:0.6.5", expose=[11434])
 """
 ASYNCIO = pytest.param(
     "asyncio",

@@ -14,6 +14,8 @@ import aiofluence
 from aiofluence import FluenceError
 from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
 
+from .harness import SSH_KEY
+
 ROOT = Path(__file__).parent.parent
 KEY = "key-for-the-readme"
 ERRORS = tuple(f"docs/errors/{page.name}" for page in sorted((ROOT / "docs" / "errors").glob("*Error.md")))
@@ -84,6 +86,10 @@ def run_block(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("asyncio.events.new_event_loop", new_event_loop)
     monkeypatch.setenv("FLUENCE_API_KEY", KEY)
     monkeypatch.chdir(tmp_path)  # a block may write a journal
+    for variable in ("HOME", "USERPROFILE"):  # it may read the reader's SSH key
+        monkeypatch.setenv(variable, str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519.pub").write_text(SSH_KEY)
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     if "Simulator(" not in code:  # then it brought one of its own
         assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"

@@ -38,7 +38,7 @@ async def main(plan_id, journal, use):
         poll=Poll(interval=0.05), rate=RateLimit(1000, 1000), journal=journal or None,
         on_reply=lambda call, reply: say(call.method),
     )
-    spec = ContainerSpec(name="exp-1", plan_id=plan_id, image="ubuntu:22.04", expose=[22])
+    spec = ContainerSpec(name="exp-1", plan_id=plan_id, image="ollama/ollama:0.6.5", expose=[11434])
     async with session as fluence:
         try:
             if use == "running":

@@ -450,7 +450,7 @@ _, plan_id, journal, use = sys.argv[1:]
 session = Session(
     poll=Poll(interval=0.05), rate=RateLimit(1000, 1000), on_reply=lambda call, reply: say(call.method)
 )
-spec = ContainerSpec(name="exp-1", plan_id=plan_id, image="ubuntu:22.04", expose=[22])
+spec = ContainerSpec(name="exp-1", plan_id=plan_id, image="ollama/ollama:0.6.5", expose=[11434])
 try:
     with session as fluence:
         try:

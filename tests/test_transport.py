@@ -30,7 +30,7 @@ from aiofluence.protocol import Call, Replay, Request
 from aiofluence.retry import RetryBudget
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator
 
-from .harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -166,9 +166,9 @@ async def test_an_update_whose_answer_is_lost_succeeds_by_comparison() -> None:
     async with session_on(simulator) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator))
         simulator.fail(PUT, Fault.reset(), when="after")
-        update = ContainerUpdate.from_container(container, image="ubuntu:24.04")
+        update = ContainerUpdate.from_container(container, image=OTHER_IMAGE)
         updated = await fluence.update_and_wait(container, update)
-        assert updated.container_info.image == "ubuntu:24.04"
+        assert updated.container_info.image == OTHER_IMAGE
 
 
 async def test_a_delete_refused_at_the_door_is_patient() -> None:

@@ -6,6 +6,8 @@ Virtual time, and the simulator counts the requests.
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
@@ -14,7 +16,9 @@ import pytest
 from aiofluence import (
     AuthError,
     Container,
+    ContainerUpdate,
     DecodeError,
+    InstanceEndedError,
     InstanceFailedError,
     InstanceRef,
     Kind,
@@ -26,10 +30,10 @@ from aiofluence import (
     Until,
     WaitTimeoutError,
 )
-from aiofluence.protocol import Call, Reply, decode_rows
+from aiofluence.protocol import Reply
 from aiofluence.simulator import Fault, Provisioning, Simulator, SimulatorWire
 
-from .harness import VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -130,6 +134,44 @@ async def test_ready_is_looked_for_at_once_and_then_less_and_less() -> None:
         await fluence.wait(active, until=Until.READY)
         assert now() - began <= 30  # it takes up to 21 s
         assert simulator.count(GET) - before <= 10
+
+
+async def test_a_patient_wait_beside_a_brisk_one() -> None:
+    """Clean-up expects the end within seconds; a wait for the same instance changes nothing about that."""
+    simulator = Simulator(provisioning=attrs.evolve(SLOW, network_delay=LATER))
+    async with session_on(simulator) as fluence:
+        active = await fluence.deploy_and_wait(container_spec(simulator))
+        patient = asyncio.ensure_future(fluence.wait(active, until=Until.READY, timeout=None))
+        await asyncio.sleep(600)
+        simulator.requests.clear()
+        began = now()
+        await fluence.terminate_and_wait(active)
+        with pytest.raises(InstanceEndedError):
+            await patient
+        assert now() - began < 5
+        assert simulator.count() <= 6
+        await asyncio.sleep(600)
+        assert simulator.count() <= 6
+
+
+@pytest.mark.parametrize("patient_first", [True, False])
+async def test_a_brisk_wait_beside_a_patient_one(patient_first: bool) -> None:
+    """An update is looked for at once and in the detail; a wait for ACTIVE, begun together, needs neither."""
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        ref = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+        update = ContainerUpdate(name="exp-1", image="ubuntu:24.04")
+        simulator.requests.clear()
+        began = now()
+        calls: list[Coroutine[Any, Any, Any]] = [fluence.wait(ref), fluence.update_and_wait(ref, update)]
+        first, second = calls if patient_first else calls[::-1]
+        tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
+        done, _ = await asyncio.wait(tasks, timeout=1)
+        assert [task.result().status for task in done] == [Status.ACTIVE]
+        updated = [await task for task in tasks if task not in done]
+        assert [container.container_info.image for container in updated] == ["ubuntu:24.04"]
+        assert 20 <= now() - began <= 60
+        assert simulator.count(GET) <= 14
 
 
 async def test_a_second_launch_begins_without_a_look() -> None:
@@ -287,11 +329,13 @@ async def test_an_id_that_no_list_shows_is_asked_for_by_its_id() -> None:
             listing = request.method == "GET" and request.path == "/gpu/instances/"
             return Reply(reply.status, reply.headers, b"[]") if listing else reply
 
-    simulator = Simulator(balance=10**6, provisioning=SLOW)
+    simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, median=150, sigma=0.0))
     async with Session(simulator.api_key, wire=Partial(simulator)) as fluence:
-        async with asyncio.TaskGroup() as group:
-            for n in range(3):
-                group.create_task(fluence.deploy_and_wait(container_spec(simulator, f"exp-{n}")))
+        lags = await launch(fluence, simulator, 3)
+    assert len(lags) == len(simulator.live()) == 3
+    assert lags[-1] < 10
+    assert simulator.count(LIST) <= 4
+    assert simulator.count(GET) <= 3 * 15
 
 
 async def test_a_failed_one_among_many() -> None:
@@ -376,6 +420,77 @@ async def test_a_404_proves_nothing(body: str | None) -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
+@pytest.mark.parametrize("operation", [GET, LIST])
+async def test_an_error_that_is_none_of_ours_ends_the_waits(operation: str) -> None:
+    class Broken(SimulatorWire):
+        broken = False
+
+        async def send(self, request: Any) -> Reply:
+            if self.broken:
+                raise RuntimeError("a bug of this wire")
+            return await super().send(request)
+
+    simulator = Simulator(balance=10**6, provisioning=SLOW)
+    wire = Broken(simulator)
+    async with Session(simulator.api_key, wire=wire) as fluence:
+        refs = await refs_of(fluence, simulator, 1 if operation == GET else 5)
+        waits = [asyncio.ensure_future(fluence.wait(ref, timeout=None)) for ref in refs]
+        await asyncio.sleep(100)
+        assert simulator.count(operation)
+        wire.broken = True
+        done, pending = await asyncio.wait(waits, timeout=300)
+        wire.broken = False
+        assert not pending
+    assert [str(wait.exception()) for wait in done] == ["a bug of this wire"] * len(refs)
+    assert {type(wait.exception()) for wait in done} == {RuntimeError}
+
+
+class Dated(SimulatorWire):
+    """The service writes `created_at` in another way in its lists."""
+
+    def __init__(self, simulator: Simulator, written: Callable[[str], Any]) -> None:
+        super().__init__(simulator)
+        self._written = written
+
+    async def send(self, request: Any) -> Reply:
+        reply = await super().send(request)
+        if (request.method, request.path) != ("GET", "/gpu/instances/"):
+            return reply
+        rows = json.loads(reply.body)
+        for row in rows:
+            row["created_at"] = self._written(row["created_at"])
+        return Reply(reply.status, reply.headers, json.dumps(rows).encode())
+
+
+async def wait_later(written: Callable[[str], Any]) -> tuple[float, list[float]]:
+    """Wait for five that another program deployed 100 s ago: the longest lag, and the times of the LISTs."""
+    simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, median=150, sigma=0.0))
+    began = now()
+    async with session_on(simulator) as other:
+        refs = await refs_of(other, simulator, 5)
+    await asyncio.sleep(100)
+    simulator.requests.clear()
+    async with Session(simulator.api_key, wire=Dated(simulator, written), rate=FAST) as fluence:
+        got = await asyncio.gather(*map(fluence.wait, refs))
+        lag = max(now() - began - simulator.get_instance(each.id).updated_at for each in got)
+    return lag, [round(request.at, 3) for request in simulator.requests if request.operation == LIST]
+
+
+@pytest.mark.parametrize("zone", ["", "+00:00"])
+async def test_a_creation_date_without_a_zone_is_utc(zone: str) -> None:
+    usual = await wait_later(lambda date: date)
+    lag, lists = await wait_later(lambda date: date.replace("Z", zone))
+    assert (lag, lists) == (pytest.approx(usual[0]), pytest.approx(usual[1]))
+    assert len((await wait_later(lambda date: date.replace("Z", "-09:00")))[1]) != len(usual[1])
+
+
+@pytest.mark.parametrize("written", [None, 5, "", "yesterday", "2026-13-45T99:00:00Z"])
+async def test_a_creation_date_that_is_none_delays_no_wait(written: Any) -> None:
+    lag, lists = await wait_later(lambda date: written)
+    assert lag <= 10  # the interval
+    assert len(lists) <= 12
+
+
 # The raw rows
 
 
@@ -411,35 +526,6 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
             assert list(rows.raw()) == [row]
             assert rows.size > 100
     assert machine.kind is Kind.VM
-
-
-@pytest.mark.parametrize("text", ["[]", " [ ] ", "[1]", '[1, {"a": [2]} ,"]"]', "[1,\n2]\n"])
-def test_rows_are_decoded_one_by_one(text: str) -> None:
-    import json
-
-    call = Call("GET", "/gpu/instances/")
-    assert list(decode_rows(call, Reply(200, {}, text.encode()))) == json.loads(text)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[",
-        b"[1",
-        b"[1,",
-        b"[1,]",
-        b"[1 2]",
-        b"\xff",
-        b"[NaN]",
-        b"[1] 2",
-        b"[" * 100_000,
-    ],
-)
-def test_rows_that_are_none(body: bytes) -> None:
-    with pytest.raises(DecodeError):
-        list(decode_rows(Call("GET", "/gpu/instances/"), Reply(200, {}, body)))
 
 
 async def test_a_long_interval_is_kept_to() -> None:

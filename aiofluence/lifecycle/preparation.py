@@ -1,7 +1,7 @@
 """Everything that a launch checks before its first deploy: names that are live already, plans, prices.
 
 Sends one LIST a kind. With a price limit it asks for the catalogue and the balance as well, and for the price
-of each instance that is adopted. Deploys and ends nothing.
+of each instance that is adopted. Logs the doubts about the specs. Deploys and ends nothing.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class Preparation:
         refuse(problems)
         if ceiling is not None:
             await self._check_balance(budget)
+        for job in self._jobs:
+            if job.live is None:
+                self._launcher.resources[job.spec.kind].warn_about(job.spec)
         return budget
 
     async def _find_live(self) -> Iterator[str]:

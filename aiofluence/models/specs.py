@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar, cast
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -21,6 +21,10 @@ __all__ = ["BareMetalSpec", "ContainerSpec", "RegistryCredentials", "Spec", "VMS
 SSH_VARIABLE: Final = "SSH_PUBKEY"
 """The variable through which the service hands the SSH key to a container: reserved beside `ssh_key`."""
 
+_OWN_IMAGES = re.compile(r"(?:docker\.io/)?fluencelabs/")
+"""The repository of the service's own images, which run sshd and read `SSH_VARIABLE`."""
+
+_SSH_PORT: Final = 22
 _NAME_LENGTH: Final = 25
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -136,6 +140,13 @@ class ContainerSpec:
             *ssh_problems(self.ssh_key, self.environment),
         ]
 
+    def doubts(self, own_images: Collection[str] = ()) -> list[str]:
+        """Everything in this spec that the service accepts and that probably gives no SSH.
+
+        `own_images` are further images of the service's own, such as those that `images.list()` gave.
+        """
+        return ssh_doubts(self, self.expose, own_images)
+
     def many(self, count: int) -> list[Self]:
         """`count` copies whose names are made of this one: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
 
@@ -171,6 +182,10 @@ class VMSpec:
             *(ssh_problems(self.ssh_key) if self.ssh_key else ["ssh_key: required for a machine"]),
             *([] if _is_text(self.os_image) else ["os_image: required; one of the option's os_options"]),
         ]
+
+    def doubts(self, own_images: Collection[str] = ()) -> list[str]:
+        """None: a machine's system reads the SSH key by itself."""
+        return []
 
     def many(self, count: int) -> list[Self]:
         """`count` copies whose names are made of this one: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
@@ -264,6 +279,42 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
         yield f"ssh_key: {problem}"
     if isinstance(environment, Environment) and SSH_VARIABLE in environment:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
+
+
+class _Settings(Protocol):
+    """The fields that a container's deploy and its update share."""
+
+    @property
+    def image(self) -> str: ...
+    @property
+    def environment(self) -> Environment: ...
+    @property
+    def startup_command(self) -> str | None: ...
+    @property
+    def ssh_key(self) -> str | None: ...
+
+
+def ssh_doubts(settings: _Settings, expose: Iterable[Port], own_images: Collection[str] = ()) -> list[str]:
+    """Reasons why SSH will probably not work, of settings that have no problems.
+
+    `ssh_key` is no more than the variable `SSH_PUBKEY`: something in the container must read it. A startup
+    command that names the variable does.
+    """
+    image, command = settings.image, settings.startup_command or ""
+    has_key = settings.ssh_key is not None or SSH_VARIABLE in settings.environment
+    if not has_key:
+        if any(port.number == _SSH_PORT and port.protocol is PortProtocol.TCP for port in expose):
+            return [
+                f"port 22 of {image} without ssh_key: the service gives the container no key, so SSH works "
+                "only if the image brings one"
+            ]
+        return []
+    if _OWN_IMAGES.match(image) or image in own_images or SSH_VARIABLE in command:
+        return []
+    return [
+        f"ssh_key with {image}: the image is not among the service's own, and the key reaches it only as the "
+        f"variable {SSH_VARIABLE}, so SSH works only if the image runs sshd and reads that variable"
+    ]
 
 
 def spec_without_secrets(spec: Spec) -> Spec:

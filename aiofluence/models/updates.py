@@ -5,7 +5,7 @@ The service replaces the whole configuration, so an update holds all of it, not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import attrs
@@ -18,6 +18,7 @@ from .specs import (
     name_problems,
     read_environment,
     settings_problems,
+    ssh_doubts,
     ssh_problems,
 )
 from .values import Environment
@@ -79,6 +80,10 @@ class ContainerUpdate:
             *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
             *ssh_problems(self.ssh_key, self.environment),
         ]
+
+    def doubts(self, own_images: Collection[str] = ()) -> list[str]:
+        """Reasons why SSH will probably not work; see `ContainerSpec.doubts`."""
+        return ssh_doubts(self, (), own_images)
 
     def is_shown_by(self, container: Container) -> bool:
         """Whether `container` already has this configuration; `credentials` cannot be seen."""

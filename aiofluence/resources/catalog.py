@@ -216,4 +216,6 @@ class Images:
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return read_table(self._transport, await self._transport.call(DEFAULT_IMAGES), DefaultImage)
+        images = read_table(self._transport, await self._transport.call(DEFAULT_IMAGES), DefaultImage)
+        self._transport.own_images.update(image.image for image in images)
+        return images

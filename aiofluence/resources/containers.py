@@ -52,6 +52,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
         async def shown() -> bool:
             return update.is_shown_by(await self.look_at(id))
 
+        self.warn_about(update)
         hold = _ROLL_OUT * self._transport.pace
         await self._settle(self.calls.put.to(id, body=payload(update)), shown, hold=hold)
 

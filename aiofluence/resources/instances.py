@@ -24,13 +24,14 @@ from ..errors import (
 from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.table import Table
+from ..models.updates import ContainerUpdate
 from ..models.values import Kind, Status
 from ..owner import loop_time
 from ..protocol import Answer, Call, Json, Lane, Replay
 from ..retry import is_certain, is_refusal
 from ..transport import Transport
 from .listing import Rows
-from .rows import read_table
+from .rows import read_table, warn_once
 
 _PATIENCE: Final = 300.0
 """Seconds to wait for an update in progress to show whether it is ours."""
@@ -121,9 +122,16 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             FluenceError: as `post`.
         """
         self._check_kind(spec)
+        self.warn_about(spec)
         call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), unless=given_up)
         reply = structure(await self._transport.call(call), _Deployed)
         return InstanceRef(self.kind, reply.instance_id, spec.name)
+
+    def warn_about(self, spec: SpecT | ContainerUpdate) -> None:
+        """Log the doubts about a spec or an update, each once per session."""
+        for doubt in spec.doubts(self._transport.own_images):
+            what, _, why = doubt.partition(": ")
+            warn_once(self._transport, what, why)
 
     async def list(self) -> Table[SummaryT]:
         """Every instance of this kind the account ever had, ended and failed ones included.

@@ -17,7 +17,7 @@ async def main() -> None:
             kind="container", min_memory="8Gi", gpu_count=1, max_hourly="2.00"
         )
         spec = ContainerSpec(
-            name="job-{i}", plan_id=first.plan_id, image="nvidia/cuda:12.4.1-base-ubuntu22.04", expose=[22]
+            name="job-{i}", plan_id=first.plan_id, image="ollama/ollama:0.6.5", expose=[11434]
         )
         try:
             report = await fluence.deploy_all_and_wait(

@@ -15,7 +15,7 @@ async def main() -> None:
     async with Session(journal="resume.journal") as fluence:
         offer = await fluence.plans.cheapest(kind="container", min_memory="8Gi")
         spec = ContainerSpec(
-            name="shard-{i}", plan_id=offer.plan_id, image="ghcr.io/example/train:latest", expose=[22]
+            name="shard-{i}", plan_id=offer.plan_id, image="ghcr.io/example/train:latest", expose=[6006]
         )
         async with asyncio.TaskGroup() as group:
             shards = [

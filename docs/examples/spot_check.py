@@ -17,7 +17,7 @@ async def main() -> None:
             name=unique_name("check"),
             plan_id=offer.plan_id,
             image="nvidia/cuda:12.4.1-base-ubuntu22.04",
-            expose=[22],
+            expose=[8000],
             startup_command="nvidia-smi && sleep infinity",
         )
         async with fluence.running(spec, until=Until.READY) as container:

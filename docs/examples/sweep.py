@@ -18,7 +18,7 @@ async def main() -> None:
     async with Session() as fluence:
         offer = await fluence.plans.cheapest(kind="container", min_memory="8Gi", max_hourly="1.00")
         trial = ContainerSpec(
-            name="sweep-{i:02}", plan_id=offer.plan_id, image="ghcr.io/example/train:latest", expose=[22]
+            name="sweep-{i:02}", plan_id=offer.plan_id, image="ghcr.io/example/train:latest", expose=[6006]
         )
         specs = [
             attrs.evolve(spec, environment={"LEARNING_RATE": f"{1e-5 * 1.2**number:.2e}"})

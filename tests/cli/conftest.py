@@ -17,6 +17,8 @@ import pytest
 from aiofluence.cli import main
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer, VirtualClockLoop
 
+from ..harness import IMAGE, SSH_KEY
+
 
 @attrs.frozen
 class Done:
@@ -35,6 +37,10 @@ class Done:
     def json_lines(self) -> list[Any]:
         """Its output, read as a JSON object a line."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+SSH = ("--image", IMAGE, "--expose", "22", "--ssh-key", SSH_KEY)
+"""Flags of a container that stays, and that SSH can reach."""
 
 
 class Cloud:
@@ -85,7 +91,7 @@ class Cloud:
 
     def deploy(self, name: str, *flags: str) -> Any:
         """Deploy a container that SSH can reach, unless `flags` say otherwise; its JSON."""
-        usual = () if "--kind" in flags else ("--image", "ubuntu:22.04", "--expose", "22")
+        usual = () if "--kind" in flags else SSH
         plan = () if "--plan" in flags else ("--plan", self.plan())
         return self.ok("deploy", name, *plan, *usual, *flags, "--json").json
 

@@ -16,8 +16,8 @@ from aiofluence.cli.changing import _end
 from aiofluence.models.output import GapReason
 from aiofluence.simulator import LIKELY, ClusterOptions, Fault, Program, Simulator, run_virtual
 
-from ..harness import container_spec, session_on
-from .conftest import Cloud, Done
+from ..harness import OTHER_IMAGE, container_spec, session_on
+from .conftest import SSH, Cloud, Done
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
@@ -187,7 +187,7 @@ def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:
 
 def test_wait(cloud: Cloud) -> None:
     for name in ("exp-1", "exp-2"):
-        cloud.ok("deploy", name, "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+        cloud.ok("deploy", name, "--plan", cloud.plan(), *SSH, "--no-wait")
     assert cloud.run("wait", "exp-1", "exp-2", "--timeout", "10").code == 124
     assert cloud.ok("wait", "exp-1", "exp-2").out.splitlines() == ["exp-1 is ready", "exp-2 is ready"]
     first, second = cloud.ok("wait", "exp-1", "exp-2", "--until", "active", "--json").json
@@ -220,7 +220,7 @@ def test_ssh(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ssh_to_what_has_no_address(cloud: Cloud) -> None:
-    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), *SSH, "--no-wait")
     done = cloud.run("ssh", "exp-1")
     assert done.code == 1
     assert "it has no address yet (INITIALIZED)" in done.err
@@ -229,7 +229,7 @@ def test_ssh_to_what_has_no_address(cloud: Cloud) -> None:
 def test_inventory(cloud: Cloud) -> None:
     cloud.deploy("exp-1")
     cloud.deploy("exp-2")
-    cloud.ok("deploy", "new", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+    cloud.ok("deploy", "new", "--plan", cloud.plan(), *SSH, "--no-wait")
     done = cloud.ok("inventory", "--json")
     assert [host["name"] for host in done.json] == ["exp-1", "exp-2"]
     assert "aiofluence: container new" in done.err
@@ -353,8 +353,8 @@ def test_machines_have_neither(cloud: Cloud) -> None:
 
 def test_update(cloud: Cloud) -> None:
     cloud.deploy("exp-1", "-e", "A=1", "-e", "B=2", "--command", "sleep 1", "--ssh-key", SSH_KEY)
-    shown = cloud.ok("update", "exp-1", "-e", "C=3", "--unset", "A", "--image", "debian:12", "--json").json
-    assert shown["image"] == "debian:12"
+    shown = cloud.ok("update", "exp-1", "-e", "C=3", "--unset", "A", "--image", OTHER_IMAGE, "--json").json
+    assert shown["image"] == OTHER_IMAGE
     assert shown["environment"] == ["B", "C", "SSH_PUBKEY"]
     assert shown["startup_command"] == "sleep 1", "what no flag names stays"
     assert "command" not in cloud.ok("update", "exp-1", "--command", "").out
@@ -400,9 +400,7 @@ def test_rename(cloud: Cloud) -> None:
 
 def test_terminate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
-        cloud.ok(
-            "deploy", f"exp-{number}", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait"
-        )
+        cloud.ok("deploy", f"exp-{number}", "--plan", cloud.plan(), *SSH, "--no-wait")
     assert cloud.ok("terminate", "exp-0").out == "exp-0 has ended: 0.14 USDC spent\n", "one: no question"
     refused = cloud.run("terminate", "exp-1", "exp-2")
     assert (refused.code, refused.err) == (2, "aiofluence: this ends 2 instances: add --yes\n")
@@ -441,7 +439,7 @@ def test_a_person_is_asked(
 
 
 def test_terminate_that_times_out(cloud: Cloud) -> None:
-    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--no-wait")
+    cloud.ok("deploy", "exp-1", "--plan", cloud.plan(), *SSH, "--no-wait")
     done = cloud.run("terminate", "exp-1", "--timeout", "5", "--json")
     assert done.code == 124
     assert done.json[0]["error"] == "WaitTimeoutError"

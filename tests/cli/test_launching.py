@@ -14,15 +14,15 @@ from aiofluence.cli.launch_table import LaunchTable
 from aiofluence.cli.orders import Item
 from aiofluence.simulator import Fault, Provisioning, Simulator
 
-from ..harness import container_spec, session_on
-from .conftest import Cloud
+from ..harness import OTHER_IMAGE, container_spec, session_on
+from .conftest import SSH, Cloud
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 NEVER = Provisioning(median=1e6, sigma=0.0)
 
 BATCH = """
 [defaults]
-image = "ubuntu:22.04"
+image = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
 expose = [22]
 ssh_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 max_hourly = 1
@@ -48,11 +48,11 @@ def batch(tmp_path: Path) -> Path:
 
 
 def test_deploy(cloud: Cloud) -> None:
-    flags = ("--gpu", "t4", "--image", "ubuntu", "-p", "22", "-p", "80/http", "--location", "sg")
+    flags = ("--gpu", "t4", *SSH, "-p", "80/http", "--location", "sg")
     done = cloud.ok("deploy", "exp-1", *flags)
     assert "Deploying container exp-1 on t4-16gi" in done.err
     assert "0.14 USDC an hour, 0.42 taken at once" in done.err
-    assert "price    0.14 USDC an hour" in done.out
+    assert "price      0.14 USDC an hour" in done.out
     shown = cloud.ok("deploy", "exp-2", *flags, "--json").json
     assert (shown["status"], shown["location"], shown["hourly"]) == ("ACTIVE", "SG", "0.14")
     assert cloud.live() == ["exp-1", "exp-2"]
@@ -74,7 +74,7 @@ def test_deploy_without_waiting_and_adopting(cloud: Cloud) -> None:
     assert set(ref) == {"kind", "id", "name"}
     assert cloud.ok("ls", "--json").json[0]["status"] == "INITIALIZED"
     assert cloud.deploy("exp-1", "--adopt", "--no-wait") == ref
-    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    flags = ("--plan", cloud.plan(), *SSH)
     done = cloud.ok("deploy", "exp-1", *flags, "--adopt", "--no-wait")
     assert done.out == f"container exp-1 ({ref['id']}) is deployed\n"
     assert "exp-1, unless it is live already, on t4" in done.err
@@ -97,7 +97,7 @@ def test_dry_run_costs_nothing(cloud: Cloud, batch: Path) -> None:
 
 
 def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None:
-    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--timeout", "20")
+    flags = ("--plan", cloud.plan(), *SSH, "--timeout", "20")
     done = cloud.run("deploy", "exp-1", *flags)
     assert done.code == 124
     assert "Ending exp-1. What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
@@ -108,7 +108,7 @@ def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None
 
 
 def test_a_deploy_that_takes_too_long_may_be_kept(cloud: Cloud) -> None:
-    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--timeout", "20", "--keep")
+    flags = ("--plan", cloud.plan(), *SSH, "--timeout", "20", "--keep")
     done = cloud.run("deploy", "exp-1", *flags)
     assert done.code == 124
     assert "exp-1 is kept" in done.err
@@ -117,7 +117,7 @@ def test_a_deploy_that_takes_too_long_may_be_kept(cloud: Cloud) -> None:
 
 def test_a_deploy_that_fails_brings_the_reason(cloud: Cloud) -> None:
     cloud.simulator.fail_next_provisioning()
-    done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
     assert done.code == 1
     assert "InstanceFailedError: container exp-1" in done.err
     assert "[Warning]" in done.err, "the cluster's events"
@@ -126,9 +126,7 @@ def test_a_deploy_that_fails_brings_the_reason(cloud: Cloud) -> None:
 
 def test_what_could_not_be_ended_is_named_with_the_command_that_ends_it(cloud: Cloud) -> None:
     cloud.simulator.provisioning = NEVER
-    done = cloud.run(
-        "deploy", "exp-1", "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--timeout", "9"
-    )
+    done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH, "--timeout", "9")
     (live,) = cloud.simulator.live()
     assert done.code == 1
     assert f"aiofluence terminate --yes {live.id}" in done.err
@@ -141,7 +139,7 @@ def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, ar
     if arguments == ["launch"]:
         done = cloud.run("launch", batch)
     else:
-        done = cloud.run(*arguments, "--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+        done = cloud.run(*arguments, "--plan", cloud.plan(), *SSH)
     assert done.code == 130
     assert "What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
     assert "A second Ctrl-C leaves at once" in done.err
@@ -293,7 +291,7 @@ def test_names_that_are_live_are_refused(cloud: Cloud, batch: Path, dry_run: tup
     assert f"live and billing already: container exp-01 ({first})" in done.err
     assert "--adopt" in done.err
     assert cloud.simulator.count("GET /gpu/instances/") == asked + 1
-    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22")
+    flags = ("--plan", cloud.plan(), *SSH)
     for more in ((), ("--no-wait",)):
         done = cloud.run("deploy", "exp-01", *flags, *more, *dry_run)
         assert (done.code, done.out) == (2, "")
@@ -363,7 +361,7 @@ def test_a_file_that_holds_no_public_key_is_refused(
     cloud: Cloud, tmp_path: Path, text: str, told: str
 ) -> None:
     (tmp_path / "key").write_text(text)
-    flags = ("--plan", cloud.plan(), "--image", "ubuntu", "-p", "22", "--ssh-key", tmp_path / "key")
+    flags = ("--plan", cloud.plan(), *SSH, "--ssh-key", tmp_path / "key")
     for more in ((), ("--dry-run",)):
         done = cloud.run("deploy", "exp-1", *flags, *more)
         assert done.code == 2
@@ -379,10 +377,10 @@ def test_a_batch_from_stdin(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_flags_go_before_a_file(cloud: Cloud, tmp_path: Path) -> None:
     path = tmp_path / "one.toml"
-    path.write_text(f'[[instance]]\nname = "a"\nimage = "ubuntu"\nexpose = 22\nplan = "{cloud.plan()}"\n')
+    path.write_text(f'[[instance]]\nname = "a"\nimage = "nginx"\nexpose = 8080\nplan = "{cloud.plan()}"\n')
     assert cloud.ok("deploy", "--file", path, "--json").json["name"] == "a"
-    shown = cloud.ok("deploy", "b", "--file", path, "--image", "debian:12", "--json").json
-    assert (shown["name"], shown["image"]) == ("b", "debian:12")
+    shown = cloud.ok("deploy", "b", "--file", path, "--image", OTHER_IMAGE, "--json").json
+    assert (shown["name"], shown["image"]) == ("b", OTHER_IMAGE)
 
 
 # --- what a file may say ------------------------------------------------------------------------------------

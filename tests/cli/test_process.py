@@ -19,6 +19,8 @@ import pytest
 
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer
 
+from .conftest import SSH
+
 PYTHON = [sys.executable, "-W", "error", "-c"]
 MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
 
@@ -54,7 +56,7 @@ left = {"live": [i.id for i in simulator.live()], "all": len(simulator.instances
 print(json.dumps(left | {"reserved": str(simulator.reserved())}))
 sys.exit(code)
 """
-DEPLOY = ("deploy", "exp-1", "--plan", "PLAN", "--image", "ubuntu", "-p", "22")
+DEPLOY = ("deploy", "exp-1", "--plan", "PLAN", *SSH)
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 
 
@@ -103,8 +105,8 @@ BATCH = """
 name = "exp-{i}"
 count = 2
 max_hourly = 1
-image = "ubuntu"
-expose = [22]
+image = "nginx"
+expose = [8080]
 """
 
 
@@ -175,7 +177,7 @@ async def test_exit_codes() -> None:
             return int(done.returncode)
 
         plan = simulator.catalog.find("container").id
-        flags = ("--plan", plan, "--image", "ubuntu", "-p", "22", "--no-wait")
+        flags = ("--plan", plan, *SSH, "--no-wait")
         assert await code("deploy", "exp-1", *flags) == 0
         codes = await asyncio.gather(
             code("show", "nothing"), code("show"), code("wait", "exp-1", "--timeout", "0.1")

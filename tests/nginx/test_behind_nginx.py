@@ -23,7 +23,7 @@ from aiofluence.protocol import Call, Reply
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorServer
 from aiofluence.wire import AiohttpWire
 
-from ..harness import container_spec, session_on, vm_spec
+from ..harness import OTHER_IMAGE, container_spec, session_on, vm_spec
 from .nginx import PROGRAM, Line, Nginx, free_port
 
 pytestmark = pytest.mark.skipif(
@@ -167,7 +167,7 @@ async def test_nginx_restarted_in_the_middle_of_everything(
                 group.create_task(call())
             await until(lambda: simulator.count() >= 150)
             for ref in changed:
-                update = ContainerUpdate(name=f"{ref.name}-new", image="ubuntu:24.04")
+                update = ContainerUpdate(name=f"{ref.name}-new", image=OTHER_IMAGE)
                 group.create_task(fluence.containers.update(ref.id, update))
             for call in calls[200:]:
                 group.create_task(call())

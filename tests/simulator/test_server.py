@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -174,12 +175,33 @@ async def test_closing_lets_nobody_hang(sim: Simulator) -> None:
 def test_it_listens_to_others_only_when_told(host: str) -> None:
     with pytest.raises(ValueError, match="loopback"):
         SimulatorServer(Simulator(), host)
-    SimulatorServer(Simulator(), host, allow_remote=True)
+
+
+async def plans_at(server: SimulatorServer, host: str) -> int:
+    url = f"http://{host}:{server.port}/gpu/plans/"
+    async with aiohttp.ClientSession(headers={"X-API-KEY": DEFAULT_API_KEY}) as client:
+        async with client.get(url) as reply:
+            return reply.status
+
+
+async def test_told_to_it_listens_on_every_address(sim: Simulator) -> None:
+    async with SimulatorServer(sim, "0.0.0.0", allow_remote=True) as server:
+        assert await plans_at(server, "127.0.0.1") == 200
+    assert sim.count("GET /gpu/plans/") == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_has_several_names(host: str) -> None:
-    SimulatorServer(Simulator(), host)
+async def test_loopback_has_several_names(sim: Simulator, host: str) -> None:
+    in_url = f"[{host}]" if ":" in host else host
+    try:
+        async with SimulatorServer(sim, host) as server:
+            assert server.url == f"http://{in_url}:{server.port}"
+            assert await plans_at(server, in_url) == 200
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        pytest.skip(f"this machine has no {host}")
+    assert sim.count("GET /gpu/plans/") == 1
 
 
 async def test_a_port_in_use_is_an_oserror(sim: Simulator) -> None:

@@ -44,8 +44,8 @@ def spec_for(name: str) -> ContainerSpec:
     return ContainerSpec(
         name=name,
         plan_id=os.environ["PLAN_ID"],
-        image="ubuntu:22.04",
-        expose=[22],
+        image="ollama/ollama:0.6.5",
+        expose=[11434],
         environment={"TOKEN": os.environ.get("TOKEN", "")},
     )
 
