@@ -21,10 +21,12 @@ import pytest
 from aiofluence import (
     AuthError,
     ConfigError,
+    CustodyError,
     DecodeError,
     DeployPolicy,
     FluenceError,
     InsufficientBalanceError,
+    Poll,
     RateLimitedError,
     Reply,
     Request,
@@ -444,3 +446,96 @@ async def test_a_gateway_whose_clock_is_off_costs_no_second_instance(seconds: in
         ref = await fluence.containers.deploy(container_spec(simulator))
     assert [instance.id for instance in simulator.live()] == [ref.id]
     assert simulator.count(POST) == (1 if when == "after" else 2)
+
+
+async def test_in_time_lapse_a_twin_is_found_in_time_lapse() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="before", commit_after=12)
+    policy = DeployPolicy(settle=9, watch=60)
+    async with session_on(simulator, poll=Poll(interval=1), deploy=policy, close_timeout=900) as fluence:
+        began = now()
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        assert now() - began < 12
+        await asyncio.sleep(began + 20 - now())
+        assert len(fluence.custody.twins) == 1
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_a_list_that_is_not_even_sent_proves_nothing() -> None:
+    """The connection is refused for a while: the deploy goes on looking for its instance."""
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        simulator.fail(POST, Fault.reset(), when="after")
+        simulator.fail(LIST, Fault.refuse(), times=30)
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert simulator.count(POST) == 1
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_a_session_that_closes_ends_the_search() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), times=None)
+    with pytest.raises(CustodyError, match="exp-1"):
+        async with session_on(simulator, deploy=DeployPolicy(settle=5000), close_timeout=60) as fluence:
+            deploying = asyncio.ensure_future(fluence.containers.deploy(container_spec(simulator)))
+            await asyncio.sleep(10)
+            began = now()
+    with pytest.raises(FluenceError):
+        await deploying
+    assert now() - began < 100
+    assert simulator.count(POST) == 1
+
+
+async def test_what_stays_unclear_after_its_caller_left_is_named_at_the_close() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    simulator.fail(LIST, Fault.status(500), times=None)
+    with pytest.raises(CustodyError) as caught:
+        async with session_on(simulator, close_timeout=60) as fluence:
+            deploying = asyncio.ensure_future(fluence.containers.deploy(container_spec(simulator)))
+            await asyncio.sleep(5)
+            deploying.cancel()
+            await asyncio.wait([deploying])
+            await asyncio.sleep(3000)  # by now the search has ended
+    assert caught.value.names == ("exp-1",)
+    assert len(simulator.live()) == 1
+
+
+async def test_an_instance_that_was_resolved_is_no_other_deploy_s() -> None:
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    simulator.fail(LIST, Fault.status(500), times=None)
+    async with session_on(simulator, deploy=DeployPolicy(watch=0)) as fluence:
+        with pytest.raises(UncertainDeployError) as caught:
+            await fluence.containers.deploy(container_spec(simulator))
+        simulator.clear_faults()
+        first = await caught.value.resolve()
+        assert first is not None
+        simulator.fail(POST, Fault.reset(), when="after")
+        second = await fluence.containers.deploy(container_spec(simulator))
+    assert {instance.id for instance in simulator.live()} == {first.id, second.id}
+    assert first.id != second.id
+
+
+async def test_two_that_adopt_at_once_while_lists_fail_are_both_told() -> None:
+    """Each has an instance that it may not end for the other: neither is ended, and the name is in doubt."""
+    simulator = Simulator()
+    spec = container_spec(simulator)
+    told = []
+
+    async def program(first: bool) -> None:
+        async with session_on(simulator, close_timeout=900) as fluence:
+            got = asyncio.ensure_future(fluence.deploy_and_wait(spec, adopt=True, timeout=None))
+            while simulator.count(POST) < 2:
+                await asyncio.sleep(0.01)
+            if first:
+                simulator.fail(LIST, Fault.status(500), times=None)
+                await asyncio.sleep(200)
+                simulator.clear_faults()
+            told.append((await got).id)
+            await asyncio.sleep(600)
+
+    results = await asyncio.gather(program(True), program(False), return_exceptions=True)
+    assert {instance.id for instance in simulator.live()} == set(told)
+    assert len(set(told)) == 2
+    assert [error.names for error in results if isinstance(error, CustodyError)] == [("exp-1",)] * 2

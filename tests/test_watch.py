@@ -480,7 +480,8 @@ async def wait_later(written: Callable[[str], Any]) -> tuple[float, list[float]]
 async def test_a_creation_date_without_a_zone_is_utc(zone: str) -> None:
     usual = await wait_later(lambda date: date)
     lag, lists = await wait_later(lambda date: date.replace("Z", zone))
-    assert (lag, lists) == (pytest.approx(usual[0]), pytest.approx(usual[1]))
+    assert lag == pytest.approx(usual[0])
+    assert lists == pytest.approx(usual[1])
     assert len((await wait_later(lambda date: date.replace("Z", "-09:00")))[1]) != len(usual[1])
 
 

@@ -41,9 +41,11 @@ SLOW = 2.0
 """Seconds of CPU; a test that takes longer judges no mutant."""
 
 WIRE = "test_retry test_transport test_wire_direct test_wire"
-DEPLOY = "test_exactly_once test_evidence test_money test_minimum_runtime"
+DEPLOY = (
+    "test_exactly_once test_evidence test_money test_minimum_runtime test_journal test_relaunch test_launch"
+)
 JOURNAL = "test_journal_file test_journal test_owner test_sweep test_money"
-WAIT = "test_schedule test_watch test_lifecycle test_evidence"
+WAIT = "test_schedule test_watch test_lifecycle test_evidence test_minimum_runtime"
 TAIL = "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_follow"
 TESTS = {
     "retry": WIRE,
@@ -142,13 +144,14 @@ class Mutant:
     """One change to one place. `lines` are those of the statement that holds it."""
 
     module: str
+    where: str
     old: str
     new: str
     code: str = attrs.field(repr=False)
     lines: range
 
     def __str__(self) -> str:
-        return f"`{self.module}`: `{self.old}` → `{self.new}`"
+        return f"`{self.module}`, {self.where}: `{self.old}` → `{self.new}`"
 
 
 Choice = tuple[Operator, int]
@@ -183,13 +186,19 @@ def make(module: str, source: str, choice: Choice, line: int) -> Mutant:
             removed.append(each[2:])
         elif each.startswith("+ "):
             added.append(each[2:])
-    begins = [
-        (node.end_lineno - node.lineno, node.lineno)
+    around = [
+        node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.stmt) and node.end_lineno and node.lineno <= line <= node.end_lineno
     ]
-    begin = min(begins, default=(0, line))[1]  # a decorator is in no statement
-    return Mutant(module, plain(removed), plain(added), code, range(begin, line + 1))
+    begin = max((node.lineno for node in around), default=line)  # a decorator is in no statement
+    names = [
+        node.name
+        for node in around
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    where = f"`{'.'.join(names)}`" if names else "top level"
+    return Mutant(module, where, plain(removed), plain(added), code, range(begin, line + 1))
 
 
 def plain(lines: list[str]) -> str:

@@ -370,8 +370,8 @@ class Deployer:
                 self._journal.close_intent(intent)
             if attempt.ref is None:
                 self._custodian.found(attempt.name)
-        elif attempt.unclear and attempt.ref is not None:
-            # No LIST rules the other attempts out, and no error has named them to the caller.
+        elif attempt.ref is not None and (attempt.unclear or (attempt.adopt and doubtful)):
+            # No LIST rules the others out, and no error has named them to the caller.
             self._custodian.doubt(attempt.name)
 
     def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import attrs
 
-from ..errors import FluenceError
+from ..errors import FluenceError, InstanceEndedError, InstanceFailedError
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
+from .policy import is_certain
 from .report import LaunchState, Outcome
 from .seen import Seen
 from .shared_list import NamedRows
@@ -55,3 +56,13 @@ class Job:
     def snapshot(self) -> Outcome:
         """The outcome so far; the final one as soon as the job has settled."""
         return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error, self.times)
+
+    def is_over(self, error: FluenceError | None) -> bool:
+        """Whether nothing of the job runs, for certain, when it ends with `error`."""
+        if self.state is LaunchState.QUEUED:
+            return True
+        if isinstance(error, InstanceFailedError):
+            return not error.is_billing
+        if isinstance(error, InstanceEndedError):
+            return True
+        return self.ref is None and error is not None and is_certain(error)

@@ -223,8 +223,9 @@ class LaunchesOne:
             adopt: first look for a live instance of that name, and take it instead of paying twice.
 
         Raises:
-            FluenceError: as `deploy_and_wait`, when the block is entered; `AuthError` when it is left.
-                ConfigError and SpecError come from the call itself.
+            FluenceError: as `deploy_and_wait`, when the block is entered. When it is left, `AuthError`, or
+                `WaitTimeoutError` after 45 minutes if the instance is not gone; the session then goes on
+                ending it. ConfigError and SpecError come from the call itself.
         """
         refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
         return self._launcher.running(spec, until, timeout, adopt=adopt)
