@@ -1,6 +1,6 @@
 """Fixtures and profiles that every test shares.
 
-hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for longer, for a night or a doubt.
+hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for longer, as `nox -s thorough` does.
 `mutation` is what tools/mutation.py uses: few examples, the same for each mutant.
 """
 
@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Under CI the examples are the same each time: a red run must be about the change that it tests.
 settings.register_profile(
     "ci",
-    max_examples=300,
+    max_examples=150,
     deadline=None,
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow],

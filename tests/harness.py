@@ -10,11 +10,24 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from aiofluence import BareMetalSpec, ContainerSpec, RateLimit, Session, VMSpec
-from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer, SimulatorWire, VirtualClockLoop
+from aiofluence.simulator import (
+    DEFAULT_API_KEY,
+    LIKELY,
+    Simulator,
+    SimulatorServer,
+    SimulatorWire,
+    VirtualClockLoop,
+)
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+"""More random lives and examples: for a night or a doubt. `nox -s thorough` sets it."""
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
@@ -28,6 +41,16 @@ VIRTUAL = ("asyncio", {"loop_factory": VirtualClockLoop})
 
 FAST = RateLimit(per_second=1000, burst=1000)
 """For tests that are not about the rate."""
+
+
+HALF_A_CENT = Decimal("0.005")
+"""By which an amount in an answer may differ from the ledger's."""
+ROOMY = LIKELY.replace(capacity=None)
+"""Plans that always have room, for tests that launch hundreds."""
+
+
+BOTH = pytest.mark.parametrize("profile", ["likely", "kind"])
+"""Shows a promise on both profiles."""
 
 
 def now() -> float:

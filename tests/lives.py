@@ -283,7 +283,10 @@ class Life:
         """Whether a run knows a live instance of that kind that a complete LIST must show."""
         now = asyncio.get_running_loop().time()
         return any(
-            hold.ref.kind.value == kind and hold.free is None and now - hold.since > self.settle
+            hold.ref.kind.value == kind
+            and hold.free is None
+            and now - hold.since > self.settle
+            and self.cloud.rows[hold.ref.id].is_live(self.cloud.now)
             for run in self.runs
             if run.name == name
             for hold in run.books.holds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
@@ -27,6 +27,8 @@ PATHS: Final[Mapping[str, str]] = {
     "vm": "/gpu/instances/vms",
     "baremetal": "/gpu/instances/baremetal",
 }
+LEASE: Final = 490.0
+"""Seconds for which a container may crash before its lease is closed (behaviour of Akash: 41 checks)."""
 _SUPPLY: Final = {
     "vcpu": {"count": 16},
     "memory": {"count": 128, "units": "Gi"},
@@ -87,6 +89,8 @@ class Row:
         final: the word for its end.
         between: the word for INITIALIZED.
         stuck: it shows `between` even when it is ACTIVE.
+        crashes: its command exits and is started again, until the provider closes the lease.
+        logs: status of the reply to its logs once it is over; 200 for an empty list.
     """
 
     id: str
@@ -103,13 +107,25 @@ class Row:
     final: str = "ENDED"
     between: str = "INITIALIZED"
     stuck: bool = False
+    crashes: bool = False
+    logs: int = 200
     image: str = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
     updates: list[tuple[float, str, str]] = attrs.field(factory=list)
     odd: Mapping[str, Any] = attrs.field(factory=dict)
 
+    def is_over(self, at: float) -> bool:
+        """Whether it was deleted, or its lease closed by then."""
+        if self.crashes and self.kind == "container" and at >= self.born + self.provision + LEASE:
+            return True
+        return self.ended is not None and at >= self.ended
+
+    def is_started(self, at: float) -> bool:
+        """Whether its command runs; one that exits is started again."""
+        return not self.crashes or (at - self.born) % 60 < 10
+
     def status(self, at: float) -> str:
         """The status at a service second."""
-        if self.ended is not None and at >= self.ended:
+        if self.is_over(at):
             return self.final
         if at < self.born + self.provision:
             return self.between
@@ -119,7 +135,7 @@ class Row:
 
     def is_live(self, at: float) -> bool:
         """Whether it exists and bills."""
-        over = self.ended is not None and at >= self.ended
+        over = self.is_over(at)
         return at >= self.born and not over and not (self.fails and at >= self.born + self.provision)
 
     def shown(self, at: float) -> str:
@@ -142,6 +158,7 @@ class Cloud:
         provision: seconds until ACTIVE, drawn for each instance.
         fails: share of instances whose provisioning fails.
         minimum: seconds after ACTIVE for which DELETE is refused.
+        minimum_of: kinds of which that is so.
         only_active: refuse DELETE of what is not ACTIVE yet, as the contract says.
     """
 
@@ -154,6 +171,7 @@ class Cloud:
         provision: Callable[[], float] = lambda: 150.0,
         fails: float = 0.0,
         minimum: float = 0.0,
+        minimum_of: Collection[str] = tuple(PATHS),
         only_active: bool = True,
     ) -> None:
         self.rng = rng
@@ -162,6 +180,7 @@ class Cloud:
         self.provision = provision
         self.fails = fails
         self.minimum = minimum
+        self.minimum_of = minimum_of
         self.only_active = only_active
         self.shift = 0.0
         self.rows: dict[str, Row] = {}
@@ -382,7 +401,7 @@ class Cloud:
             fails=self.rng.random() < self.fails,
             created=created,
             by=run,
-            minimum=self.minimum,
+            minimum=self.minimum if kind in self.minimum_of else 0.0,
         )
         for episode in self._striking("row"):
             for field, value in episode.how.items():
@@ -441,9 +460,11 @@ class Cloud:
         row = self.rows.get(id)
         if row is None or row.kind != kind or not self._visible(row, at):
             return _json({"detail": "Instance not found"}, 404)
+        status = row.status(at)
+        if part and row.logs != 200 and not row.is_live(at):
+            return _json({"detail": "No pods found"}, row.logs)
         if part:
             return _json([])
-        status = row.status(at)
         active = status == "ACTIVE"
         updating = row.is_updating(at)
         detail = self._summary(row, at) | {
@@ -457,7 +478,9 @@ class Cloud:
         }
         del detail["domain"]
         if kind == "container":
-            detail["container_status"] = "STARTED" if active and not updating else "NOT_STARTED"
+            detail["container_status"] = (
+                "STARTED" if active and not updating and row.is_started(at) else "NOT_STARTED"
+            )
             detail["container_info"] = {
                 "image": row.shown(at),
                 "expose": [{"port": "22", "protocol": "tcp"}],

@@ -133,10 +133,23 @@ def test_left_at_every_tick_nothing_is_left(
     use: Callable[[Session, Simulator], Awaitable[None]],
     fault: Any,
 ) -> None:
+    _leave_at_every_tick(leave, use, fault, "likely")
+
+
+def test_left_at_every_tick_of_a_kind_service_nothing_is_left() -> None:
+    _leave_at_every_tick(by_cancellation, in_running, "after", "kind")
+
+
+def _leave_at_every_tick(
+    leave: Callable[[Awaitable[None], int], Awaitable[BaseException | None]],
+    use: Callable[[Session, Simulator], Awaitable[None]],
+    fault: Any,
+    profile: Any,
+) -> None:
     """Makes the caller leave at its n-th step, for every n until it gets through."""
 
     async def run(ticks: int) -> bool:
-        simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+        simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0), profile=profile)
         if fault is not None:
             simulator.fail("POST /gpu/instances/", Fault.reset(), when=fault)
         async with session_on(simulator, close_timeout=900) as fluence:

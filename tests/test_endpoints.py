@@ -5,6 +5,7 @@ docs/endpoints.md is the same table for people; a test here keeps the two togeth
 
 from __future__ import annotations
 
+import asyncio
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from aiofluence import (
     ContainerUpdate,
     Kind,
     Machine,
+    MinimumRuntimeError,
     NotFoundError,
     Port,
     Session,
@@ -82,7 +84,8 @@ async def test_find_is_one_flat_list_cheapest_first() -> None:
         assert {offer.gpu_model.model for offer in await fluence.plans.find(gpu="RTX 4090")} == {"rtx4090"}
         here = await fluence.plans.find(location="us", max_hourly="0.50")
         assert here
-        assert all("US" in offer.locations and offer.hourly <= Decimal("0.5") for offer in here)
+        assert {offer.kind for offer in here} == {Kind.CONTAINER, Kind.VM}
+        assert all(offer.hourly <= Decimal("0.5") for offer in here)
         assert await fluence.plans.find(gpu="abacus") == []
         assert min(offer.gpu_model.vram for offer in offers) < Size.parse("24Gi")
 
@@ -179,6 +182,9 @@ async def test_machines(kind: str) -> None:
         (row,) = await resource.list()
         assert (row.name, row.kind, row.status) == ("other-name", ref.kind, Status.ACTIVE)
 
+        with pytest.raises(MinimumRuntimeError):
+            await resource.terminate(ref.id)
+        await asyncio.sleep(20 * 60)
         await resource.terminate(ref.id)
         assert (await resource.get(ref.id)).status is Status.ENDED
     assert simulator.live() == []

@@ -34,7 +34,7 @@ from aiofluence import (
 from aiofluence.lifecycle.spending import estimate_spend
 from aiofluence.simulator import Fault, Provisioning, Simulator
 
-from .harness import OTHER_IMAGE, SSH_KEY, VIRTUAL, container_spec, session_on, vm_spec
+from .harness import HALF_A_CENT, OTHER_IMAGE, SSH_KEY, VIRTUAL, container_spec, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 SECRET = "canary-16180339"
@@ -209,7 +209,8 @@ async def test_a_machine_s_ssh_key_stays_behind_as_well() -> None:
         with pytest.raises(InstanceEndedError) as caught:
             await fluence.wait(machine)
         assert SECRET.encode() not in pickle.dumps(caught.value)
-        assert caught.value.estimated_spend == simulator.spent()
+        assert caught.value.estimated_spend is not None
+        assert abs(caught.value.estimated_spend - simulator.spent()) <= HALF_A_CENT
 
 
 async def test_the_spend_is_estimated_by_the_clock_hours_that_have_begun() -> None:

@@ -47,9 +47,9 @@ from aiofluence import (
 from aiofluence.lifecycle.evidence import Evidence, KeyDoubt
 from aiofluence.lifecycle.policy import is_certain
 from aiofluence.resources.listing import is_paged
-from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
+from aiofluence.simulator import DEFAULT_API_KEY, LIKELY, Fault, Provisioning, Simulator, SimulatorWire
 
-from .harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, OTHER_IMAGE, ROOMY, VIRTUAL, container_spec, now, session_on, vm_spec
 
 POST = "POST /gpu/instances/"
 LIST = "GET /gpu/instances/"
@@ -199,7 +199,8 @@ async def test_a_page_of_a_list_rules_nothing_out(announced: bool) -> None:
         link = {"Link": '</gpu/instances/?page=2>; rel="next"'} if announced else {}
         return Reply(200, {**reply.headers, **link}, json.dumps(rows[:100]).encode())
 
-    simulator = Simulator(balance=10**5, provisioning=Provisioning(median=30, sigma=0))
+    oldest = LIKELY.replace(list_order="oldest")  # so that a first page lacks what is new
+    simulator = Simulator(balance=10**5, provisioning=Provisioning(median=30, sigma=0), profile=oldest)
     simulator.add_ended(150)
     async with session_behind(simulator, page, close_timeout=3600) as fluence:
         await fluence.deploy_and_wait(container_spec(simulator, "held"))
@@ -518,7 +519,7 @@ async def test_an_instance_with_an_odd_id_is_not_denied(id: str) -> None:
 @pytest.mark.parametrize("number", [1, 200])
 async def test_unclear_deploys_share_their_lists(number: int) -> None:
     """All POSTs are lost: the LISTs are those of one deploy, 3 s apart."""
-    simulator = Simulator(balance=10**7)
+    simulator = Simulator(balance=10**7, profile=ROOMY)
     simulator.fail(POST, Fault.reset(), when="before", times=number)
     async with session_on(simulator, max_in_flight=1000) as fluence:
         specs = [container_spec(simulator, f"exp-{n}") for n in range(number)]

@@ -36,7 +36,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
 
-from .harness import VIRTUAL, baremetal_spec, container_spec, now, session_on, vm_spec
+from .harness import BOTH, VIRTUAL, baremetal_spec, container_spec, now, session_on, vm_spec
 
 POST = "POST /gpu/instances/"
 LIST = "GET /gpu/instances/"
@@ -54,8 +54,9 @@ def anyio_backend() -> Any:
     [Fault.reset(), Fault.cut(), Fault.hang(), *map(Fault.status, (408, 500, 502, 503, 504)), *BROKEN_BODIES],
     ids=lambda fault: f"{fault.effect.value}-{fault.code}",
 )
-async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault) -> None:
-    simulator = Simulator()
+@BOTH
+async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault, profile: Any) -> None:
+    simulator = Simulator(profile=profile)
     simulator.fail(POST, fault, when="after")
     async with session_on(simulator) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))
@@ -67,8 +68,11 @@ async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault) ->
 @pytest.mark.parametrize(
     "fault", [Fault.reset(), Fault.cut(), Fault.status(502)], ids=lambda f: f.effect.value
 )
-async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certain(fault: Fault) -> None:
-    simulator = Simulator()
+@BOTH
+async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certain(
+    fault: Fault, profile: Any
+) -> None:
+    simulator = Simulator(profile=profile)
     simulator.fail(POST, fault, when="before")
     async with session_on(simulator) as fluence:
         began = now()
@@ -78,8 +82,9 @@ async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certai
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_all_three_kinds_are_found_under_their_own_lists() -> None:
-    simulator = Simulator()
+@BOTH
+async def test_all_three_kinds_are_found_under_their_own_lists(profile: Any) -> None:
+    simulator = Simulator(profile=profile)
     simulator.fail("POST /gpu/instances/vms", Fault.reset(), when="after")
     simulator.fail("POST /gpu/instances/baremetal", Fault.reset(), when="after")
     async with session_on(simulator) as fluence:
@@ -100,8 +105,9 @@ async def test_an_older_instance_of_the_same_name_is_not_mistaken_for_ours() -> 
     assert {instance.id for instance in simulator.live()} == {ref.id, old.id}
 
 
-async def test_two_deploys_of_one_name_never_take_the_same_instance() -> None:
-    simulator = Simulator()
+@BOTH
+async def test_two_deploys_of_one_name_never_take_the_same_instance(profile: Any) -> None:
+    simulator = Simulator(profile=profile)
     simulator.fail(POST, Fault.reset(), when="after", times=2)
     async with session_on(simulator) as fluence:
         specs = [container_spec(simulator), container_spec(simulator)]
@@ -133,9 +139,10 @@ async def test_a_watch_leaves_a_later_deploy_of_that_name_alone() -> None:
     assert {instance.id for instance in simulator.live()} == {first.id, second.id}
 
 
-async def test_of_twins_the_one_that_was_handed_over_stays() -> None:
+@BOTH
+async def test_of_twins_the_one_that_was_handed_over_stays(profile: Any) -> None:
     """The first commits just before the second is sent, and the list shows it later: it is the older one."""
-    simulator = Simulator(list_lag=10)
+    simulator = Simulator(list_lag=10, profile=profile)
     simulator.fail(POST, Fault.reset(), when="before", commit_after=85)
     async with session_on(simulator, close_timeout=900) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))
@@ -146,8 +153,9 @@ async def test_of_twins_the_one_that_was_handed_over_stays() -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_a_timeout_with_a_late_commit_and_a_lagging_list() -> None:
-    simulator = Simulator(list_lag=5)
+@BOTH
+async def test_a_timeout_with_a_late_commit_and_a_lagging_list(profile: Any) -> None:
+    simulator = Simulator(list_lag=5, profile=profile)
     simulator.fail(POST, Fault.hang(), when="before", commit_after=80)  # 20 s after our timeout
     async with session_on(simulator, timeout=Timeout(total=60)) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))
@@ -179,8 +187,9 @@ async def test_settling_ends_only_on_a_list_that_came() -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_what_cannot_be_found_out_is_said() -> None:
-    simulator = Simulator()
+@BOTH
+async def test_what_cannot_be_found_out_is_said(profile: Any) -> None:
+    simulator = Simulator(profile=profile)
     simulator.fail(POST, Fault.reset(), when="after")
     lists = simulator.fail(LIST, Fault.status(500), times=None)
     policy = DeployPolicy(settle=10, watch=20)
@@ -229,9 +238,10 @@ async def test_posts_are_counted() -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 520, 524])
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_no_status_is_believed(status: int, when: Any) -> None:
+@BOTH
+async def test_no_status_is_believed(status: int, when: Any, profile: Any) -> None:
     """Before each further POST a LIST, requested `settle` seconds after the last one, lacks the name."""
-    simulator = Simulator(list_lag=60)
+    simulator = Simulator(list_lag=60, profile=profile)
     simulator.fail(POST, Fault.status(status), times=2, when=when)
     async with session_on(simulator, close_timeout=900) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))

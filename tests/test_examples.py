@@ -202,12 +202,12 @@ async def _leave(stage: Stage) -> None:
         await asyncio.sleep(1)
     host, port = server.servers[0].sockets[0].getsockname()
 
-    for seconds in (0.001, 0.5, 60, 120):
+    for seconds in (0.001, 0.5, 30, 60):
         before = len(stage.simulator.instances())
         _, writer = await asyncio.open_connection(host, port)
         writer.write(b"POST /workers?image=nginx:1.27 HTTP/1.1\r\nHost: app\r\n\r\n")
         await asyncio.sleep(seconds)
-        if seconds >= 60:
+        if seconds >= 30:
             assert len(stage.simulator.live()) == 1
             assert len(stage.simulator.instances()) == before + 1
         writer.close()

@@ -19,7 +19,7 @@ from aiofluence.models.money import MOST, read_amount, total
 from aiofluence.resources.choosing import read_money
 from aiofluence.simulator import Provisioning, Simulator
 
-from .harness import VIRTUAL, container_spec, session_on
+from .harness import BOTH, VIRTUAL, container_spec, session_on
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,9 @@ def accountant() -> Iterator[None]:
         yield
 
 
-async def test_a_launch_is_exact_in_the_program_s_own_context() -> None:
-    simulator = Simulator(provisioning=Provisioning(sigma=0))
+@BOTH
+async def test_a_launch_is_exact_in_the_program_s_own_context(profile: Any) -> None:
+    simulator = Simulator(provisioning=Provisioning(sigma=0), profile=profile)
     price = simulator.catalog.find("container").hourly
     exact = price * 3
     async with session_on(simulator) as fluence:

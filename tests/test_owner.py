@@ -194,7 +194,6 @@ def test_a_forked_child_is_refused_and_leaves_the_parent_alone(tmp_path: Path) -
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=50,
         check=False,
         env={**os.environ, "PYTHONPATH": ":".join(path for path in sys.path if path)},
     )

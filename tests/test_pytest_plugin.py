@@ -60,7 +60,7 @@ def run_files(pytester: pytest.Pytester, *options: str, process: bool = False) -
         arguments += ["-p", "aiofluence.pytest_plugin"]
     start = pytester.runpytest_subprocess if process else pytester.runpytest_inprocess
     done = start(*arguments)
-    return re.sub(r" in [\d.]+s\n*$", "", done.stdout.str()) + done.stderr.str()
+    return re.sub(r" in [\d.]+s( \([\d:]+\))?\n*$", "", done.stdout.str()) + done.stderr.str()
 
 
 def plugin_is_installed() -> bool:

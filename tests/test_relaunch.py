@@ -140,7 +140,7 @@ async def test_a_killed_launch_is_resumed_and_only_what_is_missing_is_paid_for()
         assert len(report.ready) == 7
         assert ids < {outcome.ref.id for outcome in report.ready if outcome.ref}
     assert len(simulator.instances()) == len(simulator.live()) == 7
-    assert simulator.spent() == 6 * Decimal("0.14") + Decimal("0.41")
+    assert simulator.spent() == 6 * Decimal("0.14") + simulator.catalog.find("vm").hourly
 
 
 async def test_resuming_looks_once_a_kind_for_all() -> None:

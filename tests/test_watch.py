@@ -31,9 +31,9 @@ from aiofluence import (
     WaitTimeoutError,
 )
 from aiofluence.protocol import Reply
-from aiofluence.simulator import Fault, Provisioning, Simulator, SimulatorWire
+from aiofluence.simulator import KIND, Fault, Profile, Provisioning, Simulator, SimulatorWire
 
-from .harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
+from .harness import FAST, OTHER_IMAGE, ROOMY, VIRTUAL, container_spec, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -72,9 +72,12 @@ async def launch(fluence: Session, simulator: Simulator, number: int, pause: flo
 # What it costs
 
 
-@pytest.mark.parametrize(("number", "requests", "lag"), [(200, 1.35, 1.9), (1000, 1.15, 1.0)])
-async def test_the_cost_of_a_launch(number: int, requests: float, lag: float) -> None:
-    simulator = Simulator(balance=10**6, provisioning=QUIET)
+@pytest.mark.parametrize(
+    ("profile", "number", "requests", "lag"),
+    [(ROOMY, 200, 1.37, 1.5), (KIND, 200, 1.37, 1.5), (ROOMY, 1000, 1.15, 1.0)],
+)
+async def test_the_cost_of_a_launch(profile: Profile, number: int, requests: float, lag: float) -> None:
+    simulator = Simulator(balance=10**6, provisioning=QUIET, profile=profile)
     unlimited = RateLimit(per_second=10**6, burst=10**6)
     async with session_on(simulator, rate=unlimited, max_in_flight=10**4) as fluence:
         lags = await launch(fluence, simulator, number)
@@ -160,7 +163,7 @@ async def test_a_brisk_wait_beside_a_patient_one(patient_first: bool) -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         ref = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
-        update = ContainerUpdate(name="exp-1", image="ubuntu:24.04")
+        update = ContainerUpdate(name="exp-1", image=OTHER_IMAGE)
         simulator.requests.clear()
         began = now()
         calls: list[Coroutine[Any, Any, Any]] = [fluence.wait(ref), fluence.update_and_wait(ref, update)]
@@ -169,7 +172,7 @@ async def test_a_brisk_wait_beside_a_patient_one(patient_first: bool) -> None:
         done, _ = await asyncio.wait(tasks, timeout=1)
         assert [task.result().status for task in done] == [Status.ACTIVE]
         updated = [await task for task in tasks if task not in done]
-        assert [container.container_info.image for container in updated] == ["ubuntu:24.04"]
+        assert [container.container_info.image for container in updated] == [OTHER_IMAGE]
         assert 20 <= now() - began <= 60
         assert simulator.count(GET) <= 14
 
@@ -189,7 +192,9 @@ async def test_a_second_launch_begins_without_a_look() -> None:
 async def test_what_goes_first_when_the_rate_is_short() -> None:
     lags = {}
     for prefer in ("details", "deploys"):
-        simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, median=30, sigma=0.1))
+        simulator = Simulator(
+            balance=10**6, provisioning=attrs.evolve(QUIET, median=30, sigma=0.1), profile=ROOMY
+        )
         poll = Poll(interval=2, prefer=prefer)
         slow = RateLimit(per_second=2, burst=1)
         async with session_on(simulator, poll=poll, rate=slow) as fluence:
@@ -203,7 +208,7 @@ async def test_what_goes_first_when_the_rate_is_short() -> None:
 
 async def test_who_joins_late_is_counted_in() -> None:
     """A look planned when one waited is too late when 200 wait."""
-    simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, sigma=0.0))
+    simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, sigma=0.0), profile=ROOMY)
     async with session_on(simulator) as fluence:
         first = asyncio.ensure_future(fluence.deploy_and_wait(container_spec(simulator, "first")))
         await asyncio.sleep(50)
@@ -214,7 +219,7 @@ async def test_who_joins_late_is_counted_in() -> None:
 
 async def test_a_stream_of_joiners_does_not_push_the_look_away() -> None:
     """A gap counted from the moment of planning would begin anew with each of them."""
-    simulator = Simulator(balance=10**6, provisioning=QUIET)
+    simulator = Simulator(balance=10**6, provisioning=QUIET, profile=ROOMY)
     async with session_on(simulator) as fluence:
         lags = await launch(fluence, simulator, 600, pause=0.2)
     assert lags[570] < 8
@@ -223,13 +228,13 @@ async def test_a_stream_of_joiners_does_not_push_the_look_away() -> None:
 
 @pytest.mark.parametrize("median", [20.0, 600.0])
 async def test_a_wrong_guess_is_mended(median: float) -> None:
-    simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, median=median))
+    simulator = Simulator(balance=10**6, provisioning=attrs.evolve(QUIET, median=median), profile=ROOMY)
     async with session_on(simulator) as fluence:
         await launch(fluence, simulator, 100)
         before = simulator.count(LIST)
         lags = await launch(fluence, simulator, 100)  # by now it knows
-    assert simulator.count(LIST) - before < 120
-    assert sum(lags) / 100 < 5
+    assert simulator.count(LIST) - before < 150
+    assert sum(lags) / 100 < 3
 
 
 # In trouble
@@ -270,12 +275,12 @@ async def test_a_common_deadline_costs_one_last_look() -> None:
         refs = await refs_of(fluence, simulator, 40)
         simulator.requests.clear()
         errors = await asyncio.gather(
-            *(fluence.wait(ref, timeout=30) for ref in refs), return_exceptions=True
+            *(fluence.wait(ref, timeout=10) for ref in refs), return_exceptions=True
         )
         assert {type(error) for error in errors} == {WaitTimeoutError}
         assert all(error.last_seen.id == ref.id for error, ref in zip(errors, refs, strict=True))  # type: ignore[union-attr]
     assert simulator.count() == 2  # when they began, and at the deadline
-    assert simulator.requests[-1].at - simulator.requests[0].at == pytest.approx(30, abs=0.1)
+    assert simulator.requests[-1].at - simulator.requests[0].at == pytest.approx(10, abs=0.1)
 
 
 async def test_ready_in_the_last_second_is_ready() -> None:
@@ -531,6 +536,6 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
 
 async def test_a_long_interval_is_kept_to() -> None:
     simulator = Simulator(provisioning=SLOW)
-    async with session_on(simulator, poll=Poll(interval=60, cost=1000, expected=1000, earliest=0)) as fluence:
+    async with session_on(simulator, poll=Poll(interval=60, cost=1000, expected=150)) as fluence:
         await fluence.deploy_and_wait(container_spec(simulator))
-    assert simulator.count(GET) in (3, 4)
+    assert simulator.count(GET) in (2, 3)

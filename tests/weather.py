@@ -47,6 +47,7 @@ class Weather:
     provision: tuple[float, float] = (30.0, 240.0)
     fails: float = 0.0
     minimum: float = 0.0
+    minimum_of: tuple[str, ...] = ("container", "vm", "baremetal")
     only_active: bool = True
     suspends: list[tuple[float, float]] = attrs.field(factory=list)
     foreign: float = 0.0
@@ -306,7 +307,9 @@ def _nulls(sky: Weather) -> None:
 
 
 def _minimum(sky: Weather) -> None:
-    sky.minimum = sky.rng.choice((60.0, 300.0, 1200.0))
+    sky.minimum = sky.rng.choice((60.0, 300.0, 1200.0, 1200.0))
+    if sky.rng.random() < 0.6:  # as of the provider of VMs and bare metal
+        sky.minimum_of = ("vm", "baremetal")
 
 
 def _noop(sky: Weather) -> None:
@@ -367,6 +370,14 @@ def _down(sky: Weather) -> None:
     sky.add("down", ANY, how, length=(30, 600))
 
 
+def _crashes(sky: Weather) -> None:
+    sky.add("crashes", frozenset({"row"}), {"crashes": True}, share=sky.rng.choice((1.0, 0.5)), start=0.0)
+
+
+def _nologs(sky: Weather) -> None:
+    sky.add("nologs", frozenset({"row"}), {"logs": sky.rng.choice((404, 400, 500))}, start=0.0)
+
+
 def _foreign(sky: Weather) -> None:
     sky.foreign = 0.5
     sky.old = max(sky.old, sky.rng.randint(0, 5))
@@ -400,6 +411,8 @@ FAULTS: Final[Mapping[str, Draw]] = {
     "strange": _strange,
     "down": _down,
     "foreign": _foreign,
+    "crashes": _crashes,
+    "nologs": _nologs,
 }
 """By the name of the kind, the function that draws its episodes."""
 
@@ -423,5 +436,6 @@ def make_cloud(sky: Weather) -> Cloud:
         provision=lambda: sky.rng.uniform(low, high),
         fails=sky.fails,
         minimum=sky.minimum,
+        minimum_of=sky.minimum_of,
         only_active=sky.only_active,
     )

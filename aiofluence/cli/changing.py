@@ -22,6 +22,7 @@ from .exits import FAILED, REACHED, USAGE, CommandError, explain, refusal
 from .looking import PrefixOption, show_instance
 from .options import (
     DryRunOption,
+    EndTimeoutOption,
     EnvironmentOption,
     JsonOption,
     NameArgument,
@@ -117,7 +118,7 @@ def rename(
 
 def terminate(
     names: NamesArgument,
-    timeout: TimeoutOption = 900.0,
+    timeout: EndTimeoutOption = 2400.0,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

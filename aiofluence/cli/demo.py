@@ -6,12 +6,13 @@ Exit codes, Ctrl-C and errors are its business; what happens in between is `stor
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sys
 
 from .. import FluenceError, Poll, RateLimit, Session, run
-from ..simulator import ClusterOptions, LocalProcesses, Simulator, SimulatorServer
-from .display import choose_display
+from ..simulator import DEFAULT_PROFILE, LocalProcesses, Profile, Simulator, SimulatorServer
+from .display import Display, choose_display
 from .exits import explain
 from .story import LOOK_EVERY, Story, count_live
 
@@ -29,13 +30,14 @@ def demo(speed: float, seed: int, *, run_commands: bool = False) -> int:
 
 
 async def _run(speed: float, seed: int, run_commands: bool) -> int:
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    display = choose_display(lambda: (loop.time() - began) * speed)
     # Fewer log lines than usual: in time-lapse they would rush past.
-    simulator = Simulator(seed, api_key=secrets.token_urlsafe(), cluster=ClusterOptions(log_interval=6.0))
+    profile = Profile.of(DEFAULT_PROFILE).replace(cluster={"log_interval": 6.0})
+    simulator = Simulator(seed, api_key=secrets.token_urlsafe(), profile=profile)
     processes = LocalProcesses() if run_commands else None
     async with SimulatorServer(simulator, time_scale=speed, processes=processes) as server:
+        display = choose_display(server.now)
+        log = logging.getLogger("aiofluence")
+        log.addHandler(shown := _Shown(display))
         try:
             async with _session(server) as session:
                 story = Story(session, server, display, run_commands=run_commands)
@@ -44,6 +46,7 @@ async def _run(speed: float, seed: int, run_commands: bool) -> int:
                 except asyncio.CancelledError:
                     display.act("Ctrl-C: terminating what was launched")
                     display.say("What is not ACTIVE yet cannot be terminated, so this waits until it is.")
+                    story.hurry()
                     raise
                 finally:
                     await story.give_back()
@@ -56,7 +59,20 @@ async def _run(speed: float, seed: int, run_commands: bool) -> int:
             gone = "everything is terminated" if left == 0 else "not everything is terminated"
             display.say(f"Interrupted: {gone}, {left} left running.")
             return 130
+        finally:
+            log.removeHandler(shown)
     return 0
+
+
+class _Shown(logging.Handler):
+    """Shows the library's warnings as a part of the story."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._display.say(record.getMessage(), aside=True)
 
 
 def _session(server: SimulatorServer) -> Session:

@@ -84,6 +84,15 @@ TimeoutOption: TypeAlias = Annotated[
         help="For all: 90, 15m, 2h, never; 15m unless told.",
     ),
 ]
+EndTimeoutOption: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        parser=read_duration,
+        metavar="TIME",
+        show_default=False,
+        help="For all: 90, 15m, 2h, never; 40m unless told: machines refuse their end for 20 minutes.",
+    ),
+]
 AdoptOption: TypeAlias = Annotated[
     bool, typer.Option("--adopt", help="Take live instances of these names, and deploy only what is missing.")
 ]

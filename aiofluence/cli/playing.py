@@ -32,11 +32,11 @@ def demo(
         bool, typer.Option("--exec", help="Run the containers' commands as processes of this machine.")
     ] = False,
 ) -> None:
-    """The whole library in 15 seconds, without key or cost.
+    """The whole library in twenty seconds, without key or cost.
 
     Launch containers and a VM, wait for them, read logs and events, update one, see the bill, and give
     everything back. All of it happens over real HTTP on this machine, against a simulated Fluence GPU
-    Cloud: no key, no cost, no network, a quarter of a minute.
+    Cloud: no key, no cost, no network.
     """
     from .demo import demo as play
 

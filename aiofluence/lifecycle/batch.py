@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from os.path import commonprefix
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +19,7 @@ from ..errors import (
     AuthError,
     ConfigError,
     FluenceError,
+    InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
     LifecycleError,
@@ -72,8 +73,7 @@ class Launch:
         self._outage = Outage(None)
         self._deadline: float | None = None
         self._work: asyncio.Future[None] | None = None
-        self._rest: Callable[[], None] = lambda: None
-        """Ends the work that the block is."""
+        self._block = contextlib.ExitStack()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._trials = Trials(terms.until, lambda job, error: self._settle(job, LaunchState.FAILED, error))
         self._settled: deque[Job] = deque()
@@ -94,10 +94,9 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._launcher.home.at_work())
+        with self._launcher.home.at_work():
             await self._begin()
-            self._rest = stack.pop_all().close
+            self._block.enter_context(self._launcher.home.at_work())
         return self
 
     async def _begin(self) -> None:
@@ -156,14 +155,11 @@ class Launch:
         """
         assert self._work is not None
         self._launcher.home.owner.check()
-        try:
+        with self._block:
             self._stop()
-            # When all is over this does not suspend, so that no cancellation comes between the caller and
-            # what was handed over to him.
+            # When all is over this does not suspend: a cancellation would lose what was just handed over.
             if not self._work.done():
                 await asyncio.wait([self._work])
-        finally:
-            self._rest()
 
     def __aiter__(self) -> Self:
         return self
@@ -318,8 +314,14 @@ class Launch:
     # What becomes of it
 
     def _fate(self, job: Job, error: FluenceError | None) -> LaunchState:
+        """The final state of a job that ends with `error`, or that is given up."""
+        if job.is_over(error):
+            return LaunchState.FAILED
+        given_up = error is None or isinstance(error, InstanceFailedError | WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
-        return job.fate(error, can_end=can_end)
+        if given_up and can_end:
+            return LaunchState.TERMINATED
+        return LaunchState.UNKNOWN
 
     def _settle(self, job: Job, state: LaunchState, error: FluenceError | None) -> None:
         job.is_settled, job.error = True, error
@@ -357,10 +359,8 @@ class Launch:
         possible = len(self._jobs) - sum(self._tally.counts[state] for state in final)
         if possible < wanted:
             why = f"; {job.spec.name}: {job.error}" if job.error is not None else ""
-            self._call_off(
-                LaunchError(f"called off: {possible} of at least {wanted} could become ready{why}"),
-                self._closed_by,
-            )
+            text = f"called off: {possible} of at least {wanted} could become ready{why}"
+            self._call_off(LaunchError(text), self._closed_by)
 
     def _call_off(self, failure: Exception, cause: FluenceError | None = None) -> None:
         if self._failure is None and not self._stopped:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from ..errors import FluenceError, InstanceEndedError, InstanceFailedError, WaitTimeoutError
+from ..errors import FluenceError, InstanceEndedError, InstanceFailedError
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from .policy import is_certain
@@ -57,17 +57,12 @@ class Job:
         """The outcome so far; the final one as soon as the job has settled."""
         return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error, self.times)
 
-    def fate(self, error: FluenceError | None, *, can_end: bool) -> LaunchState:
-        """Choose the final state of a job that ends with `error`, or that is cancelled if that is None.
-
-        `can_end` says if the session will end the instance.
-        """
+    def is_over(self, error: FluenceError | None) -> bool:
+        """Whether nothing of the job runs, for certain, when it ends with `error`."""
         if self.state is LaunchState.QUEUED:
-            return LaunchState.FAILED
-        is_billing = isinstance(error, InstanceFailedError) and error.is_billing
-        if isinstance(error, InstanceFailedError | InstanceEndedError) and not is_billing:
-            return LaunchState.FAILED
-        if self.ref is None and error is not None and is_certain(error):
-            return LaunchState.FAILED
-        is_cancelled = error is None or is_billing or isinstance(error, WaitTimeoutError)
-        return LaunchState.TERMINATED if is_cancelled and can_end else LaunchState.UNKNOWN
+            return True
+        if isinstance(error, InstanceFailedError):
+            return not error.is_billing
+        if isinstance(error, InstanceEndedError):
+            return True
+        return self.ref is None and error is not None and is_certain(error)

@@ -174,7 +174,7 @@ class LaunchesOne:
         return await self._launcher.update(ref, update, timeout)
 
     async def terminate_and_wait(
-        self, instance: Referable, *, timeout: float | None = 900
+        self, instance: Referable, *, timeout: float | None = 2400
     ) -> Instance | None:
         """See the instance gone, whatever its status is now: one that is not ACTIVE yet is waited for.
 
@@ -182,7 +182,8 @@ class LaunchesOne:
 
         Args:
             instance: a ref, or any instance object.
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits for ever. The default covers a provisioning and a DELETE that is
+                refused for 20 minutes after it, as machines refuse it.
 
         Raises:
             ConfigError: that is no instance, such as an id alone.
@@ -223,8 +224,9 @@ class LaunchesOne:
             adopt: first look for a live instance of that name, and take it instead of paying twice.
 
         Raises:
-            FluenceError: as `deploy_and_wait`, when the block is entered; `AuthError` when it is left.
-                ConfigError and SpecError come from the call itself.
+            FluenceError: as `deploy_and_wait`, when the block is entered. When it is left, `AuthError`, or
+                `WaitTimeoutError` after 45 minutes if the instance is not gone; the session then goes on
+                ending it. ConfigError and SpecError come from the call itself.
         """
         refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
         return self._launcher.running(spec, until, timeout, adopt=adopt)

@@ -129,12 +129,13 @@ class TaskHome:
             raise NotSentError("the session is not open", permanent=True)
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(_retrieve)
+        if not is_service:
+            self._begin()
         task = self._group.create_task(_contain(work, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: _give_up(work, outcome))
         if not is_service:
-            self._begin()
             # Called after the callbacks of `outcome`: what they begin is in flight before this is over.
             task.add_done_callback(lambda _: self._finish())
         return outcome

@@ -187,5 +187,5 @@ LIKELY: Final = Profile(
 
 PRESETS: Final[Mapping[str, Profile]] = {"likely": LIKELY, "kind": KIND}
 
-DEFAULT_PROFILE: Final[ProfileName] = "kind"
+DEFAULT_PROFILE: Final[ProfileName] = "likely"
 """Preset of a simulator that is made without a profile."""

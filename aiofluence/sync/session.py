@@ -192,7 +192,7 @@ class Session(Opened):
         """Update a container and wait until its detail shows the new configuration and it has started."""
         return self._call("update_and_wait", container, update, timeout=timeout)
 
-    def terminate_and_wait(self, instance: Referable, *, timeout: float | None = 900) -> Instance | None:
+    def terminate_and_wait(self, instance: Referable, *, timeout: float | None = 2400) -> Instance | None:
         """See the instance gone, whatever its status is now: one that is not ACTIVE yet is waited for."""
         return self._call("terminate_and_wait", instance, timeout=timeout)
 

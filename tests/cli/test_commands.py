@@ -8,6 +8,7 @@ import os
 import signal
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,12 +38,17 @@ def test_plans(cloud: Cloud) -> None:
     assert [row.split()[-1] for row in rows] == [offer["plan_id"] for offer in offers]
 
 
+def is_in_the_us(location: str) -> bool:
+    """Countries of containers are codes, places of machines are free text."""
+    return location == "US" or location == "Texas" or location.startswith("us-") or "usa" in location
+
+
 @pytest.mark.parametrize(
     ("flags", "holds"),
     [
         (["--kind", "vm"], lambda offer: offer["kind"] == "vm"),
         (["--gpu-count", "8"], lambda offer: offer["gpu"]["count"] == 8),
-        (["--location", "us"], lambda offer: "US" in offer["locations"]),
+        (["--location", "us"], lambda offer: any(map(is_in_the_us, offer["locations"]))),
         (["--max-hourly", "0.5"], lambda offer: Decimal(offer["hourly"]) <= Decimal("0.5")),
         (["--min-cpus", "16"], lambda offer: offer["vcpu"] >= 16),
         (["--min-memory", "128Gi"], lambda offer: offer["memory_gib"] >= 128),
@@ -99,10 +105,10 @@ def test_ls(cloud: Cloud) -> None:
     assert row.split()[:3] == ["exp-1", "container", "ACTIVE"]
     assert row.split()[-4:] == [row.split()[-4], "0.14", "0.14", first["id"]]
     assert row.split()[-4].endswith("m"), "the age, by the service's own clock, is some minutes"
-    assert total.split() == ["total", "0.55", "0.55"]
+    assert total.split() == ["total", "0.58", "0.58"]
     cloud.ok("terminate", "exp-1")
     *_, total = cloud.ok("ls", "--cost", "--all").out.splitlines()
-    assert total.split() == ["total", "0.41", "0.55"], "what has ended costs nothing more"
+    assert total.split() == ["total", "0.44", "0.58"], "what has ended costs nothing more"
     assert [row["name"] for row in cloud.ok("ls", "--json").json] == ["vm-1"]
     assert [row["status"] for row in cloud.ok("ls", "--all", "--json").json] == ["ENDED", "ACTIVE"]
 
@@ -168,12 +174,12 @@ def test_what_a_machine_costs_includes_the_minimum_runtime(
 
 def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:
     deployed = cloud.deploy(
-        "exp-1", "-e", "TOKEN=hunter2", "--ssh-key", SSH_KEY, "--command", "sleep 1", "-p", "80/http"
+        "exp-1", "-e", "TOKEN=hunter2", "--ssh-key", SSH_KEY, "--command", "sleep inf", "-p", "80/http"
     )
     shown = cloud.ok("show", "exp-1", "--json").json
     assert shown == deployed
     assert shown["environment"] == ["SSH_PUBKEY", "TOKEN"]
-    assert shown["startup_command"] == "sleep 1"
+    assert shown["startup_command"] == "sleep inf"
     assert shown["expose"] == ["22/tcp", "80/http"]
     assert shown["ssh"]["user"] == "root"
     assert shown["uri"].startswith("http://")
@@ -235,10 +241,8 @@ def test_inventory(cloud: Cloud) -> None:
     assert "aiofluence: container new" in done.err
     assert "is left out: it has no address yet" in done.err
     assert cloud.ok("inventory", "exp-2").out.startswith("Host exp-2\n    HostName ")
-    assert (
-        cloud.ok("inventory", "--prefix", "exp-1", "--format", "skypilot").out
-        == "fluence:\n  hosts:\n    - exp-1\n"
-    )
+    pool = cloud.ok("inventory", "--prefix", "exp-1", "--format", "skypilot").json
+    assert pool == {"fluence": {"hosts": ["exp-1"]}}
     assert cloud.run("inventory", "--user", "a b").code == 2
 
 
@@ -266,9 +270,11 @@ def test_logs_of_several(cloud: Cloud) -> None:
 
 
 def test_following_logs_until_the_container_ends(cloud: Cloud) -> None:
-    cloud.simulator.cluster = ClusterOptions(log_interval=None)
+    # Logs that can be read after the end, so that no gap is possible.
+    cloud.simulator = simulator = Simulator(
+        cluster=ClusterOptions(log_interval=None), profile=LIKELY.replace(logs_after_end="kept")
+    )
     id = cloud.deploy("exp-1")["id"]
-    simulator = cloud.simulator
 
     def happen(loop: asyncio.AbstractEventLoop) -> None:
         for second in range(1, 60):
@@ -352,11 +358,11 @@ def test_machines_have_neither(cloud: Cloud) -> None:
 
 
 def test_update(cloud: Cloud) -> None:
-    cloud.deploy("exp-1", "-e", "A=1", "-e", "B=2", "--command", "sleep 1", "--ssh-key", SSH_KEY)
+    cloud.deploy("exp-1", "-e", "A=1", "-e", "B=2", "--command", "sleep inf", "--ssh-key", SSH_KEY)
     shown = cloud.ok("update", "exp-1", "-e", "C=3", "--unset", "A", "--image", OTHER_IMAGE, "--json").json
     assert shown["image"] == OTHER_IMAGE
     assert shown["environment"] == ["B", "C", "SSH_PUBKEY"]
-    assert shown["startup_command"] == "sleep 1", "what no flag names stays"
+    assert shown["startup_command"] == "sleep inf", "what no flag names stays"
     assert "command" not in cloud.ok("update", "exp-1", "--command", "").out
     (instance,) = cloud.simulator.live()
     settings = instance.settings  # type: ignore[attr-defined]
@@ -394,7 +400,7 @@ def test_rename(cloud: Cloud) -> None:
     assert cloud.ok("rename", "exp-1", "exp-9").out == "exp-1 is now exp-9\n"
     assert cloud.ok("rename", "vm-1", "vm-9", "--json").json["name"] == "vm-9"
     assert cloud.live() == ["exp-9", "vm-9"]
-    assert cloud.ok("show", "exp-9", "--json").json["environment"] == ["A"]
+    assert cloud.ok("show", "exp-9", "--json").json["environment"] == ["A", "SSH_PUBKEY"]
     assert cloud.run("rename", "vm-9", "Not A Name").code == 2
 
 
@@ -462,17 +468,21 @@ def test_all_are_ended_where_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
     run_virtual(main)
 
 
+def names(refs: list[Any]) -> list[str]:
+    return sorted(ref["name"] for ref in refs)
+
+
 def test_sweep(cloud: Cloud) -> None:
     for name in ("ci-1", "ci-2", "mine"):
         cloud.deploy(name)
     assert cloud.run("sweep").code == 2
     dry = cloud.ok("sweep", "--prefix", "ci-", "--dry-run", "--json").json
-    assert [ref["name"] for ref in dry["found"]] == ["ci-1", "ci-2"] == [ref["name"] for ref in dry["left"]]
+    assert names(dry["found"]) == ["ci-1", "ci-2"] == names(dry["left"])
     assert cloud.run("sweep", "--prefix", "ci-").code == 2, "it asks, and nobody is there to answer"
     assert cloud.live() == ["ci-1", "ci-2", "mine"]
     assert cloud.ok("sweep", "--older-than", "1d").out == "Nothing was found.\n"
     done = cloud.ok("sweep", "--prefix", "ci-", "--older-than", "1s", "--yes")
-    assert [line.split()[1] for line in done.out.splitlines()] == ["ci-1", "ci-2"]
+    assert sorted(line.split()[1] for line in done.out.splitlines()) == ["ci-1", "ci-2"]
     assert cloud.live() == ["mine"]
     assert cloud.ok("sweep", "--prefix", "mine", "--yes", "--json").json["left"] == []
 
@@ -591,7 +601,7 @@ def test_wrong_usage(cloud: Cloud, arguments: list[str]) -> None:
 
 
 def test_json_stays_json_in_any_encoding(cloud: Cloud) -> None:
-    cloud.deploy("exp-1", "--command", "echo 模型 ✓")
+    cloud.deploy("exp-1", "--command", "sh -c 'echo 模型 ✓; sleep inf'")
     done = cloud.ok("show", "exp-1", "--json")
     assert done.out.isascii()
-    assert json.loads(done.out)["startup_command"] == "echo 模型 ✓"
+    assert json.loads(done.out)["startup_command"] == "sh -c 'echo 模型 ✓; sleep inf'"

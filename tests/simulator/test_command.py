@@ -49,7 +49,7 @@ def test_it_serves_until_a_signal_and_leaves_cleanly(number: signal.Signals) -> 
         with urllib.request.urlopen(asked) as reply:
             assert len(json.load(reply)) >= 12
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate()
     assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -71,7 +71,7 @@ def test_under_nohup_it_outlives_its_terminal() -> None:
         with urllib.request.urlopen(f"{url}/_sim/state") as reply:
             assert reply.status == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait() == 0
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:

@@ -351,6 +351,6 @@ async def test_a_signal_ends_the_command_and_every_process_of_its_containers(nam
             container = await session.deploy_and_wait(spec_for(Simulator(), command), until=Until.READY)
             group = await group_of(session, container)
         process.send_signal(getattr(signal, name))
-        out, err = await asyncio.to_thread(process.communicate, timeout=30)
+        out, err = await asyncio.to_thread(process.communicate)
     assert (process.returncode, out, err) == (0, "", "")
     await until(lambda: is_gone(group))

@@ -321,7 +321,7 @@ def test_the_balance() -> None:
 
 
 def test_presets_by_name_and_the_default_in_one_place() -> None:
-    assert Simulator(profile="likely").profile == Profile.of("likely") == LIKELY
+    assert Simulator().profile == Simulator(profile="likely").profile == Profile.of("likely") == LIKELY
     assert Simulator(profile="kind").profile == Profile() == KIND
     sim = Simulator(profile="kind")
     sim.profile = "likely"

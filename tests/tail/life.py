@@ -38,6 +38,7 @@ class Rotate:
 
     keep: int
     pod: int = 0
+    head: bool = True  # a line of its own comes first
 
 
 @attrs.frozen
@@ -110,7 +111,8 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
             store.grow(f"+{unique};", name)
         elif isinstance(event, Rotate):
             store.rotate(event.keep, name)
-            store.write(f"<began {unique}>", name)
+            if event.head:
+                store.write(f"<began {unique}>", name)
         elif isinstance(event, Swap):
             if name is not None:
                 store.remove(name)

@@ -37,12 +37,13 @@ from aiofluence import (
 )
 from aiofluence.simulator import ClusterOptions, Fault, Provisioning, Simulator
 
-from ..harness import VIRTUAL, container_spec, now, session_on, vm_spec
+from ..harness import ROOMY, VIRTUAL, container_spec, now, session_on, vm_spec
 
 LOGS = "GET /gpu/instances/{id}/logs"
 EVENTS = "GET /gpu/instances/{id}/events"
 GET = "GET /gpu/instances/{id}"
-SILENT = ClusterOptions(log_interval=None)
+SILENT = ROOMY.replace(cluster={"log_interval": None}, logs_after_end="kept")
+"""Containers print what a test says. The last lines can be read after the end, so that none is missing."""
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def anyio_backend() -> Any:
 
 @pytest.fixture
 def simulator() -> Simulator:
-    return Simulator(cluster=SILENT, provisioning=Provisioning(median=60, sigma=0))
+    return Simulator(profile=SILENT, provisioning=Provisioning(median=60, sigma=0))
 
 
 @asynccontextmanager
@@ -136,7 +137,7 @@ async def test_a_timeout_around_each_step_loses_nothing(simulator: Simulator) ->
 async def test_a_step_cancelled_at_any_moment_loses_nothing() -> None:
     """Over real time steps: the cancellation lands in every await of a poll, one after the other."""
     for ticks in range(40):
-        simulator = Simulator(cluster=SILENT, provisioning=Provisioning(median=60, sigma=0))
+        simulator = Simulator(profile=SILENT, provisioning=Provisioning(median=60, sigma=0))
         async with running(simulator) as (session, container):
             simulator.print(container.id, "one", "two")
             tail = session.tail_logs(container)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..profile import KIND, LIKELY, Profile
+from ..profile import DEFAULT_PROFILE, KIND, LIKELY, Profile
 from . import CLAIMS, SECTIONS, Claim
 
 _HEAD: Final = """\
@@ -31,7 +31,7 @@ a green test proves.
 
 Where the documents leave a choice, a `Profile` has a field for it. Two presets set them all: `likely` is what the
 service probably does, `kind` what harms a client least. A simulator that is made
-without a profile has `DEFAULT_PROFILE`.
+without a profile has `{default}`.
 
 ```python
 from aiofluence.simulator import LIKELY, Simulator
@@ -58,7 +58,7 @@ the server only when its clients run in the same loop: a clock that jumps does n
 def page() -> str:
     """The whole page."""
     count = {name: sum(claim.class_ == name for claim in CLAIMS) for name in _CLASSES}
-    return _HEAD.format(**count) + "".join(_sections()) + _TAIL
+    return _HEAD.format(default=DEFAULT_PROFILE, **count) + "".join(_sections()) + _TAIL
 
 
 _CLASSES: Final = ("documented", "likely", "assumed", "unknown")
