@@ -88,8 +88,8 @@ def group(name: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
     session.install("-q", "-e", ".[cli]", *group("test"))
-    whole = (*ELSEWHERE, "tests") if session.python == RUNNING else OF_THE_INTERPRETER
-    session.run("pytest", *AT_ONCE, *session.posargs, *whole)
+    chosen = ELSEWHERE if session.python == RUNNING else OF_THE_INTERPRETER
+    session.run("pytest", *chosen, *AT_ONCE, *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)
@@ -97,7 +97,7 @@ def thorough(session: nox.Session) -> None:
     """The whole suite on every interpreter, with many more random examples. For a release, or a doubt."""
     session.install("-q", "-e", ".[cli]", *group("test"))
     longer = {"HYPOTHESIS_PROFILE": "thorough"}
-    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "3600", *session.posargs, "tests", env=longer)
+    session.run("pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "3600", *session.posargs, env=longer)
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """What waiting costs: requests, lag, bytes and CPU per instance, beside what other clients do.
 
 Against the simulator on virtual time, except for the part `http`. Run all of it, or by part:
-`python benchmarks/launch.py policies shapes limits list memory http`. See docs/waiting.md for the figures.
+`python benchmarks/launch.py policies shapes truths limits list memory http`. docs/waiting.md has the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -167,8 +167,9 @@ def measure(
     rate: RateLimit = NO_LIMIT,
     limit: ServerRateLimit | None = None,
     poll: Poll | None = None,
+    before: Sequence[int] = (),
 ) -> Figures:
-    """One launch of `number` instances, on virtual time."""
+    """One launch of `number` instances, on virtual time, in a session that had others `before`."""
     simulator = Meter(seed, balance=10**9, provisioning=shape(pick), rate_limit=limit)
     simulator.add_ended(history)
     handed: dict[str, float] = {}
@@ -178,6 +179,9 @@ def measure(
         loop = asyncio.get_running_loop()
         wire = SimulatorWire(simulator)
         async with Session(DEFAULT_API_KEY, wire=wire, rate=rate, max_in_flight=10_000, poll=poll) as session:
+            for earlier in before:
+                await policy(session, specs(simulator, earlier), lambda id: None)
+            simulator.requests.clear()
             launching = asyncio.ensure_future(
                 policy(session, specs(simulator, number), lambda id: handed.__setitem__(id, loop.time()))
             )
@@ -303,6 +307,44 @@ def part_shapes(numbers: list[int]) -> None:
             ratios.append(ours_.mean / fixed_.mean)
             row(name, f"{ours_.requests:.2f}", f"{ours_.mean:.2f}", f"{fixed_.mean:.2f}", f"{ratios[-1]:.2f}")
         row("geometric mean; worst", "", "", f"{statistics.geometric_mean(ratios):.2f}", f"{max(ratios):.2f}")
+
+
+TRUTHS = (33.0, 72.0, 119.0, 150.0, 400.0)
+"""Medians, in seconds: a failed VM, a container and a VM in the service's guides, and two that they lack."""
+SPREAD = 0.1
+
+
+def part_truths(numbers: list[int]) -> None:
+    """Mean lag and requests by the time that provisioning takes: at first, and once others were seen."""
+    for number in numbers:
+        if number not in (1, 50):
+            continue
+        heading(
+            f"{number} instances until ACTIVE, spread {SPREAD:.0%}",
+            *("first", "requests", "after 5", "requests", "after 50", "requests"),
+        )
+        for truth in TRUTHS:
+            cells = []
+            for before in ((), (1,) * 5, (50,)):
+                runs = {1: 150, 50: 16}[number] // (5 if before == (50,) and number == 1 else 1)
+                got = mean([measure_truth(truth, number, before, run, runs) for run in range(runs)])
+                cells += [f"{got.mean:.2f} s", f"{got.requests:.2f}"]
+            row(f"{truth:g} s", *cells)
+
+
+def measure_truth(truth: float, number: int, before: Sequence[int], run: int, runs: int) -> Figures:
+    """One launch in a session that has seen launches of `before` instances, one after the other."""
+    left = sum(before)
+
+    def pick(rng: Random) -> float:
+        nonlocal left
+        left -= 1
+        deviation = rng.gauss(0, SPREAD)
+        if number == 1 and left < 0:  # evenly spread, for a mean that needs no thousands of runs
+            deviation = statistics.NormalDist(0, SPREAD).inv_cdf((run + 0.5) / runs)
+        return truth * math.exp(deviation)
+
+    return measure(ours, number, pick=pick, seed=run, before=before)
 
 
 def part_limits(numbers: list[int]) -> None:

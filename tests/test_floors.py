@@ -72,6 +72,7 @@ IN_FLOOR = (
     ("gate", "redis_rate"),
     (
         "lifecycle.tasks",
+        "lifecycle.estimate",
         "lifecycle.schedule",
         "lifecycle.agenda",
         "lifecycle.evidence",

@@ -426,7 +426,7 @@ async def test_the_price_is_checked_before_anything_is_sent() -> None:
             await fluence.deploy_all_and_wait(many(simulator, 2), max_hourly="much")
         assert simulator.count(POST) == 0
         cost = Decimal("1.40") + simulator.catalog.find("vm").hourly
-        specs = [*many(simulator, 10), vm_spec(simulator)]
+        specs: list[Spec] = [*many(simulator, 10), vm_spec(simulator)]
         report = await fluence.deploy_all_and_wait(specs, max_hourly=cost)
         assert abs(report.hourly_cost - cost) <= HALF_A_CENT
 

@@ -304,6 +304,18 @@ async def test_of_more_rows_than_posts_none_is_ended(simulator: Simulator, path:
     assert simulator.live() == []
 
 
+async def test_an_instance_with_an_entry_of_its_own_answers_no_other(
+    simulator: Simulator, path: Path
+) -> None:
+    """The first POST was lost and commits late, the second one's id is known: both are ended."""
+    (id,) = await made(simulator, "exp-1")
+    second = (entry("abc", 2, "intent", since=since()), entry("abc", 2, "deployed", id=id))
+    write(path, entry("abc", 1, "intent", since=since()), *second)
+    async with sweeping(simulator, path) as fluence:
+        report = await fluence.sweep(dry_run=False)
+        assert ([ref.id for ref in report.ended], report.unsettled) == ([id], ("exp-1",))
+
+
 @pytest.mark.parametrize("event", ["deployed", "handed over"])
 async def test_what_a_later_entry_has_is_not_a_dead_runs(
     event: str, simulator: Simulator, path: Path

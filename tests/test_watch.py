@@ -74,7 +74,7 @@ async def launch(fluence: Session, simulator: Simulator, number: int, pause: flo
 
 @pytest.mark.parametrize(
     ("profile", "number", "requests", "lag"),
-    [(ROOMY, 200, 1.35, 1.9), (KIND, 200, 1.35, 1.9), (ROOMY, 1000, 1.15, 1.0)],
+    [(ROOMY, 200, 1.37, 1.5), (KIND, 200, 1.37, 1.5), (ROOMY, 1000, 1.15, 1.0)],
 )
 async def test_the_cost_of_a_launch(profile: Profile, number: int, requests: float, lag: float) -> None:
     simulator = Simulator(balance=10**6, provisioning=QUIET, profile=profile)
@@ -233,8 +233,8 @@ async def test_a_wrong_guess_is_mended(median: float) -> None:
         await launch(fluence, simulator, 100)
         before = simulator.count(LIST)
         lags = await launch(fluence, simulator, 100)  # by now it knows
-    assert simulator.count(LIST) - before < 120
-    assert sum(lags) / 100 < 5
+    assert simulator.count(LIST) - before < 150
+    assert sum(lags) / 100 < 3
 
 
 # In trouble
@@ -275,12 +275,12 @@ async def test_a_common_deadline_costs_one_last_look() -> None:
         refs = await refs_of(fluence, simulator, 40)
         simulator.requests.clear()
         errors = await asyncio.gather(
-            *(fluence.wait(ref, timeout=30) for ref in refs), return_exceptions=True
+            *(fluence.wait(ref, timeout=10) for ref in refs), return_exceptions=True
         )
         assert {type(error) for error in errors} == {WaitTimeoutError}
         assert all(error.last_seen.id == ref.id for error, ref in zip(errors, refs, strict=True))  # type: ignore[union-attr]
     assert simulator.count() == 2  # when they began, and at the deadline
-    assert simulator.requests[-1].at - simulator.requests[0].at == pytest.approx(30, abs=0.1)
+    assert simulator.requests[-1].at - simulator.requests[0].at == pytest.approx(10, abs=0.1)
 
 
 async def test_ready_in_the_last_second_is_ready() -> None:
@@ -536,6 +536,6 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
 
 async def test_a_long_interval_is_kept_to() -> None:
     simulator = Simulator(provisioning=SLOW)
-    async with session_on(simulator, poll=Poll(interval=60, cost=1000, expected=1000, earliest=0)) as fluence:
+    async with session_on(simulator, poll=Poll(interval=60, cost=1000, expected=150)) as fluence:
         await fluence.deploy_and_wait(container_spec(simulator))
-    assert simulator.count(GET) in (3, 4)
+    assert simulator.count(GET) in (2, 3)

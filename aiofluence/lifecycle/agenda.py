@@ -1,6 +1,6 @@
 """When a watcher looks at those who wait for the end of their provisioning: what it knows, and what follows.
 
-Keeps the belief, who is in the crowd, and when lists came. Decides; looks at nothing and sets no timer.
+Keeps the estimate, who is in the crowd, and when lists came. Decides; looks at nothing and sets no timer.
 """
 
 from __future__ import annotations
@@ -10,10 +10,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from .schedule import Belief, Crowd, Poll, Table, backing_off, cheaper_as_list, cost, next_look
+from .estimate import Crowd, ProvisioningEstimate, Table
+from .schedule import Poll, backing_off, cheaper_as_list, cost, next_look
 
 _HEAVY: Final = 5.0
 """From this cost on (about 600 rows) a LIST must be worth more than one look."""
+_SHORT: Final = 0.82
+"""Of `Poll.interval`, which is a bound: the mean lag is half of a gap, and more where gaps vary."""
+_LISTED: Final = 0.41
+"""The same for LISTs."""
+_BATCH: Final = 150
+"""In a crowd of that size no gap between two LISTs is longer than `Poll.interval`, likely or not."""
 _SHARE: Final = 0.1
 """Of the rate that lists may take while others queue at the gate."""
 
@@ -23,7 +30,7 @@ class Agenda:
 
     def __init__(self, poll: Poll) -> None:
         self._poll: Final = poll
-        self._belief: Final = Belief(poll.expected, poll.earliest)
+        self._estimate: Final = ProvisioningEstimate(poll.expected, poll.pace)
         self._births: Counter[int] = Counter()
         """How many of the crowd were born in each bucket of `_width` seconds."""
         self._width: Final = poll.interval / 10
@@ -63,11 +70,15 @@ class Agenda:
 
     def saw(self, born: float, looked: float, now: float) -> None:
         """One that was not ready at `looked` was found settled by `now`."""
-        self._belief.saw(max(looked - born, 0.0), now - born)
+        self._estimate.saw(max(looked - born, 0.0), now - born)
 
     def expected_wait(self, age: float) -> float:
         """Seconds until half of the instances that were still provisioning at `age` have come through."""
-        return self._belief.table().left(age)
+        return self._estimate.table().left(age)
+
+    def born_if_due(self, now: float) -> float:
+        """Loop time at which provisioning began, of an instance of unknown age: taken to be due now."""
+        return now - self._estimate.table().left(0.0)
 
     # How
 
@@ -115,20 +126,30 @@ class Agenda:
             return math.inf
         if self._spare <= 0:
             waiting = self._waiting()
-            oldest = waiting[0][0]
-            price = self._poll.cost * max(1.0, cost(self._list_size) / _HEAVY)
-            latest = max(self._asked + self._poll.interval, oldest + self._belief.earliest)
-            self._table = self._belief.table(max(self._asked, oldest), waiting)
-            self._next = next_look(self._table, waiting, self._asked, price, latest)
+            heavy = max(1.0, cost(self._list_size) / _HEAVY)
+            price = self._poll.cost * heavy
+            self._table = table = self._estimate.table(max(self._asked, waiting[0][0]), waiting)
+            # A LIST serves at least two, so that half the gap costs each of them no more than one alone.
+            gap = self._poll.interval * min(_LISTED * heavy, _SHORT)
+            latest = min(self._latest(table, born, self._asked, gap) for born, _ in waiting)
+            # A batch may become ready all at once. The more wait, the dearer that is, and the cheaper a LIST.
+            longest = max(self._poll.interval * min(_BATCH / self._size, 10.0), self._poll.interval / 4)
+            batch = max(self._asked + longest, waiting[0][0] + 6 * self._poll.interval)
+            latest = min(latest, batch)
+            self._next = next_look(table, waiting, self._asked, price, latest)
             self._spare = price / 10
         return max(self._next, self.soonest(rate))
 
     def next_get(self, born: float, looked: float | None) -> float:
         """When one of the crowd is to be looked at by a GET of its own."""
         since = born if looked is None else max(looked, born)
-        # Somewhat under the interval: one alone profits from nobody else's looks.
-        latest = max(since + 0.9 * self._poll.interval, born + self._belief.earliest)
-        return next_look(self._belief.table(), [(born, 1)], since, self._poll.cost, latest)
+        table = self._estimate.table()
+        latest = self._latest(table, born, since, _SHORT * self._poll.interval)
+        return next_look(table, [(born, 1)], since, self._poll.cost, latest)
+
+    def _latest(self, table: Table, born: float, looked: float, gap: float) -> float:
+        """Loop time at which an instance was likely to become ready for `gap` seconds since `looked`."""
+        return born + table.after(max(looked - born, self._poll.earliest, 0.0), gap)
 
     def _waiting(self) -> Crowd:
         return [((bucket + 0.5) * self._width, number) for bucket, number in sorted(self._births.items())]

@@ -252,8 +252,9 @@ class Sweeper:
                 self._judge_by_id(intent, intent.id, verdict)
         if unnamed:
             live: dict[tuple[Kind, str], list[_Row]] = {}
+            named = {intent.id for intent in intents}  # a POST made one instance: these answer no other entry
             for row in self._rows():
-                if not row.status.final and not self._is_in_hands(row.id):
+                if not row.status.final and row.id not in named and not self._is_in_hands(row.id):
                     live.setdefault((row.kind, row.name), []).append(row)
             for key, group in unnamed.items():
                 self._judge_by_name(group, live.get(key, []), verdict)

@@ -351,7 +351,7 @@ class Watcher:
         """A look came through: `status`, with the `instance` in full if it was a GET."""
         was = subject.status
         if subject.born is None:
-            subject.born = birth(created_at, self._clock.at(asked), asked) or asked - self._poll.expected
+            subject.born = birth(created_at, self._clock.at(asked), asked) or self._agenda.born_if_due(asked)
         elif subject.fresh and subject.provisioning and (status.final or status is Status.ACTIVE):
             looked = subject.born if subject.looked is None else subject.looked
             self._agenda.saw(subject.born, looked, now)

@@ -188,7 +188,7 @@ class Judge:
         self._marks: dict[str | None, list[tuple[LogGap, int]]] = {}
         self._start: dict[str | None, int] = {}
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
-        self._counts: dict[str | None, int] = {}  # lines that the marks say are lost
+        self._lost_by: dict[str | None, list[tuple[int, int]]] = {}  # per mark: lines read, its count
         self._results: dict[str | None, Judgement] = {}
         self._read: dict[str | None, list[str]] = {}  # texts in the order of delivery
 
@@ -209,7 +209,8 @@ class Judge:
     def _mark(self, gap: LogGap) -> None:
         result = self._of(gap.pod)
         result.marks += 1
-        self._counts[gap.pod] = self._counts.get(gap.pod, 0) + gap.at_least
+        place = len(self._read.get(gap.pod, ()))
+        self._lost_by.setdefault(gap.pod, []).append((place, gap.at_least))
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
         if not 0 < gap.at_least <= unmarked:  # else it counts what was lost before, and nothing here
@@ -275,12 +276,28 @@ class Judge:
             result.wrong.append(f"too sure: {marks}, {missed} lost")
 
     def _is_counted(self, log: Pod) -> bool:
-        """Whether a reader sees the truth in order without as many lines as the marks say are lost."""
+        """Decide if the truth in order, without the lines that the marks count, is what a reader has.
+
+        Which of several equal lines were lost, no reader can see. The alignment that is tried loses lines
+        as early as it can: each mark must stand behind as many losses as it and the marks before it count.
+        """
         read = self._read.get(log.name, [])
         truth = [line.text for line in log.lines[self._start.get(log.name, 0) :]]
-        rest = iter(truth)
-        in_order = all(text in rest for text in read)
-        return in_order and 0 < len(truth) - len(read) == self._counts.get(log.name, 0)
+        place, places = len(truth), [len(truth)]  # of each line that was read, from the last one back
+        for text in reversed(read):
+            place -= 1
+            while place >= 0 and truth[place] != text:
+                place -= 1
+            if place < 0:
+                return False
+            places.append(place)
+        places.reverse()
+        counted = 0
+        for count, at_least in self._lost_by.get(log.name, ()):
+            counted += at_least
+            if places[count] - count < counted:
+                return False
+        return 0 < counted == len(truth) - len(read)
 
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
         """The tail has ended; `wanted` are pods of which all lines should have come."""
