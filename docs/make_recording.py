@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -20,9 +20,10 @@ from rich.style import Style
 from rich.text import Text
 
 from aiofluence import Poll, RateLimit, Session
+from aiofluence.cli.demo import PROFILE, warnings_shown
 from aiofluence.cli.display import LiveDisplay, Progress, Row
 from aiofluence.cli.story import LOOK_EVERY, Story
-from aiofluence.simulator import ClusterOptions, Simulator, SimulatorServer, SimulatorWire, run_virtual
+from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_virtual
 
 PICTURE = Path(__file__).parent / "_static" / "demo.svg"
 SPEED = 35.0
@@ -59,7 +60,7 @@ class Part:
 class Recorder(LiveDisplay):
     """The display of a terminal, which remembers what was written when."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._written = io.StringIO()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -77,7 +78,7 @@ class Recorder(LiveDisplay):
             emoji=False,
             _environ={},
         )
-        super().__init__(console, lambda: self.seconds() * SPEED)
+        super().__init__(console, clock)
         console.print(Text.assemble(("$ ", "green"), ("aiofluence demo", "bold")))
         self._take()
 
@@ -122,19 +123,31 @@ class Recorder(LiveDisplay):
         yield update
 
 
+class LentClock(SimulatorWire):
+    """The simulator in process, on the clock of a server."""
+
+    def __init__(self, server: SimulatorServer) -> None:
+        super().__init__(server.simulator, server.time_scale)
+        self._server = server
+
+    def now(self) -> float:
+        return self._server.now()
+
+
 async def play() -> tuple[list[Part], float]:
     """The demo, as the command plays it; gives what it wrote, and how many seconds it took."""
-    simulator = Simulator(0, cluster=ClusterOptions(log_interval=6.0))
+    simulator = Simulator(0, profile=PROFILE)
     # It listens nowhere: it lends its name and its clock, which is the wire's as well.
     server = SimulatorServer(simulator, port=8080, time_scale=SPEED)
-    recorder = Recorder()
+    recorder = Recorder(server.now)
     async with Session(
         simulator.api_key,
-        wire=SimulatorWire(simulator, SPEED),
+        wire=LentClock(server),
         poll=Poll(interval=LOOK_EVERY),
         rate=RateLimit(per_second=200, burst=100),
     ) as session:
-        await Story(session, server, recorder, run_commands=False).play()
+        with warnings_shown(recorder):
+            await Story(session, server, recorder, run_commands=False).play()
     return recorder.parts, recorder.seconds()
 
 

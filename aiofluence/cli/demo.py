@@ -9,12 +9,18 @@ import asyncio
 import logging
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from .. import FluenceError, Poll, RateLimit, Session, run
 from ..simulator import DEFAULT_PROFILE, LocalProcesses, Profile, Simulator, SimulatorServer
 from .display import Display, choose_display
 from .exits import explain
 from .story import LOOK_EVERY, Story, count_live
+
+PROFILE: Final = Profile.of(DEFAULT_PROFILE).replace(cluster={"log_interval": 6.0})
+"""Fewer log lines than usual: in time-lapse they would rush past."""
 
 
 def demo(speed: float, seed: int, *, run_commands: bool = False) -> int:
@@ -30,26 +36,23 @@ def demo(speed: float, seed: int, *, run_commands: bool = False) -> int:
 
 
 async def _run(speed: float, seed: int, run_commands: bool) -> int:
-    # Fewer log lines than usual: in time-lapse they would rush past.
-    profile = Profile.of(DEFAULT_PROFILE).replace(cluster={"log_interval": 6.0})
-    simulator = Simulator(seed, api_key=secrets.token_urlsafe(), profile=profile)
+    simulator = Simulator(seed, api_key=secrets.token_urlsafe(), profile=PROFILE)
     processes = LocalProcesses() if run_commands else None
     async with SimulatorServer(simulator, time_scale=speed, processes=processes) as server:
         display = choose_display(server.now)
-        log = logging.getLogger("aiofluence")
-        log.addHandler(shown := _Shown(display))
         try:
-            async with _session(server) as session:
-                story = Story(session, server, display, run_commands=run_commands)
-                try:
-                    await story.play()
-                except asyncio.CancelledError:
-                    display.act("Ctrl-C: terminating what was launched")
-                    display.say("What is not ACTIVE yet cannot be terminated, so this waits until it is.")
-                    story.hurry()
-                    raise
-                finally:
-                    await story.give_back()
+            with warnings_shown(display):
+                async with _session(server) as session:
+                    story = Story(session, server, display, run_commands=run_commands)
+                    try:
+                        await story.play()
+                    except asyncio.CancelledError:
+                        display.act("Ctrl-C: terminating what was launched")
+                        display.say("What is not ACTIVE yet cannot be terminated, so this waits until it is.")
+                        story.hurry()
+                        raise
+                    finally:
+                        await story.give_back()
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
@@ -59,14 +62,21 @@ async def _run(speed: float, seed: int, run_commands: bool) -> int:
             gone = "everything is terminated" if left == 0 else "not everything is terminated"
             display.say(f"Interrupted: {gone}, {left} left running.")
             return 130
-        finally:
-            log.removeHandler(shown)
     return 0
 
 
-class _Shown(logging.Handler):
-    """Shows the library's warnings as a part of the story."""
+@contextmanager
+def warnings_shown(display: Display) -> Iterator[None]:
+    """Show the library's warnings as a part of the story."""
+    log = logging.getLogger("aiofluence")
+    log.addHandler(shown := _Shown(display))
+    try:
+        yield
+    finally:
+        log.removeHandler(shown)
 
+
+class _Shown(logging.Handler):
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
         self._display = display
