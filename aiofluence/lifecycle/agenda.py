@@ -17,10 +17,15 @@ _HEAVY: Final = 5.0
 """From this cost on (about 600 rows) a LIST must be worth more than one look."""
 _SHORT: Final = 0.82
 """Of `Poll.interval`, which is a bound: the mean lag is half of a gap, and more where gaps vary."""
-_LISTED: Final = 0.41
+_LISTED: Final = 0.37
 """The same for LISTs."""
-_BATCH: Final = 150
-"""In a crowd of that size no gap between two LISTs is longer than `Poll.interval`, likely or not."""
+_LATE: Final = 36.0
+"""From this age on, in intervals, no gap is longer than `Poll.interval`: past the times of the guess."""
+_BATCH: Final = 50
+"""With so many pending no gap between LISTs is longer than `Poll.interval`, or `_BATCH_SHARE` of the age."""
+_BATCH_SHARE: Final = 0.08
+_BATCH_FROM: Final = 8.0
+"""From this age on, in intervals."""
 _SHARE: Final = 0.1
 """Of the rate that lists may take while others queue at the gate."""
 
@@ -78,7 +83,7 @@ class Agenda:
 
     def born_if_due(self, now: float) -> float:
         """Loop time at which provisioning began, of an instance of unknown age: taken to be due now."""
-        return now - self._estimate.table().left(0.0)
+        return now - (self._poll.expected or _LATE * self._poll.interval)
 
     # How
 
@@ -132,10 +137,7 @@ class Agenda:
             # A LIST serves at least two, so that half the gap costs each of them no more than one alone.
             gap = self._poll.interval * min(_LISTED * heavy, _SHORT)
             latest = min(self._latest(table, born, self._asked, gap) for born, _ in waiting)
-            # A batch may become ready all at once. The more wait, the dearer that is, and the cheaper a LIST.
-            longest = max(self._poll.interval * min(_BATCH / self._size, 10.0), self._poll.interval / 4)
-            batch = max(self._asked + longest, waiting[0][0] + 6 * self._poll.interval)
-            latest = min(latest, batch)
+            latest = min(latest, self._batch_latest(waiting[0][0]))
             self._next = next_look(table, waiting, self._asked, price, latest)
             self._spare = price / 10
         return max(self._next, self.soonest(rate))
@@ -149,7 +151,17 @@ class Agenda:
 
     def _latest(self, table: Table, born: float, looked: float, gap: float) -> float:
         """Loop time at which an instance was likely to become ready for `gap` seconds since `looked`."""
-        return born + table.after(max(looked - born, self._poll.earliest, 0.0), gap)
+        latest = born + table.after(max(looked - born, self._poll.earliest, 0.0), gap)
+        return min(latest, max(looked + self._poll.interval, born + _LATE * self._poll.interval))
+
+    def _batch_latest(self, oldest: float) -> float:
+        """Loop time of the next LIST at the latest: a batch may become ready all at once.
+
+        The more instances are pending, the dearer that is, and the cheaper a LIST for each of them.
+        """
+        interval = self._poll.interval
+        gap = max(interval, _BATCH_SHARE * (self._asked - oldest)) * math.sqrt(_BATCH / self._size)
+        return max(self._asked + max(gap, interval / 4), oldest + _BATCH_FROM * interval)
 
     def _waiting(self) -> Crowd:
         return [((bucket + 0.5) * self._width, number) for bucket, number in sorted(self._births.items())]
