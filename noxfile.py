@@ -29,7 +29,7 @@ PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING])
 # These have sessions of their own, on one interpreter: they need a real nginx or Redis, or large extras.
 ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/shared_rate", "--ignore=tests/engines")
 SERVERS = {"nginx-light": ("nginx",), "redis-server": ("redis-server", "valkey-server")}
-OF_THE_SERVERS = ("tests/nginx", "tests/shared_rate", "tests/test_redis_rate.py")
+OF_THE_SERVERS = ("tests/nginx", "tests/shared_rate", "tests/http/test_redis_rate_limit.py")
 # What an interpreter can change: asyncio, signals, threads, processes, classes and their types, aiohttp.
 # The session `thorough` runs everything on each of them.
 OF_THE_INTERPRETER = tuple(

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from .errors import ConfigError
-from .house import House
 from .models.instances import Referable
 from .resources.containers import Containers
 from .resources.instances import ref_of
+from .runtime import House
 from .tail.events import EventTail
 from .tail.iterator import Tail
 from .tail.logs import LogTail

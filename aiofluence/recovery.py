@@ -9,14 +9,14 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import overload
 
-from .house import House
 from .lifecycle.arguments import refuse, timeout_problems, until_problems
 from .lifecycle.custody import Custody
-from .lifecycle.launch import Launcher
+from .lifecycle.instance import Launcher
 from .lifecycle.sweep import Sweeper, SweepReport
 from .lifecycle.wait import Until, deadline_in
 from .models.instances import Container, Instance, InstanceRef, Machine
 from .models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from .runtime import House
 
 
 class SurvivesCrashes:

@@ -12,31 +12,31 @@ from typing import Any, NoReturn, Self
 
 import attrs
 
-from .convert import encode
+from .batch.many import LaunchesMany
+from .config import find_origin, request_headers, turn_on_log, user_agent
 from .errors import ConfigError
 from .following import FollowsOutput
-from .gate import RateLimit
-from .house import House
+from .http.aiohttp_wire import AiohttpWire, TraceConfig
+from .http.codec import encode
+from .http.messages import Call, Replay, Reply, Timeout, Wire, safe_method, safe_path
+from .http.rate_limit import RateLimit
+from .http.redis_rate_limit import RedisRate
+from .http.retry import Retry
+from .http.transport import OnReply, Transport
+from .lifecycle.instance import Launcher
 from .lifecycle.journal import Journal
-from .lifecycle.launch import Launcher
-from .lifecycle.many import LaunchesMany
 from .lifecycle.one import LaunchesOne
 from .lifecycle.policy import DeployPolicy
-from .lifecycle.schedule import Poll
 from .models.specs import BareMetalSpec, VMSpec
 from .models.values import Kind
-from .protocol import Call, Replay, Reply, Timeout, Wire, safe_method, safe_path
+from .polling.schedule import Poll
 from .recovery import SurvivesCrashes
-from .redis_rate import RedisRate
 from .resources.account import Account
-from .resources.catalog import Images, Plans
 from .resources.containers import Containers
 from .resources.instances import Instances
 from .resources.machines import Machines
-from .retry import Retry
-from .settings import find_origin, request_headers, turn_on_log, user_agent
-from .transport import OnReply, Transport
-from .wire import AiohttpWire, TraceConfig
+from .resources.plans import Images, Plans
+from .runtime import House
 
 
 class Session(LaunchesOne, LaunchesMany, FollowsOutput, SurvivesCrashes):

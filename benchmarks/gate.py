@@ -15,8 +15,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aiofluence import RateLimit
-from aiofluence.gate import Gate
-from aiofluence.protocol import Lane
+from aiofluence.http.messages import Lane
+from aiofluence.http.rate_limit import Gate
 from aiofluence.simulator import VirtualClockLoop
 
 OPEN = RateLimit(per_second=1e9, burst=1_000_000)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from aiofluence import RateLimit, RedisRate
-from aiofluence.protocol import Lane
+from aiofluence.http.messages import Lane
 from tests.shared_rate.gates import opened
 from tests.shared_rate.server import RedisServer
 

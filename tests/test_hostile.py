@@ -14,19 +14,19 @@ import attrs
 import pytest
 
 from aiofluence import Container, Event, FluenceError, LogLine, Machine, ReplyError, Size
-from aiofluence.convert import structure
+from aiofluence.http.codec import structure
+from aiofluence.http.error_mapping import http_date, refusal, retry_after
+from aiofluence.http.messages import Answer, Call, Reply, decipher, decode_rows
+from aiofluence.http.redaction import starred
 from aiofluence.inventory import FORMATS, make_inventory
-from aiofluence.models.access import ssh_access
 from aiofluence.models.money import read_amount
+from aiofluence.models.ssh import ssh_access
 from aiofluence.models.values import ports_from
-from aiofluence.protocol import Answer, Call, Reply, decipher, decode_rows
-from aiofluence.redaction import starred
-from aiofluence.refusals import http_date, refusal, retry_after
-from aiofluence.resources.choosing import Wanted
+from aiofluence.resources.offers import Wanted
 from aiofluence.simulator import Simulator
 
 from .harness import VIRTUAL, container_spec, session_on
-from .test_convert import DETAIL
+from .http.test_codec import DETAIL
 
 CALL = Call("GET", "/gpu/instances/")
 

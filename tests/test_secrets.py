@@ -38,8 +38,8 @@ from aiofluence import (
     Timeout,
     VMSpec,
 )
-from aiofluence.convert import check
-from aiofluence.protocol import Call, Reply, Request, refusal, safe_id
+from aiofluence.http.codec import check
+from aiofluence.http.messages import Call, Reply, Request, refusal, safe_id
 from aiofluence.simulator import Fault, Simulator, SimulatorServer
 
 from .harness import FAST, RawServer

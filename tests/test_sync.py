@@ -40,9 +40,9 @@ from aiofluence import (
 )
 from aiofluence.models.specs import Spec
 from aiofluence.simulator import DEFAULT_API_KEY, ClusterOptions, Provisioning, Simulator, SimulatorWire
-from aiofluence.sync.door import _Call, _refs
+from aiofluence.sync.bridge import _Call, _refs
+from tools import sync_generator
 
-from . import sync_generator
 from .harness import FAST, container_spec, vm_spec
 from .test_secrets import KEY, shown
 from .test_signals import NEVER, SOON, world

@@ -13,11 +13,11 @@ from typing import Final
 
 import aiofluence
 
-from ..models.access import ssh_access
-from ..models.catalog import Offer
 from ..models.instances import Container, Instance
-from .display import Row, minutes
-from .orders import Item
+from ..models.plans import Offer
+from ..models.ssh import ssh_access
+from .batch_file import Item
+from .live import Row, minutes
 
 SHOWN: Final[Mapping[str, str]] = {
     "queued": "queued",

@@ -28,7 +28,7 @@ from ..models.specs import ContainerSpec, unique_name
 from ..models.values import Port
 from ..session import Session
 from ..tail.merged import MergedTail
-from .network import WORKER_PORT, contact_problems, is_loopback
+from .addresses import WORKER_PORT, contact_problems, is_loopback
 from .worker import ContainerWorker
 
 log: Final = logging.getLogger("aiofluence")

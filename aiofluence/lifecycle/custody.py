@@ -17,15 +17,15 @@ from typing import Any, Final
 import anyio
 import attrs
 
+from ..background import TaskHome
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
+from ..polling.evidence import Evidence
+from ..polling.history import Seen, timed_out
+from ..polling.schedule import backing_off
 from .clean_up import Progress
-from .evidence import Evidence
 from .journal import Journal
-from .minimum import minutes, until_minimum
-from .schedule import backing_off
-from .seen import Seen, timed_out
-from .tasks import TaskHome
+from .minimum_runtime import minutes, until_minimum
 from .wait import Waiter
 
 log: Final = logging.getLogger("aiofluence")

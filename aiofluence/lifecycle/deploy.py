@@ -14,21 +14,21 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from ..convert import check
+from ..background import TaskHome
 from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
+from ..http.codec import check
+from ..http.messages import is_safe_id
+from ..http.transport import Transport
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
-from ..protocol import is_safe_id
+from ..polling.evidence import Evidence
 from ..resources.instances import Instances
-from ..transport import Transport
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
-from .evidence import Evidence
 from .journal import Intent, Journal
 from .policy import DeployPolicy, is_certain
 from .shared_list import NamedRows, SharedList
-from .tasks import TaskHome
 
 _WATCH_EVERY: Final = 15.0
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)

@@ -13,8 +13,8 @@ from typing import Any, Final
 import attrs
 
 from ..errors import DecodeError
+from ..http.messages import is_safe_id
 from ..models.instances import InstanceRef, Summary
-from ..protocol import is_safe_id
 from ..resources.instances import Instances
 from .journal import DATE_SLACK, Intent
 from .shared_list import NamedRows

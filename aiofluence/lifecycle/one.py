@@ -31,7 +31,7 @@ from .arguments import (
     until_problems,
     update_problems,
 )
-from .launch import Launcher, OnFailure
+from .instance import Launcher, OnFailure
 from .wait import Until, deadline_in
 
 

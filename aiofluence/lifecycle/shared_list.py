@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import attrs
 
+from ..background import TaskHome
 from ..errors import FluenceError
-from ..protocol import Json, Lane
+from ..http.messages import Json, Lane
+from ..polling.evidence import Evidence
+from ..polling.schedule import backing_off
 from ..resources.instances import Instances
 from ..resources.listing import BREATH
-from .evidence import Evidence
-from .schedule import backing_off
-from .tasks import TaskHome
 
 INTERVAL: Final = 3.0
 """Seconds between two LISTs."""

@@ -15,18 +15,18 @@ from typing import Any, Final
 import attrs
 
 from ..errors import AuthError, ConfigError, FluenceError
+from ..http.messages import Json, safe_id
+from ..http.transport import ServerClock
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
-from ..protocol import Json, safe_id
+from ..polling.evidence import Evidence
+from ..polling.schedule import backing_off
 from ..resources.instances import Instances
 from ..resources.listing import BREATH
-from ..transport import ServerClock
 from .custody import Custodian
 from .deploy import Deployer
-from .evidence import Evidence
 from .intents import SKEW
 from .journal import ENDED, NOTHING, Intent, Journal
-from .schedule import backing_off
 from .shared_list import INTERVAL
 
 _REFUSALS: Final = 3

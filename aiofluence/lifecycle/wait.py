@@ -13,6 +13,8 @@ from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
 
+from ..background import TaskHome
+from ..background_owner import loop_time
 from ..errors import (
     AuthError,
     ConfigError,
@@ -22,20 +24,18 @@ from ..errors import (
     MinimumRuntimeError,
     WaitTimeoutError,
 )
-from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
+from ..models.ssh import ssh_access
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
-from ..owner import loop_time
+from ..polling.evidence import KeyDoubt
+from ..polling.history import Seen, timed_out
+from ..polling.poller import LAST_LOOK
+from ..polling.schedule import backing_off
+from ..polling.watch import Watch
 from ..resources.containers import Containers
-from .evidence import KeyDoubt
-from .loops import EVIDENCE, Loops, LoopWatch
-from .minimum import MinimumRuntime
-from .schedule import backing_off
-from .seen import Seen, timed_out
-from .tasks import TaskHome
-from .watch import Watch
-from .watcher import LAST_LOOK
+from .crash_watch import EVIDENCE, Loops, LoopWatch
+from .minimum_runtime import MinimumRuntime
 
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from .. import scalars
 from ..errors import DecodeError, FluenceError
+from ..http import scalars
+from ..http.messages import BALANCES_PATH, ME_PATH, Call, Json, Replay
+from ..http.transport import Transport
 from ..models.account import Balance
 from ..models.money import total
-from ..protocol import BALANCES_PATH, ME_PATH, Call, Json, Replay
-from ..transport import Transport
 
 BALANCES: Final = Call("GET", BALANCES_PATH, replay=Replay.ALWAYS)
 ME: Final = Call("GET", ME_PATH, replay=Replay.ALWAYS)

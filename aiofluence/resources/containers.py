@@ -9,14 +9,14 @@ import builtins
 import json
 from typing import Final
 
-from ..convert import payload, structure
 from ..errors import ConfigError
+from ..http.codec import payload, structure
+from ..http.messages import Answer, Call, Lane, MiB, Replay
 from ..models.instances import Container, ContainerSummary
-from ..models.output import Event, LogLine
+from ..models.logs import Event, LogLine
 from ..models.specs import ContainerSpec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
-from ..protocol import Answer, Call, Lane, MiB, Replay
 from .instances import InstanceCalls, Instances
 
 CALLS: Final = InstanceCalls.under("/gpu/instances/")

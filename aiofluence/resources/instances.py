@@ -12,7 +12,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
-from ..convert import payload, structure
+from ..background_owner import loop_time
+from ..display.table import Table
 from ..errors import (
     ConfigError,
     FluenceError,
@@ -21,15 +22,14 @@ from ..errors import (
     ReplyError,
     UpdateInProgressError,
 )
+from ..http.codec import payload, structure
+from ..http.messages import Answer, Call, Json, Lane, Replay
+from ..http.retry import is_certain, is_refusal
+from ..http.transport import Transport
 from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
-from ..models.table import Table
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind, Status
-from ..owner import loop_time
-from ..protocol import Answer, Call, Json, Lane, Replay
-from ..retry import is_certain, is_refusal
-from ..transport import Transport
 from .listing import Rows
 from .rows import read_table, warn_once
 

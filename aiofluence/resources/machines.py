@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
 
-from ..convert import rename_payload, structure
+from ..http.codec import rename_payload, structure
+from ..http.messages import Answer
+from ..http.transport import Transport
 from ..models.instances import Machine, MachineSummary
 from ..models.specs import VMSpec
 from ..models.values import Kind
-from ..protocol import Answer
-from ..transport import Transport
 from .instances import ExactlyOnce, InstanceCalls, Instances
 
 CALLS: Final = {

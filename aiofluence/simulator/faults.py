@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from aiofluence.protocol import Reply
-
+from ..http.messages import Reply
 from .routes import operation as operation_of
 
 Moment: TypeAlias = Literal["before", "after"]

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import attrs
 
 from .billing import Bill
-from .catalog import Json, Kind, Offer
-from .cluster import ClusterEvent
-from .podlog import ContainerLog
+from .events import ClusterEvent
+from .logs import ContainerLog
+from .plans import Json, Kind, Offer
 from .programs import STAYS, Program
 
 Variables: TypeAlias = tuple[tuple[str, str], ...]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Final
 
-from . import cluster, rules
-from .cluster import PodName
+from . import events as cluster, validation as rules
+from .events import PodName
 from .instances import ContainerInstance, ContainerSettings, Instance, State
-from .podlog import PodLog
+from .logs import PodLog
 from .profile import Profile
 from .programs import Program, program
 from .timing import Provisioning, Timeline

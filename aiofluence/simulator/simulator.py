@@ -16,19 +16,18 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from aiofluence.protocol import Reply, Request
-
+from ..http.messages import Reply, Request
 from .account import KeyState
 from .billing import ZERO, LedgerEntry, exact
-from .catalog import Catalog, Kind
-from .cluster import ClusterOptions
+from .endpoints import ServerRateLimit, Service
+from .events import ClusterOptions
 from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
 from .hosting import HostsContainers
 from .instances import Calendar, Instance
 from .options import HasOptions
+from .plans import Catalog, Kind
 from .profile import DEFAULT_PROFILE, Profile, ProfileName
 from .routes import operation as operation_of
-from .service import ServerRateLimit, Service
 from .timing import Provisioning
 from .world import World
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypeAlias
 
-from .catalog import Catalog, Json, Kind, Offer
+from .plans import Catalog, Json, Kind, Offer
 
 # model, vram Gi, interface, GPUs, vCPUs, memory Gi, storage Gi, USDC an hour, countries
 _ContainerRow: TypeAlias = tuple[str, int, str, int, int, int, int, str, str]

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 
-from aiofluence.errors import DecodeError, NoReplyError, NotSentError
-from aiofluence.protocol import Reply, Request
-
-from .exec import LocalProcesses
+from ..errors import DecodeError, NoReplyError, NotSentError
+from ..http.messages import Reply, Request
 from .faults import Effect, Outcome
+from .local_processes import LocalProcesses
 from .simulator import Simulator
 
 
 class SimulatorWire:
-    """Carries requests to a `Simulator`, each once. Satisfies `aiofluence.protocol.Wire`.
+    """Carries requests to a `Simulator`, each once. Satisfies `aiofluence.http.messages.Wire`.
 
     A request takes effect when it arrives, half the latency after it was sent: a `send` cancelled
     later leaves it committed.

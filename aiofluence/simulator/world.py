@@ -13,10 +13,9 @@ from math import ceil, inf
 from random import Random
 from uuid import UUID
 
-from . import cluster, rules
+from . import events as cluster, validation as rules
 from .billing import Account, Bill, exact
-from .catalog import Catalog, Json, Kind, Offer
-from .cluster import PodName
+from .events import PodName
 from .instances import (
     Calendar,
     ContainerInstance,
@@ -26,7 +25,8 @@ from .instances import (
     MachineInstance,
     State,
 )
-from .podlog import CRASH_LINES, ContainerLog, PodLog
+from .logs import CRASH_LINES, ContainerLog, PodLog
+from .plans import Catalog, Json, Kind, Offer
 from .profile import Profile
 from .programs import Program
 from .running import RunsContainers

@@ -15,15 +15,19 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, overload
 
-from ..gate import RateLimit
+from ..batch.options import Fallback
+from ..batch.progress import OnProgress
+from ..batch.report import Report
+from ..http.aiohttp_wire import TraceConfig
+from ..http.messages import Reply, Timeout, Wire
+from ..http.rate_limit import RateLimit
+from ..http.redis_rate_limit import RedisRate
+from ..http.retry import Retry
+from ..http.transport import OnReply
 from ..lifecycle.custody import Custody
-from ..lifecycle.launch import OnFailure
+from ..lifecycle.instance import OnFailure
 from ..lifecycle.policy import DeployPolicy
-from ..lifecycle.report import Report
-from ..lifecycle.schedule import Poll
 from ..lifecycle.sweep import SweepReport
-from ..lifecycle.tally import OnProgress
-from ..lifecycle.terms import Fallback
 from ..lifecycle.wait import Until
 from ..models.instances import (
     Container,
@@ -36,15 +40,11 @@ from ..models.instances import (
 )
 from ..models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
 from ..models.updates import ContainerUpdate
-from ..protocol import Reply, Timeout, Wire
-from ..redis_rate import RedisRate
-from ..retry import Retry
+from ..polling.schedule import Poll
 from ..session import Session as AsyncSession
-from ..transport import OnReply
-from ..wire import TraceConfig
-from .door import Door
+from .bridge import Door
 from .mirrors import Block, Opened
-from .objects import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
+from .resources import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
 
 
 class Session(Opened):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ..models.output import GapReason
+from ..models.logs import GapReason
 
 __all__ = ["WHOLE", "WIDEST", "Answer", "Verdict"]
 

@@ -12,14 +12,14 @@ from typing import Final
 
 import attrs
 
+from ..http.messages import Answer, Lane
 from ..lifecycle.crash_loop import back_off
-from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
-from ..models.output import Event
+from ..models.logs import Event
 from ..models.values import ContainerStatus, Status
-from ..protocol import Answer, Lane
+from ..polling.evidence import Evidence
 from ..resources.containers import Containers
-from .follow import LONGEST_INTERVAL, Follow, OneTail
+from .follower import LONGEST_INTERVAL, Follow, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
 _LOOKS_DOWN: Final = 2

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ..errors import FluenceError
-from ..lifecycle.evidence import Evidence
+from ..http.messages import Lane
 from ..models.instances import InstanceRef
-from ..models.output import GapReason, LogGap, LogLine
-from ..protocol import Lane
+from ..models.logs import GapReason, LogGap, LogLine
+from ..polling.evidence import Evidence
 from ..resources.containers import Containers
-from .follow import Follow, OneTail
+from .follower import Follow, OneTail
 from .stitch import Stitch
 from .windows import Windows
 

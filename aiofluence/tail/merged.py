@@ -15,11 +15,11 @@ from typing import Final
 
 import attrs
 
+from ..background import TaskHome
 from ..errors import FluenceError, NotFoundError
-from ..lifecycle.evidence import Evidence
-from ..lifecycle.tasks import TaskHome
 from ..models.instances import InstanceRef
-from ..models.output import LogGap, LogLine
+from ..models.logs import LogGap, LogLine
+from ..polling.evidence import Evidence
 from ..resources.containers import Containers
 from .iterator import Tail
 from .logs import FollowLogs

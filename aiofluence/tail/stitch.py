@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import attrs
 
-from ..models.output import GapReason, LogGap, LogLine
+from ..models.logs import GapReason, LogGap, LogLine
 from .answer import WHOLE, WIDEST, Answer, Verdict
 from .known import MEMORY
 from .pace import Pace
+from .pod_log import NARROWEST, Sequence
 from .scope import Scope
-from .sequence import NARROWEST, Sequence
 from .together import Together
 
 __all__ = ["Step", "Stitch"]

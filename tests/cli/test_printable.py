@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from aiofluence.cli.display import LiveDisplay, PlainDisplay, Row, minutes
+from aiofluence.cli.live import LiveDisplay, PlainDisplay, Row, minutes
 from aiofluence.cli.printable import printable
 
 NASTY = "\x1b[2J\rdemo\u202etxt\x9b31m\n[bold]:smile:\x07"

@@ -33,8 +33,8 @@ from aiofluence import (
     WaitTimeoutError,
 )
 from aiofluence.dask import FluenceCluster
+from aiofluence.dask.addresses import WORKER_PORT, contact_problems
 from aiofluence.dask.cluster import pause_after
-from aiofluence.dask.network import WORKER_PORT, contact_problems
 from aiofluence.simulator import LocalProcesses, Provisioning, Simulator, SimulatorServer
 
 from ..harness import FAST, container_spec, is_gone

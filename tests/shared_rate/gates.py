@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiofluence import RedisRate
-from aiofluence.gate import Gate
+from aiofluence.http.rate_limit import Gate
 
 
 @asynccontextmanager

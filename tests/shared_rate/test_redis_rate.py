@@ -24,13 +24,13 @@ import attrs
 import pytest
 
 from aiofluence import RateLimit, RedisRate, Session
-from aiofluence.gate import Gate
-from aiofluence.protocol import Lane
-from aiofluence.redis_rate import _SCRIPT
+from aiofluence.http.messages import Lane
+from aiofluence.http.rate_limit import Gate
+from aiofluence.http.redis_rate_limit import _SCRIPT
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
 
 from ..harness import now
-from ..test_gate import assert_window_law
+from ..http.test_rate_limit import assert_window_law
 from .gates import opened
 from .server import HERE, RedisServer
 

@@ -11,7 +11,7 @@ import json
 import sys
 
 from aiofluence import RateLimit, RedisRate
-from aiofluence.protocol import Lane
+from aiofluence.http.messages import Lane
 
 from .gates import opened
 

@@ -11,8 +11,8 @@ from aiofluence import LogLine
 from aiofluence.tail.answer import WHOLE, Answer
 from aiofluence.tail.known import Known
 from aiofluence.tail.overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
-from aiofluence.tail.probe import Found, Probe
-from aiofluence.tail.sequence import TRIES, Sequence
+from aiofluence.tail.pod_log import TRIES, Sequence
+from aiofluence.tail.truncation import Found, Probe
 
 
 def rows(*parts: int | Iterable[int]) -> Hashes[int]:

@@ -1,0 +1,116 @@
+"""Watching instances until something is true of them, for everybody who waits in a session.
+
+The looking is done by one `Watcher` per kind, whoever waits. What is awaited, and what a bad end means, is
+`wait`'s business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from ..background import TaskHome
+from ..http.rate_limit import Gate
+from ..http.transport import ServerClock
+from ..models.instances import Instance, InstanceRef
+from ..models.values import Kind, Status
+from ..resources.instances import Instances
+from .evidence import Evidence
+from .history import Seen, Wait
+from .poller import Watcher
+from .schedule import Poll
+
+
+class Watch:
+    """The watchers of one session, one per kind."""
+
+    def __init__(
+        self,
+        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        poll: Poll,
+        home: TaskHome,
+        gate: Gate,
+        clock: ServerClock,
+        evidence: Evidence,
+    ) -> None:
+        self.resources: Final = resources
+        self.poll: Final = poll
+        self._owner = home.owner
+        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, evidence) for kind in Kind}
+
+    def status(
+        self, seen: Seen, worth: Callable[[Status], bool], deadline: float | None, what: str, *, brisk: bool
+    ) -> Coroutine[Any, Any, Status]:
+        """Wait until the status of `seen.ref` is `worth` it, and give it.
+
+        Args:
+            seen: which instance; is told what is seen of it.
+            worth: whether that status was waited for.
+            deadline: loop time to give up at, after one last look.
+            what: what is awaited, for the error's text.
+            brisk: it should be so soon: look at once, and then less and less often.
+
+        Raises:
+            WaitTimeoutError: the deadline came first.
+            InstanceEndedError: the service does not, or no longer, know the instance.
+            AuthError: the key is not, or no longer, good.
+            NotSentError: the session was closed.
+        """
+        return self._await(Wait(seen, worth, None, _or_never(deadline), what, brisk), fresh=False)
+
+    def detail(
+        self,
+        seen: Seen,
+        reached: Callable[[Instance], bool],
+        deadline: float | None,
+        what: str,
+        *,
+        worth: Callable[[Status], bool] | None = None,
+        fresh: bool = False,
+    ) -> Coroutine[Any, Any, Instance]:
+        """Wait until the detail of `seen.ref` has `reached` it, and give it.
+
+        Args:
+            seen: which instance; is told what is seen of it.
+            reached: whether the detail shows what was waited for; may raise, which ends the wait.
+            deadline: loop time to give up at, after one last look.
+            what: what is awaited, for the error's text.
+            worth: the detail is not worth a look before the status is; None: it always is.
+            fresh: the instance has only just been deployed, so that the first look can wait.
+
+        Raises:
+            WaitTimeoutError: the deadline came first.
+            InstanceEndedError: the service does not, or no longer, know the instance.
+            AuthError: the key is not, or no longer, good.
+            NotSentError: the session was closed.
+        """
+        # No coroutine of its own: of 10,000 waits each frame counts.
+        wait = Wait(seen, worth or _always, reached, _or_never(deadline), what, worth is None)
+        return self._await(wait, fresh=fresh)
+
+    async def _await(self, wait: Wait, *, fresh: bool) -> Any:
+        self._owner.check()
+        watcher = self._watchers[wait.seen.ref.kind]
+        watcher.join(wait, fresh=fresh)
+        try:
+            return await wait.outcome
+        finally:
+            watcher.leave(wait)
+
+    def expected_wait(self, ref: InstanceRef) -> float | None:
+        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
+        return self._watchers[ref.kind].expected_wait(ref.id)
+
+    def close(self) -> None:
+        """End every wait: its NotSentError says that the session is closed."""
+        for watcher in self._watchers.values():
+            watcher.close()
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline
+
+
+def _always(status: Status) -> bool:
+    return True
