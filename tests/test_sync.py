@@ -74,7 +74,7 @@ def fluence(simulator: Simulator) -> Iterator[sync.Session]:
 @pytest.mark.parametrize("module", sync_generator.MODULES)
 def test_what_is_generated_is_current(module: str) -> None:
     there = (sync_generator.FOLDER / f"{module}.py").read_text(encoding="utf-8")
-    assert _shape(there) == _shape(sync_generator.written(module)), "run `python -m tests.sync_generator`"
+    assert _shape(there) == _shape(sync_generator.written(module)), "run `python -m tools.sync_generator`"
 
 
 def _shape(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Final, NoReturn, TypeAlias
 
 import attrs
 
-from ..background_owner import Owner
+from ..background import Owner
 from ..errors import Attempt, FluenceError, NotSentError
 from .error_mapping import http_date, retry_after
 from .messages import (

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import attrs
 
-from ..background_owner import loop_time
+from ..background import loop_time
 from ..errors import ConfigError, LifecycleError
 from ..http.transport import ServerClock
 from ..models.instances import Instance

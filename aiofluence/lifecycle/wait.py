@@ -13,8 +13,7 @@ from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from ..background import TaskHome
-from ..background_owner import loop_time
+from ..background import TaskHome, loop_time
 from ..errors import (
     AuthError,
     ConfigError,

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
-from ..background_owner import loop_time
+from ..background import loop_time
 from ..display.table import Table
 from ..errors import (
     ConfigError,

@@ -19,7 +19,7 @@ from concurrent.futures import Future, InvalidStateError, wait
 from inspect import isawaitable
 from typing import Any, Final
 
-from ..background_owner import forked
+from ..background import forked
 from ..batch.report import Outcome, Report
 from ..errors import ConfigError, FluenceError, NoReplyError
 from ..models.instances import ContainerSummary, InstanceRef, MachineSummary

@@ -18,7 +18,7 @@ from aiofluence.simulator import Fault, Provisioning, Simulator
 
 from ..harness import VIRTUAL, container_spec, session_on
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -44,7 +44,7 @@ from ..harness import (
     vm_spec,
 )
 
-DOCS = Path(__file__).parent.parent / "docs" / "endpoints.md"
+DOCS = Path(__file__).parents[2] / "docs" / "endpoints.md"
 
 
 @pytest.fixture(scope="module")
