@@ -108,7 +108,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_disown_all)
 
 
-class TaskHome:
+class BackgroundTasks:
     """Owns the session's background tasks from `open` to `close`.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from .background import TaskHome
+from .background import BackgroundTasks
 from .errors import ConfigError
 from .http.transport import Transport
 from .lifecycle.custody import Custodian
@@ -22,18 +22,18 @@ from .lifecycle.wait import Waiter
 from .models.values import Kind
 from .polling.evidence import GRACE, Evidence
 from .polling.schedule import Poll
-from .polling.watch import Watch
+from .polling.watch import Pollers
 from .resources.instances import Instances
 
 
 @attrs.define
-class House:
+class Runtime:
     """One per session."""
 
     origin: str
     transport: Transport
     poll: Poll
-    home: TaskHome
+    home: BackgroundTasks
     journal: Journal
     waiter: Waiter
     custodian: Custodian
@@ -52,13 +52,13 @@ class House:
         policy: DeployPolicy,
         journal: Journal,
         close_timeout: float,
-    ) -> House:
+    ) -> Runtime:
         """Put the rooms together; `resources` may still be empty."""
-        home = TaskHome(transport.owner, journal.be_at_work)
+        home = BackgroundTasks(transport.owner, journal.be_at_work)
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
-        waiter = Waiter(Watch(resources, poll, home, transport.gate, transport.clock, evidence), home)
+        waiter = Waiter(Pollers(resources, poll, home, transport.gate, transport.clock, evidence), home)
         custodian = Custodian(home, waiter, journal, evidence)
         deployer = Deployer(home, custodian, journal, transport, policy, evidence)
         return cls(

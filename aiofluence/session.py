@@ -23,7 +23,7 @@ from .config import find_origin, request_headers, turn_on_log, user_agent
 from .errors import ConfigError
 from .http.aiohttp_wire import AiohttpWire, TraceConfig
 from .http.codec import encode
-from .http.messages import Call, Replay, Reply, Timeout, Wire, safe_method, safe_path
+from .http.messages import Call, Reply, Retryable, Timeout, Wire, safe_method, safe_path
 from .http.rate_limit import RateLimit
 from .http.redis_rate_limit import RedisRate
 from .http.retry import Retry
@@ -37,7 +37,7 @@ from .lifecycle.arguments import (
     update_problems,
 )
 from .lifecycle.custody import Custody
-from .lifecycle.instance import Launcher, OnFailure
+from .lifecycle.instance import InstanceLifecycle, OnFailure
 from .lifecycle.journal import Journal
 from .lifecycle.policy import DeployPolicy
 from .lifecycle.sweep import Sweeper, SweepReport
@@ -60,7 +60,7 @@ from .resources.containers import Containers
 from .resources.instances import Instances, ref_of
 from .resources.machines import Machines
 from .resources.plans import Images, Plans
-from .runtime import House
+from .runtime import Runtime
 from .tail.events import EventTail
 from .tail.iterator import Tail
 from .tail.logs import LogTail
@@ -150,15 +150,15 @@ class Session:
         # The instances' resources need the deployer, which needs the waits, which need the resources.
         resources: dict[Kind, Instances[Any, Any, Any]] = {}
         book = Journal(journal, origin, headers.credential)
-        self._house = House.build(
+        self._runtime = Runtime.build(
             origin, transport, resources, poll or Poll(), deploy or DeployPolicy(), book, close_timeout
         )
         self._furnish(transport)
-        resources.update({kind: self._launcher.resources[kind] for kind in Kind})
+        resources.update({kind: self._lifecycle.resources[kind] for kind in Kind})
 
     def _furnish(self, transport: Transport) -> None:
         """Everything whose calls go through `transport`; what it is built on stands in the house."""
-        house = self._house
+        house = self._runtime
         self.plans: Plans = Plans(transport)
         self.images: Images = Images(transport)
         self.account: Account = Account(transport)
@@ -166,7 +166,7 @@ class Session:
         self.vms: Machines[VMSpec] = Machines(transport, house.deployer, Kind.VM)
         self.baremetal: Machines[BareMetalSpec] = Machines(transport, house.deployer, Kind.BAREMETAL)
         self._transport = transport
-        self._launcher = Launcher(
+        self._lifecycle = InstanceLifecycle(
             {resource.kind: resource for resource in (self.containers, self.vms, self.baremetal)},
             house.deployer,
             house.waiter,
@@ -197,7 +197,7 @@ class Session:
         if timeout is not None:
             changes["timeout"] = Timeout.of(timeout)
         view = type(self).__new__(type(self))
-        view._house = self._house
+        view._runtime = self._runtime
         view._furnish(attrs.evolve(self._transport, **{k: v for k, v in changes.items() if v is not None}))
         return view
 
@@ -271,7 +271,7 @@ class Session:
             specs=[spec],
         )
         deadline = deadline_in(timeout)
-        return await self._launcher.deploy_and_wait(spec, until, deadline, on_failure, adopt=adopt)
+        return await self._lifecycle.deploy_and_wait(spec, until, deadline, on_failure, adopt=adopt)
 
     @overload
     async def wait(
@@ -304,7 +304,7 @@ class Session:
             AuthError: the key is not, or no longer, good.
         """
         refuse(until_problems(until), timeout_problems(timeout))
-        return await self._launcher.wait(ref_of(instance), until, timeout)
+        return await self._lifecycle.wait(ref_of(instance), until, timeout)
 
     async def update_and_wait(
         self,
@@ -334,7 +334,7 @@ class Session:
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
         refuse(timeout_problems(timeout), update_problems(update))
-        return await self._launcher.update(ref, update, timeout)
+        return await self._lifecycle.update(ref, update, timeout)
 
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 2400
@@ -354,7 +354,7 @@ class Session:
             AuthError: the key is not, or no longer, good.
         """
         refuse(timeout_problems(timeout))
-        return await self._launcher.end(ref_of(instance), timeout)
+        return await self._lifecycle.end(ref_of(instance), timeout)
 
     @overload
     def running(
@@ -392,7 +392,7 @@ class Session:
                 ending it. ConfigError and SpecError come from the call itself.
         """
         refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
-        return self._launcher.running(spec, until, timeout, adopt=adopt)
+        return self._lifecycle.running(spec, until, timeout, adopt=adopt)
 
     @overload
     async def ensure(self, spec: Spec, *, until: None = ..., timeout: float | None = ...) -> InstanceRef: ...
@@ -432,8 +432,8 @@ class Session:
         refuse(() if until is None else until_problems(until), timeout_problems(timeout), specs=[spec])
         deadline = deadline_in(timeout)
         if until is None:
-            return await self._launcher.deploy(spec, deadline, "keep", adopt=True)
-        return await self._launcher.deploy_and_wait(spec, until, deadline, "keep", adopt=True)
+            return await self._lifecycle.deploy(spec, deadline, "keep", adopt=True)
+        return await self._lifecycle.deploy_and_wait(spec, until, deadline, "keep", adopt=True)
 
     # --- many instances ------------------------------------------------------------------------------------
 
@@ -484,7 +484,7 @@ class Session:
                 deployed.
         """
         terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
-        async with Launch(self._launcher, self.plans, self.account, specs, terms) as launch:
+        async with Launch(self._lifecycle, self.plans, self.account, specs, terms) as launch:
             return await launch.complete()
 
     def launch(
@@ -516,7 +516,7 @@ class Session:
                 iteration.
         """
         terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
-        return Launch(self._launcher, self.plans, self.account, specs, terms)
+        return Launch(self._lifecycle, self.plans, self.account, specs, terms)
 
     # --- logs and events -----------------------------------------------------------------------------------
 
@@ -534,7 +534,7 @@ class Session:
         Raises:
             ConfigError: this is no container, or `last` is below 1.
         """
-        house, ref = self._house, ref_of(container)
+        house, ref = self._runtime, ref_of(container)
         return self._own(LogTail(self.containers, ref, _at_least_one(last), house.poll.pace, house.evidence))
 
     def tail_events(self, container: Referable) -> EventTail:
@@ -548,7 +548,7 @@ class Session:
         Raises:
             ConfigError: this is no container.
         """
-        house, ref = self._house, ref_of(container)
+        house, ref = self._runtime, ref_of(container)
         return self._own(EventTail(self.containers, ref, house.poll.pace, house.evidence))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
@@ -565,12 +565,12 @@ class Session:
             ConfigError: one of these is no container, or `last` is below 1.
         """
         refs = [ref_of(container) for container in containers]
-        house = self._house
+        house = self._runtime
         last, pace = _at_least_one(last), house.poll.pace
         return self._own(MergedTail(self.containers, refs, last, pace, house.evidence, house.home))
 
     def _own(self, tail: TailT) -> TailT:
-        tail.owner = self._house.home.owner
+        tail.owner = self._runtime.home.owner
         return tail
 
     # --- instances without a holder ------------------------------------------------------------------------
@@ -578,7 +578,7 @@ class Session:
     @property
     def custody(self) -> Custody:
         """What this session answers for at this moment: instances being ended, twins, names in doubt."""
-        return self._house.custodian.now
+        return self._runtime.custodian.now
 
     async def sweep(
         self,
@@ -606,10 +606,10 @@ class Session:
             FluenceError: no list of any kind came, so nothing was ended. The report says which kinds failed
                 (`.failed`), and which instances could not be ended (`.left`).
         """
-        house = self._house
+        house = self._runtime
         house.home.owner.check()
         sweeper = Sweeper(
-            self._launcher.resources,
+            self._lifecycle.resources,
             house.custodian,
             house.journal,
             house.transport.clock,
@@ -644,19 +644,19 @@ class Session:
             FluenceError: as in `aiofluence.errors`.
         """
         method = safe_method(method)
-        replay = Replay.ALWAYS if method == "GET" else Replay.NEVER
+        retryable = Retryable.ALWAYS if method == "GET" else Retryable.NEVER
         body = b"" if json is None else encode(json)
         del json  # so that no traceback with locals shows what is in it
         if body is None:
             raise ConfigError("this body cannot be written as JSON")
-        call = Call(method, safe_path(path), replay).to(body=body, query=query)
+        call = Call(method, safe_path(path), retryable).to(body=body, query=query)
         del body
         return await self._transport.exchange(call)
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        await self._house.open()
+        await self._runtime.open()
         return self
 
     async def __aexit__(
@@ -669,10 +669,10 @@ class Session:
         Raises:
             CustodyError: something may still be running, and billing.
         """
-        await self._house.close()
+        await self._runtime.close()
 
     def __repr__(self) -> str:
-        house = getattr(self, "_house", None)  # a debugger may ask while it is still being built
+        house = getattr(self, "_runtime", None)  # a debugger may ask while it is still being built
         return f"<Session {house.origin} {house.state}>" if house else "<Session>"
 
     def __reduce__(self) -> NoReturn:

@@ -104,11 +104,11 @@ class Module:
     tree: ast.Module
 
 
-House = dict[str, Module]
+Runtime = dict[str, Module]
 
 
-def read_house(folder: Path) -> House:
-    house: House = {}
+def read_house(folder: Path) -> Runtime:
+    house: Runtime = {}
     for path in sorted(folder.rglob("*.py")):
         parts = list(path.relative_to(folder).with_suffix("").parts)
         is_package = parts[-1] == "__init__"
@@ -118,7 +118,7 @@ def read_house(folder: Path) -> House:
     return house
 
 
-def imports(module: Module, house: House) -> Iterator[Import]:
+def imports(module: Module, house: Runtime) -> Iterator[Import]:
     """Every import anywhere in the module, under TYPE_CHECKING and inside functions too.
 
     Targets inside the package come relative to it, with a leading dot: `.errors`, `.` for the package.
@@ -150,7 +150,7 @@ def _base(node: ast.ImportFrom, module: Module) -> str:
     return "." + ".".join([*parts[: len(parts) - up], *([node.module] if node.module else [])])
 
 
-def inner_imports(module: Module, house: House) -> Iterator[Import]:
+def inner_imports(module: Module, house: Runtime) -> Iterator[Import]:
     for item in imports(module, house):
         if item.target.startswith("."):
             yield attrs.evolve(item, target=item.target[1:])
@@ -169,7 +169,7 @@ def place(name: str) -> int | None:
 # --- the checks: each returns what is wrong, in words -------------------------------------------------------
 
 
-def check_order(house: House) -> list[str]:
+def check_order(house: Runtime) -> list[str]:
     wrong = []
     for module in house.values():
         package = module.name.partition(".")[0]
@@ -195,7 +195,7 @@ def check_order(house: House) -> list[str]:
     return wrong
 
 
-def _check_simulator(module: Module, house: House) -> list[str]:
+def _check_simulator(module: Module, house: Runtime) -> list[str]:
     wrong = []
     for item in inner_imports(module, house):
         if within(item.target, "simulator"):
@@ -207,7 +207,7 @@ def _check_simulator(module: Module, house: House) -> list[str]:
     return wrong
 
 
-def check_cycles(house: House) -> list[str]:
+def check_cycles(house: Runtime) -> list[str]:
     graph = {
         module.name: {item.target for item in inner_imports(module, house)} - {module.name}
         for module in house.values()
@@ -219,7 +219,7 @@ def check_cycles(house: House) -> list[str]:
     return []
 
 
-def check_homes(house: House) -> list[str]:
+def check_homes(house: Runtime) -> list[str]:
     return [
         f"{module.name}:{item.line} imports {item.target}, whose home is {sorted(homes) or 'nowhere'}"
         for module in house.values()
@@ -229,7 +229,7 @@ def check_homes(house: House) -> list[str]:
     ]
 
 
-def check_clocks(house: House) -> list[str]:
+def check_clocks(house: Runtime) -> list[str]:
     return [
         f"{module.name}:{line} reads {clock}: the event loop is the only clock"
         for module in house.values()
@@ -262,7 +262,7 @@ def _foreign_names(module: Module) -> Iterator[tuple[str, int]]:
             yield ".".join([origin[inner.id], *tail]), inner.lineno
 
 
-def check_docstrings(house: House) -> list[str]:
+def check_docstrings(house: Runtime) -> list[str]:
     wrong = []
     for module in house.values():
         lines = [line for line in (ast.get_docstring(module.tree) or "").splitlines() if line.strip()]
@@ -274,7 +274,7 @@ def check_docstrings(house: House) -> list[str]:
     return wrong
 
 
-def check_lengths(house: House) -> list[str]:
+def check_lengths(house: Runtime) -> list[str]:
     return [
         f"{module.name or '__init__'}: {length} lines; no module has over {LONGEST_MODULE}"
         for module in house.values()
@@ -282,7 +282,7 @@ def check_lengths(house: House) -> list[str]:
     ]
 
 
-CHECKS: tuple[Callable[[House], list[str]], ...] = (
+CHECKS: tuple[Callable[[Runtime], list[str]], ...] = (
     check_order,
     check_cycles,
     check_homes,
@@ -296,13 +296,13 @@ CHECKS: tuple[Callable[[House], list[str]], ...] = (
 
 
 @pytest.fixture(scope="module")
-def house() -> House:
+def house() -> Runtime:
     """The package as it is: read once."""
     return read_house(PACKAGE)
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_house_keeps_its_rules(check: Callable[[House], list[str]], house: House) -> None:
+def test_the_house_keeps_its_rules(check: Callable[[Runtime], list[str]], house: Runtime) -> None:
     assert len(house) > 10, "these are not all the modules"
     wrong = check(house)
     assert not wrong, "\n".join(["", *wrong])
@@ -340,7 +340,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("check", "files", "complaint"), BROKEN)
 def test_each_check_sees_what_it_is_for(
-    check: Callable[[House], list[str]], files: dict[str, str], complaint: str, tmp_path: Path
+    check: Callable[[Runtime], list[str]], files: dict[str, str], complaint: str, tmp_path: Path
 ) -> None:
     sound = {
         "__init__.py": "from .session import Session",

@@ -90,18 +90,18 @@ def _shape(text: str) -> str:
 @pytest.mark.parametrize("name", sync_generator.CLASSES)
 def test_a_twin_has_every_name_and_signature(name: str) -> None:
     module = sys.modules[f"aiofluence.{sync_generator.CLASSES[name]}"]
-    original, twin = getattr(module, name), getattr(sync, name)
+    original, duplicate = getattr(module, name), getattr(sync, name)
     for member in dir(original):
         if member.startswith("_") or member in ("kind", "calls", *sync_generator.LEFT_OUT):
             continue
-        ours = getattr(twin, "close" if member == "aclose" else member)
+        ours = getattr(duplicate, "close" if member == "aclose" else member)
         theirs = getattr(original, member)
         if callable(theirs):
             assert _parameters(ours) == _parameters(theirs), member
             assert not inspect.iscoroutinefunction(ours), member
             assert ours.__doc__, member
     if name == "Session":
-        assert _parameters(twin.__init__) == _parameters(original.__init__)
+        assert _parameters(duplicate.__init__) == _parameters(original.__init__)
 
 
 def _parameters(function: Any) -> list[tuple[str, Any, Any]]:

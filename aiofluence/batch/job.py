@@ -16,7 +16,7 @@ from ..lifecycle.policy import is_certain
 from ..lifecycle.shared_list import NamedRows
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
-from ..polling.history import Seen
+from ..polling.history import WaitHistory
 from .report import LaunchState, Outcome
 
 
@@ -47,7 +47,7 @@ class Job:
     live: Summary | None = None
     others: Iterator[Spec] | None = None
     times: Times = attrs.field(factory=Times)
-    seen: Seen | None = None
+    seen: WaitHistory | None = None
     task: asyncio.Task[None] | None = None
     is_refused: bool = False
     is_settled: bool = False

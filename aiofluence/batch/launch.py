@@ -29,11 +29,11 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..lifecycle.arguments import as_list
-from ..lifecycle.instance import Launcher
+from ..lifecycle.instance import InstanceLifecycle
 from ..lifecycle.wait import deadline_in, is_deadline
 from ..models.instances import InstanceRef
 from ..models.specs import Spec
-from ..polling.history import Seen
+from ..polling.history import WaitHistory
 from ..resources.account import Account
 from ..resources.plans import Plans
 from .job import Job
@@ -62,9 +62,9 @@ class Launch:
     """
 
     def __init__(
-        self, launcher: Launcher, plans: Plans, account: Account, specs: Iterable[Spec], terms: Terms
+        self, launcher: InstanceLifecycle, plans: Plans, account: Account, specs: Iterable[Spec], terms: Terms
     ) -> None:
-        self._launcher = launcher
+        self._lifecycle = launcher
         self._plans = plans
         self._account = account
         self._terms = terms
@@ -94,9 +94,9 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        with self._launcher.home.at_work():
+        with self._lifecycle.home.at_work():
             await self._begin()
-            self._block.enter_context(self._launcher.home.at_work())
+            self._block.enter_context(self._lifecycle.home.at_work())
         return self
 
     async def _begin(self) -> None:
@@ -105,16 +105,16 @@ class Launch:
         common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)
         # A session that is left meanwhile waits: the launch begins in the step in which the look is over.
         ready = asyncio.get_running_loop().create_future()
-        self._launcher.custodian.expect(ready, common)
+        self._lifecycle.custodian.expect(ready, common)
         try:
             await self.check()
             self._tally = Tally(len(self._jobs), self._terms.on_progress)
             for job in self._jobs:
                 self._tally.tell(job.snapshot())
-            self._work = self._launcher.home.spawn(self._launch_all())
+            self._work = self._lifecycle.home.spawn(self._launch_all())
             self._work.add_done_callback(lambda _: self._news.set())
             if names:
-                self._launcher.custodian.expect(self._work, common)
+                self._lifecycle.custodian.expect(self._work, common)
         finally:
             ready.set_result(None)
 
@@ -133,7 +133,7 @@ class Launch:
         if self._terms.timeout == 0 or not self._jobs:
             return ()  # nothing will be sent
         prepare = Preparation(
-            self._launcher, self._plans, self._account, self._jobs, self._terms, self._outage
+            self._lifecycle, self._plans, self._account, self._jobs, self._terms, self._outage
         )
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -154,7 +154,7 @@ class Launch:
         A caller that is cancelled here leaves nothing behind: the session waits for the rest.
         """
         assert self._work is not None
-        self._launcher.home.owner.check()
+        self._lifecycle.home.owner.check()
         with self._block:
             self._stop()
             # When all is over this does not suspend: a cancellation would lose what was just handed over.
@@ -198,10 +198,10 @@ class Launch:
     def _hand_over(self, job: Job) -> None:
         job.is_handed_over = True
         if job.ref is not None and job.state is LaunchState.ACTIVE:
-            self._launcher.custodian.hand_over(job.ref)
+            self._lifecycle.custodian.hand_over(job.ref)
 
     def _running(self) -> asyncio.Future[None]:
-        self._launcher.home.owner.check()
+        self._lifecycle.home.owner.check()
         if self._work is None:
             raise ConfigError("use it as `async with fluence.launch(specs) as launch:`")
         return self._work
@@ -252,13 +252,13 @@ class Launch:
                 job.ref = await self._deploy(job)
             finally:
                 self._slots.release()
-            job.seen = Seen(job.ref)
+            job.seen = WaitHistory(job.ref)
             self._move(job, LaunchState.PROVISIONING)
             if self._stopped:  # and this one was let through to have its ref
-                self._launcher.custodian.hand_over(job.ref)
+                self._lifecycle.custodian.hand_over(job.ref)
                 self._settle(job, LaunchState.UNKNOWN, None)
                 return
-            job.instance = await self._launcher.see_through(
+            job.instance = await self._lifecycle.see_through(
                 job.ref,
                 terms.until,
                 self._deadline,
@@ -283,7 +283,7 @@ class Launch:
         while True:
             job.is_refused = False
             try:
-                return await self._launcher.deploy(
+                return await self._lifecycle.deploy(
                     job.spec,
                     self._deadline,
                     self._terms.on_failure,
@@ -299,7 +299,7 @@ class Launch:
             except PlanUnavailableError as error:
                 gone = error
             job.is_refused = True
-            if self._launcher.custodian.is_failing:
+            if self._lifecycle.custodian.is_failing:
                 # What could not be ended goes on billing: no more is spent before somebody has seen to it.
                 raise gone
             if job.others is None:
@@ -317,9 +317,9 @@ class Launch:
         """The final state of a job that ends with `error`, or that is given up."""
         if job.is_over(error):
             return LaunchState.FAILED
-        given_up = error is None or isinstance(error, InstanceFailedError | WaitTimeoutError)
+        is_cancelled = error is None or isinstance(error, InstanceFailedError | WaitTimeoutError)
         can_end = self._terms.on_failure == "terminate" and not isinstance(self._closed_by, AuthError)
-        if given_up and can_end:
+        if is_cancelled and can_end:
             return LaunchState.TERMINATED
         return LaunchState.UNKNOWN
 
@@ -380,7 +380,7 @@ class Launch:
                 if keep:
                     self._hand_over(job)
                 else:
-                    self._launcher.custodian.take(job.ref)
+                    self._lifecycle.custodian.take(job.ref)
                     self._move(job, LaunchState.TERMINATED)
             # What is kept must be known: a deploy whose answer is under way is let go on until it has come.
             elif job.task is not None and not (keep and job.state is LaunchState.POSTING):

@@ -14,7 +14,7 @@ from typing import Final
 
 from ..errors import DecodeError
 from ..lifecycle.arguments import refuse
-from ..lifecycle.instance import Launcher
+from ..lifecycle.instance import InstanceLifecycle
 from ..lifecycle.shared_list import NamedRows
 from ..models.instances import Summary
 from ..models.plans import Offer
@@ -33,14 +33,14 @@ class Preparation:
 
     def __init__(
         self,
-        launcher: Launcher,
+        launcher: InstanceLifecycle,
         plans: Plans,
         account: Account,
         jobs: Sequence[Job],
         terms: Terms,
         outage: Outage,
     ) -> None:
-        self._launcher = launcher
+        self._lifecycle = launcher
         self._plans = plans
         self._account = account
         self._jobs = jobs
@@ -68,7 +68,7 @@ class Preparation:
             await self._check_balance(budget)
         for job in self._jobs:
             if job.live is None:
-                self._launcher.resources[job.spec.kind].warn_about(job.spec)
+                self._lifecycle.resources[job.spec.kind].warn_about(job.spec)
         return budget
 
     async def _find_live(self) -> Iterator[str]:
@@ -77,9 +77,9 @@ class Preparation:
         Raises:
             DecodeError: a LIST is partial and lacks a name, which proves nothing.
         """
-        resources, outlast = self._launcher.resources, self._outage.outlast
+        resources, outlast = self._lifecycle.resources, self._outage.outlast
         kinds = list({job.spec.kind for job in self._jobs})
-        shared = self._launcher.deployer.lists
+        shared = self._lifecycle.deployer.lists
         lists = await asyncio.gather(*(outlast(partial(shared[kind].now, resources[kind])) for kind in kinds))
         taken: list[str] = []
         for job in self._jobs:
@@ -106,11 +106,11 @@ class Preparation:
         doubtful: list[str] = []
         for raw in rows.named(job.spec.name):
             try:
-                row: Summary = self._launcher.resources[job.spec.kind].summary_of(raw)
+                row: Summary = self._lifecycle.resources[job.spec.kind].summary_of(raw)
             except DecodeError:
                 doubtful.append(f"{job.spec.kind} {job.spec.name} (a row that cannot be read)")
                 continue
-            if not row.status.final and not self._launcher.custodian.holds(row.ref):
+            if not row.status.final and not self._lifecycle.custodian.holds(row.ref):
                 live.append(row)
         return sorted(live, key=lambda row: (row.created_at, row.id)), doubtful
 
@@ -122,7 +122,7 @@ class Preparation:
 
     async def _book_live(self, budget: Budget) -> None:
         """Book each instance that is adopted at its own price: its plan's price may have changed since."""
-        resources, outlast = self._launcher.resources, self._outage.outlast
+        resources, outlast = self._lifecycle.resources, self._outage.outlast
         adopted = [(job, job.live.ref) for job in self._jobs if job.live is not None]
         details = await asyncio.gather(
             *(outlast(partial(resources[ref.kind].look_at, ref.id)) for _, ref in adopted)

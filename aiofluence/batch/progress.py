@@ -18,7 +18,7 @@ from ..errors import FluenceError
 from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.values import Status
-from ..polling.history import Seen
+from ..polling.history import WaitHistory
 from .report import LaunchState, Outcome
 
 log: Final = logging.getLogger("aiofluence")
@@ -68,7 +68,7 @@ class Tally:
         self._last_named = 0.0
         self._took = 0.0
 
-    def stamp(self, times: Times, state: LaunchState, seen: Seen | None) -> Times:
+    def stamp(self, times: Times, state: LaunchState, seen: WaitHistory | None) -> Times:
         """`times`, with this moment as the one at which `state` came, or another deploy began."""
         now = self.since()
         if times.active is None and seen is not None:

@@ -36,7 +36,7 @@ from ..models.money import exact, total
 from ..models.specs import Spec
 from ..simulator import SimulatorServer
 from .launch_table import SHOWN
-from .live import Display, Row
+from .live import Display, LiveRow
 
 _SSH_KEY: Final = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hZGVVcEZvclRoZURlbW9Pbmx5Tm9ib2R5SGFzSXQ demo@example"
@@ -200,7 +200,7 @@ class Story:
             self._shown[ref.name] = SHOWN[LaunchState.FAILED]
         self._took[ref.name] = self._server.now() - began
 
-    def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[Row]:
+    def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[LiveRow]:
         """Every instance as the launch last told of it."""
         age = self._server.now() - began
         rows = []
@@ -212,7 +212,7 @@ class Story:
                 note = "refunded"
             took = self._took.get(name)
             rows.append(
-                Row(
+                LiveRow(
                     name,
                     _gpu(offer),
                     self._shown.get(name, SHOWN[LaunchState.QUEUED]),

@@ -28,7 +28,7 @@ Clock: TypeAlias = Callable[[], float]
 
 
 @attrs.frozen
-class Row:
+class LiveRow:
     """One instance as the progress shows it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Row:
 class Progress(Protocol):
     """Shows the instances as they now are; called again and again with all of them."""
 
-    def __call__(self, rows: Sequence[Row], title: str = "", /) -> None: ...
+    def __call__(self, rows: Sequence[LiveRow], title: str = "", /) -> None: ...
 
 
 class Display(ABC):
@@ -102,7 +102,7 @@ class PlainDisplay(Display):
     def progress(self) -> Iterator[Progress]:
         shown: dict[str, tuple[str, str]] = {}
 
-        def update(rows: Sequence[Row], title: str = "", /) -> None:
+        def update(rows: Sequence[LiveRow], title: str = "", /) -> None:
             width = max([8, *(len(row.name) for row in rows)])
             for row in rows:
                 if shown.get(row.name) != (row.status, row.note):
@@ -158,7 +158,7 @@ class LiveDisplay(Display):
         with Live(console=self._console, auto_refresh=False) as live:
             yield lambda rows, title="", /: live.update(self._instances(rows, spinners, title), refresh=True)
 
-    def _instances(self, rows: Sequence[Row], spinners: dict[str, Spinner], title: str = "") -> Table:
+    def _instances(self, rows: Sequence[LiveRow], spinners: dict[str, Spinner], title: str = "") -> Table:
         table = _empty_table()
         if title:
             table.title, table.title_justify, table.title_style = printable(title), "left", "bold"
@@ -187,7 +187,7 @@ class LiveDisplay(Display):
             )
         return table
 
-    def _mark(self, row: Row, spinners: dict[str, Spinner]) -> RenderableType:
+    def _mark(self, row: LiveRow, spinners: dict[str, Spinner]) -> RenderableType:
         ascii_only = self._console.options.ascii_only
         if row.busy:
             return spinners.setdefault(row.name, Spinner("line" if ascii_only else "dots", style="cyan"))

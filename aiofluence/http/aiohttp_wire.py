@@ -20,9 +20,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import DecodeError, NoReplyError, NotSentError, WireError
-from .in_flight import Clock, Flight
+from .in_flight import InFlightRequest, TimeoutScheduler
 from .messages import Reply, Request, Timeout
-from .session_sender import Head, LostError, Observed
+from .session_sender import Head, LostError, SessionSender
 
 TraceConfig: TypeAlias = aiohttp.TraceConfig
 """aiohttp's own, for `Session(trace_configs=...)`."""
@@ -61,11 +61,11 @@ class AiohttpWire:
         self._ssl = ssl_context
         self._trust_env = trust_env
         self._connector: aiohttp.TCPConnector | None = None
-        self._observed: Observed | None = None
+        self._observed: SessionSender | None = None
         self._connect_timeout = _only_connecting(Timeout().connect)
         self._given: dict[str, str] | None = None
         self._headers: CIMultiDict[str] = CIMultiDict()
-        self._clock = Clock()
+        self._clock = TimeoutScheduler()
         self._closed = False
 
     async def send(self, request: Request) -> Reply:
@@ -78,7 +78,7 @@ class AiohttpWire:
         """
         task = asyncio.current_task()
         assert task is not None  # aiohttp, too, works in tasks alone
-        flight = Flight(self._headers_for(request), task)
+        flight = InFlightRequest(self._headers_for(request), task)
         if self._closed:
             raise _closed(flight)
         cancelling = task.cancelling()
@@ -109,7 +109,7 @@ class AiohttpWire:
     def _is_closed(self) -> bool:
         return self._closed
 
-    async def _exchange(self, request: Request, flight: Flight) -> Reply:
+    async def _exchange(self, request: Request, flight: InFlightRequest) -> Reply:
         if self._connect_timeout.connect != request.timeout.connect:
             self._connect_timeout = _only_connecting(request.timeout.connect)
         connector = self._connector or self._open()
@@ -131,8 +131,8 @@ class AiohttpWire:
         held.release()  # the pool drops a connection whose answer is not at its end
         return Reply(status, headers, body)
 
-    async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: Flight) -> Head:
-        """Write the request, once, and wait for the head of the answer; as `Observed.ask`."""
+    async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: InFlightRequest) -> Head:
+        """Write the request, once, and wait for the head of the answer; as `SessionSender.ask`."""
         connection = await connector.connect(self._address, [], self._connect_timeout)
         try:
             protocol = connection.protocol
@@ -165,7 +165,7 @@ class AiohttpWire:
         )
         # All that the pool wants to know of a request is where it goes.
         self._address = aiohttp.ClientRequest("GET", URL(self._origin), loop=self._loop)
-        observed = Observed(self._connector, self._trace_configs, trust_env=self._trust_env)
+        observed = SessionSender(self._connector, self._trace_configs, trust_env=self._trust_env)
         if observed.wanted or not aiohttp.__version__.startswith(_TRIED):
             self._observed = observed
         else:
@@ -218,7 +218,7 @@ def _target(request: Request) -> str:
 
 
 def _only_connecting(seconds: float) -> aiohttp.ClientTimeout:
-    # The time in all is the wire's own: see `Clock`.
+    # The time in all is the wire's own: see `TimeoutScheduler`.
     return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
@@ -238,7 +238,7 @@ async def _read_on(content: aiohttp.StreamReader, body: bytes, cap: int, *, good
     return b"".join(chunks)
 
 
-def _translate(error: Exception, flight: Flight) -> WireError:
+def _translate(error: Exception, flight: InFlightRequest) -> WireError:
     """What a foreign error means to us: how far the flight had come decides, not the error's type."""
     if flight.phase == "new":
         certificate = isinstance(
@@ -270,7 +270,7 @@ def _text(error: BaseException) -> str:
     return name
 
 
-def _closed(flight: Flight) -> WireError:
+def _closed(flight: InFlightRequest) -> WireError:
     if flight.phase == "new":
         return NotSentError("the session is closed", permanent=True)
     return NoReplyError("the session was closed before the answer came", phase=flight.phase)

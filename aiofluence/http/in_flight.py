@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 
 @attrs.define(eq=False)
-class Flight:
+class InFlightRequest:
     """One request on its way, in the task that waits for it; what it carries, the key too, is in no repr."""
 
     headers: CIMultiDict[str] = attrs.field(repr=False)
@@ -24,24 +24,24 @@ class Flight:
     """`new`, `connected` (which aiohttp's session alone tells apart), `sent` or `head`."""
 
 
-class Clock:
+class TimeoutScheduler:
     """Cancels flights that take too long, as `asyncio.timeout` would, but with one timer for all of them.
 
     A timer each, set and hardly ever needed, would be a tenth of what a call costs.
     """
 
     def __init__(self) -> None:
-        self._running: set[Flight] = set()
+        self._running: set[InFlightRequest] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, flight: Flight, seconds: float) -> None:
+    def start(self, flight: InFlightRequest, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         flight.deadline = loop.time() + seconds
         self._running.add(flight)
         if self._timer is None or flight.deadline < self._timer.when():
             self._set(loop, flight.deadline)
 
-    def stop(self, flight: Flight) -> None:
+    def stop(self, flight: InFlightRequest) -> None:
         self._running.discard(flight)
         if flight.late:
             flight.task.uncancel()

@@ -1,7 +1,7 @@
 """What goes over the wire, as plain data: Call, Request, Reply, the Wire seam, and decipher().
 
 Pure: nothing here waits, retries or opens a socket. `Transport` turns a Call into a Request,
-a `Wire` carries it, and `decipher` says what the Reply means.
+a `Wire` carries it, and `decode_reply` says what the Reply means.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def safe_path(path: object) -> str:
     raise ConfigError(f"{path!r} is not a path of the GPU Cloud; it looks like '/gpu/plans/'")
 
 
-class Replay(Enum):
+class Retryable(Enum):
     """Whether a call may be sent again when nobody knows what became of it."""
 
     ALWAYS = "always"
@@ -84,7 +84,7 @@ class Replay(Enum):
     """A second POST is a second machine, and a second bill."""
 
 
-class Lane(IntEnum):
+class Priority(IntEnum):
     """Who goes first when calls queue; the gate sees to it that none starves."""
 
     TERMINATE = 0
@@ -108,25 +108,25 @@ class Call:
     """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
 
     `is_text`: the reply quotes a container's output, which need be no UTF-8: bad bytes are replaced.
-    `unless` is asked when the call's turn has come: if it says True, nobody wants it sent any more.
+    `cancelled_when` is asked when the call's turn has come: if it says True, nobody wants it sent any more.
     """
 
     method: str
     path: str
-    replay: Replay = Replay.NEVER
-    lane: Lane = Lane.AWAITED
+    retryable: Retryable = Retryable.NEVER
+    priority: Priority = Priority.AWAITED
     max_body: int = 16 * MiB
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = attrs.field(default=b"", repr=False)
     is_text: bool = False
-    unless: Callable[[], bool] | None = attrs.field(default=None, repr=False)
+    cancelled_when: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
     def to(
         self,
         id: str | None = None,
         *,
         body: bytes = b"",
-        lane: Lane | None = None,
+        priority: Priority | None = None,
         query: Mapping[str, object] | None = None,
     ) -> Call:
         """This endpoint for one instance, body and query; query values that are None are left out.
@@ -136,8 +136,8 @@ class Call:
         """
         path = self.path if id is None else self.path.replace("{id}", safe_id(id))
         asked = {name: str(value) for name, value in query.items() if value is not None} if query else {}
-        lane = self.lane if lane is None else lane
-        return Call(self.method, path, self.replay, lane, self.max_body, asked, body, self.is_text)
+        priority = self.priority if priority is None else priority
+        return Call(self.method, path, self.retryable, priority, self.max_body, asked, body, self.is_text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -251,7 +251,7 @@ class Wire(Protocol):
         ...
 
 
-def decipher(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
+def decode_reply(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
     """What `reply` means: the decoded body of a 2xx (None where the call has none), or the error, raised.
 
     Args:

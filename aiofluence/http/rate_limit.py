@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from ..errors import ConfigError, NotSentError
-from .messages import Lane
+from .messages import Priority
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
 """Runs something as a task of the session's own."""
@@ -35,9 +35,9 @@ class RateLimit:
         if not (0 < self.per_second < float("inf") and self.burst >= 1):
             raise ConfigError("RateLimit needs per_second > 0 and burst >= 1")
 
-    def gate(self, max_in_flight: int) -> Gate:
+    def gate(self, max_in_flight: int) -> RateLimiter:
         """The gate of one session that keeps to this rate."""
-        return Gate(self, max_in_flight)
+        return RateLimiter(self, max_in_flight)
 
 
 _SHARE_OF_THE_OLDEST: Final = 4
@@ -53,7 +53,7 @@ RECOVERY: Final = 0.01
 """After a refusal the rate is halved (never below 2 %), and each success gives back 1 % of the whole."""
 
 
-class Gate:
+class RateLimiter:
     """Lets callers through one by one; each `acquire` that returns must be followed by one `release`.
 
     A gate that gets its turns from elsewhere says so in `_opens_at`, `_take` and `_give_back`.
@@ -63,7 +63,7 @@ class Gate:
         self._limit = rate
         self._rate = rate.per_second
         self._free = max_in_flight
-        self._lanes: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Lane)
+        self._queues: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Priority)
         self._waiting = 0
         self._arrival = 0.0
         """GCRA's theoretical arrival time: one number that is both bucket and refill."""
@@ -97,7 +97,7 @@ class Gate:
         self._take(now)
         return now
 
-    async def acquire(self, lane: Lane) -> float:
+    async def acquire(self, priority: Priority) -> float:
         """Wait for a turn; gives the loop time at which it came.
 
         Raises:
@@ -111,19 +111,19 @@ class Gate:
         loop = asyncio.get_running_loop()
         since = loop.time()
         waiter = _Waiter(loop.create_future(), since)
-        self._lanes[lane].append(waiter)
+        self._queues[priority].append(waiter)
         while True:
-            granted = await self._granted(waiter, lane, loop)
+            granted = await self._granted(waiter, priority, loop)
             if self._not_before <= granted + EARLY:
                 return granted
             # A refusal became known between the grant and this step: its pause holds for this caller too.
             self._give_back(waiter.taken)
             self._free += 1
             waiter = _Waiter(loop.create_future(), since)
-            self._lanes[lane].appendleft(waiter)
+            self._queues[priority].appendleft(waiter)
 
-    async def _granted(self, waiter: _Waiter, lane: Lane, loop: asyncio.AbstractEventLoop) -> float:
-        """Wait in `lane`; the loop time of the grant."""
+    async def _granted(self, waiter: _Waiter, priority: Priority, loop: asyncio.AbstractEventLoop) -> float:
+        """Wait in `priority`; the loop time of the grant."""
         self._waiting += 1
         self._serve(loop)
         try:
@@ -131,7 +131,7 @@ class Gate:
         except asyncio.CancelledError:
             if waiter.turn.cancelled():
                 self._waiting -= 1
-                self._sweep(lane)
+                self._sweep(priority)
             elif waiter.turn.exception() is None:
                 # Granted in the tick in which the caller was cancelled: nothing was sent, all is given back.
                 self._give_back(waiter.taken)
@@ -181,12 +181,12 @@ class Gate:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for lane in self._lanes:
-            for waiter in lane:
+        for priority in self._queues:
+            for waiter in priority:
                 if not waiter.turn.done():
                     self._waiting -= 1
                     waiter.turn.set_exception(_closed())
-            lane.clear()
+            priority.clear()
 
     def _pause(self, until: float) -> None:
         """Nobody passes before `until`; then one after the other, an interval apart, and no burst."""
@@ -246,21 +246,21 @@ class Gate:
         None when all who wait were cancelled in this tick: they are counted until they have noticed.
         """
         heads = []
-        for lane in self._lanes:
-            while lane and lane[0].turn.done():
-                lane.popleft()
-            if lane:
-                heads.append(lane)
+        for priority in self._queues:
+            while priority and priority[0].turn.done():
+                priority.popleft()
+            if priority:
+                heads.append(priority)
         if not heads:
             return None
         self._turn += 1
         if self._turn % _SHARE_OF_THE_OLDEST == 0:
-            return min(heads, key=lambda lane: lane[0].since).popleft()
+            return min(heads, key=lambda priority: priority[0].since).popleft()
         return heads[0].popleft()
 
-    def _sweep(self, lane: Lane) -> None:
+    def _sweep(self, priority: Priority) -> None:
         """Drop cancelled waiters once they are the larger part, so that a long pause cannot pile them up."""
-        queue = self._lanes[lane]
+        queue = self._queues[priority]
         if len(queue) > 64 and len(queue) > 2 * self._waiting:
             alive = [waiter for waiter in queue if not waiter.turn.done()]
             queue.clear()

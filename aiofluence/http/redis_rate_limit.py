@@ -16,7 +16,7 @@ import anyio
 import attrs
 
 from ..errors import ConfigError
-from .rate_limit import CUT, EARLY, FLOOR, RECOVERY, Gate, RateLimit, Spawn
+from .rate_limit import CUT, EARLY, FLOOR, RECOVERY, RateLimit, RateLimiter, Spawn
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -60,7 +60,7 @@ class RedisRate:
         if problems:
             raise ConfigError(f"RedisRate needs {', '.join(problems)}")
 
-    def gate(self, max_in_flight: int) -> Gate:
+    def gate(self, max_in_flight: int) -> RateLimiter:
         """The gate of one session that shares this rate."""
         try:
             from redis.asyncio.connection import parse_url
@@ -157,7 +157,7 @@ class _Complaint:
     until: float
 
 
-class _SharedGate(Gate):
+class _SharedGate(RateLimiter):
     """A gate whose turns come from Redis, and from its own arithmetic while Redis is out of reach."""
 
     def __init__(self, rate: RedisRate, max_in_flight: int) -> None:

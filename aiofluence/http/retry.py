@@ -23,7 +23,7 @@ from ..errors import (
     ServerError,
     SpecError,
 )
-from .messages import Call, Replay
+from .messages import Call, Retryable
 
 _EARLY: Final = frozenset({408, 425})
 """Timeout and "too early": a gateway's, and no statement about the request."""
@@ -75,7 +75,7 @@ def may_repeat(call: Call, error: FluenceError) -> bool:
     """
     if isinstance(error, NotSentError):
         return not error.permanent
-    if call.replay is not Replay.ALWAYS:
+    if call.retryable is not Retryable.ALWAYS:
         return False
     if isinstance(error, DecodeError):
         return error.status in _GATEWAYS

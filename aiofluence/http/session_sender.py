@@ -14,7 +14,7 @@ from typing import TypeAlias
 import aiohttp
 from yarl import URL
 
-from .in_flight import Flight
+from .in_flight import InFlightRequest
 from .messages import Request
 
 Head: TypeAlias = tuple[
@@ -27,7 +27,7 @@ class LostError(Exception):
     """The connection was lost to the error in `args`. Unlike for that, aiohttp sends nothing again."""
 
 
-class Observed:
+class SessionSender:
     """Asks over `connector` by way of an `aiohttp.ClientSession`, which leaves the connector open.
 
     Attributes:
@@ -60,7 +60,7 @@ class Observed:
         request: Request,
         url: URL,
         timeout: aiohttp.ClientTimeout,
-        flight: Flight,
+        flight: InFlightRequest,
     ) -> Head:
         """Send `request` once and wait for the head of the answer, keeping `flight` up to date."""
 

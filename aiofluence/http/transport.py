@@ -1,6 +1,6 @@
 """The one loop between a call and its answer: gate, wire, decipher, and perhaps again.
 
-Knows no endpoint and no HTTP library. Whether a call may be repeated stands on the call (`Replay`),
+Knows no endpoint and no HTTP library. Whether a call may be repeated stands on the call (`Retryable`),
 when in `retry`; here is only the doing.
 """
 
@@ -21,16 +21,16 @@ from .messages import (
     Answer,
     Call,
     Headers,
-    Lane,
+    Priority,
     Reply,
     Request,
     Timeout,
     Wire,
-    decipher,
+    decode_reply,
     refusal,
     refuse_to_pickle,
 )
-from .rate_limit import Gate
+from .rate_limit import RateLimiter
 from .redaction import Secrets
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
@@ -65,7 +65,7 @@ class Transport:
     """Carries the calls of one session; a copy with other timeouts shares gate, pool, budget and clock."""
 
     wire: Wire
-    gate: Gate
+    gate: RateLimiter
     headers: Headers = attrs.field(repr=False)
     timeout: Timeout = attrs.field(factory=Timeout)
     retry: Retry = attrs.field(factory=Retry)
@@ -97,7 +97,7 @@ class Transport:
             DecodeError: a 2xx answer that is not JSON, or too large.
         """
         reply = await self.exchange(call, deadline=deadline)
-        return Answer(call, decipher(call, reply, self._secrets()))
+        return Answer(call, decode_reply(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
         """Make `call`; the 2xx answer as it came.
@@ -140,8 +140,8 @@ class Transport:
         """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
         granted = self.gate.acquire_at_once()
         if granted is None:
-            granted = await self._turn(call.lane, deadline)
-        if call.unless is not None and call.unless():
+            granted = await self._turn(call.priority, deadline)
+        if call.cancelled_when is not None and call.cancelled_when():
             self.gate.release()
             raise NotSentError("nobody waits for it any more", permanent=True)
         timeout = self.timeout
@@ -177,12 +177,12 @@ class Transport:
             except Exception:  # whoever only looks on must not cost the id of an instance
                 log.exception("on_reply failed")
 
-    async def _turn(self, lane: Lane, deadline: float | None) -> float:
+    async def _turn(self, priority: Priority, deadline: float | None) -> float:
         if deadline is None:
-            return await self.gate.acquire(lane)
+            return await self.gate.acquire(priority)
         try:
             async with asyncio.timeout_at(deadline):
-                return await self.gate.acquire(lane)
+                return await self.gate.acquire(priority)
         except TimeoutError:
             pass
         raise NotSentError("the deadline passed while waiting for a turn", permanent=True)

@@ -13,11 +13,11 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
-from ..background import TaskHome
+from ..background import BackgroundTasks
 from ..errors import FluenceError, InstanceFailedError, NotSentError
 from ..models.instances import Container
 from ..models.values import ContainerStatus, Kind, Status
-from ..polling.history import Seen
+from ..polling.history import WaitHistory
 from ..resources.containers import Containers
 from ..resources.instances import Instances
 from .crash_loop import WITNESSES, Cause, Signs, judge
@@ -50,7 +50,7 @@ class Loops:
     """Watches for crash loops of one session."""
 
     def __init__(
-        self, resources: Mapping[Kind, Instances[Any, Any, Any]], home: TaskHome, pace: float
+        self, resources: Mapping[Kind, Instances[Any, Any, Any]], home: BackgroundTasks, pace: float
     ) -> None:
         self.home: Final = home
         self.pace: Final = pace
@@ -79,7 +79,7 @@ class Loops:
 class LoopWatch:
     """The watch of one wait over the runs of its container."""
 
-    def __init__(self, loops: Loops, seen: Seen) -> None:
+    def __init__(self, loops: Loops, seen: WaitHistory) -> None:
         self.signs: Final = Signs()
         self._loops = loops
         self._seen = seen

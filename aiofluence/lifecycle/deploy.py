@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from ..background import TaskHome
+from ..background import BackgroundTasks
 from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
 from ..http.codec import check
 from ..http.messages import is_safe_id
@@ -39,7 +39,7 @@ class Deployer:
 
     def __init__(
         self,
-        home: TaskHome,
+        home: BackgroundTasks,
         custodian: Custodian,
         journal: Journal,
         transport: Transport,
@@ -64,14 +64,14 @@ class Deployer:
         resource: Instances[Any, Any, Any],
         spec: Spec,
         *,
-        orphan: str = "terminate",
+        on_failure: str = "terminate",
         adopt: bool = False,
         hand_over: bool = True,
         known: NamedRows | None = None,
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
-        If the caller is cancelled meanwhile, what was not sent is not sent, and `orphan` says what becomes
+        If the caller is cancelled meanwhile, what was not sent is not sent, and `on_failure` says what becomes
         of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
         `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance; None asks for one.
 
@@ -81,17 +81,17 @@ class Deployer:
             FluenceError: a refusal, or it never left.
         """
         check([spec])
-        given_up = asyncio.Event()
+        is_cancelled = asyncio.Event()
         with self._home.at_work():
-            deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up, known))
-            if orphan == "terminate" and not hand_over:
+            deploying = self._home.spawn(self._in_turn(resource, spec, adopt, is_cancelled, known))
+            if on_failure == "terminate" and not hand_over:
                 deploying.add_done_callback(self._custodian.care_for)
             self._custodian.expect(deploying, spec.name)
             try:
                 ref = await asyncio.shield(deploying)
             except asyncio.CancelledError:
-                given_up.set()
-                settle = partial(self._abandoned, spec.name, orphan)
+                is_cancelled.set()
+                settle = partial(self._abandoned, spec.name, on_failure)
                 if deploying.done():  # at once: the session may be closed in the next step
                     settle(deploying)
                 else:
@@ -114,11 +114,11 @@ class Deployer:
         """Drop an id that is over: no row of it can be taken for a live instance."""
         self._owned.discard(id)
 
-    def _abandoned(self, name: str, orphan: str, deploying: asyncio.Future[InstanceRef]) -> None:
+    def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef]) -> None:
         error = deploying.exception()
         if isinstance(error, UncertainDeployError):
             self._custodian.doubt(name)
-        elif error is None and orphan == "terminate":
+        elif error is None and on_failure == "terminate":
             self._custodian.take(deploying.result())
         elif error is None:
             self._custodian.hand_over(deploying.result())
@@ -128,13 +128,13 @@ class Deployer:
         resource: Instances[Any, Any, Any],
         spec: Spec,
         adopt: bool,
-        given_up: asyncio.Event,
+        is_cancelled: asyncio.Event,
         known: NamedRows | None,
     ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
         async with self._turn(resource.kind, spec.name):
             attempt = self._begin(resource, spec.name, adopt)
-            attempt.given_up = given_up
+            attempt.is_cancelled = is_cancelled
             try:
                 ref = await self._adopt(attempt, known) if adopt else None
                 if ref is None and attempt.unclear:
@@ -152,7 +152,9 @@ class Deployer:
                         self._unresolved[resource.kind, spec.name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
-                        self._custodian.let_watch(self._home.spawn(self._watch_twins(attempt)), attempt.name)
+                        self._custodian.let_watch(
+                            self._home.spawn(self._watch_duplicates(attempt)), attempt.name
+                        )
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
@@ -188,7 +190,7 @@ class Deployer:
             posts += 1
             error: Exception
             try:
-                ref = await attempt.resource.post_unless(attempt.given_up.is_set, spec)
+                ref = await attempt.resource.post_if_wanted(attempt.is_cancelled.is_set, spec)
             except Exception as caught:  # of a foreign type, too: the request may have left
                 error = caught
             else:
@@ -255,7 +257,7 @@ class Deployer:
                 return ref
         if siblings[0].id == ref.id:
             return ref
-        self._custodian.take_twin(ref)
+        self._custodian.take_duplicate(ref)
         return self._claim(attempt, siblings[0])
 
     async def _find(self, attempt: DeployAttempt, *, settle: float) -> InstanceRef | None:
@@ -326,19 +328,19 @@ class Deployer:
         attempt.unclear.remove(intent)
         self._journal.close_intent(intent)
 
-    async def _watch_twins(self, attempt: DeployAttempt) -> None:
-        """`_end_twins`; a watch that breaks off leaves the name in doubt.
+    async def _watch_duplicates(self, attempt: DeployAttempt) -> None:
+        """`_end_duplicates`; a watch that breaks off leaves the name in doubt.
 
         Raises:
-            Exception: as `_end_twins`.
+            Exception: as `_end_duplicates`.
         """
         try:
-            await self._end_twins(attempt)
+            await self._end_duplicates(attempt)
         except Exception:
             self._custodian.doubt(attempt.name)
             raise
 
-    async def _end_twins(self, attempt: DeployAttempt) -> None:
+    async def _end_duplicates(self, attempt: DeployAttempt) -> None:
         """For a while after an unclear attempt: of live twins one stays; when the deploy failed, none.
 
         It is the one whose caller has it. With `adopt`, another session may have another one: both stay, and
@@ -350,14 +352,16 @@ class Deployer:
             async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
                 rows = await self._look(attempt)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
-                twins = self._twins(attempt, mine)
+                duplicates = self._twins(attempt, mine)
                 if attempt.adopt:
-                    doubtful += [row.ref for row in mine if row.id != attempt.id and row.ref not in twins]
-                for twin in twins:
-                    if (intent := attempt.take_unclear(twin.id)) is not None:
-                        self._journal.identify(intent, twin)
+                    doubtful += [
+                        row.ref for row in mine if row.id != attempt.id and row.ref not in duplicates
+                    ]
+                for duplicate in duplicates:
+                    if (intent := attempt.take_unclear(duplicate.id)) is not None:
+                        self._journal.identify(intent, duplicate)
                     self._custodian.found(attempt.name)
-                    self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
+                    self._custodian.take_duplicate(duplicate, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
                 break
             if loop.time() >= until + self.policy.watch:

@@ -39,7 +39,7 @@ class DeployAttempt:
         candidates: what the last list showed of that name.
         ref: ours.
         last_error: why the last attempt is unclear.
-        given_up: its caller has been cancelled.
+        is_cancelled: its caller has been cancelled.
     """
 
     resource: Instances[Any, Any, Any]
@@ -55,7 +55,7 @@ class DeployAttempt:
     candidates: tuple[InstanceRef, ...] = ()
     ref: InstanceRef | None = None
     last_error: Exception | None = None
-    given_up: asyncio.Event = attrs.field(factory=asyncio.Event)
+    is_cancelled: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     @property
     def id(self) -> str | None:

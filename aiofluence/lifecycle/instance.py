@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
-from ..background import TaskHome
+from ..background import BackgroundTasks
 from ..errors import ConfigError, FluenceError, InstanceFailedError, WaitTimeoutError
 from ..http.transport import ServerClock
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
-from ..polling.history import Seen
+from ..polling.history import WaitHistory
 from ..resources.instances import Instances
 from .custody import Custodian
 from .deploy import Deployer
@@ -29,7 +29,7 @@ from .wait import Until, Waiter, check_until, deadline_in, is_deadline
 OnFailure: TypeAlias = Literal["terminate", "keep"]
 
 
-class Launcher:
+class InstanceLifecycle:
     """Launches for one session."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Launcher:
         deployer: Deployer,
         waiter: Waiter,
         custodian: Custodian,
-        home: TaskHome,
+        home: BackgroundTasks,
         clock: ServerClock,
     ) -> None:
         self.resources: Final = resources
@@ -95,7 +95,7 @@ class Launcher:
             async with asyncio.timeout_at(deadline):
                 await asyncio.sleep(0)  # a deadline that has come already is seen here, before it costs
                 return await self.deployer(
-                    resource, spec, orphan=on_failure, adopt=adopt, hand_over=hand_over, known=known
+                    resource, spec, on_failure=on_failure, adopt=adopt, hand_over=hand_over, known=known
                 )
         except TimeoutError as error:
             if not is_deadline(error):
@@ -113,7 +113,7 @@ class Launcher:
         on_failure: OnFailure,
         *,
         fresh: bool = True,
-        seen: Seen | None = None,
+        seen: WaitHistory | None = None,
     ) -> Instance:
         """Wait as `wait` does; if that ends badly, `on_failure` says what becomes of the instance.
 

@@ -13,7 +13,7 @@ from ..errors import FluenceError, MinimumRuntimeError
 from ..models.instances import InstanceRef
 from ..models.spending import MINIMUM_RUNTIME
 from ..models.values import Kind, Status
-from ..polling.history import Seen
+from ..polling.history import WaitHistory
 
 log: Final = logging.getLogger("aiofluence")
 
@@ -36,7 +36,7 @@ class MinimumRuntime:
         """A refusal did not say how much time is left."""
         self._applies = False
 
-    def refused(self, error: FluenceError | None, seen: Seen) -> None:
+    def refused(self, error: FluenceError | None, seen: WaitHistory) -> None:
         """Note a failed DELETE; one for another reason is ignored."""
         if not isinstance(error, MinimumRuntimeError):
             return

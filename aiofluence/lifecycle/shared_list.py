@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import attrs
 
-from ..background import TaskHome
+from ..background import BackgroundTasks
 from ..errors import FluenceError
-from ..http.messages import Json, Lane
+from ..http.messages import Json, Priority
 from ..polling.evidence import Evidence
 from ..polling.schedule import backing_off
 from ..resources.instances import Instances
@@ -51,7 +51,7 @@ class NamedRows:
 class SharedList:
     """The LISTs of one kind."""
 
-    def __init__(self, home: TaskHome, evidence: Evidence, pace: float = 1.0) -> None:
+    def __init__(self, home: BackgroundTasks, evidence: Evidence, pace: float = 1.0) -> None:
         self._home = home
         self._evidence = evidence
         self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Instances[Any, Any, Any]]] = {}
@@ -146,7 +146,7 @@ class SharedList:
                     outcome.set_exception(copy.copy(error))
 
     async def _list(self, resource: Instances[Any, Any, Any], asked: float) -> NamedRows:
-        rows = await resource.look_at_rows(lane=Lane.DEPLOY)
+        rows = await resource.look_at_rows(priority=Priority.DEPLOY)
         ids: set[str] = set()
         by_name: dict[str, list[Json]] = {}
         nameless = number = 0

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from .estimate import Crowd, ProvisioningEstimate, Table
+from .estimate import Crowd, LifeTable, ProvisioningEstimate
 from .schedule import Poll, backing_off, cheaper_as_list, cost, next_look
 
 _HEAVY: Final = 5.0
@@ -48,7 +48,7 @@ class Agenda:
         self._gaps: Iterator[float] | None = None
         """The gaps after failed LISTs, while they fail."""
         self._gap = 0.0
-        self._table: Table | None = None
+        self._table: LifeTable | None = None
         self._next = math.inf
         self._spare = 0.0
         """Undetected seconds that may still join before the next LIST must be planned anew."""
@@ -149,7 +149,7 @@ class Agenda:
         latest = self._latest(table, born, since, _SHORT * self._poll.interval)
         return next_look(table, [(born, 1)], since, self._poll.cost, latest)
 
-    def _latest(self, table: Table, born: float, looked: float, gap: float) -> float:
+    def _latest(self, table: LifeTable, born: float, looked: float, gap: float) -> float:
         """Loop time at which an instance was likely to become ready for `gap` seconds since `looked`."""
         latest = born + table.after(max(looked - born, self._poll.earliest, 0.0), gap)
         return min(latest, max(looked + self._poll.interval, born + _LATE * self._poll.interval))

@@ -59,7 +59,7 @@ _FALL: Final = 0.7
 
 
 @attrs.frozen
-class Table:
+class LifeTable:
     """A distribution of provisioning times.
 
     Attributes:
@@ -188,7 +188,7 @@ class ProvisioningEstimate:
         self._came = [0.0] * bins
         """Provisioned instances that came to each bin; as differences, to be summed up from the left."""
         self._seen = 0
-        self._plain: Table | None = None
+        self._plain: LifeTable | None = None
 
     def saw(self, low: float, high: float) -> None:
         """Learn from an instance whose provisioning ended, well or not, between the ages `low` and `high`."""
@@ -227,7 +227,7 @@ class ProvisioningEstimate:
                 for prior, total in zip(self._mixture.prior, self._logs, strict=True)
             ]
 
-    def table(self, now: float = 0.0, waiting: Crowd = ()) -> Table:
+    def table(self, now: float = 0.0, waiting: Crowd = ()) -> LifeTable:
         """The distribution as it is believed, now that `waiting` are still pending."""
         if not waiting:
             self._plain = self._plain or self._table(self._logs, list(accumulate(self._came)))
@@ -254,7 +254,7 @@ class ProvisioningEstimate:
             ]
         return self._table(logs, [a + b for a, b in zip(came, reversed(list(lived)), strict=True)])
 
-    def _table(self, logs: list[float], came: list[float]) -> Table:
+    def _table(self, logs: list[float], came: list[float]) -> LifeTable:
         longer = self._longer(logs)
         hazards = self._likely if self._seen >= _ENOUGH else self._first_likely
         edges, cdf, area, likely, left = self._edges, [0.0], [0.0], [0.0], 1.0
@@ -266,7 +266,7 @@ class ProvisioningEstimate:
             left *= 1 - risk
             cdf.append(1 - left)
             likely.append(likely[-1] + width * min(risk / width / hazards[index], 1.0) ** _FADE)
-        return Table(edges, cdf, area, likely)
+        return LifeTable(edges, cdf, area, likely)
 
     def _longer(self, logs: list[float]) -> list[float]:
         """Share that takes longer than each edge, of the mixture with these weights."""

@@ -17,7 +17,7 @@ from ..models.values import Status
 
 
 @attrs.define
-class Seen:
+class WaitHistory:
     """What one wait has seen so far; a wait in several stages keeps one through all of them."""
 
     ref: InstanceRef
@@ -41,30 +41,30 @@ class Seen:
 
 
 @attrs.define(eq=False)
-class Wait:
+class WaitRequest:
     """What one wait asks for.
 
     Attributes:
         seen: what it is about, and what was seen.
-        worth: whether a status ends the wait or, with `reached`, makes the detail worth a look.
-        reached: whether a detail ends the wait; may raise to end it badly. None: the status is enough.
+        status_matches: whether a status ends the wait or, with `detail_matches`, makes the detail worth a look.
+        detail_matches: whether a detail ends the wait; may raise to end it badly. None: the status is enough.
         deadline: loop time of the last look; infinite without one.
         what: what is awaited, for the error.
-        brisk: whether it should be there soon, so that the looks begin at once.
-        outcome: the status, or with `reached` the detail.
+        poll_now: whether it should be there soon, so that the looks begin at once.
+        outcome: the status, or with `detail_matches` the detail.
     """
 
-    seen: Seen
-    worth: Callable[[Status], bool]
-    reached: Callable[[Instance], bool] | None
+    seen: WaitHistory
+    status_matches: Callable[[Status], bool]
+    detail_matches: Callable[[Instance], bool] | None
     deadline: float
     what: str
-    brisk: bool
+    poll_now: bool
     outcome: asyncio.Future[Any] = attrs.field(
         factory=lambda: asyncio.get_running_loop().create_future(), init=False
     )
 
-    def __lt__(self, other: Wait) -> bool:
+    def __lt__(self, other: WaitRequest) -> bool:
         return self.deadline < other.deadline
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
@@ -75,13 +75,13 @@ class Wait:
         if instance is not None:
             self.seen.last = instance
         try:
-            if not self.worth(status):
+            if not self.status_matches(status):
                 return False
-            if self.reached is None:
+            if self.detail_matches is None:
                 self.outcome.set_result(status)
             elif instance is None:
                 return True
-            elif self.reached(instance):
+            elif self.detail_matches(instance):
                 self.outcome.set_result(instance)
             else:
                 return True
@@ -95,7 +95,7 @@ class Wait:
             self.outcome.set_exception(error)
 
 
-def timed_out(seen: Seen, what: str) -> WaitTimeoutError:
+def timed_out(seen: WaitHistory, what: str) -> WaitTimeoutError:
     """The error of a wait whose deadline came."""
     status = seen.status or "never seen"
     why = f"; the last look failed: {seen.last_error}" if seen.last_error is not None else ""

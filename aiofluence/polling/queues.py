@@ -12,22 +12,22 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import count
 from typing import Any, Final
 
-from .state import Subject
+from .state import TrackedInstance
 
 _IN_FLIGHT: Final = 32
 
 
 class DueHeap:
-    """Instances by the loop time of their next poll; `Subject.due` says which of several entries counts."""
+    """Instances by the loop time of their next poll; `TrackedInstance.due` says which of several entries counts."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Subject]] = []
+        self._heap: list[tuple[float, int, TrackedInstance]] = []
         self._order = count()
 
-    def set(self, subject: Subject, due: float) -> None:
-        """Poll `subject` at `due`, and no earlier."""
-        subject.due = due
-        heapq.heappush(self._heap, (due, next(self._order), subject))
+    def set(self, tracked: TrackedInstance, due: float) -> None:
+        """Poll `tracked` at `due`, and no earlier."""
+        tracked.due = due
+        heapq.heappush(self._heap, (due, next(self._order), tracked))
 
     def first(self) -> float:
         """The earliest time, infinite without one."""
@@ -35,13 +35,13 @@ class DueHeap:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
 
-    def pop(self, now: float) -> Iterator[Subject]:
+    def pop(self, now: float) -> Iterator[TrackedInstance]:
         """Take the instances that are due."""
         while self._heap and self._heap[0][0] <= now:
-            due, _, subject = heapq.heappop(self._heap)
-            if due == subject.due:
-                subject.due = math.inf
-                yield subject
+            due, _, tracked = heapq.heappop(self._heap)
+            if due == tracked.due:
+                tracked.due = math.inf
+                yield tracked
 
     def clear(self) -> None:
         """Drop all entries."""
@@ -60,20 +60,20 @@ class GetQueue:
     def __init__(
         self,
         start: Callable[[Coroutine[Any, Any, None]], None],
-        get: Callable[[Subject], Awaitable[None]],
+        get: Callable[[TrackedInstance], Awaitable[None]],
         finished: Callable[[], None],
     ) -> None:
         self._start = start
         self._get = get
         self._finished = finished
-        self._queue: deque[Subject] = deque()
+        self._queue: deque[TrackedInstance] = deque()
         self._in_flight = 0
 
-    def add(self, subject: Subject) -> None:
-        """Queue a GET of `subject`, unless one is queued or in flight already."""
-        if not subject.asking:
-            subject.asking = True
-            self._queue.append(subject)
+    def add(self, tracked: TrackedInstance) -> None:
+        """Queue a GET of `tracked`, unless one is queued or in flight already."""
+        if not tracked.asking:
+            tracked.asking = True
+            self._queue.append(tracked)
             self._pump()
 
     def clear(self) -> None:
@@ -85,12 +85,12 @@ class GetQueue:
             self._in_flight += 1
             self._start(self._fetch(self._queue.popleft()))
 
-    async def _fetch(self, subject: Subject) -> None:
+    async def _fetch(self, tracked: TrackedInstance) -> None:
         try:
-            if subject.waits:
-                await self._get(subject)
+            if tracked.waits:
+                await self._get(tracked)
         finally:
-            subject.asking = False
+            tracked.asking = False
             self._in_flight -= 1
             self._pump()
             self._finished()

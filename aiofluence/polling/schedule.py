@@ -12,7 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from ..errors import ConfigError
-from .estimate import Crowd, Table
+from .estimate import Crowd, LifeTable
 
 
 def _of_interval(share: float) -> Any:
@@ -55,7 +55,7 @@ class Poll:
         return self.interval / 10
 
 
-def next_look(table: Table, waiting: Crowd, looked: float, price: float, latest: float) -> float:
+def next_look(table: LifeTable, waiting: Crowd, looked: float, price: float, latest: float) -> float:
     """When to look next: the undetected seconds of all who wait, summed, then come to `price`.
 
     Args:
@@ -76,9 +76,9 @@ def next_look(table: Table, waiting: Crowd, looked: float, price: float, latest:
         total = slope = 0.0
         for began, age, done, area, scale in known:
             if then - began > age:
-                reached, upto = table.at(then - began)
+                detail_matches, upto = table.at(then - began)
                 total += scale * (upto - area - done * (then - began - age))
-                slope += scale * (reached - done)
+                slope += scale * (detail_matches - done)
         if total <= price * 1.01 or slope <= 0:
             break
         then = max(then - (total - price) / slope, looked)

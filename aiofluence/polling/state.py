@@ -17,24 +17,24 @@ from ..http.messages import Json
 from ..models.instances import Instance
 from ..models.values import Status
 from ..resources.instances import Instances
-from .history import Wait, timed_out
+from .history import WaitRequest, timed_out
 
 
 @attrs.define(eq=False)
-class Subject:
+class TrackedInstance:
     """One instance that somebody waits for.
 
     Attributes:
         id: of the instance.
         joined: loop time of the latest wait; a reply to an earlier request is ignored.
-        fence: loop time of the last reply; a reply to an earlier request is ignored if its status lags.
+        ignore_before: loop time of the last reply; a reply to an earlier request is ignored if its status lags.
         born: when its provisioning began (loop time), if that is known.
         fresh: `born` is known at first hand, so that something can be learnt from it.
         looked: when the last look that came through was asked for.
         status: what that look said.
         text: that, as a row of a list writes it, while another such row tells nobody anything.
         waits: who waits.
-        crowd: only the end of its provisioning is awaited, and the agenda says when to look.
+        is_pending: only the end of its provisioning is awaited, and the agenda says when to look.
         detailed: what is awaited shows in the detail alone.
         unlisted: lists do not show it, for whatever reason.
         due: when to look at it for its own sake.
@@ -45,15 +45,15 @@ class Subject:
     """
 
     id: str
-    fence: float
+    ignore_before: float
     joined: float = -math.inf
     born: float | None = None
     fresh: bool = False
     looked: float | None = None
     status: Status | None = None
     text: str | None = None
-    waits: list[Wait] = attrs.field(factory=list)
-    crowd: bool = False
+    waits: list[WaitRequest] = attrs.field(factory=list)
+    is_pending: bool = False
     detailed: bool = False
     unlisted: bool = False
     due: float = math.inf
@@ -62,17 +62,17 @@ class Subject:
     get_failed: bool = False
     is_unknown: bool = False
 
-    def add(self, wait: Wait) -> None:
+    def add(self, wait: WaitRequest) -> None:
         """Somebody waits for it."""
         self.waits.append(wait)
         self.text = None
-        self.detailed = self.detailed or (wait.brisk and wait.reached is not None)
+        self.detailed = self.detailed or (wait.poll_now and wait.detail_matches is not None)
 
     @property
     def provisioning(self) -> bool:
         """Whether nothing is awaited, and nothing known, but that its provisioning ends."""
         begun = self.status is None or self.status is Status.INITIALIZED
-        return begun and not self.detailed and not self.unlisted and not any(w.brisk for w in self.waits)
+        return begun and not self.detailed and not self.unlisted and not any(w.poll_now for w in self.waits)
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
         """Tell everybody what a look showed; gives whether anybody still waits."""
@@ -80,7 +80,7 @@ class Subject:
         self.get_failed = self.is_unknown = False
         more = [wait.judge(status, instance, now) for wait in tuple(self.waits)]
         left = [wait for wait in self.waits if not wait.outcome.done()]
-        self.detailed = any(more) or any(wait.brisk and wait.reached is not None for wait in left)
+        self.detailed = any(more) or any(wait.poll_now and wait.detail_matches is not None for wait in left)
         return bool(left)
 
     def failed(self, error: FluenceError) -> None:
@@ -110,7 +110,7 @@ class Subject:
         """
         if asked < self.joined:
             return True
-        return asked < self.fence and self.status is not None and _stage(status) < _stage(self.status)
+        return asked < self.ignore_before and self.status is not None and _stage(status) < _stage(self.status)
 
     def end(self) -> None:
         """Fail all waits: the instance is proven over, without a reply that shows how it ended."""

@@ -1,6 +1,6 @@
 """Watching instances until something is true of them, for everybody who waits in a session.
 
-The looking is done by one `Watcher` per kind, whoever waits. What is awaited, and what a bad end means, is
+The looking is done by one `Poller` per kind, whoever waits. What is awaited, and what a bad end means, is
 `wait`'s business.
 """
 
@@ -10,46 +10,52 @@ import math
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from ..background import TaskHome
-from ..http.rate_limit import Gate
+from ..background import BackgroundTasks
+from ..http.rate_limit import RateLimiter
 from ..http.transport import ServerClock
 from ..models.instances import Instance, InstanceRef
 from ..models.values import Kind, Status
 from ..resources.instances import Instances
 from .evidence import Evidence
-from .history import Seen, Wait
-from .poller import Watcher
+from .history import WaitHistory, WaitRequest
+from .poller import Poller
 from .schedule import Poll
 
 
-class Watch:
+class Pollers:
     """The watchers of one session, one per kind."""
 
     def __init__(
         self,
         resources: Mapping[Kind, Instances[Any, Any, Any]],
         poll: Poll,
-        home: TaskHome,
-        gate: Gate,
+        home: BackgroundTasks,
+        gate: RateLimiter,
         clock: ServerClock,
         evidence: Evidence,
     ) -> None:
         self.resources: Final = resources
         self.poll: Final = poll
         self._owner = home.owner
-        self._watchers = {kind: Watcher(kind, resources, poll, home, gate, clock, evidence) for kind in Kind}
+        self._watchers = {kind: Poller(kind, resources, poll, home, gate, clock, evidence) for kind in Kind}
 
     def status(
-        self, seen: Seen, worth: Callable[[Status], bool], deadline: float | None, what: str, *, brisk: bool
+        self,
+        seen: WaitHistory,
+        status_matches: Callable[[Status], bool],
+        deadline: float | None,
+        what: str,
+        *,
+        poll_now: bool,
     ) -> Coroutine[Any, Any, Status]:
-        """Wait until the status of `seen.ref` is `worth` it, and give it.
+        """Wait until the status of `seen.ref` is `status_matches` it, and give it.
 
         Args:
             seen: which instance; is told what is seen of it.
-            worth: whether that status was waited for.
+            status_matches: whether that status was waited for.
             deadline: loop time to give up at, after one last look.
             what: what is awaited, for the error's text.
-            brisk: it should be so soon: look at once, and then less and less often.
+            poll_now: it should be so soon: look at once, and then less and less often.
 
         Raises:
             WaitTimeoutError: the deadline came first.
@@ -57,26 +63,28 @@ class Watch:
             AuthError: the key is not, or no longer, good.
             NotSentError: the session was closed.
         """
-        return self._await(Wait(seen, worth, None, _or_never(deadline), what, brisk), fresh=False)
+        return self._await(
+            WaitRequest(seen, status_matches, None, _or_never(deadline), what, poll_now), fresh=False
+        )
 
     def detail(
         self,
-        seen: Seen,
-        reached: Callable[[Instance], bool],
+        seen: WaitHistory,
+        detail_matches: Callable[[Instance], bool],
         deadline: float | None,
         what: str,
         *,
-        worth: Callable[[Status], bool] | None = None,
+        status_matches: Callable[[Status], bool] | None = None,
         fresh: bool = False,
     ) -> Coroutine[Any, Any, Instance]:
-        """Wait until the detail of `seen.ref` has `reached` it, and give it.
+        """Wait until the detail of `seen.ref` has `detail_matches` it, and give it.
 
         Args:
             seen: which instance; is told what is seen of it.
-            reached: whether the detail shows what was waited for; may raise, which ends the wait.
+            detail_matches: whether the detail shows what was waited for; may raise, which ends the wait.
             deadline: loop time to give up at, after one last look.
             what: what is awaited, for the error's text.
-            worth: the detail is not worth a look before the status is; None: it always is.
+            status_matches: the detail is not worth a look before the status is; None: it always is.
             fresh: the instance has only just been deployed, so that the first look can wait.
 
         Raises:
@@ -86,10 +94,12 @@ class Watch:
             NotSentError: the session was closed.
         """
         # No coroutine of its own: of 10,000 waits each frame counts.
-        wait = Wait(seen, worth or _always, reached, _or_never(deadline), what, worth is None)
+        wait = WaitRequest(
+            seen, status_matches or _always, detail_matches, _or_never(deadline), what, status_matches is None
+        )
         return self._await(wait, fresh=fresh)
 
-    async def _await(self, wait: Wait, *, fresh: bool) -> Any:
+    async def _await(self, wait: WaitRequest, *, fresh: bool) -> Any:
         self._owner.check()
         watcher = self._watchers[wait.seen.ref.kind]
         watcher.join(wait, fresh=fresh)

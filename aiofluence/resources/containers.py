@@ -11,7 +11,7 @@ from typing import Final
 
 from ..errors import ConfigError
 from ..http.codec import payload, structure
-from ..http.messages import Answer, Call, Lane, MiB, Replay
+from ..http.messages import Answer, Call, MiB, Priority, Retryable
 from ..models.instances import Container, ContainerSummary
 from ..models.logs import Event, LogLine
 from ..models.specs import ContainerSpec
@@ -20,8 +20,10 @@ from ..models.values import Kind
 from .instances import InstanceCalls, Instances
 
 CALLS: Final = InstanceCalls.under("/gpu/instances/")
-LOGS: Final = Call("GET", "/gpu/instances/{id}/logs", replay=Replay.ALWAYS, max_body=64 * MiB, is_text=True)
-EVENTS: Final = Call("GET", "/gpu/instances/{id}/events", replay=Replay.ALWAYS, is_text=True)
+LOGS: Final = Call(
+    "GET", "/gpu/instances/{id}/logs", retryable=Retryable.ALWAYS, max_body=64 * MiB, is_text=True
+)
+EVENTS: Final = Call("GET", "/gpu/instances/{id}/events", retryable=Retryable.ALWAYS, is_text=True)
 
 _ROLL_OUT: Final = 60.0
 """Seconds for which an update whose answer was lost may be in progress without showing: a roll-out pulls an
@@ -57,7 +59,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
         await self._settle(self.calls.put.to(id, body=payload(update)), shown, hold=hold)
 
     async def logs(
-        self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
+        self, id: str, *, last: int | None = None, priority: Priority = Priority.AWAITED
     ) -> builtins.list[LogLine]:
         """The last `last` lines the container wrote, oldest first; without `last`, all that are kept.
 
@@ -65,10 +67,10 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
             ConfigError: `last` is below 1, or `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return [LogLine.parse(raw) for raw in await self._lines(LOGS, id, last, lane)]
+        return [LogLine.parse(raw) for raw in await self._lines(LOGS, id, last, priority)]
 
     async def events(
-        self, id: str, *, last: int | None = None, lane: Lane = Lane.AWAITED
+        self, id: str, *, last: int | None = None, priority: Priority = Priority.AWAITED
     ) -> builtins.list[Event]:
         """The last `last` events of the cluster about the container, ordered by object, not by time.
 
@@ -76,11 +78,11 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
             ConfigError: `last` is below 1, or `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return [Event.parse(raw) for raw in await self._lines(EVENTS, id, last, lane)]
+        return [Event.parse(raw) for raw in await self._lines(EVENTS, id, last, priority)]
 
-    async def _lines(self, call: Call, id: str, last: int | None, lane: Lane) -> builtins.list[str]:
+    async def _lines(self, call: Call, id: str, last: int | None, priority: Priority) -> builtins.list[str]:
         """The texts of a reply. One odd part costs none of the others: it is rendered as text."""
-        answer = await self._transport.call(call.to(id, lane=lane, query=_newest(last)))
+        answer = await self._transport.call(call.to(id, priority=priority, query=_newest(last)))
         if answer.value is None:  # Go's JSON encoder writes null for an empty list
             return []
         if type(answer.value) is not builtins.list:

@@ -23,7 +23,7 @@ from ..errors import (
     UpdateInProgressError,
 )
 from ..http.codec import payload, structure
-from ..http.messages import Answer, Call, Json, Lane, Replay
+from ..http.messages import Answer, Call, Json, Priority, Retryable
 from ..http.retry import is_certain, is_refusal
 from ..http.transport import Transport
 from ..models.instances import Instance, InstanceRef, Referable, Summary
@@ -56,11 +56,11 @@ class InstanceCalls:
         """The calls below `path`, which is written as in the contract: containers have a trailing slash."""
         one = f"{path.rstrip('/')}/{{id}}"
         return cls(
-            deploy=Call("POST", path, replay=Replay.NEVER, lane=Lane.DEPLOY),
-            list=Call("GET", path, replay=Replay.ALWAYS),
-            get=Call("GET", one, replay=Replay.ALWAYS),
-            put=Call("PUT", one, replay=Replay.LOOK),
-            terminate=Call("DELETE", one, replay=Replay.LOOK, lane=Lane.TERMINATE),
+            deploy=Call("POST", path, retryable=Retryable.NEVER, priority=Priority.DEPLOY),
+            list=Call("GET", path, retryable=Retryable.ALWAYS),
+            get=Call("GET", one, retryable=Retryable.ALWAYS),
+            put=Call("PUT", one, retryable=Retryable.LOOK),
+            terminate=Call("DELETE", one, retryable=Retryable.LOOK, priority=Priority.TERMINATE),
         )
 
 
@@ -112,9 +112,9 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
             NoReplyError: no answer, so the instance may exist, and bill.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        return await self.post_unless(None, spec)
+        return await self.post_if_wanted(None, spec)
 
-    async def post_unless(self, given_up: Callable[[], bool] | None, spec: SpecT) -> InstanceRef:
+    async def post_if_wanted(self, is_cancelled: Callable[[], bool] | None, spec: SpecT) -> InstanceRef:
         """`post`, unless it was given up before its turn at the gate came.
 
         Raises:
@@ -123,7 +123,7 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         """
         self._check_kind(spec)
         self.warn_about(spec)
-        call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), unless=given_up)
+        call = attrs.evolve(self.calls.deploy.to(body=payload(spec)), cancelled_when=is_cancelled)
         reply = structure(await self._transport.call(call), _Deployed)
         return InstanceRef(self.kind, reply.instance_id, spec.name)
 
@@ -169,33 +169,37 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
 
         await self._settle(self.calls.terminate.to(id), over)
 
-    async def look_at(self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None) -> DetailT:
+    async def look_at(
+        self, id: str, *, priority: Priority = Priority.AWAITED, deadline: float | None = None
+    ) -> DetailT:
         """`get`, on a lane of the gate and until a loop time of the caller's choice.
 
         Raises:
             FluenceError: as `get`.
         """
-        return self._detail(await self.look_at_answer(id, lane=lane, deadline=deadline))
+        return self._detail(await self.look_at_answer(id, priority=priority, deadline=deadline))
 
     async def look_at_all(
-        self, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
+        self, *, priority: Priority = Priority.AWAITED, deadline: float | None = None
     ) -> Table[SummaryT]:
         """`list`, on a lane of the gate and until a loop time of the caller's choice.
 
         Raises:
             FluenceError: as `list`.
         """
-        answer = await self._transport.call(self.calls.list.to(lane=lane), deadline=deadline)
+        answer = await self._transport.call(self.calls.list.to(priority=priority), deadline=deadline)
         now = self._transport.clock.at(asyncio.get_running_loop().time())
         return read_table(self._transport, answer, self._summary, under=self._under, at=now)
 
-    async def look_at_rows(self, *, lane: Lane = Lane.POLL, deadline: float | None = None) -> Rows:
+    async def look_at_rows(
+        self, *, priority: Priority = Priority.POLL, deadline: float | None = None
+    ) -> Rows:
         """`list` as raw rows, for callers that poll often and need few of the rows.
 
         Raises:
             FluenceError: as `list`; a body that does not fit, only when its rows are read.
         """
-        call = self.calls.list.to(lane=lane)
+        call = self.calls.list.to(priority=priority)
         reply = await self._transport.exchange(call, deadline=deadline)
         return Rows(len(reply.body), call, reply, self._status_field)
 
@@ -208,14 +212,14 @@ class Instances(ABC, Generic[SpecT, SummaryT, DetailT]):
         return structure(Answer(self.calls.list, row), self._summary, under=self._under)
 
     async def look_at_answer(
-        self, id: str, *, lane: Lane = Lane.AWAITED, deadline: float | None = None
+        self, id: str, *, priority: Priority = Priority.AWAITED, deadline: float | None = None
     ) -> Answer:
         """`look_at` as it came; `detail_of` and `status_of` read it.
 
         Raises:
             FluenceError: as `get`.
         """
-        return await self._transport.call(self.calls.get.to(id, lane=lane), deadline=deadline)
+        return await self._transport.call(self.calls.get.to(id, priority=priority), deadline=deadline)
 
     def detail_of(self, answer: Answer) -> DetailT:
         """The answer of `look_at_answer` as `get` would give it.

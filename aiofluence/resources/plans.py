@@ -11,7 +11,7 @@ from typing import Final
 
 from ..display.table import Table
 from ..errors import ConfigError, FluenceError, PlanUnavailableError
-from ..http.messages import Call, Replay
+from ..http.messages import Call, Retryable
 from ..http.transport import Transport
 from ..models.plans import (
     ContainerPlan,
@@ -25,10 +25,10 @@ from ..models.values import Kind
 from .offers import SizeLike, Wanted, why_nothing_fits
 from .rows import read_table, warn_once
 
-CONTAINER_PLANS: Final = Call("GET", "/gpu/plans/", replay=Replay.ALWAYS)
-VM_PLANS: Final = Call("GET", "/gpu/plans/vms", replay=Replay.ALWAYS)
-BAREMETAL_PLANS: Final = Call("GET", "/gpu/plans/baremetal", replay=Replay.ALWAYS)
-DEFAULT_IMAGES: Final = Call("GET", "/gpu/default-images/", replay=Replay.ALWAYS)
+CONTAINER_PLANS: Final = Call("GET", "/gpu/plans/", retryable=Retryable.ALWAYS)
+VM_PLANS: Final = Call("GET", "/gpu/plans/vms", retryable=Retryable.ALWAYS)
+BAREMETAL_PLANS: Final = Call("GET", "/gpu/plans/baremetal", retryable=Retryable.ALWAYS)
+DEFAULT_IMAGES: Final = Call("GET", "/gpu/default-images/", retryable=Retryable.ALWAYS)
 
 _ROWS_IN_GROUPS: Final = ("availability_by_number", "options")
 

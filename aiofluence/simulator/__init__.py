@@ -14,11 +14,11 @@ from .billing import LedgerEntry
 from .clock import VirtualClockLoop, run_virtual
 from .endpoints import ServerRateLimit
 from .events import ClusterEvent, ClusterOptions, PodName
-from .faults import RANDOM_FAULTS, Effect, Fault, Outcome, Script
+from .faults import RANDOM_FAULTS, Effect, Fault, FaultOutcome, Script
 from .instances import ContainerInstance, Instance, MachineInstance, State
 from .local_processes import LocalProcesses
 from .logs import ContainerLog, PodLog
-from .plans import Catalog, Offer
+from .plans import Catalog, PlanRow
 from .profile import DEFAULT_PROFILE, KIND, LIKELY, Profile
 from .programs import Program
 from .simulator import DEFAULT_API_KEY, SeenRequest, Simulator
@@ -42,13 +42,13 @@ __all__ = [
     "ContainerLog",
     "Effect",
     "Fault",
+    "FaultOutcome",
     "Instance",
     "KeyState",
     "LedgerEntry",
     "LocalProcesses",
     "MachineInstance",
-    "Offer",
-    "Outcome",
+    "PlanRow",
     "PodLog",
     "PodName",
     "Profile",

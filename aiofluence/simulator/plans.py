@@ -21,7 +21,7 @@ UPFRONT_HOURS = 3
 
 
 @attrs.frozen
-class Offer:
+class PlanRow:
     """One thing that can be deployed: a container plan, or one option of a machine plan."""
 
     kind: Kind
@@ -100,14 +100,14 @@ class Offer:
 class Catalog:
     """All offers and default images, with the JSON of the four catalogue endpoints."""
 
-    offers: dict[str, Offer]
+    offers: dict[str, PlanRow]
     images: list[Json]
 
     @classmethod
-    def of(cls, offers: Iterable[Offer], images: Iterable[Json] = ()) -> Catalog:
+    def of(cls, offers: Iterable[PlanRow], images: Iterable[Json] = ()) -> Catalog:
         return cls({offer.id: offer for offer in offers}, list(images))
 
-    def find(self, kind: Kind = "container", gpu: str | None = None, gpu_count: int | None = None) -> Offer:
+    def find(self, kind: Kind = "container", gpu: str | None = None, gpu_count: int | None = None) -> PlanRow:
         """The cheapest offer of that kind, GPU model (`"h100"`) and GPU count.
 
         Raises:
@@ -127,17 +127,17 @@ class Catalog:
 
     def machine_plans(self, kind: Kind, sold_out: Collection[str] = ()) -> Json:
         """Options grouped by GPU, then by number of GPUs, in the order of the catalogue."""
-        by_gpu: dict[tuple[str, int, str], dict[int, list[Offer]]] = {}
+        by_gpu: dict[tuple[str, int, str], dict[int, list[PlanRow]]] = {}
         for offer in self._on_sale(kind, sold_out):
             gpu = by_gpu.setdefault((offer.model, offer.vram_gi, offer.interface), {})
             gpu.setdefault(offer.gpu_count, []).append(offer)
         return {"data": [_group_json(by_count) for by_count in by_gpu.values()]}
 
-    def _on_sale(self, kind: Kind, sold_out: Collection[str]) -> Iterable[Offer]:
+    def _on_sale(self, kind: Kind, sold_out: Collection[str]) -> Iterable[PlanRow]:
         return (o for o in self.offers.values() if o.kind == kind and o.id not in sold_out)
 
 
-def _group_json(by_count: dict[int, list[Offer]]) -> Json:
+def _group_json(by_count: dict[int, list[PlanRow]]) -> Json:
     everything = [offer for options in by_count.values() for offer in options]
     return {
         "gpu_model": everything[0].gpu_json(),
@@ -148,7 +148,7 @@ def _group_json(by_count: dict[int, list[Offer]]) -> Json:
     }
 
 
-def _count_json(gpu_count: int, options: Sequence[Offer]) -> Json:
+def _count_json(gpu_count: int, options: Sequence[PlanRow]) -> Json:
     places = {(offer.provider, offer.locations[0]) for offer in options}
     providers = sorted({provider for provider, _ in places})
     return {

@@ -9,7 +9,7 @@ import asyncio
 
 from ..errors import DecodeError, NoReplyError, NotSentError
 from ..http.messages import Reply, Request
-from .faults import Effect, Outcome
+from .faults import Effect, FaultOutcome
 from .local_processes import LocalProcesses
 from .simulator import Simulator
 
@@ -105,7 +105,7 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
         sleeper.set_result(None)
 
 
-def _delivered(outcome: Outcome, max_body: int) -> Reply:
+def _delivered(outcome: FaultOutcome, max_body: int) -> Reply:
     reply = outcome.reply
     if reply is None:
         raise NoReplyError("connection reset by peer")

@@ -208,7 +208,7 @@ class Door:
         undone = asyncio.gather(*undoing, return_exceptions=True)
         await asyncio.sleep(0)  # one step of each gives the session what it has to end
         try:
-            if self._session._house.state == "open":
+            if self._session._runtime.state == "open":
                 await self._session.__aexit__(None, None, None)
         finally:
             await undone
@@ -232,7 +232,7 @@ class Door:
 
     def _leave(self, thread: LoopThread, call: _Call) -> None:
         """Make `call` in a session that is torn down, which says what may still be billing."""
-        house = self._session._house
+        house = self._session._runtime
         thread.submit(house.home.tear_down)
         thread.submit(call.begin)
         if not wait([call.outcome], PATIENCE).done:  # a callback blocks the loop: said from here
@@ -251,7 +251,7 @@ class Door:
 
         A Ctrl-C cuts this short: the program itself has ended.
         """
-        thread, call, house = self._thread, self._closing, self._session._house
+        thread, call, house = self._thread, self._closing, self._session._runtime
         if thread is None or self.is_forked or not thread.is_running:
             return
         try:
@@ -292,7 +292,7 @@ class Door:
     def give_back(self, result: Any) -> None:
         """In the loop's thread: the caller never came to hold what is in `result`, so the session ends it."""
         for ref in _refs(result):
-            self._session._house.custodian.take(ref)
+            self._session._runtime.custodian.take(ref)
 
 
 _open: Final[set[Door]] = set()

@@ -12,14 +12,14 @@ from typing import Final
 
 import attrs
 
-from ..http.messages import Answer, Lane
+from ..http.messages import Answer, Priority
 from ..lifecycle.crash_loop import back_off
 from ..models.instances import InstanceRef
 from ..models.logs import Event
 from ..models.values import ContainerStatus, Status
 from ..polling.evidence import Evidence
 from ..resources.containers import Containers
-from .follower import LONGEST_INTERVAL, Follow, OneTail
+from .follower import LONGEST_INTERVAL, Follower, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
 _LOOKS_DOWN: Final = 2
@@ -107,7 +107,7 @@ class LoopAgain:
         return [event for event in listed if event.reason == "BackOff"]
 
 
-class _FollowEvents(Follow[Event]):
+class _FollowEvents(Follower[Event]):
     """One container's events, poll by poll."""
 
     def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
@@ -125,7 +125,7 @@ class _FollowEvents(Follow[Event]):
 
     async def _fetch(self, now: float) -> bool:
         # Never with `last`: the end of a list that is ordered by name is not what is newest.
-        self._listed = await self._containers.events(self.ref.id, lane=Lane.TAIL)
+        self._listed = await self._containers.events(self.ref.id, priority=Priority.TAIL)
         new = self._new.take(self._listed, now)
         self._again.took(new)
         self.ready.extend(new)

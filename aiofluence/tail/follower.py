@@ -13,7 +13,7 @@ from collections import deque
 from typing import Final, Generic, TypeVar
 
 from ..errors import AuthError, ConfigError, FluenceError, NotFoundError, NotSentError, RefusedError
-from ..http.messages import Answer, Lane
+from ..http.messages import Answer, Priority
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
 from ..polling.evidence import Evidence
@@ -38,7 +38,7 @@ _LAST_TRIES: Final = 5
 """Failed polls behind the end, after which the last lines are given up, and marked."""
 
 
-class Follow(ABC, Generic[T]):
+class Follower(ABC, Generic[T]):
     """One container's output, poll by poll. All times are the event loop's.
 
     Attributes:
@@ -141,7 +141,7 @@ class Follow(ABC, Generic[T]):
     async def _look(self, now: float) -> None:
         """Poll the status. After a final one, one more poll brings the last output."""
         self._look_at = now + _BETWEEN_LOOKS * self._pace
-        answer = await self._containers.look_at_answer(self.ref.id, lane=Lane.TAIL)
+        answer = await self._containers.look_at_answer(self.ref.id, priority=Priority.TAIL)
         self._saw(self._containers.status_of(answer))
         self._looked(answer)
 
@@ -158,7 +158,7 @@ class Follow(ABC, Generic[T]):
         if self._known or self._ended or not self._evidence.is_over(None, asked, began):
             return False
         try:
-            rows = await self._containers.look_at_rows(lane=Lane.TAIL)
+            rows = await self._containers.look_at_rows(priority=Priority.TAIL)
             statuses = {id: status for id, status, _ in rows}
         except FluenceError as error:
             self.last_error = error
@@ -214,7 +214,7 @@ class Follow(ABC, Generic[T]):
 class OneTail(Tail[T]):
     """What is ready of one container, and else its next poll."""
 
-    def __init__(self, follow: Follow[T]) -> None:
+    def __init__(self, follow: Follower[T]) -> None:
         super().__init__()
         self._follow = follow
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ..errors import FluenceError
-from ..http.messages import Lane
+from ..http.messages import Priority
 from ..models.instances import InstanceRef
 from ..models.logs import GapReason, LogGap, LogLine
 from ..polling.evidence import Evidence
 from ..resources.containers import Containers
-from .follower import Follow, OneTail
+from .follower import Follower, OneTail
 from .stitch import Stitch
 from .windows import Windows
 
 Item: TypeAlias = LogLine | LogGap
 
 
-class FollowLogs(Follow[Item]):
+class FollowLogs(Follower[Item]):
     """One container's log, poll by poll."""
 
     def __init__(
@@ -35,7 +35,7 @@ class FollowLogs(Follow[Item]):
     async def _fetch(self, now: float) -> bool | None:
         asked = self._windows.nearest(self._stitch.ask, now)
         try:
-            lines = await self._containers.logs(self.ref.id, last=asked, lane=Lane.TAIL)
+            lines = await self._containers.logs(self.ref.id, last=asked, priority=Priority.TAIL)
         except FluenceError as error:
             if not self._windows.refuses(asked, error, now):
                 raise

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from ..background import TaskHome
+from ..background import BackgroundTasks
 from ..errors import FluenceError, NotFoundError
 from ..models.instances import InstanceRef
 from ..models.logs import LogGap, LogLine
@@ -55,7 +55,7 @@ class MergedTail(Tail[TaggedLine]):
         last: int,
         pace: float,
         evidence: Evidence,
-        home: TaskHome,
+        home: BackgroundTasks,
     ) -> None:
         super().__init__()
         self._number = count()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 from ..models.logs import GapReason
-from .answer import WHOLE, WIDEST, Answer, Verdict
+from .answer import WHOLE, WIDEST, Verdict, Window
 from .known import HEAD, MEMORY
 from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
 from .repeats import NARROWEST, RECURRING, Repeats
@@ -52,7 +52,7 @@ class Sequence(Repeats):
         self.fresh: bool = False  # it began in this poll
         self.widest: int = 0
         self.ask: int = 0
-        self.dear: bool = False
+        self.count_only: bool = False
         self.before: Hashes[int] | None = None  # the answer before this one, in the same poll
         self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
         self.probe: Probe | None = None  # of an answer that did not, and may be cut
@@ -62,7 +62,7 @@ class Sequence(Repeats):
 
     # --- one answer ---------------------------------------------------------------------------------------
 
-    def take(self, answer: Answer) -> Verdict | None:
+    def take(self, answer: Window) -> Verdict | None:
         """What `answer` adds; None: nothing, for another pod asked, and it tells no more of this one."""
         idle = self.probe or self.fresh or answer.asked < self.widest
         if answer.asked != self.ask and self.tries and idle:
@@ -75,10 +75,10 @@ class Sequence(Repeats):
         verdict = self._take(answer)
         self.recount.came(verdict.new, answer.now)
         self.widest = max(self.widest, answer.asked)
-        self.ask, self.dear = verdict.ask, verdict.doubt is GapReason.REPEATS
+        self.ask, self.count_only = verdict.ask, verdict.doubt is GapReason.REPEATS
         return verdict
 
-    def _take(self, answer: Answer) -> Verdict:
+    def _take(self, answer: Window) -> Verdict:
         self.tries += 1
         self.limited: bool = answer.limited
         seen = hashes(answer.lines)
@@ -90,7 +90,7 @@ class Sequence(Repeats):
             self.full = seen
         return verdict
 
-    def _read(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+    def _read(self, answer: Window, seen: Hashes[int]) -> Verdict:
         contradicted = bool(self.full) and not self._shows_full(seen)
         if contradicted and answer.whole and answer.shared:
             self.own = True
@@ -121,7 +121,7 @@ class Sequence(Repeats):
     def _shows_full(self, seen: Hashes[int]) -> bool:
         return contains(seen, self.full[:-1])  # the last line may have grown since
 
-    def _begin(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+    def _begin(self, answer: Window, seen: Hashes[int]) -> Verdict:
         length = len(seen)
         enough = answer.whole or self.limited or self.behind or self.tries >= TRIES
         if not enough and not self.late:
@@ -139,7 +139,7 @@ class Sequence(Repeats):
         self._deliver(answer, seen, length, anew=True)
         return Verdict(length, gap)
 
-    def _judge(self, answer: Answer, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
+    def _judge(self, answer: Window, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
         nothing = not (
             place.new or exact or answer.shared or self.behind
         )  # or all of the last lines once more
@@ -163,7 +163,7 @@ class Sequence(Repeats):
             return self._give_up(answer, seen, place)
         self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
         if place.fit is Fit.REPEATS or goes_on:
-            return self._repeats(answer, seen, place, dear=goes_on)
+            return self._repeats(answer, seen, place, count_only=goes_on)
         all_of_them = len(seen) - place.new == self.end and seen == self.before
         if answer.shared and place.fit is Fit.WEAK and (all_of_them or not place.new):
             # A quiet pod shows few lines in a window that others fill. No new line is enough. So are all
@@ -174,7 +174,7 @@ class Sequence(Repeats):
             return self._give_up(answer, seen, place)
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
-    def _missed(self, answer: Answer, seen: Hashes[int], new: int) -> Verdict:
+    def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
         """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
         at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
         verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
@@ -187,7 +187,7 @@ class Sequence(Repeats):
     #
     # What is behind such a line is a log of its own, counted from there.
 
-    def _doubt(self, answer: Answer, seen: Hashes[int], place: Place, *, grown: bool) -> Verdict:
+    def _doubt(self, answer: Window, seen: Hashes[int], place: Place, *, grown: bool) -> Verdict:
         """The window was not filled: the log is that short, or it is cut. Narrower windows tell."""
         if place.fit is Fit.STALE and not self.old and not self.behind:
             return self._old(answer)
@@ -204,7 +204,7 @@ class Sequence(Repeats):
         ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length
         return attrs.evolve(verdict, ask=max(1, ask), settled=False)
 
-    def _probed(self, answer: Answer, seen: Hashes[int], probe: Probe) -> Verdict:
+    def _probed(self, answer: Window, seen: Hashes[int], probe: Probe) -> Verdict:
         """What the narrower window tells of the one that was not filled."""
         unsettled = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
         if not answer.apart:
@@ -233,7 +233,7 @@ class Sequence(Repeats):
             return self._confirm(attrs.evolve(answer, whole=True), seen)
         return self._read_behind(attrs.evolve(answer, whole=found is Found.ALL_BEHIND), seen, probe.joins)
 
-    def _confirm(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+    def _confirm(self, answer: Window, seen: Hashes[int]) -> Verdict:
         """What did not fill its window was the whole log."""
         self.confirmed = True
         if self.behind:
@@ -241,7 +241,7 @@ class Sequence(Repeats):
             self._count_from(None)
         return self._read(answer, seen)
 
-    def _read_behind(self, answer: Answer, seen: Hashes[int], before: bool) -> Verdict:
+    def _read_behind(self, answer: Window, seen: Hashes[int], before: bool) -> Verdict:
         """The newest lines behind the long one, or all. `before`: those before it have come out."""
         was_behind, self.behind = self.behind, True
         if not self.begun:
@@ -272,7 +272,7 @@ class Sequence(Repeats):
 
     # --- what follows -------------------------------------------------------------------------------------
 
-    def _sure(self, answer: Answer, seen: Hashes[int], new: int, grown: bool) -> Verdict:
+    def _sure(self, answer: Window, seen: Hashes[int], new: int, grown: bool) -> Verdict:
         self.old = 0
         self.counted = 0
         if grown:
@@ -284,7 +284,9 @@ class Sequence(Repeats):
         self.growing = None
         if self.tries == 1:
             self.margin = max(NARROWEST, self.margin * 9 // 10)
-        elif answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.dear):
+        elif (
+            answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.count_only)
+        ):
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
         if new and new == len(seen):
@@ -292,7 +294,7 @@ class Sequence(Repeats):
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
 
-    def _stale(self, answer: Answer, seen: Hashes[int]) -> Verdict:
+    def _stale(self, answer: Window, seen: Hashes[int]) -> Verdict:
         """An older state of the log; or it was written anew, word for word."""
         verdict = self._old(answer)
         if not answer.whole:
@@ -305,18 +307,18 @@ class Sequence(Repeats):
         found = fits(self.known[-self.unbroken :], seen)
         return self._lost(answer, seen, GapReason.RESET, 0, found[0] if found else len(seen))
 
-    def _old(self, answer: Answer) -> Verdict:
+    def _old(self, answer: Window) -> Verdict:
         if not self.old:
             self.old_since = answer.now
         self.old += not self.looked_old
         self.looked_old = True
         return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
-    def _repeats(self, answer: Answer, seen: Hashes[int], place: Place, *, dear: bool) -> Verdict:
+    def _repeats(self, answer: Window, seen: Hashes[int], place: Place, *, count_only: bool) -> Verdict:
         """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
         back = certain(self.known[-min(self.unbroken, RECURRING) :])
         need = max(back, self.recurred) + max(place.most, place.new) + NARROWEST if back else WHOLE
-        if dear:
+        if count_only:
             need = max(need, 4 * self.counted)  # that was not wide enough the last time
             self.counted = min(need, MEMORY)
         if self.end is not None:
@@ -329,9 +331,11 @@ class Sequence(Repeats):
             need = self._wider(answer.asked)
         if not need or self.limited:
             return self._give_up(answer, seen, place)
-        return Verdict(ask=need, dear=dear, settled=False, held=place.new, doubt=GapReason.REPEATS)
+        return Verdict(
+            ask=need, count_only=count_only, settled=False, held=place.new, doubt=GapReason.REPEATS
+        )
 
-    def _give_up(self, answer: Answer, seen: Hashes[int], place: Place) -> Verdict:
+    def _give_up(self, answer: Window, seen: Hashes[int], place: Place) -> Verdict:
         """No fetch tells more: the fewest lines that fit, behind a mark."""
         uncounted = self._uncounted(answer, seen)
         if place.fit is Fit.NONE or (uncounted is not None and place.new > uncounted):
@@ -346,7 +350,7 @@ class Sequence(Repeats):
         return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
 
     def _lost(
-        self, answer: Answer, seen: Hashes[int], reason: GapReason, at_least: int, new: int | None = None
+        self, answer: Window, seen: Hashes[int], reason: GapReason, at_least: int, new: int | None = None
     ) -> Verdict:
         self.old = 0
         self.growing = None
@@ -374,7 +378,7 @@ class Sequence(Repeats):
         """Lines that the next window should have beside the new ones; all, as long as there are few."""
         if self.end is not None and self.is_young(young):
             return self.end + NARROWEST
-        return FEWEST if self.dear else self.margin
+        return FEWEST if self.count_only else self.margin
 
     def _wider(self, asked: int) -> int:
         """The next window: four times as wide, in the end without a limit; 0 when there is none."""

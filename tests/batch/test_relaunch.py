@@ -52,7 +52,7 @@ async def killed_after(simulator: Simulator, specs: list[Spec], **options: Any) 
     """Deploy `specs` and forget them, as a process that was killed does; the ids."""
     async with session_on(simulator, **options) as fluence:
         for spec in specs:
-            await fluence._launcher.resources[spec.kind].deploy(spec)
+            await fluence._lifecycle.resources[spec.kind].deploy(spec)
     return {instance.id for instance in simulator.live()}
 
 
@@ -213,13 +213,13 @@ async def test_two_programs_that_resume_at_once_share_what_they_deploy() -> None
 async def test_twins_of_one_name_are_named(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator(provisioning=SLOW)
     ids = await killed_after(simulator, [*many(simulator, 1)])
-    twins = await killed_after(simulator, [*many(simulator, 1)]) - ids
+    duplicates = await killed_after(simulator, [*many(simulator, 1)]) - ids
     with caplog.at_level(logging.WARNING):
         async with session_on(simulator) as fluence:
             report = await fluence.deploy_all_and_wait(many(simulator, 1), adopt=True)
     assert {outcome.ref.id for outcome in report.ready if outcome.ref} == ids
-    (twin,) = twins
-    assert twin in caplog.text
+    (duplicate,) = duplicates
+    assert duplicate in caplog.text
 
 
 async def test_a_resumed_launch_closes_what_its_journal_had_left_open(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What replies mean: `decipher` over every body shape the contract knows, and some it does not."""
+"""What replies mean: `decode_reply` over every body shape the contract knows, and some it does not."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from aiofluence import (
 )
 from aiofluence.http import error_mapping as refusals
 from aiofluence.http.error_mapping import retry_after
-from aiofluence.http.messages import Call, Replay, Request, decipher, decode_rows
+from aiofluence.http.messages import Call, Request, Retryable, decode_reply, decode_rows
 from aiofluence.http.redaction import starred
 from aiofluence.http.retry import Retry, may_repeat
 
-GET = Call("GET", "/gpu/instances/{id}", replay=Replay.ALWAYS).to("i-1")
+GET = Call("GET", "/gpu/instances/{id}", retryable=Retryable.ALWAYS).to("i-1")
 POST = Call("POST", "/gpu/instances/")
-DELETE = Call("DELETE", "/gpu/instances/{id}", replay=Replay.LOOK).to("i-1")
+DELETE = Call("DELETE", "/gpu/instances/{id}", retryable=Retryable.LOOK).to("i-1")
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
@@ -47,7 +47,7 @@ HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></ht
 def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> ReplyError:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(ReplyError) as caught:
-        decipher(GET, Reply(status, headers or {}, content))
+        decode_reply(GET, Reply(status, headers or {}, content))
     assert caught.value.status == status
     assert caught.value.call == "GET /gpu/instances/i-1"
     return caught.value
@@ -204,17 +204,17 @@ def test_a_redirect_names_scheme_and_host_of_its_target_alone() -> None:
 
 
 def test_a_success_is_decoded() -> None:
-    assert decipher(GET, Reply(200, {}, b'{"a": [1]}')) == {"a": [1]}
-    assert decipher(POST, Reply(201, {}, b'{"instance_id": "i"}')) == {"instance_id": "i"}
-    assert decipher(DELETE, Reply(204, {}, b"")) is None
-    assert decipher(DELETE, Reply(200, {}, b" ")) is None
+    assert decode_reply(GET, Reply(200, {}, b'{"a": [1]}')) == {"a": [1]}
+    assert decode_reply(POST, Reply(201, {}, b'{"instance_id": "i"}')) == {"instance_id": "i"}
+    assert decode_reply(DELETE, Reply(204, {}, b"")) is None
+    assert decode_reply(DELETE, Reply(200, {}, b" ")) is None
 
 
 @pytest.mark.parametrize("method", [DELETE, attrs.evolve(DELETE, method="PUT")])
 @pytest.mark.parametrize("body", [b"<html>Hotel Wifi", b'{"error": "no"}', b"[]"])
 def test_a_success_with_a_strange_body_is_none(method: Call, body: bytes) -> None:
     with pytest.raises(DecodeError):
-        decipher(method, Reply(200, {}, body))
+        decode_reply(method, Reply(200, {}, body))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 422])
@@ -223,15 +223,15 @@ def test_a_success_with_a_strange_body_is_none(method: Call, body: bytes) -> Non
 )
 def test_a_gateway_s_reply_is_no_statement_of_the_service(status: int, body: bytes) -> None:
     with pytest.raises(DecodeError, match=str(status)) as caught:
-        decipher(GET, Reply(status, {}, body))
+        decode_reply(GET, Reply(status, {}, body))
     assert caught.value.status == status
 
 
 def test_a_refusal_with_status_200_is_a_refusal() -> None:
     with pytest.raises(InsufficientBalanceError, match="Insufficient balance") as caught:
-        decipher(POST, Reply(200, {}, b'{"detail": "Insufficient balance"}'))
+        decode_reply(POST, Reply(200, {}, b'{"detail": "Insufficient balance"}'))
     assert caught.value.status == 200
-    assert decipher(POST, Reply(200, {}, b'{"error": "?"}')) == {"error": "?"}  # no instance id: unclear
+    assert decode_reply(POST, Reply(200, {}, b'{"error": "?"}')) == {"error": "?"}  # no instance id: unclear
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_refusal_with_status_200_is_a_refusal() -> None:
 )
 def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: str) -> None:
     with pytest.raises(DecodeError, match=problem) as caught:
-        decipher(GET, Reply(200, {}, body))
+        decode_reply(GET, Reply(200, {}, body))
     error = caught.value
     assert error.__context__ is None
     assert "canary" not in f"{error!r} {error} {vars(error)}"
@@ -348,7 +348,7 @@ def test_a_text_that_lists_no_images_gives_none(text: str) -> None:
 def test_what_is_starred_out_still_tells_what_a_400_is_about() -> None:
     call = Call("POST", "/gpu/instances/", body=b'{"environment": [{"name": "A", "value": "balance"}]}')
     with pytest.raises(InsufficientBalanceError) as caught:
-        decipher(call, Reply(400, {}, b'{"detail": "Insufficient balance"}'))
+        decode_reply(call, Reply(400, {}, b'{"detail": "Insufficient balance"}'))
     assert caught.value.detail == "Insufficient ***"
 
 
@@ -363,7 +363,7 @@ def test_a_call_shows_no_body() -> None:
     call = POST.to(body=b"canary", query={"last": 5, "absent": None})
     assert "canary" not in repr(call) + str(call)
     assert call.query == {"last": "5"}
-    assert call.replay is Replay.NEVER
+    assert call.retryable is Retryable.NEVER
 
 
 def test_a_request_and_its_reply_show_neither_headers_nor_body() -> None:
@@ -422,7 +422,9 @@ def test_rows_that_are_none(body: bytes) -> None:
 def test_what_is_shorter_than_three_characters_is_no_secret(value: str, shown: str) -> None:
     body = json.dumps({"environment": [{"name": "A", "value": value}]}).encode()
     with pytest.raises(RefusedError) as caught:
-        decipher(POST.to(body=body), Reply(400, {}, json.dumps({"detail": f"cannot use {value}"}).encode()))
+        decode_reply(
+            POST.to(body=body), Reply(400, {}, json.dumps({"detail": f"cannot use {value}"}).encode())
+        )
     assert caught.value.detail == shown
 
 

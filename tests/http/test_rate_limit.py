@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from aiofluence import NotSentError, RateLimit, RedisRate, Session
-from aiofluence.http.messages import Lane
-from aiofluence.http.rate_limit import Gate
+from aiofluence.http.messages import Priority
+from aiofluence.http.rate_limit import RateLimiter
 from aiofluence.http.redis_rate_limit import _SharedGate, _Turn
 from aiofluence.simulator import Simulator, SimulatorWire, run_virtual
 
 from ..harness import VIRTUAL, now
 
-LANES = list(Lane)
+LANES = list(Priority)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,13 @@ def anyio_backend() -> Any:
 
 
 async def pass_through(
-    gate: Gate, lane: Lane = Lane.AWAITED, *, hold: float = 0.0, note: Callable[[], object] = lambda: None
+    gate: RateLimiter,
+    priority: Priority = Priority.AWAITED,
+    *,
+    hold: float = 0.0,
+    note: Callable[[], object] = lambda: None,
 ) -> float:
-    granted = await gate.acquire(lane)
+    granted = await gate.acquire(priority)
     note()
     try:
         await asyncio.sleep(hold)
@@ -62,17 +66,17 @@ arrivals = st.lists(
 
 
 @given(arrivals, st.floats(0.5, 50), st.integers(1, 10), st.integers(1, 5))
-@example([(0.0, Lane.POLL, 0.0, 0.0)] * 30, 10.0, 2, 1)
+@example([(0.0, Priority.POLL, 0.0, 0.0)] * 30, 10.0, 2, 1)
 def test_the_window_law_and_no_lost_turn(plan: Any, rate: float, burst: int, in_flight: int) -> None:
     async def main() -> None:
-        gate = Gate(RateLimit(rate, burst), in_flight)
+        gate = RateLimiter(RateLimit(rate, burst), in_flight)
         grants: list[float] = []
         flying = most = 0
 
-        async def one(at: float, lane: Lane, hold: float, cancel: float | None) -> None:
+        async def one(at: float, priority: Priority, hold: float, cancel: float | None) -> None:
             nonlocal flying, most
             await asyncio.sleep(at)
-            granted = await gate.acquire(lane)
+            granted = await gate.acquire(priority)
             grants.append(granted)
             flying += 1
             most = max(most, flying)
@@ -84,8 +88,8 @@ def test_the_window_law_and_no_lost_turn(plan: Any, rate: float, burst: int, in_
 
         loop = asyncio.get_running_loop()
         tasks = []
-        for at, lane, hold, cancel in plan:
-            task = asyncio.ensure_future(one(at, lane, hold, cancel))
+        for at, priority, hold, cancel in plan:
+            task = asyncio.ensure_future(one(at, priority, hold, cancel))
             tasks.append(task)
             if cancel is not None:
                 loop.call_later(at + cancel, task.cancel)
@@ -121,7 +125,7 @@ def test_penalties_and_cancellations_in_any_order(plan: Any, seed: int) -> None:
     async def main() -> None:
         rng = random.Random(seed)
         limit = RateLimit(10, 5)
-        gate = Gate(limit, 8)
+        gate = RateLimiter(limit, 8)
         grants: list[float] = []
         pauses: list[tuple[float, float]] = []
         tasks: list[asyncio.Task[float]] = []
@@ -156,7 +160,7 @@ def test_penalties_and_cancellations_in_any_order(plan: Any, seed: int) -> None:
 
 
 async def test_a_burst_then_the_pace() -> None:
-    gate = Gate(RateLimit(10, 20), 100)
+    gate = RateLimiter(RateLimit(10, 20), 100)
     grants = await asyncio.gather(*(pass_through(gate) for _ in range(50)))
     assert max(grants[:20]) == 0
     assert grants[20:] == pytest.approx([0.1 * number for number in range(1, 31)])
@@ -172,35 +176,35 @@ async def test_by_default_twenty_go_at_once_and_ten_a_second_follow() -> None:
 
 
 async def test_a_lane_is_first_in_first_out() -> None:
-    gate = Gate(RateLimit(10, 1), 1)
+    gate = RateLimiter(RateLimit(10, 1), 1)
     order: list[int] = []
     await asyncio.gather(*(pass_through(gate, note=partial(order.append, number)) for number in range(50)))
     assert order == list(range(50))
 
 
-async def backlog(gate: Gate, lane: Lane, number: int) -> list[asyncio.Task[float]]:
-    tasks = [asyncio.ensure_future(pass_through(gate, lane)) for _ in range(number)]
+async def backlog(gate: RateLimiter, priority: Priority, number: int) -> list[asyncio.Task[float]]:
+    tasks = [asyncio.ensure_future(pass_through(gate, priority)) for _ in range(number)]
     await asyncio.sleep(0.001)
     return tasks
 
 
 @pytest.mark.parametrize("age", [0, 30])
 async def test_a_delete_is_never_behind_a_backlog_of_polls(age: float) -> None:
-    gate = Gate(RateLimit(10, 1), 8)
-    polls = await backlog(gate, Lane.POLL, 1000)
+    gate = RateLimiter(RateLimit(10, 1), 8)
+    polls = await backlog(gate, Priority.POLL, 1000)
     await asyncio.sleep(age)
     began = now()
-    deletes = await asyncio.gather(*(pass_through(gate, Lane.TERMINATE) for _ in range(9)))
+    deletes = await asyncio.gather(*(pass_through(gate, Priority.TERMINATE) for _ in range(9)))
     assert deletes[0] - began <= 0.2 + 1e-6  # the very next turn, or the one after it
     assert deletes[-1] - began <= 1.2 + 1e-6  # one turn in four goes to whoever has waited longest
     await asyncio.gather(*polls)
 
 
 async def test_polls_move_under_a_backlog_of_deploys() -> None:
-    gate = Gate(RateLimit(10, 1), 8)
-    deploys = await backlog(gate, Lane.DEPLOY, 10)
-    polls = await backlog(gate, Lane.POLL, 20)
-    deploys += await backlog(gate, Lane.DEPLOY, 1000)
+    gate = RateLimiter(RateLimit(10, 1), 8)
+    deploys = await backlog(gate, Priority.DEPLOY, 10)
+    polls = await backlog(gate, Priority.POLL, 20)
+    deploys += await backlog(gate, Priority.DEPLOY, 1000)
     began = now()
     granted = await asyncio.gather(*polls)
     # A quarter of the turns go to the oldest: first the deploys that stood before the polls, then the polls.
@@ -210,18 +214,18 @@ async def test_polls_move_under_a_backlog_of_deploys() -> None:
 
 
 async def test_a_stream_of_urgent_calls_starves_nobody() -> None:
-    gate = Gate(RateLimit(10, 1), 8)
-    tails = await backlog(gate, Lane.TAIL, 5)
+    gate = RateLimiter(RateLimit(10, 1), 8)
+    tails = await backlog(gate, Priority.TAIL, 5)
     urgent: list[asyncio.Task[float]] = []
     for _ in range(60):
-        urgent += await backlog(gate, Lane.TERMINATE, 2)  # twice as many as can pass
+        urgent += await backlog(gate, Priority.TERMINATE, 2)  # twice as many as can pass
         await asyncio.sleep(0.1)
     assert all(tail.done() for tail in tails)
     await asyncio.gather(*urgent)
 
 
 async def test_nobody_passes_in_a_pause_and_the_resume_is_paced() -> None:
-    gate = Gate(RateLimit(10, 20), 100)
+    gate = RateLimiter(RateLimit(10, 20), 100)
     await pass_through(gate)
     gate.refused(now(), 7)
     grants = await asyncio.gather(*(pass_through(gate) for _ in range(10)))
@@ -230,9 +234,9 @@ async def test_nobody_passes_in_a_pause_and_the_resume_is_paced() -> None:
 
 
 async def test_what_succeeds_during_a_pause_earns_no_burst_after_it() -> None:
-    gate = Gate(RateLimit(10, 20), 100)
+    gate = RateLimiter(RateLimit(10, 20), 100)
     for _ in range(16):
-        await gate.acquire(Lane.AWAITED)
+        await gate.acquire(Priority.AWAITED)
     gate.refused(now(), 60)  # the service let fifteen of them through
     for _ in range(15):
         gate.release()
@@ -243,7 +247,7 @@ async def test_what_succeeds_during_a_pause_earns_no_burst_after_it() -> None:
 
 
 async def test_echoes_of_one_refusal_cut_once() -> None:
-    gate = Gate(RateLimit(10, 20), 100)
+    gate = RateLimiter(RateLimit(10, 20), 100)
     for _ in range(20):
         gate.refused(0.0, None)  # all were sent before the first refusal came
     assert gate.rate == 5
@@ -257,7 +261,7 @@ async def test_echoes_of_one_refusal_cut_once() -> None:
 
 
 async def test_the_rate_recovers_slowly() -> None:
-    gate = Gate(RateLimit(10, 20), 100)
+    gate = RateLimiter(RateLimit(10, 20), 100)
     gate.refused(now(), None)
     for _ in range(25):
         gate.succeeded()
@@ -268,9 +272,9 @@ async def test_the_rate_recovers_slowly() -> None:
 
 
 async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> None:
-    gate = Gate(RateLimit(10, 1), 1)
-    await gate.acquire(Lane.AWAITED)
-    first = asyncio.ensure_future(gate.acquire(Lane.AWAITED))
+    gate = RateLimiter(RateLimit(10, 1), 1)
+    await gate.acquire(Priority.AWAITED)
+    first = asyncio.ensure_future(gate.acquire(Priority.AWAITED))
     await asyncio.sleep(1)
     gate.release()  # grants `first` its turn, in the same tick in which it is cancelled
     first.cancel()
@@ -281,10 +285,10 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> N
 
 
 async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
-    gate = Gate(RateLimit(10, 1), 5)
-    gate.refused(await gate.acquire(Lane.AWAITED), 0)  # 5 a second from now on
-    began = await gate.acquire(Lane.AWAITED)
-    waiting = asyncio.ensure_future(gate.acquire(Lane.AWAITED))
+    gate = RateLimiter(RateLimit(10, 1), 5)
+    gate.refused(await gate.acquire(Priority.AWAITED), 0)  # 5 a second from now on
+    began = await gate.acquire(Priority.AWAITED)
+    waiting = asyncio.ensure_future(gate.acquire(Priority.AWAITED))
     await asyncio.sleep(0)
     for _ in range(100):
         gate.succeeded()
@@ -294,9 +298,9 @@ async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
 
 async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
     """As when a task group ends: the request under way gives back its place before the rest has noticed."""
-    gate = Gate(RateLimit(10, 5), 1)
-    await gate.acquire(Lane.AWAITED)
-    waiting = await backlog(gate, Lane.POLL, 3)
+    gate = RateLimiter(RateLimit(10, 5), 1)
+    await gate.acquire(Priority.AWAITED)
+    waiting = await backlog(gate, Priority.POLL, 3)
     for task in waiting:
         task.cancel()
     gate.release()
@@ -308,15 +312,15 @@ async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> No
 
 
 async def test_cancelled_waiters_do_not_pile_up_during_a_long_pause() -> None:
-    gate = Gate(RateLimit(10, 1), 1)
+    gate = RateLimiter(RateLimit(10, 1), 1)
     gate.refused(now(), 100)
     for _ in range(50):
-        tasks = await backlog(gate, Lane.POLL, 100)
+        tasks = await backlog(gate, Priority.POLL, 100)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
     assert gate.waiting == 0
-    assert sum(map(len, gate._lanes)) < 300
+    assert sum(map(len, gate._queues)) < 300
 
 
 @pytest.mark.parametrize("early", [0.0, 5e-10, 2e-9, 0.0156])
@@ -325,7 +329,7 @@ async def test_a_timer_that_fires_early_loses_no_waiter_of_a_shared_rate(early: 
     gate = _SharedGate(RedisRate("redis://127.0.0.1:1", RateLimit(10, 20)), 4)
     gate._shared = True  # as while Redis is asked for turns
     gate._not_before = now() + 100
-    waiter = asyncio.ensure_future(gate.acquire(Lane.AWAITED))
+    waiter = asyncio.ensure_future(gate.acquire(Priority.AWAITED))
     await asyncio.sleep(100 - early)
     gate._serve(asyncio.get_running_loop())
     assert not waiter.done()
@@ -339,9 +343,9 @@ async def test_a_timer_that_fires_early_loses_no_waiter_of_a_shared_rate(early: 
 
 
 async def test_closing_tells_everybody() -> None:
-    gate = Gate(RateLimit(1, 1), 1)
-    await gate.acquire(Lane.AWAITED)
-    waiting = await backlog(gate, Lane.POLL, 10)
+    gate = RateLimiter(RateLimit(1, 1), 1)
+    await gate.acquire(Priority.AWAITED)
+    waiting = await backlog(gate, Priority.POLL, 10)
     waiting[3].cancel()
     gate.close()
     results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -350,18 +354,20 @@ async def test_closing_tells_everybody() -> None:
     ]
     assert gate.waiting == 0
     with pytest.raises(NotSentError, match="closed"):
-        await gate.acquire(Lane.TERMINATE)
+        await gate.acquire(Priority.TERMINATE)
     gate.release()
 
 
 async def test_sessions_of_work_in_waves() -> None:
     """Five hundred waiters, half of them cancelled, a penalty: the rest get through, DELETEs first."""
-    gate = Gate(RateLimit(50, 10), 16)
+    gate = RateLimiter(RateLimit(50, 10), 16)
     rng = random.Random(1)
-    grants: list[tuple[float, Lane]] = []
+    grants: list[tuple[float, Priority]] = []
 
-    def one(lane: Lane) -> Coroutine[Any, Any, float]:
-        return pass_through(gate, lane, hold=rng.random() / 5, note=lambda: grants.append((now(), lane)))
+    def one(priority: Priority) -> Coroutine[Any, Any, float]:
+        return pass_through(
+            gate, priority, hold=rng.random() / 5, note=lambda: grants.append((now(), priority))
+        )
 
     tasks = [asyncio.ensure_future(one(rng.choice(LANES))) for _ in range(500)]
     await asyncio.sleep(0.5)
@@ -373,18 +379,18 @@ async def test_sessions_of_work_in_waves() -> None:
     gone = sum(task.cancelled() for task in tasks)
     assert len(grants) >= 500 - gone
     assert_window_law([at for at, _ in grants], 50, 10)
-    after = [lane for at, lane in grants if at > 2.5]
-    last_delete = max(index for index, lane in enumerate(after) if lane is Lane.TERMINATE)
-    assert last_delete <= after.count(Lane.TERMINATE) * 4 / 3 + 2
+    after = [priority for at, priority in grants if at > 2.5]
+    last_delete = max(index for index, priority in enumerate(after) if priority is Priority.TERMINATE)
+    assert last_delete <= after.count(Priority.TERMINATE) * 4 / 3 + 2
 
 
 async def test_nobody_runs_into_a_closed_door_one_after_the_other() -> None:
-    gate = Gate(RateLimit(100, 50), 100)
+    gate = RateLimiter(RateLimit(100, 50), 100)
     tries: list[float] = []
 
     async def one(opens: float) -> None:
         while True:
-            granted = await gate.acquire(Lane.AWAITED)
+            granted = await gate.acquire(Priority.AWAITED)
             gate.release()
             if granted >= opens:
                 gate.succeeded()
@@ -398,11 +404,11 @@ async def test_nobody_runs_into_a_closed_door_one_after_the_other() -> None:
 
     began = now()
     while now() - began < 60.5:  # a minute without anybody
-        granted = await gate.acquire(Lane.AWAITED)
+        granted = await gate.acquire(Priority.AWAITED)
         gate.release()
         gate.unreachable(granted)
     began = now()
-    await gate.acquire(Lane.AWAITED)
+    await gate.acquire(Priority.AWAITED)
     assert now() - began < 2.1
     before = now()
     gate.unreachable(before)

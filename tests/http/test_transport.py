@@ -26,7 +26,7 @@ from aiofluence import (
     Status,
     Timeout,
 )
-from aiofluence.http.messages import Call, Replay, Request
+from aiofluence.http.messages import Call, Request, Retryable
 from aiofluence.http.retry import RetryBudget
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator
 
@@ -390,16 +390,16 @@ async def test_callers_of_a_closed_session_get_a_typed_error() -> None:
 
 
 def test_replay_is_declared_with_the_call() -> None:
-    assert Call("POST", "/gpu/x").replay is Replay.NEVER  # what is not declared is not repeated
+    assert Call("POST", "/gpu/x").retryable is Retryable.NEVER  # what is not declared is not repeated
 
 
 async def test_what_was_given_up_at_the_gate_is_not_sent() -> None:
     simulator = Simulator()
     async with session_on(simulator, max_in_flight=1) as fluence:
         with pytest.raises(NotSentError, match="nobody waits") as caught:
-            await fluence.containers.post_unless(lambda: True, container_spec(simulator))
+            await fluence.containers.post_if_wanted(lambda: True, container_spec(simulator))
         assert len(caught.value.attempts) == 1
         assert simulator.requests == []
         assert await fluence.containers.list() == []  # its place is free again
-        await fluence.containers.post_unless(lambda: False, container_spec(simulator))
+        await fluence.containers.post_if_wanted(lambda: False, container_spec(simulator))
     assert len(simulator.instances()) == 1

@@ -147,9 +147,9 @@ async def test_of_twins_the_one_that_was_handed_over_stays(profile: Any) -> None
     async with session_on(simulator, close_timeout=900) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))
         await asyncio.sleep(60)
-        (twin,) = fluence.custody.twins
+        (duplicate,) = fluence.custody.duplicates
     first, second = simulator.instances()
-    assert (first.id, second.id) == (twin.id, ref.id)
+    assert (first.id, second.id) == (duplicate.id, ref.id)
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
@@ -467,7 +467,7 @@ async def test_in_time_lapse_a_twin_is_found_in_time_lapse() -> None:
         ref = await fluence.containers.deploy(container_spec(simulator))
         assert now() - began < 12
         await asyncio.sleep(began + 20 - now())
-        assert len(fluence.custody.twins) == 1
+        assert len(fluence.custody.duplicates) == 1
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 

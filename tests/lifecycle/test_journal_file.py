@@ -456,4 +456,4 @@ async def test_a_compaction_for_which_there_is_no_room_changes_nothing(path: Pat
 
 def test_a_session_keeps_no_key_in_its_journal() -> None:
     session = Session("a-key-of-somebody", journal="never-opened")
-    assert "a-key-of-somebody" not in repr(vars(session._house.journal))
+    assert "a-key-of-somebody" not in repr(vars(session._runtime.journal))

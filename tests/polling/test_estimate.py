@@ -105,10 +105,10 @@ def test_a_service_that_became_fast_is_found_out_although_looks_came_late() -> N
 def test_those_who_still_wait_are_evidence() -> None:
     estimate = ProvisioningEstimate(150)
     alone = estimate.table().undetected(150, 160)
-    crowd = estimate.table(200.0, [(0.0, 1000)])
+    is_pending = estimate.table(200.0, [(0.0, 1000)])
     # A thousand have lived through 150 to 200 s, and none was ready: it takes longer than was thought.
-    assert crowd.undetected(150, 160) < alone / 10
-    assert crowd.left(200.0) > 20
+    assert is_pending.undetected(150, 160) < alone / 10
+    assert is_pending.left(200.0) > 20
 
 
 def test_the_time_left_is_never_nothing() -> None:

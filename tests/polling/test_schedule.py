@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from aiofluence import ConfigError, Poll
-from aiofluence.polling.estimate import ProvisioningEstimate, Table
+from aiofluence.polling.estimate import LifeTable, ProvisioningEstimate
 from aiofluence.polling.schedule import backing_off, cheaper_as_list, cost, next_look
 
 
-def believed() -> Table:
+def believed() -> LifeTable:
     return ProvisioningEstimate(150).table()
 
 
-def integrated(table: Table, age: float, then: float, steps: int = 4000) -> float:
+def integrated(table: LifeTable, age: float, then: float, steps: int = 4000) -> float:
     """E[(then - T)+ | T > age] by the midpoint rule over the CDF."""
     width = (then - age) / steps
     gone = table.at(age)[0]
@@ -34,19 +34,19 @@ def test_undetected_time_is_the_integral_that_it_says(age: float, then: float) -
 
 
 @given(
-    crowd=st.lists(st.tuples(st.floats(0, 500), st.integers(1, 5000)), min_size=1, max_size=20),
+    is_pending=st.lists(st.tuples(st.floats(0, 500), st.integers(1, 5000)), min_size=1, max_size=20),
     gap=st.floats(0.1, 200),
     price=st.floats(0.1, 100),
 )
 def test_the_next_look_is_the_moment_when_it_is_worth_its_price(
-    crowd: list[tuple[float, int]], gap: float, price: float
+    is_pending: list[tuple[float, int]], gap: float, price: float
 ) -> None:
     table = believed()
     looked = 500.0
     latest = looked + gap
-    then = next_look(table, crowd, looked, price, latest)
+    then = next_look(table, is_pending, looked, price, latest)
     assert looked <= then <= latest
-    unseen = sum(number * table.undetected(looked - born, then - born) for born, number in crowd)
+    unseen = sum(number * table.undetected(looked - born, then - born) for born, number in is_pending)
     assert unseen <= price * 1.02
     if then < latest:
         assert unseen >= price * 0.95

@@ -218,7 +218,7 @@ async def test_an_unknown_id_and_a_wrong_key() -> None:
         with pytest.raises(ConfigError):
             await fluence.containers.get("../plans")
     async with session_over_http(simulator) as fluence:
-        url = fluence._house.origin
+        url = fluence._runtime.origin
         async with Session("another-key", base_url=url) as stranger:
             with pytest.raises(AuthError):
                 await stranger.containers.list()
