@@ -5,9 +5,7 @@ Puts them together, opens and closes them; the work is done in each of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import attrs
 
@@ -23,7 +21,7 @@ from .models.values import Kind
 from .polling.evidence import GRACE, Evidence
 from .polling.schedule import Poll
 from .polling.watch import Pollers
-from .resources.instances import Instances
+from .resources.endpoints import Endpoints
 
 
 @attrs.define
@@ -47,14 +45,14 @@ class Runtime:
         cls,
         origin: str,
         transport: Transport,
-        resources: Mapping[Kind, Instances[Any, Any, Any]],
         poll: Poll,
         policy: DeployPolicy,
         journal: Journal,
         close_timeout: float,
     ) -> Runtime:
-        """Put the rooms together; `resources` may still be empty."""
+        """Put the parts together, from the endpoints upwards."""
         home = BackgroundTasks(transport.owner, journal.be_at_work)
+        resources = {kind: Endpoints(transport, kind) for kind in Kind}
         # An instance that a deploy may take so long to list is not over before.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)

@@ -57,7 +57,8 @@ from .models.values import Kind
 from .polling.schedule import Poll
 from .resources.account import Account
 from .resources.containers import Containers
-from .resources.instances import Instances, ref_of
+from .resources.endpoints import Endpoints
+from .resources.instances import ref_of
 from .resources.machines import Machines
 from .resources.plans import Images, Plans
 from .runtime import Runtime
@@ -147,31 +148,34 @@ class Session:
             on_reply=on_reply,
             pace=(poll or Poll()).pace,
         )
-        # The instances' resources need the deployer, which needs the waits, which need the resources.
-        resources: dict[Kind, Instances[Any, Any, Any]] = {}
-        book = Journal(journal, origin, headers.credential)
-        self._runtime = Runtime.build(
-            origin, transport, resources, poll or Poll(), deploy or DeployPolicy(), book, close_timeout
+        runtime = Runtime.build(
+            origin,
+            transport,
+            poll or Poll(),
+            deploy or DeployPolicy(),
+            Journal(journal, origin, headers.credential),
+            close_timeout,
         )
-        self._furnish(transport)
-        resources.update({kind: self._lifecycle.resources[kind] for kind in Kind})
+        self._bind(runtime, transport)
 
-    def _furnish(self, transport: Transport) -> None:
-        """Everything whose calls go through `transport`; what it is built on stands in the house."""
-        house = self._runtime
+    def _bind(self, runtime: Runtime, transport: Transport) -> None:
+        """Make everything whose calls go through `transport`; the rest is `runtime`'s."""
+        endpoints = {kind: Endpoints(transport, kind) for kind in Kind}
+        self._runtime = runtime
+        self._transport = transport
+        self._endpoints = endpoints
         self.plans: Plans = Plans(transport)
         self.images: Images = Images(transport)
         self.account: Account = Account(transport)
-        self.containers: Containers = Containers(transport, house.deployer)
-        self.vms: Machines[VMSpec] = Machines(transport, house.deployer, Kind.VM)
-        self.baremetal: Machines[BareMetalSpec] = Machines(transport, house.deployer, Kind.BAREMETAL)
-        self._transport = transport
+        self.containers: Containers = Containers(endpoints[Kind.CONTAINER], runtime.deployer)
+        self.vms: Machines[VMSpec] = Machines(endpoints[Kind.VM], runtime.deployer)
+        self.baremetal: Machines[BareMetalSpec] = Machines(endpoints[Kind.BAREMETAL], runtime.deployer)
         self._lifecycle = InstanceLifecycle(
-            {resource.kind: resource for resource in (self.containers, self.vms, self.baremetal)},
-            house.deployer,
-            house.waiter,
-            house.custodian,
-            house.home,
+            endpoints,
+            runtime.deployer,
+            runtime.waiter,
+            runtime.custodian,
+            runtime.home,
             transport.clock,
         )
 
@@ -197,8 +201,8 @@ class Session:
         if timeout is not None:
             changes["timeout"] = Timeout.of(timeout)
         view = type(self).__new__(type(self))
-        view._runtime = self._runtime
-        view._furnish(attrs.evolve(self._transport, **{k: v for k, v in changes.items() if v is not None}))
+        changed = attrs.evolve(self._transport, **{k: v for k, v in changes.items() if v is not None})
+        view._bind(self._runtime, changed)
         return view
 
     # --- one instance --------------------------------------------------------------------------------------
@@ -535,7 +539,11 @@ class Session:
             ConfigError: this is no container, or `last` is below 1.
         """
         house, ref = self._runtime, ref_of(container)
-        return self._own(LogTail(self.containers, ref, _at_least_one(last), house.poll.pace, house.evidence))
+        return self._own(
+            LogTail(
+                self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), house.poll.pace, house.evidence
+            )
+        )
 
     def tail_events(self, container: Referable) -> EventTail:
         """`async for event in fluence.tail_events(container)`: those that are there, then each new one.
@@ -549,7 +557,7 @@ class Session:
             ConfigError: this is no container.
         """
         house, ref = self._runtime, ref_of(container)
-        return self._own(EventTail(self.containers, ref, house.poll.pace, house.evidence))
+        return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, house.poll.pace, house.evidence))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
         """`async for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`.
@@ -567,7 +575,9 @@ class Session:
         refs = [ref_of(container) for container in containers]
         house = self._runtime
         last, pace = _at_least_one(last), house.poll.pace
-        return self._own(MergedTail(self.containers, refs, last, pace, house.evidence, house.home))
+        return self._own(
+            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, house.evidence, house.home)
+        )
 
     def _own(self, tail: TailT) -> TailT:
         tail.owner = self._runtime.home.owner

@@ -38,18 +38,6 @@ MODULES = {
 CLASSES = {name: module for classes in MODULES.values() for name, module in classes.items()}
 """What gets a twin without async, and where it lives. Whatever a twin's method gives must be here, too."""
 
-LEFT_OUT = {
-    "look_at": "takes times of the event loop",
-    "look_at_all": "takes times of the event loop",
-    "look_at_answer": "takes times of the event loop",
-    "detail_of": "for look_at_answer",
-    "status_of": "for look_at_answer",
-    "look_at_rows": "takes times of the event loop",
-    "post_unless": "for the deployer alone",
-    "warn_about": "for deploys, which call it themselves",
-    "summary_of": "for look_at_rows",
-}
-
 HEADS = {
     "resources": "Resources, launches and tails of a session without async.",
     "session": "The session without async, with the names, arguments, results and errors of the async one.",
@@ -141,9 +129,9 @@ class Generator:
                 enters |= node.name == "__aenter__"
                 if node.name == "__anext__" and item is None:
                     item = self._written(node.returns, place, types)
-                if node.name == "_furnish":
+                if node.name == "_bind":
                     attributes = [a for a in ast.walk(node) if isinstance(a, ast.AnnAssign)]
-                if (node.name.startswith("_") or node.name in LEFT_OUT) and node.name != "__init__":
+                if node.name.startswith("_") and node.name != "__init__":
                     continue
                 if node.name != "__init__":
                     own.setdefault(node.name, []).append(self._method(node, place, types))

@@ -16,7 +16,7 @@ from ..errors import DecodeError
 from ..lifecycle.arguments import refuse
 from ..lifecycle.instance import InstanceLifecycle
 from ..lifecycle.shared_list import NamedRows
-from ..models.instances import Summary
+from ..models.instances import Instance, InstanceRef, Summary
 from ..models.plans import Offer
 from ..resources.account import Account, known_balance
 from ..resources.offers import read_money
@@ -120,12 +120,16 @@ class Preparation:
             offers += await self._plans.find(kind=kind)
         return offers
 
+    async def _detail(self, ref: InstanceRef) -> Instance:
+        endpoints = self._lifecycle.resources[ref.kind]
+        detail: Instance = endpoints.detail_of(await endpoints.get(ref.id))
+        return detail
+
     async def _book_live(self, budget: Budget) -> None:
         """Book each instance that is adopted at its own price: its plan's price may have changed since."""
-        resources, outlast = self._lifecycle.resources, self._outage.outlast
         adopted = [(job, job.live.ref) for job in self._jobs if job.live is not None]
         details = await asyncio.gather(
-            *(outlast(partial(resources[ref.kind].look_at, ref.id)) for _, ref in adopted)
+            *(self._outage.outlast(partial(self._detail, ref)) for _, ref in adopted)
         )
         for (job, _), detail in zip(adopted, details, strict=True):
             if detail.status.final:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -18,8 +18,7 @@ from ..errors import FluenceError, InstanceFailedError, NotSentError
 from ..models.instances import Container
 from ..models.values import ContainerStatus, Kind, Status
 from ..polling.history import WaitHistory
-from ..resources.containers import Containers
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .crash_loop import WITNESSES, Cause, Signs, judge
 
 EVIDENCE: Final = 20
@@ -49,18 +48,16 @@ class _Shared:
 class Loops:
     """Watches for crash loops of one session."""
 
-    def __init__(
-        self, resources: Mapping[Kind, Instances[Any, Any, Any]], home: BackgroundTasks, pace: float
-    ) -> None:
+    def __init__(self, resources: Mapping[Kind, Endpoints], home: BackgroundTasks, pace: float) -> None:
         self.home: Final = home
         self.pace: Final = pace
         self._resources = resources
         self._shared: dict[_Program, _Shared] = {}
 
     @property
-    def containers(self) -> Containers:
+    def containers(self) -> Endpoints:
         """The resource that answers requests for events and logs."""
-        return cast(Containers, self._resources[Kind.CONTAINER])
+        return self._resources[Kind.CONTAINER]
 
     def join(self, program: _Program) -> _Shared:
         """Share what is known of `program` with one more wait."""

@@ -49,7 +49,7 @@ class Custody:
     Attributes:
         ending: being ended; still billing.
         lost: could not be ended; may still be billing.
-        duplicates: deployed a second time by a service that was slow to show the first; ended, or being ended.
+        duplicates: second instances of one deploy, which the service showed late; ended, or being ended.
         deploying: names of deploys under way.
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.

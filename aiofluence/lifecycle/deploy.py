@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from ..background import BackgroundTasks
@@ -23,7 +23,7 @@ from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
 from ..polling.evidence import Evidence
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
 from .journal import Intent, Journal
@@ -61,7 +61,7 @@ class Deployer:
 
     async def __call__(
         self,
-        resource: Instances[Any, Any, Any],
+        endpoints: Endpoints,
         spec: Spec,
         *,
         on_failure: str = "terminate",
@@ -71,8 +71,8 @@ class Deployer:
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
-        If the caller is cancelled meanwhile, what was not sent is not sent, and `on_failure` says what becomes
-        of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
+        If the caller is cancelled before the POST, nothing is sent. Afterwards `on_failure` decides about the
+        instance: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
         `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance; None asks for one.
 
         Raises:
@@ -83,7 +83,7 @@ class Deployer:
         check([spec])
         is_cancelled = asyncio.Event()
         with self._home.at_work():
-            deploying = self._home.spawn(self._in_turn(resource, spec, adopt, is_cancelled, known))
+            deploying = self._home.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
             if on_failure == "terminate" and not hand_over:
                 deploying.add_done_callback(self._custodian.care_for)
             self._custodian.expect(deploying, spec.name)
@@ -125,15 +125,15 @@ class Deployer:
 
     async def _in_turn(
         self,
-        resource: Instances[Any, Any, Any],
+        endpoints: Endpoints,
         spec: Spec,
         adopt: bool,
         is_cancelled: asyncio.Event,
         known: NamedRows | None,
     ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
-        async with self._turn(resource.kind, spec.name):
-            attempt = self._begin(resource, spec.name, adopt)
+        async with self._turn(endpoints.kind, spec.name):
+            attempt = self._begin(endpoints, spec.name, adopt)
             attempt.is_cancelled = is_cancelled
             try:
                 ref = await self._adopt(attempt, known) if adopt else None
@@ -149,7 +149,7 @@ class Deployer:
                     # A row that shows up later may be another program's: no watch, but the next deploy of
                     # the name goes on polling.
                     if attempt.unclear:
-                        self._unresolved[resource.kind, spec.name] = attempt.unclear
+                        self._unresolved[endpoints.kind, spec.name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
                         self._custodian.let_watch(
@@ -159,11 +159,11 @@ class Deployer:
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
 
-    def _begin(self, resource: Instances[Any, Any, Any], name: str, adopt: bool) -> DeployAttempt:
+    def _begin(self, endpoints: Endpoints, name: str, adopt: bool) -> DeployAttempt:
         """Begin an attempt. What an earlier run of this journal left open is an unclear attempt of ours."""
-        attempt = DeployAttempt(resource, name, asyncio.get_running_loop().time(), adopt)
-        attempt.unclear = self._unresolved.pop((resource.kind, name), [])
-        left = self._journal.inherited(resource.kind, name)
+        attempt = DeployAttempt(endpoints, name, asyncio.get_running_loop().time(), adopt)
+        attempt.unclear = self._unresolved.pop((endpoints.kind, name), [])
+        left = self._journal.inherited(endpoints.kind, name)
         attempt.claims_undated = all(intent.is_of_early_version for intent in left if intent.since is None)
         inherited = map(self._journal.inherit, left)
         attempt.unclear += [intent for intent in inherited if intent is not None]
@@ -182,7 +182,7 @@ class Deployer:
         while True:
             if self._journal.path is not None and self._clock.at(loop.time()) is None:
                 await self._look(attempt)  # an entry without the service's time proves little to a later run
-            kind, now = attempt.resource.kind, self._clock.at(loop.time())
+            kind, now = attempt.endpoints.kind, self._clock.at(loop.time())
             intent = self._journal.intend(kind, attempt.name, now)
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
             if not posts:  # nothing that an attempt of this deploy made is older
@@ -190,7 +190,7 @@ class Deployer:
             posts += 1
             error: Exception
             try:
-                ref = await attempt.resource.post_if_wanted(attempt.is_cancelled.is_set, spec)
+                ref = await attempt.endpoints.post(spec, attempt.is_cancelled.is_set)
             except Exception as caught:  # of a foreign type, too: the request may have left
                 error = caught
             else:
@@ -230,13 +230,13 @@ class Deployer:
             FluenceError: the LIST failed.
             DecodeError: the LIST is partial and lacks the name, which proves nothing.
         """
-        rows = known or await self.lists[attempt.resource.kind].now(attempt.resource)
+        rows = known or await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
             return self._claim(attempt, siblings[0])
         if doubtful or not rows.is_whole:
             why = "its row does not fit the contract" if doubtful else "the LIST is partial"
-            what = f"a live {attempt.resource.kind} {attempt.name} can be neither found nor ruled out"
+            what = f"a live {attempt.endpoints.kind} {attempt.name} can be neither found nor ruled out"
             raise DecodeError(f"{what}: {why}; nothing was sent")
         return None
 
@@ -286,7 +286,7 @@ class Deployer:
         """The next LIST; None when it failed."""
         moment = asyncio.get_running_loop().time()
         try:
-            return await self.lists[attempt.resource.kind].after(attempt.resource, moment)
+            return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, moment)
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
@@ -349,7 +349,7 @@ class Deployer:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
         while True:
-            async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
+            async with self._turn(attempt.endpoints.kind, attempt.name):  # another deploy names its own first
                 rows = await self._look(attempt)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
                 duplicates = self._twins(attempt, mine)
@@ -388,7 +388,7 @@ class Deployer:
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
             with self._home.at_work():
-                rows = await self.lists[attempt.resource.kind].now(attempt.resource)
+                rows = await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
                 mine, doubtful = self._siblings(attempt, rows)
                 if not mine and (doubtful or not rows.is_whole):
                     raise DecodeError(f"no reply shows whether {attempt.name} was deployed")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from ..errors import DecodeError
 from ..http.messages import is_safe_id
 from ..models.instances import InstanceRef, Summary
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .journal import DATE_SLACK, Intent
 from .shared_list import NamedRows
 
@@ -42,7 +42,7 @@ class DeployAttempt:
         is_cancelled: its caller has been cancelled.
     """
 
-    resource: Instances[Any, Any, Any]
+    endpoints: Endpoints
     name: str
     began: float
     adopt: bool
@@ -102,10 +102,10 @@ class DeployAttempt:
         doubtful: list[InstanceRef] = []
         for raw in rows.named(self.name):
             try:
-                row: Summary = self.resource.summary_of(raw)
+                row: Summary = self.endpoints.summary_of(raw)
             except DecodeError:
                 if not is_elsewhere(id := raw.get("id")):
-                    doubtful.append(InstanceRef(self.resource.kind, str(id), self.name))
+                    doubtful.append(InstanceRef(self.endpoints.kind, str(id), self.name))
                 continue
             if row.status.final or is_ending(row.ref):
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ..background import BackgroundTasks
 from ..errors import ConfigError, FluenceError, InstanceFailedError, WaitTimeoutError
@@ -19,7 +19,7 @@ from ..models.specs import Spec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..polling.history import WaitHistory
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .custody import Custodian
 from .deploy import Deployer
 from .resumption import Recovery, Resume, being_ended
@@ -34,7 +34,7 @@ class InstanceLifecycle:
 
     def __init__(
         self,
-        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        resources: Mapping[Kind, Endpoints],
         deployer: Deployer,
         waiter: Waiter,
         custodian: Custodian,

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -21,7 +21,7 @@ from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
 from ..polling.evidence import Evidence
 from ..polling.schedule import backing_off
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from ..resources.listing import BREATH
 from .custody import Custodian
 from .deploy import Deployer
@@ -114,7 +114,7 @@ class Sweeper:
 
     def __init__(
         self,
-        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        resources: Mapping[Kind, Endpoints],
         custodian: Custodian,
         journal: Journal,
         clock: ServerClock,
@@ -205,11 +205,11 @@ class Sweeper:
 
     async def _list(self, kind: Kind) -> None:
         asked = asyncio.get_running_loop().time()
-        resource = self._resources[kind]
+        endpoints = self._resources[kind]
         read: dict[str, _Row] = {}
         unreadable = number = 0
         try:
-            rows = await resource.look_at_rows()
+            rows = await endpoints.rows()
             for number, (id, status, raw) in enumerate(rows, 1):
                 if number % BREATH == 0:
                     await asyncio.sleep(0)

@@ -32,7 +32,7 @@ from ..polling.history import WaitHistory, timed_out
 from ..polling.poller import LAST_LOOK
 from ..polling.schedule import backing_off
 from ..polling.watch import Pollers
-from ..resources.containers import Containers
+from ..resources.endpoints import Endpoints
 from .crash_watch import EVIDENCE, Loops, LoopWatch
 from .minimum_runtime import MinimumRuntime
 
@@ -268,8 +268,8 @@ class Waiter:
         self._watch.close()
 
     @property
-    def _containers(self) -> Containers:
-        return cast(Containers, self._watch.resources[Kind.CONTAINER])
+    def _containers(self) -> Endpoints:
+        return self._watch.resources[Kind.CONTAINER]
 
     async def _connect(self, instance: Instance, deadline: float | None) -> bool:
         """Whether a TCP connection to the instance succeeds within five seconds, and by the deadline."""

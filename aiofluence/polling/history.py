@@ -46,7 +46,7 @@ class WaitRequest:
 
     Attributes:
         seen: what it is about, and what was seen.
-        status_matches: whether a status ends the wait or, with `detail_matches`, makes the detail worth a look.
+        status_matches: decides if a status ends the wait or, with `detail_matches`, permits a GET.
         detail_matches: whether a detail ends the wait; may raise to end it badly. None: the status is enough.
         deadline: loop time of the last look; infinite without one.
         what: what is awaited, for the error.

@@ -20,7 +20,7 @@ from ..http.rate_limit import RateLimiter
 from ..http.transport import ServerClock
 from ..models.instances import Instance
 from ..models.values import Kind, Status
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from ..resources.listing import BREATH
 from .agenda import Agenda
 from .evidence import Evidence, KeyDoubt
@@ -39,7 +39,7 @@ class Poller:
     def __init__(
         self,
         kind: Kind,
-        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        resources: Mapping[Kind, Endpoints],
         poll: Poll,
         home: BackgroundTasks,
         gate: RateLimiter,
@@ -240,11 +240,11 @@ class Poller:
     async def _list(self, last: set[TrackedInstance], own: set[TrackedInstance]) -> None:
         """One LIST for everybody. For `last` a deadline has come; `own` are those it was due for besides."""
         asked = _now()
-        resource = self._resources[self._kind]
+        endpoints = self._resources[self._kind]
         priority = Priority.POLL if self._poll.prefer == "deploys" else Priority.HANDOVER
         try:
             limit = asked + LAST_LOOK if last else self._limit(self._deadlines[:1])
-            rows = await resource.look_at_rows(priority=priority, deadline=limit)
+            rows = await endpoints.rows(priority=priority, deadline=limit)
             now = _now()
             ids: set[str] = set()
             for number, (id, text, row) in enumerate(rows, 1):
@@ -263,7 +263,7 @@ class Poller:
                     self._take(tracked, status, row.get("created_at"), asked, now)
                     tracked.text = text
                 if tracked in last:
-                    tracked.remember(resource, row)
+                    tracked.remember(endpoints, row)
             await asyncio.sleep(0)
             self._key.accepted()
             self._agenda.list_came(asked, _now(), rows.size)
@@ -299,15 +299,15 @@ class Poller:
         if self._poll.prefer == "deploys":
             priority = Priority.AWAITED if tracked.detailed else Priority.POLL
         try:
-            resource = self._resources[self._kind]
+            endpoints = self._resources[self._kind]
             limit = self._limit(tracked.waits)
-            answer = await resource.look_at_answer(tracked.id, priority=priority, deadline=limit)
+            answer = await endpoints.get(tracked.id, priority=priority, deadline=limit)
             self._key.accepted()
             try:
-                instance: Instance = resource.detail_of(answer)
+                instance: Instance = endpoints.detail_of(answer)
             except DecodeError as error:
                 # The status alone is enough to end it.
-                status = resource.status_of(answer)
+                status = endpoints.status_of(answer)
                 if status is not None and not tracked.is_stale(status, asked):
                     self._take(tracked, status, None, asked, _now())
                 tracked.failed(error)

@@ -18,7 +18,7 @@ _IN_FLIGHT: Final = 32
 
 
 class DueHeap:
-    """Instances by the loop time of their next poll; `TrackedInstance.due` says which of several entries counts."""
+    """Instances by the loop time of their next poll. Of several, `TrackedInstance.due` is valid."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, TrackedInstance]] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 
@@ -16,7 +15,7 @@ from ..errors import DecodeError, FluenceError, InstanceEndedError
 from ..http.messages import Json
 from ..models.instances import Instance
 from ..models.values import Status
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .history import WaitRequest, timed_out
 
 
@@ -27,7 +26,7 @@ class TrackedInstance:
     Attributes:
         id: of the instance.
         joined: loop time of the latest wait; a reply to an earlier request is ignored.
-        ignore_before: loop time of the last reply; a reply to an earlier request is ignored if its status lags.
+        ignore_before: loop time of the last reply. An earlier request's reply is ignored if its status lags.
         born: when its provisioning began (loop time), if that is known.
         fresh: `born` is known at first hand, so that something can be learnt from it.
         looked: when the last look that came through was asked for.
@@ -89,10 +88,10 @@ class TrackedInstance:
         for wait in self.waits:
             wait.seen.last_error = error
 
-    def remember(self, resource: Instances[Any, Any, Any], row: Json) -> None:
+    def remember(self, endpoints: Endpoints, row: Json) -> None:
         """This row was the last look at it: it goes into the errors. All other rows stay raw."""
         try:
-            summary = resource.summary_of(row)
+            summary = endpoints.summary_of(row)
         except DecodeError:
             return
         for wait in self.waits:

@@ -15,7 +15,7 @@ from ..http.rate_limit import RateLimiter
 from ..http.transport import ServerClock
 from ..models.instances import Instance, InstanceRef
 from ..models.values import Kind, Status
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .evidence import Evidence
 from .history import WaitHistory, WaitRequest
 from .poller import Poller
@@ -27,7 +27,7 @@ class Pollers:
 
     def __init__(
         self,
-        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        resources: Mapping[Kind, Endpoints],
         poll: Poll,
         home: BackgroundTasks,
         gate: RateLimiter,

@@ -17,7 +17,7 @@ from ..http.messages import Answer, Priority
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
 from ..polling.evidence import Evidence
-from ..resources.containers import Containers
+from ..resources.endpoints import Endpoints
 from .iterator import Tail
 
 log: Final = logging.getLogger("aiofluence")
@@ -49,7 +49,7 @@ class Follower(ABC, Generic[T]):
         last_error: why the last poll failed; None when it came through.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+    def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers have logs and events, and {ref.name} is a {ref.kind}")
         self.ref = ref
@@ -57,7 +57,7 @@ class Follower(ABC, Generic[T]):
         self.over: bool = False
         self.ready: deque[T] = deque()
         self.last_error: FluenceError | None = None
-        self._containers = containers
+        self._endpoints = endpoints
         self._evidence = evidence
         self._pace = pace
         """Real seconds to one of the seconds above: less than 1 in time-lapse."""
@@ -141,8 +141,8 @@ class Follower(ABC, Generic[T]):
     async def _look(self, now: float) -> None:
         """Poll the status. After a final one, one more poll brings the last output."""
         self._look_at = now + _BETWEEN_LOOKS * self._pace
-        answer = await self._containers.look_at_answer(self.ref.id, priority=Priority.TAIL)
-        self._saw(self._containers.status_of(answer))
+        answer = await self._endpoints.get(self.ref.id, priority=Priority.TAIL)
+        self._saw(self._endpoints.status_of(answer))
         self._looked(answer)
 
     async def _look_in_trouble(self, now: float) -> None:
@@ -158,7 +158,7 @@ class Follower(ABC, Generic[T]):
         if self._known or self._ended or not self._evidence.is_over(None, asked, began):
             return False
         try:
-            rows = await self._containers.look_at_rows(priority=Priority.TAIL)
+            rows = await self._endpoints.rows(priority=Priority.TAIL)
             statuses = {id: status for id, status, _ in rows}
         except FluenceError as error:
             self.last_error = error

@@ -12,7 +12,7 @@ from ..http.messages import Priority
 from ..models.instances import InstanceRef
 from ..models.logs import GapReason, LogGap, LogLine
 from ..polling.evidence import Evidence
-from ..resources.containers import Containers
+from ..resources.endpoints import Endpoints
 from .follower import Follower, OneTail
 from .stitch import Stitch
 from .windows import Windows
@@ -24,9 +24,9 @@ class FollowLogs(Follower[Item]):
     """One container's log, poll by poll."""
 
     def __init__(
-        self, containers: Containers, ref: InstanceRef, last: int, pace: float, evidence: Evidence
+        self, endpoints: Endpoints, ref: InstanceRef, last: int, pace: float, evidence: Evidence
     ) -> None:
-        super().__init__(containers, ref, pace, evidence)
+        super().__init__(endpoints, ref, pace, evidence)
         self._stitch = Stitch(last)
         self._windows = Windows()
         self._at_once = False
@@ -35,7 +35,7 @@ class FollowLogs(Follower[Item]):
     async def _fetch(self, now: float) -> bool | None:
         asked = self._windows.nearest(self._stitch.ask, now)
         try:
-            lines = await self._containers.logs(self.ref.id, last=asked, priority=Priority.TAIL)
+            lines = await self._endpoints.logs(self.ref.id, last=asked, priority=Priority.TAIL)
         except FluenceError as error:
             if not self._windows.refuses(asked, error, now):
                 raise
@@ -73,6 +73,6 @@ class LogTail(OneTail[Item]):
     """
 
     def __init__(
-        self, containers: Containers, ref: InstanceRef, last: int, pace: float, evidence: Evidence
+        self, endpoints: Endpoints, ref: InstanceRef, last: int, pace: float, evidence: Evidence
     ) -> None:
-        super().__init__(FollowLogs(containers, ref, last, pace, evidence))
+        super().__init__(FollowLogs(endpoints, ref, last, pace, evidence))

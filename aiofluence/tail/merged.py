@@ -20,7 +20,7 @@ from ..errors import FluenceError, NotFoundError
 from ..models.instances import InstanceRef
 from ..models.logs import LogGap, LogLine
 from ..polling.evidence import Evidence
-from ..resources.containers import Containers
+from ..resources.endpoints import Endpoints
 from .iterator import Tail
 from .logs import FollowLogs
 
@@ -50,7 +50,7 @@ class MergedTail(Tail[TaggedLine]):
 
     def __init__(
         self,
-        containers: Containers,
+        endpoints: Endpoints,
         refs: Iterable[InstanceRef],
         last: int,
         pace: float,
@@ -60,7 +60,7 @@ class MergedTail(Tail[TaggedLine]):
         super().__init__()
         self._number = count()
         self._idle = [
-            (float("-inf"), next(self._number), FollowLogs(containers, ref, last, pace, evidence))
+            (float("-inf"), next(self._number), FollowLogs(endpoints, ref, last, pace, evidence))
             for ref in refs
         ]
         self._ready: deque[TaggedLine] = deque()

@@ -52,7 +52,7 @@ async def killed_after(simulator: Simulator, specs: list[Spec], **options: Any) 
     """Deploy `specs` and forget them, as a process that was killed does; the ids."""
     async with session_on(simulator, **options) as fluence:
         for spec in specs:
-            await fluence._lifecycle.resources[spec.kind].deploy(spec)
+            await fluence.ensure(spec)
     return {instance.id for instance in simulator.live()}
 
 

@@ -15,6 +15,7 @@ import pytest
 from aiofluence import (
     ContainerUpdate,
     DecodeError,
+    Kind,
     NoReplyError,
     NotSentError,
     RateLimit,
@@ -30,7 +31,7 @@ from aiofluence.http.messages import Call, Request, Retryable
 from aiofluence.http.retry import RetryBudget
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator
 
-from ..harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, now, session_on, vm_spec
+from ..harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, endpoints, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -283,7 +284,7 @@ async def test_refusals_for_ever_end_at_the_deadline() -> None:
     async with session_on(simulator) as fluence:
         began = now()
         with pytest.raises((RateLimitedError, NotSentError)) as caught:
-            await fluence.containers.look_at_all(deadline=began + 20)
+            await endpoints(fluence).table(deadline=began + 20)
         assert now() - began <= 20
         assert len(caught.value.attempts) > 3
         assert all(isinstance(attempt.error, RateLimitedError) for attempt in caught.value.attempts[:-1])
@@ -297,10 +298,10 @@ async def test_a_deadline_bounds_the_attempt_and_the_turn_at_the_gate() -> None:
     simulator.fail(LIST, Fault.hang(), times=None)
     async with session_on(simulator, max_in_flight=1) as fluence:
         began = now()
-        slow = asyncio.create_task(fluence.containers.look_at_all(deadline=began + 8))
+        slow = asyncio.create_task(endpoints(fluence).table(deadline=began + 8))
         await asyncio.sleep(0.1)
         with pytest.raises(NotSentError, match="deadline"):
-            await fluence.vms.look_at_all(deadline=began + 3)
+            await endpoints(fluence, Kind.VM).table(deadline=began + 3)
         assert now() - began == pytest.approx(3)
         with pytest.raises(NoReplyError):
             await slow
@@ -397,9 +398,9 @@ async def test_what_was_given_up_at_the_gate_is_not_sent() -> None:
     simulator = Simulator()
     async with session_on(simulator, max_in_flight=1) as fluence:
         with pytest.raises(NotSentError, match="nobody waits") as caught:
-            await fluence.containers.post_if_wanted(lambda: True, container_spec(simulator))
+            await endpoints(fluence).post(container_spec(simulator), lambda: True)
         assert len(caught.value.attempts) == 1
         assert simulator.requests == []
         assert await fluence.containers.list() == []  # its place is free again
-        await fluence.containers.post_if_wanted(lambda: False, container_spec(simulator))
+        await endpoints(fluence).post(container_spec(simulator), lambda: False)
     assert len(simulator.instances()) == 1

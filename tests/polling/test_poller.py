@@ -33,7 +33,7 @@ from aiofluence import (
 from aiofluence.http.messages import Reply
 from aiofluence.simulator import KIND, Fault, Profile, Provisioning, Simulator, SimulatorWire
 
-from ..harness import FAST, OTHER_IMAGE, ROOMY, VIRTUAL, container_spec, now, session_on, vm_spec
+from ..harness import FAST, OTHER_IMAGE, ROOMY, VIRTUAL, container_spec, endpoints, now, session_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -507,15 +507,16 @@ async def test_of_an_answer_the_status_is_read_whatever_else_does_not_fit(kind: 
         resource: Any = getattr(fluence, kind)
         make: Any = {"containers": container_spec, "vms": vm_spec}[kind]
         refs = [await resource.deploy(make(simulator, name)) for name in ("a", "b")]
-        answer = await resource.look_at_answer(refs[0].id)
-        assert resource.detail_of(answer) == await resource.get(refs[0].id)
+        raw = endpoints(fluence, resource.kind)
+        answer = await raw.get(refs[0].id)
+        assert raw.detail_of(answer) == await resource.get(refs[0].id)
         del answer.value["billing"]
         with pytest.raises(DecodeError):
-            resource.detail_of(answer)
-        assert resource.status_of(answer) is Status.INITIALIZED
+            raw.detail_of(answer)
+        assert raw.status_of(answer) is Status.INITIALIZED
         odd: tuple[Any, ...] = (None, [], {}, {"status": 5, "instance_status": None})
         for answer.value in odd:
-            assert resource.status_of(answer) is None
+            assert raw.status_of(answer) is None
 
 
 async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
@@ -524,11 +525,12 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
         container = await fluence.deploy_and_wait(container_spec(simulator))
         machine = await fluence.deploy_and_wait(vm_spec(simulator))
         for resource, instance in ((fluence.containers, container), (fluence.vms, machine)):
-            rows = await resource.look_at_rows()
+            raw = endpoints(fluence, instance.kind)
+            rows = await raw.rows()
             ((id, status, row),) = rows
             assert (id, status) == (instance.id, "ACTIVE")
             (summary,) = await resource.list()
-            assert resource.summary_of(row) == summary
+            assert raw.summary_of(row) == summary
             assert list(rows.raw()) == [row]
             assert rows.size > 100
     assert machine.kind is Kind.VM

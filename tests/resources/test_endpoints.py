@@ -31,7 +31,7 @@ from aiofluence import (
     VMSpec,
 )
 from aiofluence.resources import containers, machines, plans as catalog
-from aiofluence.resources.instances import InstanceCalls
+from aiofluence.resources.kinds import EVENTS, KINDS, LOGS, InstanceCalls
 from aiofluence.simulator import Provisioning, Simulator
 
 from ..harness import (
@@ -165,9 +165,9 @@ async def test_containers() -> None:
         await fluence.containers.terminate(ref.id)
         assert (await fluence.containers.get(ref.id)).status is Status.ENDED
     assert simulator.live() == []
-    assert seen(simulator) == {str(call) for call in _instance_calls(containers.CALLS)} | {
-        str(containers.LOGS),
-        str(containers.EVENTS),
+    assert seen(simulator) == {str(call) for call in _instance_calls(KINDS[Kind.CONTAINER].calls)} | {
+        str(LOGS),
+        str(EVENTS),
     }
 
 
@@ -196,7 +196,7 @@ async def test_machines(kind: str) -> None:
         await resource.terminate(ref.id)
         assert (await resource.get(ref.id)).status is Status.ENDED
     assert simulator.live() == []
-    calls = machines.CALLS[Kind(kind)]
+    calls = KINDS[Kind(kind)].calls
     assert seen(simulator) == {str(call) for call in _instance_calls(calls)}
 
 
@@ -224,12 +224,11 @@ async def test_an_unknown_id_and_a_wrong_key() -> None:
                 await stranger.containers.list()
 
 
-async def test_a_bare_post_and_a_look_with_a_deadline() -> None:
+async def test_a_bare_post() -> None:
     simulator = Simulator(provisioning=Provisioning(median=100, sigma=0.0))
     async with session_over_http(simulator) as fluence:
         ref = await fluence.containers.post(container_spec(simulator))
-        assert (await fluence.containers.look_at(ref.id)).name == "exp-1"
-        assert [row.id for row in await fluence.containers.look_at_all()] == [ref.id]
+        assert (await fluence.containers.get(ref.id)).name == "exp-1"
     assert simulator.count("POST /gpu/instances/") == 1
 
 
@@ -239,9 +238,8 @@ def _instance_calls(calls: InstanceCalls) -> list[Any]:
 
 def test_the_table_in_the_docs_is_the_code() -> None:
     declared = {
-        *map(str, _instance_calls(InstanceCalls.under("/gpu/instances/"))),
-        *(str(call) for calls in machines.CALLS.values() for call in _instance_calls(calls)),
-        *map(str, (containers.LOGS, containers.EVENTS)),
+        *(str(call) for kind in KINDS.values() for call in _instance_calls(kind.calls)),
+        *map(str, (LOGS, EVENTS)),
         *map(str, (catalog.CONTAINER_PLANS, catalog.VM_PLANS, catalog.BAREMETAL_PLANS)),
         str(catalog.DEFAULT_IMAGES),
     }
