@@ -63,7 +63,8 @@ TESTS = {
     "http/rate_limit": f"http/test_rate_limit {WIRE}",
     "http/aiohttp_wire": WIRE,
     "http/messages": (
-        f"http/test_messages test_errors resources/test_rows resources/test_account test_session test_hostile {WIRE}"
+        "http/test_messages test_errors resources/test_rows resources/test_account test_session"
+        f" test_hostile {WIRE}"
     ),
     "http/error_mapping": f"http/test_messages test_errors test_hostile {WIRE}",
     "http/redaction": "http/test_messages test_hostile test_secrets",
