@@ -42,7 +42,8 @@ SLOW = 2.0
 
 WIRE = "test_retry test_transport test_wire_direct test_wire"
 DEPLOY = (
-    "test_exactly_once test_evidence test_money test_minimum_runtime test_journal test_relaunch test_launch"
+    "test_exactly_once test_evidence test_money test_minimum_runtime test_custody test_journal test_relaunch"
+    " test_launch"
 )
 JOURNAL = "test_journal_file test_journal_at_work test_journal test_owner test_sweep test_money"
 WAIT = "test_schedule test_watch test_lifecycle test_evidence test_minimum_runtime"
@@ -74,6 +75,7 @@ TESTS = {
     "lifecycle/clean_up": f"test_custody test_lifecycle {DEPLOY}",
     "lifecycle/minimum": WAIT,
     "lifecycle/watcher": WAIT,
+    "lifecycle/estimate": f"test_estimate {WAIT}",
     "lifecycle/schedule": WAIT,
     "lifecycle/wait": WAIT,
     "lifecycle/seen": WAIT,
