@@ -17,10 +17,10 @@ from typing import Any, TypeAlias
 
 import pytest
 import trustme
-from aiofluence.protocol import Call, Reply
-from aiofluence.wire import AiohttpWire
 
 from aiofluence import ContainerUpdate, DeployPolicy, RateLimit, Session
+from aiofluence.http.aiohttp_wire import AiohttpWire
+from aiofluence.http.messages import Call, Reply
 from aiofluence.simulator import DEFAULT_API_KEY, LIKELY, Fault, Provisioning, Simulator, SimulatorServer
 
 from ..harness import OTHER_IMAGE, container_spec, session_on, vm_spec
