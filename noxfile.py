@@ -29,7 +29,7 @@ PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING])
 # These have sessions of their own, on one interpreter: they need a real nginx or Redis, or large extras.
 ELSEWHERE = ("--ignore=tests/nginx", "--ignore=tests/shared_rate", "--ignore=tests/engines")
 SERVERS = {"nginx-light": ("nginx",), "redis-server": ("redis-server", "valkey-server")}
-OF_THE_SERVERS = ("tests/nginx", "tests/shared_rate", "tests/test_redis_rate.py")
+OF_THE_SERVERS = ("tests/nginx", "tests/shared_rate", "tests/http/test_redis_rate_limit.py")
 # What an interpreter can change: asyncio, signals, threads, processes, classes and their types, aiohttp.
 # The session `thorough` runs everything on each of them.
 OF_THE_INTERPRETER = tuple(
@@ -39,24 +39,24 @@ OF_THE_INTERPRETER = tuple(
         "simulator/test_clock.py",
         "simulator/test_server.py",
         "simulator/test_wire.py",
-        "test_convert.py",
+        "http/test_codec.py",
         "test_errors.py",
-        "test_evidence.py",
+        "polling/test_evidence.py",
         "test_exports.py",
-        "test_gate.py",
-        "test_journal_file.py",
-        "test_launch.py",
-        "test_lifecycle.py",
-        "test_models.py",
+        "http/test_rate_limit.py",
+        "lifecycle/test_journal_file.py",
+        "batch/test_launch.py",
+        "lifecycle/test_instance.py",
+        "models/test_models.py",
         "test_owner.py",
-        "test_protocol.py",
+        "http/test_messages.py",
         "test_session.py",
         "test_signals.py",
         "test_sync.py",
-        "test_transport.py",
-        "test_watch.py",
-        "test_wire.py",
-        "test_wire_direct.py",
+        "http/test_transport.py",
+        "polling/test_poller.py",
+        "http/test_aiohttp_wire.py",
+        "http/test_wire_direct.py",
     )
 )
 # What a wheel can get wrong: names, files, entry points, the commands.

@@ -39,9 +39,9 @@ from typing import Any, Literal
 
 import attrs
 
+from .display.table import visible
 from .models.instances import Instance, InstanceRef, Summary, without_secrets
-from .models.output import Event, LogLine
-from .models.table import visible
+from .models.logs import Event, LogLine
 from .models.values import Status
 
 

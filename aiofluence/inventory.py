@@ -16,9 +16,9 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from .models.access import is_user, ssh_access, why_no_access
+from .display.table import short
 from .models.instances import Instance
-from .models.table import short
+from .models.ssh import is_user, ssh_access, why_no_access
 from .models.values import Kind
 
 __all__ = ["FORMATS", "Host", "Inventory", "make_inventory", "read_hosts"]

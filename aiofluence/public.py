@@ -3,6 +3,17 @@
 The package loads this module when it is first asked for one of them. Nobody else does.
 """
 
+from .batch.launch import Launch as Launch
+from .batch.progress import LaunchProgress as LaunchProgress
+from .batch.progress_bar import ProgressDisplay as ProgressDisplay
+from .batch.report import (
+    LaunchError as LaunchError,
+    LaunchState as LaunchState,
+    Outcome as Outcome,
+    Report as Report,
+)
+from .display.table import Table as Table
+from .display.timeline import Timeline as Timeline, Times as Times
 from .errors import (
     Attempt as Attempt,
     AuthError as AuthError,
@@ -33,33 +44,15 @@ from .errors import (
     WaitTimeoutError as WaitTimeoutError,
     WireError as WireError,
 )
-from .gate import RateLimit as RateLimit
-from .lifecycle.batch import Launch as Launch
+from .http.messages import Reply as Reply, Request as Request, Timeout as Timeout, Wire as Wire
+from .http.rate_limit import RateLimit as RateLimit
+from .http.redis_rate_limit import RedisRate as RedisRate
+from .http.retry import Retry as Retry
 from .lifecycle.custody import Custody as Custody
 from .lifecycle.policy import DeployPolicy as DeployPolicy
-from .lifecycle.report import (
-    LaunchError as LaunchError,
-    LaunchState as LaunchState,
-    Outcome as Outcome,
-    Report as Report,
-)
-from .lifecycle.schedule import Poll as Poll
 from .lifecycle.sweep import SweepReport as SweepReport
-from .lifecycle.tally import LaunchProgress as LaunchProgress
-from .lifecycle.timeline import Timeline as Timeline, Times as Times
 from .lifecycle.wait import Until as Until
 from .models.account import Balance as Balance
-from .models.catalog import (
-    ContainerPlan as ContainerPlan,
-    DefaultImage as DefaultImage,
-    GpuModel as GpuModel,
-    MachineAvailability as MachineAvailability,
-    MachineOption as MachineOption,
-    MachinePlanGroup as MachinePlanGroup,
-    Offer as Offer,
-    Pricing as Pricing,
-    Supply as Supply,
-)
 from .models.instances import (
     Billing as Billing,
     Container as Container,
@@ -72,11 +65,17 @@ from .models.instances import (
     Network as Network,
     Resources as Resources,
 )
-from .models.output import (
-    Event as Event,
-    GapReason as GapReason,
-    LogGap as LogGap,
-    LogLine as LogLine,
+from .models.logs import Event as Event, GapReason as GapReason, LogGap as LogGap, LogLine as LogLine
+from .models.plans import (
+    ContainerPlan as ContainerPlan,
+    DefaultImage as DefaultImage,
+    GpuModel as GpuModel,
+    MachineAvailability as MachineAvailability,
+    MachineOption as MachineOption,
+    MachinePlanGroup as MachinePlanGroup,
+    Offer as Offer,
+    Pricing as Pricing,
+    Supply as Supply,
 )
 from .models.specs import (
     BareMetalSpec as BareMetalSpec,
@@ -85,7 +84,6 @@ from .models.specs import (
     VMSpec as VMSpec,
     unique_name as unique_name,
 )
-from .models.table import Table as Table
 from .models.updates import ContainerUpdate as ContainerUpdate
 from .models.values import (
     ContainerStatus as ContainerStatus,
@@ -99,20 +97,9 @@ from .models.values import (
     Size as Size,
     Status as Status,
 )
-from .progress import ProgressDisplay as ProgressDisplay
-from .protocol import (
-    Reply as Reply,
-    Request as Request,
-    Timeout as Timeout,
-    Wire as Wire,
-)
-from .redis_rate import RedisRate as RedisRate
-from .retry import Retry as Retry
+from .polling.schedule import Poll as Poll
 from .session import Session as Session
 from .signals import run as run
 from .tail.events import EventTail as EventTail
 from .tail.logs import LogTail as LogTail
-from .tail.merged import (
-    MergedTail as MergedTail,
-    TaggedLine as TaggedLine,
-)
+from .tail.merged import MergedTail as MergedTail, TaggedLine as TaggedLine

@@ -43,11 +43,11 @@ def main(runs: int) -> None:
         twice = sum(result.twice > 0 for result in results)
         lost = sum(result.lost > 0 for result in results)
         harmed = sum(result.harmed > 0 for result in results)
-        twins = sum(result.twins for result in results)
+        duplicates = sum(result.duplicates for result in results)
         posts = sum(result.posts for result in results) / (2 * runs)
         uncertain = sum(result.uncertain for result in results)
         print(
-            f"| {setting.title} | {twice} | {lost} | {harmed} | {twins} | {posts:.2f} | {uncertain} |",
+            f"| {setting.title} | {twice} | {lost} | {harmed} | {duplicates} | {posts:.2f} | {uncertain} |",
             flush=True,
         )
     print(f"\nOne line of the journal: {_line_of_the_journal():.2f} ms, fsync included.")

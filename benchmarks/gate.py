@@ -15,30 +15,30 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aiofluence import RateLimit
-from aiofluence.gate import Gate
-from aiofluence.protocol import Lane
+from aiofluence.http.messages import Priority
+from aiofluence.http.rate_limit import RateLimiter
 from aiofluence.simulator import VirtualClockLoop
 
 OPEN = RateLimit(per_second=1e9, burst=1_000_000)
 BUSY = RateLimit(per_second=10, burst=20)
 ROUNDS = 9
-LANES = list(Lane)
+LANES = list(Priority)
 
 
 async def uncontended(grants: int) -> float:
     """Seconds for one grant and its release when nobody else wants any; an empty coroutine call taken off."""
-    gate = Gate(OPEN, max_in_flight=32)
+    gate = RateLimiter(OPEN, max_in_flight=32)
 
-    async def nothing(_: Lane) -> float:
+    async def nothing(_: Priority) -> float:
         return 0.0
 
     began = time.process_time()
     for _ in range(grants):
-        await nothing(Lane.AWAITED)
+        await nothing(Priority.AWAITED)
     empty = time.process_time() - began
     began = time.process_time()
     for _ in range(grants):
-        await gate.acquire(Lane.AWAITED)
+        await gate.acquire(Priority.AWAITED)
         gate.release()
     return (time.process_time() - began - empty) / grants
 
@@ -62,9 +62,9 @@ async def bare_wait(waiters: int) -> float:
 
 async def queue(waiters: int, *, cancel: bool) -> float:
     """CPU seconds per waiter until a queue on all lanes is empty; with `cancel`, every second one leaves."""
-    gate = Gate(BUSY, max_in_flight=32)
+    gate = RateLimiter(BUSY, max_in_flight=32)
 
-    async def one(lane: Lane) -> None:
+    async def one(lane: Priority) -> None:
         await gate.acquire(lane)
         gate.release()
 

@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 
 from aiofluence import ContainerSpec, InstanceRef, Kind, Poll, RateLimit, Session, Status
-from aiofluence.protocol import Reply, Request
+from aiofluence.http.messages import Reply, Request
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
     Provisioning,

@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 
-from aiofluence.protocol import Request
+from aiofluence.http.messages import Request
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator
 
 SPEC = {

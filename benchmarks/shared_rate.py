@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from aiofluence import RateLimit, RedisRate
-from aiofluence.protocol import Lane
+from aiofluence.http.messages import Priority
 from tests.shared_rate.gates import opened
 from tests.shared_rate.server import RedisServer
 
@@ -32,7 +32,7 @@ async def aiofluence(url: str, rate: int) -> AsyncIterator[Take]:
     async with opened(RedisRate(url, RateLimit(rate, BURST))) as gate:
 
         async def take() -> None:
-            await gate.acquire(Lane.AWAITED)
+            await gate.acquire(Priority.AWAITED)
             gate.release()
 
         yield take

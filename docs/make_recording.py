@@ -21,8 +21,8 @@ from rich.text import Text
 
 from aiofluence import Poll, RateLimit, Session
 from aiofluence.cli.demo import PROFILE, warnings_shown
-from aiofluence.cli.display import LiveDisplay, Progress, Row
-from aiofluence.cli.story import LOOK_EVERY, Story
+from aiofluence.cli.demo_script import LOOK_EVERY, Story
+from aiofluence.cli.live import LiveDisplay, Progress, Row
 from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_virtual
 
 PICTURE = Path(__file__).parent / "_static" / "demo.svg"

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from aiofluence import BareMetalSpec, ContainerSpec, RateLimit, Session, VMSpec
+from aiofluence.models.values import Kind
+from aiofluence.resources.endpoints import Endpoints
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
     LIKELY,
@@ -179,3 +181,8 @@ def http(status: str, body: bytes = b"", *headers: str) -> bytes:
     """An HTTP/1.1 answer with a Content-Length."""
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def endpoints(fluence: Session, kind: Kind = Kind.CONTAINER) -> Endpoints:
+    """The raw endpoints of one kind, as poller and deploys use them."""
+    return fluence._endpoints[kind]

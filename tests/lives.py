@@ -1068,7 +1068,7 @@ def run_life(seed: int, kinds: Iterable[str] | None = None, **options: Any) -> V
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Replay one life; 1 when it breaks a promise."""
+    """Retryable one life; 1 when it breaks a promise."""
     kinds = None
     given = list(arguments)
     for option in {"--kinds", "--without"} & set(given):

@@ -65,7 +65,7 @@ class Result:
         lost: live instances that no caller was given and no error named.
         harmed: names that a caller was given and whose instance was ended under him.
         posts: how many were sent.
-        twins: how many twins were ended.
+        duplicates: how many twins were ended.
         uncertain: deploys that ended in `UncertainDeployError`.
     """
 
@@ -73,7 +73,7 @@ class Result:
     lost: int
     harmed: int
     posts: int
-    twins: int
+    duplicates: int
     uncertain: int
 
 
@@ -83,7 +83,7 @@ class _Books:
 
     held: dict[str, InstanceRef] = attrs.field(factory=dict)
     doubtful: set[str] = attrs.field(factory=set)
-    twins: int = 0
+    duplicates: int = 0
 
 
 def run(setting: Setting, seed: int) -> Result:
@@ -100,7 +100,7 @@ def run(setting: Setting, seed: int) -> Result:
         death = rng.uniform(0.0, 100.0) if setting.crash else None
         run_virtual(_life(simulator, setting, kind, journal, books, death))
         if death is not None:
-            books = _Books(twins=books.twins)  # the dead know nothing
+            books = _Books(duplicates=books.duplicates)  # the dead know nothing
             run_virtual(_life(simulator, setting, kind, journal, books, None))
     simulator.advance(simulator.now + 3 * setting.lag)
     live = simulator.live()
@@ -112,7 +112,7 @@ def run(setting: Setting, seed: int) -> Result:
         lost=sum(instance.id not in known and instance.name not in books.doubtful for instance in live),
         harmed=sum(ref.id not in ids for ref in books.held.values()),
         posts=simulator.count(POSTS[kind]),
-        twins=books.twins,
+        duplicates=books.duplicates,
         uncertain=len(books.doubtful),
     )
 
@@ -176,7 +176,7 @@ async def _life(
 
     living = asyncio.ensure_future(live())
     await asyncio.wait([living], timeout=death)
-    books.twins += len(session.custody.twins)
+    books.duplicates += len(session.custody.duplicates)
     if not living.done():
         # From here on nothing reaches the service or the disk: what still runs is a ghost.
         written = _read(journal)

@@ -25,7 +25,7 @@ import attrs
 
 from aiofluence import Poll, RateLimit, WaitTimeoutError
 from aiofluence.simulator import Provisioning, Simulator, SimulatorWire
-from aiofluence.sync import Session, door
+from aiofluence.sync import Session, bridge as door
 
 from .harness import container_spec
 

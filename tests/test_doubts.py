@@ -13,7 +13,17 @@ import pytest
 from aiofluence import ContainerSpec, ContainerUpdate, Until
 from aiofluence.simulator import Simulator
 
-from .harness import IMAGE, OTHER_IMAGE, SSH_KEY, VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+from .harness import (
+    IMAGE,
+    OTHER_IMAGE,
+    SSH_KEY,
+    VIRTUAL,
+    baremetal_spec,
+    container_spec,
+    endpoints,
+    session_on,
+    vm_spec,
+)
 
 NGINX = {"image": "nginx:1.27", "ssh_key": None}
 FOREIGN = {"image": "nginx:1.27", "ssh_key": SSH_KEY}
@@ -73,7 +83,7 @@ async def test_a_session_warns_once_for_each_reason(caplog: pytest.LogCaptureFix
         assert said.startswith("port 22 of nginx:1.27 without ssh_key: ")
         await fluence.deploy_all_and_wait(specs)
         await fluence.with_options(timeout=5).containers.deploy(container_spec(simulator, "view", **NGINX))
-        fluence.containers.warn_about(specs[0])
+        endpoints(fluence).warn_about(specs[0])
         assert warnings(caplog) == [said]
         await fluence.vms.deploy(vm_spec(simulator))
         await fluence.containers.deploy(container_spec(simulator, "key", **FOREIGN))

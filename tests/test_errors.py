@@ -31,7 +31,7 @@ from aiofluence import (
     Until,
     WaitTimeoutError,
 )
-from aiofluence.lifecycle.spending import estimate_spend
+from aiofluence.models.spending import estimate_spend
 from aiofluence.simulator import Fault, Provisioning, Simulator
 
 from .harness import HALF_A_CENT, OTHER_IMAGE, SSH_KEY, VIRTUAL, container_spec, session_on, vm_spec

@@ -14,19 +14,19 @@ import attrs
 import pytest
 
 from aiofluence import Container, Event, FluenceError, LogLine, Machine, ReplyError, Size
-from aiofluence.convert import structure
+from aiofluence.http.codec import structure
+from aiofluence.http.error_mapping import http_date, refusal, retry_after
+from aiofluence.http.messages import Answer, Call, Reply, decode_reply, decode_rows
+from aiofluence.http.redaction import starred
 from aiofluence.inventory import FORMATS, make_inventory
-from aiofluence.models.access import ssh_access
 from aiofluence.models.money import read_amount
+from aiofluence.models.ssh import ssh_access
 from aiofluence.models.values import ports_from
-from aiofluence.protocol import Answer, Call, Reply, decipher, decode_rows
-from aiofluence.redaction import starred
-from aiofluence.refusals import http_date, refusal, retry_after
-from aiofluence.resources.choosing import Wanted
+from aiofluence.resources.offers import Wanted
 from aiofluence.simulator import Simulator
 
 from .harness import VIRTUAL, container_spec, session_on
-from .test_convert import DETAIL
+from .http.test_codec import DETAIL
 
 CALL = Call("GET", "/gpu/instances/")
 
@@ -114,7 +114,7 @@ def body(text: str) -> None:
     for raw in (f"[{text}", f"[1{text}", f"[1,{text}", f'{{"a": {text}'):
         reply = Reply(200, {}, raw.encode())
         assert failed(read_rows, reply) is not None
-        failed(decipher, CALL, reply)
+        failed(decode_reply, CALL, reply)
 
 
 PARSERS: list[Callable[[str], None]] = [detail, problems, page, header, ssh, inventory, value, output, body]

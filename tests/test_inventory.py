@@ -15,11 +15,11 @@ import attrs
 import pytest
 
 from aiofluence import ForwardedPort, Network, Until
-from aiofluence.cli.looking import InventoryFormat
+from aiofluence.cli.commands.show import InventoryFormat
 from aiofluence.inventory import FORMATS, make_inventory, read_hosts
-from aiofluence.models.access import SshAccess, ssh_access
 from aiofluence.models.instances import Container, Instance, Machine
 from aiofluence.models.specs import Spec
+from aiofluence.models.ssh import SshAccess, ssh_access
 from aiofluence.simulator import Simulator
 
 from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec

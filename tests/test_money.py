@@ -14,9 +14,9 @@ import attrs
 import pytest
 
 from aiofluence import Billing, ConfigError, Pricing
-from aiofluence.lifecycle.spending import estimate_spend
 from aiofluence.models.money import MOST, read_amount, total
-from aiofluence.resources.choosing import read_money
+from aiofluence.models.spending import estimate_spend
+from aiofluence.resources.offers import read_money
 from aiofluence.simulator import Provisioning, Simulator
 
 from .harness import BOTH, VIRTUAL, container_spec, session_on

@@ -41,7 +41,7 @@ from aiofluence import (
     UnsupportedImageError,
     VMSpec,
 )
-from aiofluence.convert import payload
+from aiofluence.http.codec import payload
 from aiofluence.simulator import Fault, Simulator
 
 from .harness import session_on, vm_spec

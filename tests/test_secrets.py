@@ -38,8 +38,8 @@ from aiofluence import (
     Timeout,
     VMSpec,
 )
-from aiofluence.convert import check
-from aiofluence.protocol import Call, Reply, Request, refusal, safe_id
+from aiofluence.http.codec import check
+from aiofluence.http.messages import Call, Reply, Request, refusal, safe_id
 from aiofluence.simulator import Fault, Simulator, SimulatorServer
 
 from .harness import FAST, RawServer
@@ -199,7 +199,7 @@ async def test_nothing_shows_a_secret(use: str, fault: str, caplog: pytest.LogCa
         strikes = sum(ALL - (script.times or 0) for script in simulator.scripts)
         assert bool(strikes) is (struck is not None and use not in SENDS_NOTHING)
         simulator.clear_faults()
-        found.append(repr(session) + repr(session._transport) + repr(session._house))
+        found.append(repr(session) + repr(session._transport) + repr(session._runtime))
     found += [record.getMessage() + repr(record.args) + repr(record.exc_info) for record in caplog.records]
     for text in found:
         at = text.find(CANARY)
@@ -384,7 +384,7 @@ async def test_an_access_token_is_as_secret_as_a_key(
             with pytest.raises(FluenceError) as caught:
                 await call()
             found += [shown(caught.value), *(shown(attempt.error) for attempt in caught.value.attempts)]
-        found += [repr(session), repr(session._transport), repr(session._house), repr(session.account)]
+        found += [repr(session), repr(session._transport), repr(session._runtime), repr(session.account)]
         for one in (session, session._transport, session._transport.headers, session.account):
             with pytest.raises(TypeError):
                 pickle.dumps(one)

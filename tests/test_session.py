@@ -23,7 +23,7 @@ from aiofluence import (
     Session,
     Timeout,
 )
-from aiofluence.settings import find_origin
+from aiofluence.config import find_origin
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
 
 from .harness import VIRTUAL, container_spec, session_on

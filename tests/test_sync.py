@@ -40,9 +40,9 @@ from aiofluence import (
 )
 from aiofluence.models.specs import Spec
 from aiofluence.simulator import DEFAULT_API_KEY, ClusterOptions, Provisioning, Simulator, SimulatorWire
-from aiofluence.sync.door import _Call, _refs
+from aiofluence.sync.bridge import _Call, _refs
+from tools import sync_generator
 
-from . import sync_generator
 from .harness import FAST, container_spec, vm_spec
 from .test_secrets import KEY, shown
 from .test_signals import NEVER, SOON, world
@@ -74,7 +74,7 @@ def fluence(simulator: Simulator) -> Iterator[sync.Session]:
 @pytest.mark.parametrize("module", sync_generator.MODULES)
 def test_what_is_generated_is_current(module: str) -> None:
     there = (sync_generator.FOLDER / f"{module}.py").read_text(encoding="utf-8")
-    assert _shape(there) == _shape(sync_generator.written(module)), "run `python -m tests.sync_generator`"
+    assert _shape(there) == _shape(sync_generator.written(module)), "run `python -m tools.sync_generator`"
 
 
 def _shape(text: str) -> str:
@@ -90,18 +90,18 @@ def _shape(text: str) -> str:
 @pytest.mark.parametrize("name", sync_generator.CLASSES)
 def test_a_twin_has_every_name_and_signature(name: str) -> None:
     module = sys.modules[f"aiofluence.{sync_generator.CLASSES[name]}"]
-    original, twin = getattr(module, name), getattr(sync, name)
+    original, duplicate = getattr(module, name), getattr(sync, name)
     for member in dir(original):
-        if member.startswith("_") or member in ("kind", "calls", *sync_generator.LEFT_OUT):
+        if member.startswith("_") or member == "kind":
             continue
-        ours = getattr(twin, "close" if member == "aclose" else member)
+        ours = getattr(duplicate, "close" if member == "aclose" else member)
         theirs = getattr(original, member)
         if callable(theirs):
             assert _parameters(ours) == _parameters(theirs), member
             assert not inspect.iscoroutinefunction(ours), member
             assert ours.__doc__, member
     if name == "Session":
-        assert _parameters(twin.__init__) == _parameters(original.__init__)
+        assert _parameters(duplicate.__init__) == _parameters(original.__init__)
 
 
 def _parameters(function: Any) -> list[tuple[str, Any, Any]]:

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from aiofluence import LaunchProgress, LaunchState, ProgressDisplay, Table
-from aiofluence.models.table import age
+from aiofluence.display.table import age
 from aiofluence.simulator import Provisioning, Simulator
 
 from .harness import VIRTUAL, container_spec, session_on, vm_spec

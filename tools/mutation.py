@@ -40,27 +40,37 @@ CAUGHT_AT_LEAST = 0.92
 SLOW = 2.0
 """Seconds of CPU; a test that takes longer judges no mutant."""
 
-WIRE = "test_retry test_transport test_wire_direct test_wire"
+WIRE = "http/test_retry http/test_transport http/test_wire_direct http/test_aiohttp_wire"
 DEPLOY = (
-    "test_exactly_once test_evidence test_money test_minimum_runtime test_journal test_relaunch test_launch"
+    "lifecycle/test_deploy polling/test_evidence test_money lifecycle/test_minimum_runtime"
+    " lifecycle/test_journal batch/test_relaunch batch/test_launch"
 )
-JOURNAL = "test_journal_file test_journal_at_work test_journal test_owner test_sweep test_money"
-WAIT = "test_schedule test_watch test_lifecycle test_evidence test_minimum_runtime"
+JOURNAL = (
+    "lifecycle/test_journal_file lifecycle/test_journal_at_work lifecycle/test_journal test_owner"
+    " lifecycle/test_sweep test_money"
+)
+WAIT = (
+    "polling/test_schedule polling/test_poller lifecycle/test_instance polling/test_evidence"
+    " lifecycle/test_minimum_runtime"
+)
 TAIL = (
     "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_end tail/test_follow"
     " tail/test_stitch_property"
 )
 TESTS = {
-    "retry": WIRE,
-    "transport": WIRE,
-    "gate": f"test_gate {WIRE}",
-    "wire": WIRE,
-    "protocol": f"test_protocol test_errors test_rows test_account test_session test_hostile {WIRE}",
-    "refusals": f"test_protocol test_errors test_hostile {WIRE}",
-    "redaction": "test_protocol test_hostile test_secrets",
+    "http/retry": WIRE,
+    "http/transport": WIRE,
+    "http/rate_limit": f"http/test_rate_limit {WIRE}",
+    "http/aiohttp_wire": WIRE,
+    "http/messages": (
+        "http/test_messages test_errors resources/test_rows resources/test_account test_session"
+        f" test_hostile {WIRE}"
+    ),
+    "http/error_mapping": f"http/test_messages test_errors test_hostile {WIRE}",
+    "http/redaction": "http/test_messages test_hostile test_secrets",
     "lifecycle/deploy": DEPLOY,
     "lifecycle/deploy_attempt": DEPLOY,
-    "lifecycle/evidence": f"{DEPLOY} {WAIT}",
+    "polling/evidence": f"{DEPLOY} {WAIT}",
     "lifecycle/shared_list": DEPLOY,
     "lifecycle/intents": f"{JOURNAL} {DEPLOY}",
     "lifecycle/journal": JOURNAL,
@@ -70,20 +80,20 @@ TESTS = {
     "lifecycle/late_notes": JOURNAL,
     "lifecycle/other_runs": JOURNAL,
     "lifecycle/sweep": JOURNAL,
-    "lifecycle/custody": f"test_custody test_lifecycle {DEPLOY} {JOURNAL}",
-    "lifecycle/clean_up": f"test_custody test_lifecycle {DEPLOY}",
-    "lifecycle/minimum": WAIT,
-    "lifecycle/watcher": WAIT,
-    "lifecycle/schedule": WAIT,
+    "lifecycle/custody": f"lifecycle/test_custody lifecycle/test_instance {DEPLOY} {JOURNAL}",
+    "lifecycle/clean_up": f"lifecycle/test_custody lifecycle/test_instance {DEPLOY}",
+    "lifecycle/minimum_runtime": WAIT,
+    "polling/poller": WAIT,
+    "polling/schedule": WAIT,
     "lifecycle/wait": WAIT,
-    "lifecycle/seen": WAIT,
-    "lifecycle/queues": WAIT,
-    "tail/sequence": TAIL,
+    "polling/history": WAIT,
+    "polling/queues": WAIT,
+    "tail/pod_log": TAIL,
     "tail/overlap": TAIL,
     "tail/stitch": TAIL,
     "tail/repeats": TAIL,
     "tail/known": TAIL,
-    "tail/probe": TAIL,
+    "tail/truncation": TAIL,
     "tail/pace": TAIL,
 }
 """Test files that exercise a module. Virtual time or sockets of this process: a busy machine does no harm."""

@@ -28,8 +28,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
 
     from .app import app
-    from .exits import explain
-    from .output import finish, prepare
+    from .console import finish, prepare
+    from .exit_codes import explain
 
     prepare()
     # Not `app()`: that would replace the interpreter's own hook for uncaught exceptions.

@@ -12,7 +12,14 @@ from typing import Annotated, Final
 
 import typer
 
-from . import catalogue, changing, launching, looking, playing, tails
+from .commands import (
+    change as changing,
+    demo as playing,
+    deploy as launching,
+    logs as tails,
+    plans as catalogue,
+    show as looking,
+)
 
 app: typer.Typer = typer.Typer(
     name="aiofluence",

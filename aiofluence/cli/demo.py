@@ -15,9 +15,9 @@ from typing import Final
 
 from .. import FluenceError, Poll, RateLimit, Session, run
 from ..simulator import DEFAULT_PROFILE, LocalProcesses, Profile, Simulator, SimulatorServer
-from .display import Display, choose_display
-from .exits import explain
-from .story import LOOK_EVERY, Story, count_live
+from .demo_script import LOOK_EVERY, Story, count_live
+from .exit_codes import explain
+from .live import Display, choose_display
 
 PROFILE: Final = Profile.of(DEFAULT_PROFILE).replace(cluster={"log_interval": 6.0})
 """Fewer log lines than usual: in time-lapse they would rush past."""

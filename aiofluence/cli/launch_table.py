@@ -13,11 +13,11 @@ from typing import Final
 
 import aiofluence
 
-from ..models.access import ssh_access
-from ..models.catalog import Offer
 from ..models.instances import Container, Instance
-from .display import Row, minutes
-from .orders import Item
+from ..models.plans import Offer
+from ..models.ssh import ssh_access
+from .batch_file import Item
+from .live import LiveRow, minutes
 
 SHOWN: Final[Mapping[str, str]] = {
     "queued": "queued",
@@ -85,14 +85,14 @@ class LaunchTable:
                 told.append(_reached_at(progress.instance))
             self._notes[index] = ": ".join(told)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[LiveRow]:
         """All of them, as they are now."""
         now = _now()
         rows = []
         for index, (name, offer) in enumerate(zip(self._names, self._shown, strict=True)):
             began, settled = self._began[index], self._settled[index]
             rows.append(
-                Row(
+                LiveRow(
                     name,
                     f"{offer.gpu_count}x {offer.gpu_model.model}",
                     self._status(index),

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiofluence
 
-from ..lifecycle.spending import MINIMUM_RUNTIME, hours_begun
 from ..models.money import exact, total
+from ..models.spending import MINIMUM_RUNTIME, hours_begun
 from ..models.values import Kind
 from .ages import ServiceTime
-from .exits import USAGE, CommandError
-from .output import print_json, print_table, say
-from .shapes import order_shape, refs_shape
+from .console import print_json, print_table, say
+from .exit_codes import USAGE, CommandError
+from .json_output import order_shape, refs_shape
 
 if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
-    from ..models.catalog import Offer
-    from .orders import Item, Orders
+    from ..models.plans import Offer
+    from .batch_file import Item, Orders
 
 
 _PROVISIONING: Final = timedelta(minutes=2)
@@ -58,7 +58,7 @@ def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
     Raises:
         CommandError: the file cannot be read, or is not TOML.
     """
-    from .orders import Orders
+    from .batch_file import Orders
 
     orders = Orders()
     if file is None:

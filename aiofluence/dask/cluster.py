@@ -28,7 +28,7 @@ from ..models.specs import ContainerSpec, unique_name
 from ..models.values import Port
 from ..session import Session
 from ..tail.merged import MergedTail
-from .network import WORKER_PORT, contact_problems, is_loopback
+from .addresses import WORKER_PORT, contact_problems, is_loopback
 from .worker import ContainerWorker
 
 log: Final = logging.getLogger("aiofluence")
@@ -134,7 +134,7 @@ class FluenceCluster(SpecCluster):
         )
 
     def _check(self, protocol: str) -> None:
-        problems = list(contact_problems(self._contact, protocol, self._fluence._house.origin))
+        problems = list(contact_problems(self._contact, protocol, self._fluence._runtime.origin))
         if self._count < 0 or not 0 <= self._min_ready <= self._count:
             problems.append(f"min_ready: {self._min_ready} of n={self._count} workers makes no sense")
         if self._timeout is not None and not self._timeout > 0:

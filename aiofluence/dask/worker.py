@@ -20,7 +20,7 @@ from ..lifecycle.wait import Until, deadline_in
 from ..models.instances import Container, InstanceRef
 from ..models.specs import ContainerSpec
 from ..session import Session
-from .network import worker_contact
+from .addresses import worker_contact
 
 _LOOK_EVERY: Final = 5.0
 """Seconds between two looks at a container whose worker has not joined yet: it may have ended."""

@@ -11,12 +11,12 @@ from itertools import chain
 from numbers import Real
 from typing import Final, TypeVar
 
-from ..convert import check
 from ..errors import ConfigError, SpecError
-from ..models.catalog import Offer
+from ..http.codec import check
+from ..models.plans import Offer
 from ..models.specs import ContainerSpec, VMSpec, plan_problems
 from ..models.updates import ContainerUpdate
-from ..resources.choosing import read_money
+from ..resources.offers import read_money
 from .wait import Until
 
 T = TypeVar("T")

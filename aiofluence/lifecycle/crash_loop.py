@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from ..models.output import Event, LogLine
+from ..models.logs import Event, LogLine
 
 Cause: TypeAlias = Literal["exits", "no image"]
 

@@ -17,15 +17,15 @@ from typing import Any, Final
 import anyio
 import attrs
 
+from ..background import BackgroundTasks
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
+from ..polling.evidence import Evidence
+from ..polling.history import WaitHistory, timed_out
+from ..polling.schedule import backing_off
 from .clean_up import Progress
-from .evidence import Evidence
 from .journal import Journal
-from .minimum import minutes, until_minimum
-from .schedule import backing_off
-from .seen import Seen, timed_out
-from .tasks import TaskHome
+from .minimum_runtime import minutes, until_minimum
 from .wait import Waiter
 
 log: Final = logging.getLogger("aiofluence")
@@ -49,7 +49,7 @@ class Custody:
     Attributes:
         ending: being ended; still billing.
         lost: could not be ended; may still be billing.
-        twins: deployed a second time by a service that was slow to show the first; ended, or being ended.
+        duplicates: second instances of one deploy, which the service showed late; ended, or being ended.
         deploying: names of deploys under way.
         uncertain: names of deploys that nobody waited for any more and that may have left an instance.
         watching: names that are still watched for twins that come late.
@@ -59,7 +59,7 @@ class Custody:
 
     ending: tuple[InstanceRef, ...] = ()
     lost: tuple[InstanceRef, ...] = ()
-    twins: tuple[InstanceRef, ...] = ()
+    duplicates: tuple[InstanceRef, ...] = ()
     deploying: tuple[str, ...] = ()
     uncertain: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Custody:
 class Custodian:
     """Ends what it is given, in tasks of the session, until the session has waited for the last."""
 
-    def __init__(self, home: TaskHome, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
+    def __init__(self, home: BackgroundTasks, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
         self._home = home
         self._waiter = waiter
         self._journal = journal
@@ -78,7 +78,7 @@ class Custodian:
         self._held: dict[InstanceRef, asyncio.Future[bool]] = {}
         self._refused: dict[InstanceRef, asyncio.Future[None]] = {}
         """Fails when the key is refused to end an instance; custody tries again all the same."""
-        self._seen: dict[InstanceRef, Seen] = {}
+        self._seen: dict[InstanceRef, WaitHistory] = {}
         """Of the instances that are being ended."""
         self._lost: dict[InstanceRef, BaseException] = {}
         self._twins: list[InstanceRef] = []
@@ -96,7 +96,7 @@ class Custodian:
         return Custody(
             ending=tuple(self._held),
             lost=tuple(self._lost),
-            twins=tuple(self._twins),
+            duplicates=tuple(self._twins),
             deploying=tuple(self._deploys.values()),
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
@@ -135,7 +135,7 @@ class Custodian:
             False if `ref` was left to another run, which has adopted it.
         """
         pauses = backing_off(_LONGEST_PAUSE)
-        seen = self._seen[ref] = Seen(ref)
+        seen = self._seen[ref] = WaitHistory(ref)
         is_left = False
 
         def may_end() -> bool:
@@ -157,7 +157,7 @@ class Custodian:
                     refused.exception()  # a caller may be waiting, or none
             await asyncio.sleep(next(pauses))
 
-    def take_twin(self, ref: InstanceRef, *, deployed_twice: bool = True) -> None:
+    def take_duplicate(self, ref: InstanceRef, *, deployed_twice: bool = True) -> None:
         """See `ref` gone, and log why: a duplicate, or made by a deploy that was reported as failed."""
         if ref not in self._held and ref not in self._lost:
             why = "was deployed twice" if deployed_twice else "was created by a deploy that failed"

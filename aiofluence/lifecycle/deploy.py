@@ -11,24 +11,24 @@ import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
-from ..convert import check
+from ..background import BackgroundTasks
 from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
+from ..http.codec import check
+from ..http.messages import is_safe_id
+from ..http.transport import Transport
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
-from ..protocol import is_safe_id
-from ..resources.instances import Instances
-from ..transport import Transport
+from ..polling.evidence import Evidence
+from ..resources.endpoints import Endpoints
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
-from .evidence import Evidence
 from .journal import Intent, Journal
 from .policy import DeployPolicy, is_certain
 from .shared_list import NamedRows, SharedList
-from .tasks import TaskHome
 
 _WATCH_EVERY: Final = 15.0
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
@@ -39,7 +39,7 @@ class Deployer:
 
     def __init__(
         self,
-        home: TaskHome,
+        home: BackgroundTasks,
         custodian: Custodian,
         journal: Journal,
         transport: Transport,
@@ -61,18 +61,18 @@ class Deployer:
 
     async def __call__(
         self,
-        resource: Instances[Any, Any, Any],
+        endpoints: Endpoints,
         spec: Spec,
         *,
-        orphan: str = "terminate",
+        on_failure: str = "terminate",
         adopt: bool = False,
         hand_over: bool = True,
         known: NamedRows | None = None,
     ) -> InstanceRef:
         """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
 
-        If the caller is cancelled meanwhile, what was not sent is not sent, and `orphan` says what becomes
-        of the instance otherwise: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
+        If the caller is cancelled before the POST, nothing is sent. Afterwards `on_failure` decides about the
+        instance: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
         `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance; None asks for one.
 
         Raises:
@@ -81,17 +81,17 @@ class Deployer:
             FluenceError: a refusal, or it never left.
         """
         check([spec])
-        given_up = asyncio.Event()
+        is_cancelled = asyncio.Event()
         with self._home.at_work():
-            deploying = self._home.spawn(self._in_turn(resource, spec, adopt, given_up, known))
-            if orphan == "terminate" and not hand_over:
+            deploying = self._home.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
+            if on_failure == "terminate" and not hand_over:
                 deploying.add_done_callback(self._custodian.care_for)
             self._custodian.expect(deploying, spec.name)
             try:
                 ref = await asyncio.shield(deploying)
             except asyncio.CancelledError:
-                given_up.set()
-                settle = partial(self._abandoned, spec.name, orphan)
+                is_cancelled.set()
+                settle = partial(self._abandoned, spec.name, on_failure)
                 if deploying.done():  # at once: the session may be closed in the next step
                     settle(deploying)
                 else:
@@ -114,27 +114,27 @@ class Deployer:
         """Drop an id that is over: no row of it can be taken for a live instance."""
         self._owned.discard(id)
 
-    def _abandoned(self, name: str, orphan: str, deploying: asyncio.Future[InstanceRef]) -> None:
+    def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef]) -> None:
         error = deploying.exception()
         if isinstance(error, UncertainDeployError):
             self._custodian.doubt(name)
-        elif error is None and orphan == "terminate":
+        elif error is None and on_failure == "terminate":
             self._custodian.take(deploying.result())
         elif error is None:
             self._custodian.hand_over(deploying.result())
 
     async def _in_turn(
         self,
-        resource: Instances[Any, Any, Any],
+        endpoints: Endpoints,
         spec: Spec,
         adopt: bool,
-        given_up: asyncio.Event,
+        is_cancelled: asyncio.Event,
         known: NamedRows | None,
     ) -> InstanceRef:
         """Deploys of one name go one after another: of two under way none could tell which row is whose."""
-        async with self._turn(resource.kind, spec.name):
-            attempt = self._begin(resource, spec.name, adopt)
-            attempt.given_up = given_up
+        async with self._turn(endpoints.kind, spec.name):
+            attempt = self._begin(endpoints, spec.name, adopt)
+            attempt.is_cancelled = is_cancelled
             try:
                 ref = await self._adopt(attempt, known) if adopt else None
                 if ref is None and attempt.unclear:
@@ -149,19 +149,21 @@ class Deployer:
                     # A row that shows up later may be another program's: no watch, but the next deploy of
                     # the name goes on polling.
                     if attempt.unclear:
-                        self._unresolved[resource.kind, spec.name] = attempt.unclear
+                        self._unresolved[endpoints.kind, spec.name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
-                        self._custodian.let_watch(self._home.spawn(self._watch_twins(attempt)), attempt.name)
+                        self._custodian.let_watch(
+                            self._home.spawn(self._watch_duplicates(attempt)), attempt.name
+                        )
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
 
-    def _begin(self, resource: Instances[Any, Any, Any], name: str, adopt: bool) -> DeployAttempt:
+    def _begin(self, endpoints: Endpoints, name: str, adopt: bool) -> DeployAttempt:
         """Begin an attempt. What an earlier run of this journal left open is an unclear attempt of ours."""
-        attempt = DeployAttempt(resource, name, asyncio.get_running_loop().time(), adopt)
-        attempt.unclear = self._unresolved.pop((resource.kind, name), [])
-        left = self._journal.inherited(resource.kind, name)
+        attempt = DeployAttempt(endpoints, name, asyncio.get_running_loop().time(), adopt)
+        attempt.unclear = self._unresolved.pop((endpoints.kind, name), [])
+        left = self._journal.inherited(endpoints.kind, name)
         attempt.claims_undated = all(intent.is_of_early_version for intent in left if intent.since is None)
         inherited = map(self._journal.inherit, left)
         attempt.unclear += [intent for intent in inherited if intent is not None]
@@ -180,7 +182,7 @@ class Deployer:
         while True:
             if self._journal.path is not None and self._clock.at(loop.time()) is None:
                 await self._look(attempt)  # an entry without the service's time proves little to a later run
-            kind, now = attempt.resource.kind, self._clock.at(loop.time())
+            kind, now = attempt.endpoints.kind, self._clock.at(loop.time())
             intent = self._journal.intend(kind, attempt.name, now)
             attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
             if not posts:  # nothing that an attempt of this deploy made is older
@@ -188,7 +190,7 @@ class Deployer:
             posts += 1
             error: Exception
             try:
-                ref = await attempt.resource.post_unless(attempt.given_up.is_set, spec)
+                ref = await attempt.endpoints.post(spec, attempt.is_cancelled.is_set)
             except Exception as caught:  # of a foreign type, too: the request may have left
                 error = caught
             else:
@@ -228,13 +230,13 @@ class Deployer:
             FluenceError: the LIST failed.
             DecodeError: the LIST is partial and lacks the name, which proves nothing.
         """
-        rows = known or await self.lists[attempt.resource.kind].now(attempt.resource)
+        rows = known or await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
             return self._claim(attempt, siblings[0])
         if doubtful or not rows.is_whole:
             why = "its row does not fit the contract" if doubtful else "the LIST is partial"
-            what = f"a live {attempt.resource.kind} {attempt.name} can be neither found nor ruled out"
+            what = f"a live {attempt.endpoints.kind} {attempt.name} can be neither found nor ruled out"
             raise DecodeError(f"{what}: {why}; nothing was sent")
         return None
 
@@ -255,7 +257,7 @@ class Deployer:
                 return ref
         if siblings[0].id == ref.id:
             return ref
-        self._custodian.take_twin(ref)
+        self._custodian.take_duplicate(ref)
         return self._claim(attempt, siblings[0])
 
     async def _find(self, attempt: DeployAttempt, *, settle: float) -> InstanceRef | None:
@@ -284,7 +286,7 @@ class Deployer:
         """The next LIST; None when it failed."""
         moment = asyncio.get_running_loop().time()
         try:
-            return await self.lists[attempt.resource.kind].after(attempt.resource, moment)
+            return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, moment)
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
@@ -326,19 +328,19 @@ class Deployer:
         attempt.unclear.remove(intent)
         self._journal.close_intent(intent)
 
-    async def _watch_twins(self, attempt: DeployAttempt) -> None:
-        """`_end_twins`; a watch that breaks off leaves the name in doubt.
+    async def _watch_duplicates(self, attempt: DeployAttempt) -> None:
+        """`_end_duplicates`; a watch that breaks off leaves the name in doubt.
 
         Raises:
-            Exception: as `_end_twins`.
+            Exception: as `_end_duplicates`.
         """
         try:
-            await self._end_twins(attempt)
+            await self._end_duplicates(attempt)
         except Exception:
             self._custodian.doubt(attempt.name)
             raise
 
-    async def _end_twins(self, attempt: DeployAttempt) -> None:
+    async def _end_duplicates(self, attempt: DeployAttempt) -> None:
         """For a while after an unclear attempt: of live twins one stays; when the deploy failed, none.
 
         It is the one whose caller has it. With `adopt`, another session may have another one: both stay, and
@@ -347,17 +349,19 @@ class Deployer:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
         while True:
-            async with self._turn(attempt.resource.kind, attempt.name):  # another deploy names its own first
+            async with self._turn(attempt.endpoints.kind, attempt.name):  # another deploy names its own first
                 rows = await self._look(attempt)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
-                twins = self._twins(attempt, mine)
+                duplicates = self._twins(attempt, mine)
                 if attempt.adopt:
-                    doubtful += [row.ref for row in mine if row.id != attempt.id and row.ref not in twins]
-                for twin in twins:
-                    if (intent := attempt.take_unclear(twin.id)) is not None:
-                        self._journal.identify(intent, twin)
+                    doubtful += [
+                        row.ref for row in mine if row.id != attempt.id and row.ref not in duplicates
+                    ]
+                for duplicate in duplicates:
+                    if (intent := attempt.take_unclear(duplicate.id)) is not None:
+                        self._journal.identify(intent, duplicate)
                     self._custodian.found(attempt.name)
-                    self._custodian.take_twin(twin, deployed_twice=attempt.ref is not None)
+                    self._custodian.take_duplicate(duplicate, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
                 break
             if loop.time() >= until + self.policy.watch:
@@ -384,7 +388,7 @@ class Deployer:
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
             with self._home.at_work():
-                rows = await self.lists[attempt.resource.kind].now(attempt.resource)
+                rows = await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
                 mine, doubtful = self._siblings(attempt, rows)
                 if not mine and (doubtful or not rows.is_whole):
                     raise DecodeError(f"no reply shows whether {attempt.name} was deployed")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from ..errors import DecodeError
+from ..http.messages import is_safe_id
 from ..models.instances import InstanceRef, Summary
-from ..protocol import is_safe_id
-from ..resources.instances import Instances
+from ..resources.endpoints import Endpoints
 from .journal import DATE_SLACK, Intent
 from .shared_list import NamedRows
 
@@ -39,10 +39,10 @@ class DeployAttempt:
         candidates: what the last list showed of that name.
         ref: ours.
         last_error: why the last attempt is unclear.
-        given_up: its caller has been cancelled.
+        is_cancelled: its caller has been cancelled.
     """
 
-    resource: Instances[Any, Any, Any]
+    endpoints: Endpoints
     name: str
     began: float
     adopt: bool
@@ -55,7 +55,7 @@ class DeployAttempt:
     candidates: tuple[InstanceRef, ...] = ()
     ref: InstanceRef | None = None
     last_error: Exception | None = None
-    given_up: asyncio.Event = attrs.field(factory=asyncio.Event)
+    is_cancelled: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     @property
     def id(self) -> str | None:
@@ -102,10 +102,10 @@ class DeployAttempt:
         doubtful: list[InstanceRef] = []
         for raw in rows.named(self.name):
             try:
-                row: Summary = self.resource.summary_of(raw)
+                row: Summary = self.endpoints.summary_of(raw)
             except DecodeError:
                 if not is_elsewhere(id := raw.get("id")):
-                    doubtful.append(InstanceRef(self.resource.kind, str(id), self.name))
+                    doubtful.append(InstanceRef(self.endpoints.kind, str(id), self.name))
                 continue
             if row.status.final or is_ending(row.ref):
                 continue

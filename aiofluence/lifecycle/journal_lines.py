@@ -14,8 +14,8 @@ from hashlib import blake2b
 from typing import Any, Final, TypeGuard
 
 from ..errors import ConfigError
+from ..http.messages import safe_id
 from ..models.values import Kind
-from ..protocol import safe_id
 from .intents import DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Intent
 
 LONGEST: Final = 2**16

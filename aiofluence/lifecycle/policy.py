@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 
 from ..errors import ConfigError, ServerError
-from ..retry import is_certain as is_certain
+from ..http.retry import is_certain as is_certain
 
 
 @attrs.frozen

@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
+from ..background import BackgroundTasks
 from ..errors import FluenceError
-from ..protocol import Json, Lane
-from ..resources.instances import Instances
+from ..http.messages import Json, Priority
+from ..polling.evidence import Evidence
+from ..polling.schedule import backing_off
+from ..resources.endpoints import Endpoints
 from ..resources.listing import BREATH
-from .evidence import Evidence
-from .schedule import backing_off
-from .tasks import TaskHome
 
 INTERVAL: Final = 3.0
 """Seconds between two LISTs."""
@@ -51,10 +51,10 @@ class NamedRows:
 class SharedList:
     """The LISTs of one kind."""
 
-    def __init__(self, home: TaskHome, evidence: Evidence, pace: float = 1.0) -> None:
+    def __init__(self, home: BackgroundTasks, evidence: Evidence, pace: float = 1.0) -> None:
         self._home = home
         self._evidence = evidence
-        self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Instances[Any, Any, Any]]] = {}
+        self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Endpoints]] = {}
         self._news = asyncio.Event()
         self._is_running = False
         self._interval = INTERVAL * pace
@@ -63,13 +63,11 @@ class SharedList:
         self._gaps = backing_off(self._longest)
         self._came = float("-inf")
 
-    async def after(
-        self, resource: Instances[Any, Any, Any], moment: float, *, at_once: bool = False
-    ) -> NamedRows:
+    async def after(self, endpoints: Endpoints, moment: float, *, at_once: bool = False) -> NamedRows:
         """The first LIST that is requested at or after the loop time `moment`.
 
         Args:
-            resource: the endpoints to use.
+            endpoints: the endpoints to use.
             moment: earliest loop time of the request.
             at_once: do not wait for the interval between two LISTs, unless they fail.
 
@@ -80,7 +78,7 @@ class SharedList:
         if not at_once:
             moment = max(moment, self._came + self._interval)
         outcome: asyncio.Future[NamedRows] = loop.create_future()
-        self._waiting[outcome] = moment, resource
+        self._waiting[outcome] = moment, endpoints
         self._news.set()
         try:
             if not self._is_running:
@@ -90,13 +88,13 @@ class SharedList:
         finally:
             self._waiting.pop(outcome, None)
 
-    async def now(self, resource: Instances[Any, Any, Any]) -> NamedRows:
+    async def now(self, endpoints: Endpoints) -> NamedRows:
         """A LIST that is requested now, shared with the other callers of this moment.
 
         Raises:
             FluenceError: the LIST failed, or the session is closed.
         """
-        return await self.after(resource, asyncio.get_running_loop().time(), at_once=True)
+        return await self.after(endpoints, asyncio.get_running_loop().time(), at_once=True)
 
     async def _run(self) -> None:
         try:
@@ -116,11 +114,11 @@ class SharedList:
                         await self._news.wait()
                 continue
             asked = loop.time()
-            resource = next(resource for moment, resource in self._waiting.values() if moment <= asked)
+            endpoints = next(endpoints for moment, endpoints in self._waiting.values() if moment <= asked)
             rows: NamedRows | None = None
             failure: FluenceError | None = None
             try:
-                rows = await self._list(resource, asked)
+                rows = await self._list(endpoints, asked)
             except FluenceError as error:
                 failure = error
             self._came = loop.time()
@@ -145,8 +143,8 @@ class SharedList:
                 if not outcome.done():
                     outcome.set_exception(copy.copy(error))
 
-    async def _list(self, resource: Instances[Any, Any, Any], asked: float) -> NamedRows:
-        rows = await resource.look_at_rows(lane=Lane.DEPLOY)
+    async def _list(self, endpoints: Endpoints, asked: float) -> NamedRows:
+        rows = await endpoints.rows(priority=Priority.DEPLOY)
         ids: set[str] = set()
         by_name: dict[str, list[Json]] = {}
         nameless = number = 0
@@ -160,5 +158,5 @@ class SharedList:
                 by_name.setdefault(name, []).append(row)
             else:
                 nameless += 1
-        is_whole = not rows.is_paged and self._evidence.is_complete(resource.kind, ids, asked)
+        is_whole = not rows.is_paged and self._evidence.is_complete(endpoints.kind, ids, asked)
         return NamedRows(asked, is_whole, nameless, by_name)

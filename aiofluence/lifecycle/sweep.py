@@ -10,23 +10,23 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from ..errors import AuthError, ConfigError, FluenceError
+from ..http.messages import Json, safe_id
+from ..http.transport import ServerClock
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
-from ..protocol import Json, safe_id
-from ..resources.instances import Instances
+from ..polling.evidence import Evidence
+from ..polling.schedule import backing_off
+from ..resources.endpoints import Endpoints
 from ..resources.listing import BREATH
-from ..transport import ServerClock
 from .custody import Custodian
 from .deploy import Deployer
-from .evidence import Evidence
 from .intents import SKEW
 from .journal import ENDED, NOTHING, Intent, Journal
-from .schedule import backing_off
 from .shared_list import INTERVAL
 
 _REFUSALS: Final = 3
@@ -114,7 +114,7 @@ class Sweeper:
 
     def __init__(
         self,
-        resources: Mapping[Kind, Instances[Any, Any, Any]],
+        resources: Mapping[Kind, Endpoints],
         custodian: Custodian,
         journal: Journal,
         clock: ServerClock,
@@ -205,11 +205,11 @@ class Sweeper:
 
     async def _list(self, kind: Kind) -> None:
         asked = asyncio.get_running_loop().time()
-        resource = self._resources[kind]
+        endpoints = self._resources[kind]
         read: dict[str, _Row] = {}
         unreadable = number = 0
         try:
-            rows = await resource.look_at_rows()
+            rows = await endpoints.rows()
             for number, (id, status, raw) in enumerate(rows, 1):
                 if number % BREATH == 0:
                     await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final, cast
 from urllib.parse import urlsplit
 
+from ..background import BackgroundTasks, loop_time
 from ..errors import (
     AuthError,
     ConfigError,
@@ -22,20 +23,18 @@ from ..errors import (
     MinimumRuntimeError,
     WaitTimeoutError,
 )
-from ..models.access import ssh_access
 from ..models.instances import Container, Instance, InstanceRef
+from ..models.ssh import ssh_access
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
-from ..owner import loop_time
-from ..resources.containers import Containers
-from .evidence import KeyDoubt
-from .loops import EVIDENCE, Loops, LoopWatch
-from .minimum import MinimumRuntime
-from .schedule import backing_off
-from .seen import Seen, timed_out
-from .tasks import TaskHome
-from .watch import Watch
-from .watcher import LAST_LOOK
+from ..polling.evidence import KeyDoubt
+from ..polling.history import WaitHistory, timed_out
+from ..polling.poller import LAST_LOOK
+from ..polling.schedule import backing_off
+from ..polling.watch import Pollers
+from ..resources.endpoints import Endpoints
+from .crash_watch import EVIDENCE, Loops, LoopWatch
+from .minimum_runtime import MinimumRuntime
 
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
@@ -85,7 +84,7 @@ def check_until(until: object) -> None:
 class Waiter:
     """The waits of one session."""
 
-    def __init__(self, watch: Watch, home: TaskHome) -> None:
+    def __init__(self, watch: Pollers, home: BackgroundTasks) -> None:
         self._watch = watch
         self._loops = Loops(watch.resources, home, watch.poll.pace)
         self.minimum: Final = MinimumRuntime(watch.poll.pace)
@@ -98,7 +97,7 @@ class Waiter:
         deadline: float | None,
         *,
         fresh: bool = False,
-        seen: Seen | None = None,
+        seen: WaitHistory | None = None,
     ) -> Instance:
         """Wait until `ref` is as far as `until`; see `Session.wait` for what it raises.
 
@@ -111,10 +110,10 @@ class Waiter:
             WaitTimeoutError: `deadline` came first.
         """
         check_until(until)
-        seen = seen or Seen(ref)
+        seen = seen or WaitHistory(ref)
         runs = LoopWatch(self._loops, seen)
 
-        def reached(instance: Instance) -> bool:
+        def detail_matches(instance: Instance) -> bool:
             _raise_if_final(instance, seen)
             if until is Until.ACTIVE or instance.status is not Status.ACTIVE:
                 return instance.status is Status.ACTIVE
@@ -126,7 +125,7 @@ class Waiter:
         try:
             while True:
                 instance = await self._watch.detail(
-                    seen, reached, deadline, until.value, worth=_is_settled, fresh=fresh
+                    seen, detail_matches, deadline, until.value, status_matches=_is_settled, fresh=fresh
                 )
                 if until is not Until.REACHABLE or await self._connect(instance, deadline):
                     return instance
@@ -151,7 +150,7 @@ class Waiter:
         except TimeoutError as error:
             if not is_deadline(error):
                 raise
-        raise timed_out(Seen(ref), "updated")
+        raise timed_out(WaitHistory(ref), "updated")
 
     async def update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> Container:
         """Wait until the detail shows `update`, which was sent, and the container runs.
@@ -162,10 +161,10 @@ class Waiter:
             WaitTimeoutError: `deadline` came first.
         """
 
-        seen = Seen(ref)
+        seen = WaitHistory(ref)
         runs = LoopWatch(self._loops, seen)
 
-        def reached(instance: Instance) -> bool:
+        def detail_matches(instance: Instance) -> bool:
             _raise_if_final(instance, seen)
             return (
                 isinstance(instance, Container) and update.is_shown_by(instance) and runs.is_running(instance)
@@ -173,7 +172,7 @@ class Waiter:
 
         failure: InstanceFailedError
         try:
-            return cast(Container, await self._watch.detail(seen, reached, deadline, "updated"))
+            return cast(Container, await self._watch.detail(seen, detail_matches, deadline, "updated"))
         except InstanceFailedError as error:
             failure = error
         finally:
@@ -188,7 +187,7 @@ class Waiter:
         """
         if await self.end(ref, deadline):
             with contextlib.suppress(InstanceEndedError):
-                return await self._watch.detail(Seen(ref), _is_over, deadline, "ended")
+                return await self._watch.detail(WaitHistory(ref), _is_over, deadline, "ended")
         return None
 
     async def end(
@@ -196,7 +195,7 @@ class Waiter:
         ref: InstanceRef,
         deadline: float | None,
         *,
-        seen: Seen | None = None,
+        seen: WaitHistory | None = None,
         may_end: Callable[[], bool] | None = None,
     ) -> bool:
         """See `ref` gone: wait until it may be deleted, delete it, wait until it has ended.
@@ -219,13 +218,13 @@ class Waiter:
             AuthError: the service keeps refusing the key.
         """
         resource = self._watch.resources[ref.kind]
-        seen = seen or Seen(ref)
+        seen = seen or WaitHistory(ref)
         pauses = backing_off(3 * self._watch.poll.interval)
         key = KeyDoubt()
         try:
             while True:
                 status = await self._watch.status(
-                    seen, _is_deletable, deadline, "ready to be terminated", brisk=False
+                    seen, _is_deletable, deadline, "ready to be terminated", poll_now=False
                 )
                 if status.final or not (may_end is None or may_end()):
                     return True
@@ -246,7 +245,7 @@ class Waiter:
                     # Accepted is not done: an instance that is still there after a while is deleted again.
                     soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
                     with contextlib.suppress(WaitTimeoutError):
-                        await self._watch.status(seen, _is_final, soon, "ended", brisk=True)
+                        await self._watch.status(seen, _is_final, soon, "ended", poll_now=True)
                         return True
                 seen.last_error = seen.refusal or seen.last_error
                 self.minimum.refused(seen.refusal, seen)
@@ -269,8 +268,8 @@ class Waiter:
         self._watch.close()
 
     @property
-    def _containers(self) -> Containers:
-        return cast(Containers, self._watch.resources[Kind.CONTAINER])
+    def _containers(self) -> Endpoints:
+        return self._watch.resources[Kind.CONTAINER]
 
     async def _connect(self, instance: Instance, deadline: float | None) -> bool:
         """Whether a TCP connection to the instance succeeds within five seconds, and by the deadline."""
@@ -323,7 +322,7 @@ def is_deadline(error: TimeoutError) -> bool:
     return type(error) is TimeoutError
 
 
-async def _again(seen: Seen, deadline: float | None, what: str, pause: float) -> None:
+async def _again(seen: WaitHistory, deadline: float | None, what: str, pause: float) -> None:
     """Pause before another round, or give up when the deadline has come."""
     left = math.inf if deadline is None else deadline - _now()
     if left <= 0:
@@ -384,7 +383,7 @@ def _is_over(instance: Instance) -> bool:
     return instance.status.final
 
 
-def _raise_if_final(instance: Instance, seen: Seen) -> None:
+def _raise_if_final(instance: Instance, seen: WaitHistory) -> None:
     if not instance.status.final:
         return
     failed = instance.status is Status.FAILED

@@ -12,8 +12,8 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 import attrs
 
-from .catalog import GpuModel, Supply, describe_gpu
-from .table import Cell, Row, age, short
+from ..display.table import Cell, Row, age, short
+from .plans import GpuModel, Supply, describe_gpu
 from .values import ContainerStatus, Environment, Kind, Port, PortProtocol, Status
 
 __all__ = [

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from .. import scalars
 from ..errors import DecodeError, FluenceError
+from ..http import scalars
+from ..http.messages import BALANCES_PATH, ME_PATH, Call, Json, Retryable
+from ..http.transport import Transport
 from ..models.account import Balance
 from ..models.money import total
-from ..protocol import BALANCES_PATH, ME_PATH, Call, Json, Replay
-from ..transport import Transport
 
-BALANCES: Final = Call("GET", BALANCES_PATH, replay=Replay.ALWAYS)
-ME: Final = Call("GET", ME_PATH, replay=Replay.ALWAYS)
+BALANCES: Final = Call("GET", BALANCES_PATH, retryable=Retryable.ALWAYS)
+ME: Final = Call("GET", ME_PATH, retryable=Retryable.ALWAYS)
 
 _PATIENCE: Final = 5.0
 """Seconds that a balance may take where it only helps."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from ..protocol import Call, Json, Reply, decode_rows
+from ..http.messages import Call, Json, Reply, decode_rows
 
 BREATH: Final = 100
 """Rows of a LIST that are decoded between two turns of the event loop."""

@@ -10,11 +10,11 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final, TypeVar
 
-from ..convert import structure_rows
-from ..models.table import Table
+from ..display.table import Table
+from ..http.codec import structure_rows
+from ..http.messages import Answer
+from ..http.transport import Transport
 from ..models.values import Kind
-from ..protocol import Answer
-from ..transport import Transport
 
 T = TypeVar("T")
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from .account import KeyState
 from .billing import LedgerEntry
-from .catalog import Catalog, Offer
 from .clock import VirtualClockLoop, run_virtual
-from .cluster import ClusterEvent, ClusterOptions, PodName
-from .exec import LocalProcesses
-from .faults import RANDOM_FAULTS, Effect, Fault, Outcome, Script
+from .endpoints import ServerRateLimit
+from .events import ClusterEvent, ClusterOptions, PodName
+from .faults import RANDOM_FAULTS, Effect, Fault, FaultOutcome, Script
 from .instances import ContainerInstance, Instance, MachineInstance, State
-from .podlog import ContainerLog, PodLog
+from .local_processes import LocalProcesses
+from .logs import ContainerLog, PodLog
+from .plans import Catalog, PlanRow
 from .profile import DEFAULT_PROFILE, KIND, LIKELY, Profile
 from .programs import Program
-from .service import ServerRateLimit
 from .simulator import DEFAULT_API_KEY, SeenRequest, Simulator
 from .stock import default_catalog, published_catalog
 from .timing import Provisioning
@@ -42,13 +42,13 @@ __all__ = [
     "ContainerLog",
     "Effect",
     "Fault",
+    "FaultOutcome",
     "Instance",
     "KeyState",
     "LedgerEntry",
     "LocalProcesses",
     "MachineInstance",
-    "Offer",
-    "Outcome",
+    "PlanRow",
     "PodLog",
     "PodName",
     "Profile",

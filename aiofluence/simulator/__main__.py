@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-from .exec import LocalProcesses
+from .local_processes import LocalProcesses
 from .profile import DEFAULT_PROFILE, PRESETS, Profile
 from .server import SimulatorServer, is_loopback
 from .simulator import DEFAULT_API_KEY, Simulator

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from uuid import NAMESPACE_URL, uuid5
 
 from .billing import ZERO, exact
-from .catalog import Json
+from .plans import Json
 from .world import World
 
 KeyState: TypeAlias = Literal["valid", "read-only", "expired"]

@@ -9,8 +9,8 @@ import json
 from decimal import ROUND_HALF_UP, Decimal
 
 from .billing import exact
-from .catalog import Json
 from .instances import Calendar, ContainerInstance, Instance, MachineInstance, State
+from .plans import Json
 from .profile import Profile
 
 _CENT = Decimal("0.01")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .cluster import ClusterEvent, restarted
+from .events import ClusterEvent, restarted
 from .instances import ContainerInstance, Instance
 from .world import World
 

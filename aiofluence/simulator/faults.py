@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from aiofluence.protocol import Reply
-
+from ..http.messages import Reply
 from .routes import operation as operation_of
 
 Moment: TypeAlias = Literal["before", "after"]
@@ -32,7 +31,7 @@ class Effect(Enum):
 
 
 @attrs.frozen
-class Outcome:
+class FaultOutcome:
     """What becomes of one request.
 
     Attributes:
@@ -107,22 +106,22 @@ class Fault:
         """The head and half of the body arrive, then the connection breaks; without a body, a reset."""
         return cls(Effect.CUT)
 
-    def outcome(self, reply: Reply | None, date: str) -> Outcome:
+    def outcome(self, reply: Reply | None, date: str) -> FaultOutcome:
         """Spoil an exchange; `reply` is the true answer, None when the request took no effect."""
         if self.effect is Effect.CUT:
             whole = reply or Reply(200, {"Date": date, "Content-Type": _JSON}, b'{"instance_id": "00000000-')
             if not whole.body:
-                return Outcome(None, Effect.RESET)
+                return FaultOutcome(None, Effect.RESET)
             half = Reply(whole.status, whole.headers, whole.body[: len(whole.body) // 2])
-            return Outcome(half, Effect.CUT)
+            return FaultOutcome(half, Effect.CUT)
         if self.effect is not Effect.REPLY:
-            return Outcome(None, self.effect)
+            return FaultOutcome(None, self.effect)
         if self.delay:
-            return Outcome(reply, Effect.REPLY, self.delay)
+            return FaultOutcome(reply, Effect.REPLY, self.delay)
         status = self.code or (reply.status if reply is not None and reply.status < 300 else 200)
         if self.code is None and status == 204:
             status = 200  # a 204 has no body to replace
-        return Outcome(Reply(status, {"Date": date, **self.headers}, self.content))
+        return FaultOutcome(Reply(status, {"Date": date, **self.headers}, self.content))
 
 
 def _content(code: int, body: Any) -> tuple[bytes, str]:

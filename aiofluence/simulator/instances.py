@@ -15,9 +15,9 @@ from typing import TypeAlias
 import attrs
 
 from .billing import Bill
-from .catalog import Json, Kind, Offer
-from .cluster import ClusterEvent
-from .podlog import ContainerLog
+from .events import ClusterEvent
+from .logs import ContainerLog
+from .plans import Json, Kind, PlanRow
 from .programs import STAYS, Program
 
 Variables: TypeAlias = tuple[tuple[str, str], ...]
@@ -86,7 +86,7 @@ class Instance:
 
     id: str
     name: str
-    offer: Offer
+    offer: PlanRow
     location: str
     created_at: float
     updated_at: float

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import attrs
 
-from .catalog import Catalog
-from .cluster import ClusterOptions
+from .events import ClusterOptions
+from .plans import Catalog
 from .profile import Profile, ProfileName
 from .programs import Program
 from .timing import Provisioning

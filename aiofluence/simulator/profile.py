@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_typ
 
 import attrs
 
-from .cluster import ClusterOptions
+from .events import ClusterOptions
 from .timing import Provisioning
 
 ProfileName: TypeAlias = Literal["likely", "kind"]

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from .catalog import Kind
+from .plans import Kind
 
 Endpoint: TypeAlias = Literal[
     "plans",

@@ -8,13 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Final
 
-from . import cluster, rules
-from .cluster import PodName
+from . import events as cluster, validation as rules
+from .events import PodName
 from .instances import ContainerInstance, ContainerSettings, Instance, State
-from .podlog import PodLog
+from .logs import PodLog
 from .profile import Profile
 from .programs import Program, program
-from .timing import Provisioning, Timeline
+from .timing import Provisioning, Schedule
 
 _FIRST_BACKOFF: Final = 10.0
 _LONGEST_BACKOFF: Final = 300.0
@@ -29,7 +29,7 @@ class RunsContainers(ABC):
     """What happens in the cluster to one container after another."""
 
     profile: Profile
-    timeline: Timeline
+    timeline: Schedule
     programs: dict[str, Program]
 
     @abstractmethod

@@ -12,11 +12,10 @@ from types import TracebackType
 
 from aiohttp import web
 
-from aiofluence.protocol import Reply, Request
-
-from .control import PREFIX, Control, foreign
-from .exec import LocalProcesses
+from ..http.messages import Reply, Request
+from .control_api import PREFIX, Control, foreign
 from .faults import Effect
+from .local_processes import LocalProcesses
 from .simulator import DEFAULT_API_KEY, Simulator
 
 # Far above what the contract allows in a request, so that the service itself says what is wrong.

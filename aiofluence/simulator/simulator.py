@@ -16,19 +16,18 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from aiofluence.protocol import Reply, Request
-
+from ..http.messages import Reply, Request
 from .account import KeyState
 from .billing import ZERO, LedgerEntry, exact
-from .catalog import Catalog, Kind
-from .cluster import ClusterOptions
-from .faults import RANDOM_FAULTS, Effect, Fault, Faults, Moment, Outcome, Script
+from .endpoints import ServerRateLimit, Service
+from .events import ClusterOptions
+from .faults import RANDOM_FAULTS, Effect, Fault, FaultOutcome, Faults, Moment, Script
 from .hosting import HostsContainers
 from .instances import Calendar, Instance
 from .options import HasOptions
+from .plans import Catalog, Kind
 from .profile import DEFAULT_PROFILE, Profile, ProfileName
 from .routes import operation as operation_of
-from .service import ServerRateLimit, Service
 from .timing import Provisioning
 from .world import World
 
@@ -163,22 +162,24 @@ class Simulator(HostsContainers, HasOptions):
         """Answer a request at second `now`, without faults."""
         self.advance(now)
         reply = self._service.answer(request)
-        self._note(request, Outcome(reply))
+        self._note(request, FaultOutcome(reply))
         return reply
 
-    def receive(self, request: Request, now: float) -> Outcome:
+    def receive(self, request: Request, now: float) -> FaultOutcome:
         """Answer a request at second `now`, or do to it what the faults say. This is what doors call."""
         self.advance(now)
         names = ["*", f"{request.method} {request.path}"]
         if operation := operation_of(request.method, request.path):
             names.append(operation)
         script = self._faults.pick(names)
-        outcome = Outcome(self._service.answer(request)) if script is None else self._strike(script, request)
+        outcome = (
+            FaultOutcome(self._service.answer(request)) if script is None else self._strike(script, request)
+        )
         if outcome.effect is not Effect.REFUSE:
             self._note(request, outcome)
         return outcome
 
-    def _strike(self, script: Script, request: Request) -> Outcome:
+    def _strike(self, script: Script, request: Request) -> FaultOutcome:
         true_answer = script.when == "after" or script.fault.delay > 0  # a late answer is a true answer
         reply = self._service.answer(request) if true_answer else None
         if script.commit_after is not None:
@@ -188,7 +189,7 @@ class Simulator(HostsContainers, HasOptions):
     def _commit_late(self, request: Request) -> None:
         self._service.answer(request)
 
-    def _note(self, request: Request, outcome: Outcome) -> None:
+    def _note(self, request: Request, outcome: FaultOutcome) -> None:
         status = outcome.reply.status if outcome.reply else None
         operation = operation_of(request.method, request.path)
         self.requests.append(

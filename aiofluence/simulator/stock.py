@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypeAlias
 
-from .catalog import Catalog, Json, Kind, Offer
+from .plans import Catalog, Json, Kind, PlanRow
 
 # model, vram Gi, interface, GPUs, vCPUs, memory Gi, storage Gi, USDC an hour, countries
 _ContainerRow: TypeAlias = tuple[str, int, str, int, int, int, int, str, str]
@@ -218,10 +218,10 @@ _PUBLISHED_IMAGES = (
 )
 
 
-def _machine(kind: Kind, row: _MachineRow, *, published_id: str = "") -> Offer:
+def _machine(kind: Kind, row: _MachineRow, *, published_id: str = "") -> PlanRow:
     model, vram, interface, gpus, country, provider, vcpu, memory, storage, price, nvlink = row
     slug = f"{provider.lower().replace(' ', '-')}-{country.lower()}-{model}-{vram}gi-{interface}-{gpus}gpu"
-    return Offer(
+    return PlanRow(
         kind=kind,
         slug=slug,
         model=model,
@@ -240,9 +240,9 @@ def _machine(kind: Kind, row: _MachineRow, *, published_id: str = "") -> Offer:
     )
 
 
-def _container(row: _ContainerRow, *, units: str = "gb", published_id: str = "") -> Offer:
+def _container(row: _ContainerRow, *, units: str = "gb", published_id: str = "") -> PlanRow:
     model, vram, interface, gpus, vcpu, memory, storage, price, countries = row
-    return Offer(
+    return PlanRow(
         kind="container",
         slug=f"{model}-{vram}gi-{interface}-{gpus}gpu-{vcpu}cpu-{memory}{units}-{storage}{units}",
         model=model,

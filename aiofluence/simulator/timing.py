@@ -65,7 +65,7 @@ class Provisioning:
         return self.median
 
 
-class Timeline:
+class Schedule:
     """What is to happen, ordered by time. Time never goes back."""
 
     def __init__(self) -> None:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 
-from aiofluence.errors import DecodeError, NoReplyError, NotSentError
-from aiofluence.protocol import Reply, Request
-
-from .exec import LocalProcesses
-from .faults import Effect, Outcome
+from ..errors import DecodeError, NoReplyError, NotSentError
+from ..http.messages import Reply, Request
+from .faults import Effect, FaultOutcome
+from .local_processes import LocalProcesses
 from .simulator import Simulator
 
 
 class SimulatorWire:
-    """Carries requests to a `Simulator`, each once. Satisfies `aiofluence.protocol.Wire`.
+    """Carries requests to a `Simulator`, each once. Satisfies `aiofluence.http.messages.Wire`.
 
     A request takes effect when it arrives, half the latency after it was sent: a `send` cancelled
     later leaves it committed.
@@ -106,7 +105,7 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
         sleeper.set_result(None)
 
 
-def _delivered(outcome: Outcome, max_body: int) -> Reply:
+def _delivered(outcome: FaultOutcome, max_body: int) -> Reply:
     reply = outcome.reply
     if reply is None:
         raise NoReplyError("connection reset by peer")

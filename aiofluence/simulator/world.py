@@ -13,10 +13,9 @@ from math import ceil, inf
 from random import Random
 from uuid import UUID
 
-from . import cluster, rules
+from . import events as cluster, validation as rules
 from .billing import Account, Bill, exact
-from .catalog import Catalog, Json, Kind, Offer
-from .cluster import PodName
+from .events import PodName
 from .instances import (
     Calendar,
     ContainerInstance,
@@ -26,12 +25,13 @@ from .instances import (
     MachineInstance,
     State,
 )
-from .podlog import CRASH_LINES, ContainerLog, PodLog
+from .logs import CRASH_LINES, ContainerLog, PodLog
+from .plans import Catalog, Json, Kind, PlanRow
 from .profile import Profile
 from .programs import Program
 from .running import RunsContainers
 from .stock import default_catalog, published_catalog
-from .timing import Provisioning, Timeline
+from .timing import Provisioning, Schedule
 
 
 class World(RunsContainers):
@@ -50,7 +50,7 @@ class World(RunsContainers):
         self.profile = profile
         self.calendar = calendar
         self.account: Account = Account(balance)
-        self.timeline: Timeline = Timeline()
+        self.timeline: Schedule = Schedule()
         self.programs: dict[str, Program] = {}
         self.taken_off: set[str] = set()
         self.capacities: dict[str, int] = {}
@@ -215,7 +215,7 @@ class World(RunsContainers):
         instance.events = [event for event in instance.events if event.at <= now]
         instance.events.append(cluster.not_scheduled(instance.log.pod.name, reason, now))
 
-    def add_ended(self, offer: Offer, name: str) -> Instance:
+    def add_ended(self, offer: PlanRow, name: str) -> Instance:
         """An instance of long ago, at no cost: history for the lists. Its details are made up."""
         rng, record = self._record(offer, name)
         record["location"] = offer.locations[0]
@@ -240,7 +240,7 @@ class World(RunsContainers):
 
     # The parts of a deploy
 
-    def _on_sale(self, kind: Kind, plan_id: str) -> Offer:
+    def _on_sale(self, kind: Kind, plan_id: str) -> PlanRow:
         offer = self.catalog.offers.get(plan_id)
         if offer is None or offer.kind != kind or not self._has_room(plan_id):
             rules.refuse(rules.PLAN_GONE)
@@ -251,14 +251,14 @@ class World(RunsContainers):
         used = sum(instance.offer.id == plan_id for instance in self._live.values()) if room < inf else 0
         return plan_id not in self.taken_off and used < room
 
-    def _accept(self, offer: Offer, name: str) -> tuple[Random, Json]:
+    def _accept(self, offer: PlanRow, name: str) -> tuple[Random, Json]:
         with exact():
             upfront = offer.hourly * offer.upfront_hours
         if self.account.balance < upfront:
             rules.refuse(rules.NO_BALANCE)
         return self._record(offer, name)
 
-    def _record(self, offer: Offer, name: str) -> tuple[Random, Json]:
+    def _record(self, offer: PlanRow, name: str) -> tuple[Random, Json]:
         """The fields every instance has. Its draws depend on the seed and on its own name alone."""
         key = (offer.kind, name)
         nth = self._namesakes[key] = self._namesakes.get(key, 0) + 1

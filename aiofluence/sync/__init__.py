@@ -4,7 +4,7 @@
 left. `import aiofluence` does not load this.
 """
 
-from .objects import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
+from .resources import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
 from .session import Session
 
 __all__ = [

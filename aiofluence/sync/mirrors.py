@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from .door import Door, _Call
+from .bridge import Door, _Call
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from ..models.output import GapReason
+from ..models.logs import GapReason
 
-__all__ = ["WHOLE", "WIDEST", "Answer", "Verdict"]
+__all__ = ["WHOLE", "WIDEST", "Verdict", "Window"]
 
 WIDEST = 4096
 """The widest window asked for by number."""
@@ -21,7 +21,7 @@ WHOLE = 1 << 40
 
 
 @attrs.frozen
-class Answer:
+class Window:
     """What one fetch showed of one pod.
 
     Attributes:
@@ -61,7 +61,7 @@ class Verdict:
         at_least: lines certainly lost at the mark.
         grown: the first of the new lines is the whole of the line delivered last.
         ask: the window that would decide more; 0 for none.
-        dear: it tells nothing but a count: only when the budget allows.
+        count_only: it tells nothing but a count: only when the budget allows.
         settled: nothing is held back.
         held: how many of the last lines come out if the log ends like this.
         doubt: the mark to put before those.
@@ -72,7 +72,7 @@ class Verdict:
     at_least: int = 0
     grown: bool = False
     ask: int = 0
-    dear: bool = False
+    count_only: bool = False
     settled: bool = True
     held: int = 0
     doubt: GapReason | None = None

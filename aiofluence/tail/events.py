@@ -12,14 +12,14 @@ from typing import Final
 
 import attrs
 
+from ..http.messages import Answer, Priority
 from ..lifecycle.crash_loop import back_off
-from ..lifecycle.evidence import Evidence
 from ..models.instances import InstanceRef
-from ..models.output import Event
+from ..models.logs import Event
 from ..models.values import ContainerStatus, Status
-from ..protocol import Answer, Lane
-from ..resources.containers import Containers
-from .follow import LONGEST_INTERVAL, Follow, OneTail
+from ..polling.evidence import Evidence
+from ..resources.endpoints import Endpoints
+from .follower import LONGEST_INTERVAL, Follower, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
 _LOOKS_DOWN: Final = 2
@@ -107,11 +107,11 @@ class LoopAgain:
         return [event for event in listed if event.reason == "BackOff"]
 
 
-class _FollowEvents(Follow[Event]):
+class _FollowEvents(Follower[Event]):
     """One container's events, poll by poll."""
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
-        super().__init__(containers, ref, pace, evidence)
+    def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(endpoints, ref, pace, evidence)
         self._new = NewEvents()
         self._again = LoopAgain()
         self._listed: list[Event] = []
@@ -119,13 +119,13 @@ class _FollowEvents(Follow[Event]):
 
     def _looked(self, answer: Answer) -> None:
         status = answer.value.get("container_status") if type(answer.value) is dict else None
-        if self._containers.status_of(answer) is Status.ACTIVE and type(status) is str:
+        if self._endpoints.status_of(answer) is Status.ACTIVE and type(status) is str:
             is_started = status != ContainerStatus.NOT_STARTED
             self.ready.extend(self._again.looked(self._listed, is_started=is_started))
 
     async def _fetch(self, now: float) -> bool:
         # Never with `last`: the end of a list that is ordered by name is not what is newest.
-        self._listed = await self._containers.events(self.ref.id, lane=Lane.TAIL)
+        self._listed = await self._endpoints.events(self.ref.id, priority=Priority.TAIL)
         new = self._new.take(self._listed, now)
         self._again.took(new)
         self.ready.extend(new)
@@ -148,5 +148,5 @@ class EventTail(OneTail[Event]):
     minutes after the container has stopped to run.
     """
 
-    def __init__(self, containers: Containers, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
-        super().__init__(_FollowEvents(containers, ref, pace, evidence))
+    def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
+        super().__init__(_FollowEvents(endpoints, ref, pace, evidence))

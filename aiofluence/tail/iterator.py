@@ -10,7 +10,7 @@ from typing import Generic, Self, TypeVar
 
 import anyio
 
-from ..owner import Owner
+from ..background import Owner
 
 T = TypeVar("T")
 

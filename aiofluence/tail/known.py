@@ -5,7 +5,7 @@ No judgement: that a place is doubtful, and what follows from it, is `sequence`'
 
 from __future__ import annotations
 
-from .answer import Answer
+from .answer import Window
 from .overlap import Fit, Hashes, Place, hashes, last_period, locate
 
 __all__ = ["MEMORY", "Known"]
@@ -29,7 +29,7 @@ class Known:
         self.last_delivered: bool = True
         self.recurred: int = 0  # lines of the longest block that was seen to come again as a whole
 
-    def _place(self, answer: Answer, seen: Hashes[int]) -> tuple[Place, bool, bool]:
+    def _place(self, answer: Window, seen: Hashes[int]) -> tuple[Place, bool, bool]:
         """Where the answer joins; whether the last known line has grown; whether the place is absolute."""
         length = len(seen)
         if answer.whole and self.end is not None:
@@ -71,7 +71,7 @@ class Known:
     def _is_older(self, seen: Hashes[int], by: int) -> bool:
         return by >= self.unbroken or self._ends_like(seen, but=by)
 
-    def _may_have_grown(self, answer: Answer) -> bool:
+    def _may_have_grown(self, answer: Window) -> bool:
         """Whether any line is the last known line and more."""
         return any(self._is_more(line) for line in answer.lines)
 
@@ -79,11 +79,11 @@ class Known:
         length = self.last_length  # an empty line is a finished one
         return bool(length) and len(line) > length and hash(line[:length]) == self.known[-1]
 
-    def _grown(self, answer: Answer, new: int) -> bool:
+    def _grown(self, answer: Window, new: int) -> bool:
         """Whether the first of the new lines is the last known line and more."""
         return self._is_more(answer.lines[len(answer.lines) - new])
 
-    def _deliver(self, answer: Answer, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
+    def _deliver(self, answer: Window, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
         """Remember that the last `new` lines of the answer came out; `anew`: there may be a gap before."""
         length = len(seen)
         if new:

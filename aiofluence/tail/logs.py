@@ -8,25 +8,25 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ..errors import FluenceError
-from ..lifecycle.evidence import Evidence
+from ..http.messages import Priority
 from ..models.instances import InstanceRef
-from ..models.output import GapReason, LogGap, LogLine
-from ..protocol import Lane
-from ..resources.containers import Containers
-from .follow import Follow, OneTail
+from ..models.logs import GapReason, LogGap, LogLine
+from ..polling.evidence import Evidence
+from ..resources.endpoints import Endpoints
+from .follower import Follower, OneTail
 from .stitch import Stitch
 from .windows import Windows
 
 Item: TypeAlias = LogLine | LogGap
 
 
-class FollowLogs(Follow[Item]):
+class FollowLogs(Follower[Item]):
     """One container's log, poll by poll."""
 
     def __init__(
-        self, containers: Containers, ref: InstanceRef, last: int, pace: float, evidence: Evidence
+        self, endpoints: Endpoints, ref: InstanceRef, last: int, pace: float, evidence: Evidence
     ) -> None:
-        super().__init__(containers, ref, pace, evidence)
+        super().__init__(endpoints, ref, pace, evidence)
         self._stitch = Stitch(last)
         self._windows = Windows()
         self._at_once = False
@@ -35,7 +35,7 @@ class FollowLogs(Follow[Item]):
     async def _fetch(self, now: float) -> bool | None:
         asked = self._windows.nearest(self._stitch.ask, now)
         try:
-            lines = await self._containers.logs(self.ref.id, last=asked, lane=Lane.TAIL)
+            lines = await self._endpoints.logs(self.ref.id, last=asked, priority=Priority.TAIL)
         except FluenceError as error:
             if not self._windows.refuses(asked, error, now):
                 raise
@@ -73,6 +73,6 @@ class LogTail(OneTail[Item]):
     """
 
     def __init__(
-        self, containers: Containers, ref: InstanceRef, last: int, pace: float, evidence: Evidence
+        self, endpoints: Endpoints, ref: InstanceRef, last: int, pace: float, evidence: Evidence
     ) -> None:
-        super().__init__(FollowLogs(containers, ref, last, pace, evidence))
+        super().__init__(FollowLogs(endpoints, ref, last, pace, evidence))

@@ -15,12 +15,12 @@ from typing import Final
 
 import attrs
 
+from ..background import BackgroundTasks
 from ..errors import FluenceError, NotFoundError
-from ..lifecycle.evidence import Evidence
-from ..lifecycle.tasks import TaskHome
 from ..models.instances import InstanceRef
-from ..models.output import LogGap, LogLine
-from ..resources.containers import Containers
+from ..models.logs import LogGap, LogLine
+from ..polling.evidence import Evidence
+from ..resources.endpoints import Endpoints
 from .iterator import Tail
 from .logs import FollowLogs
 
@@ -50,17 +50,17 @@ class MergedTail(Tail[TaggedLine]):
 
     def __init__(
         self,
-        containers: Containers,
+        endpoints: Endpoints,
         refs: Iterable[InstanceRef],
         last: int,
         pace: float,
         evidence: Evidence,
-        home: TaskHome,
+        home: BackgroundTasks,
     ) -> None:
         super().__init__()
         self._number = count()
         self._idle = [
-            (float("-inf"), next(self._number), FollowLogs(containers, ref, last, pace, evidence))
+            (float("-inf"), next(self._number), FollowLogs(endpoints, ref, last, pace, evidence))
             for ref in refs
         ]
         self._ready: deque[TaggedLine] = deque()

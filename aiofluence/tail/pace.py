@@ -9,7 +9,7 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 
-from ..models.output import LogLine
+from ..models.logs import LogLine
 from .answer import WIDEST
 
 __all__ = ["Pace"]

@@ -6,7 +6,7 @@ windows and the count of the whole log decide; `sequence` asks for them.
 
 from __future__ import annotations
 
-from .answer import WHOLE, WIDEST, Answer
+from .answer import WHOLE, WIDEST, Window
 from .known import HEAD, MEMORY, Known
 from .overlap import Fit, Hashes, Place, contains, last_period, locate
 from .recount import Recount
@@ -30,7 +30,7 @@ class Repeats(Known):
         self.behind: bool = False  # all counting begins behind a line that is too long to be shown
         self.limited: bool = False  # no wider window is answered
 
-    def _confirming(self, answer: Answer, seen: Hashes[int], new: int) -> int:
+    def _confirming(self, answer: Window, seen: Hashes[int], new: int) -> int:
         """The window that shows whether a block was repeated where this answer shows none; 0: no doubt."""
         if self.behind or self.limited:
             return 0
@@ -48,7 +48,7 @@ class Repeats(Known):
             return ask if ask <= max(WIDEST, 4 * answer.asked) else 2 * MEMORY * answer.ending
         return ask if self.end is None else min(ask, self.end + new + 4 * NARROWEST)
 
-    def _uncounted(self, answer: Answer, seen: Hashes[int]) -> int | None:
+    def _uncounted(self, answer: Window, seen: Hashes[int]) -> int | None:
         """How many lines the whole log holds beyond those that came out; None: it may be another log."""
         if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
             return None

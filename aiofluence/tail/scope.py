@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ..models.output import LogLine
-from .sequence import NARROWEST
+from ..models.logs import LogLine
+from .pod_log import NARROWEST
 
 __all__ = ["Scope"]
 

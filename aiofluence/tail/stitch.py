@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import attrs
 
-from ..models.output import GapReason, LogGap, LogLine
-from .answer import WHOLE, WIDEST, Answer, Verdict
+from ..models.logs import GapReason, LogGap, LogLine
+from .answer import WHOLE, WIDEST, Verdict, Window
 from .known import MEMORY
 from .pace import Pace
+from .pod_log import NARROWEST, Sequence
 from .scope import Scope
-from .sequence import NARROWEST, Sequence
 from .together import Together
 
 __all__ = ["Step", "Stitch"]
@@ -135,7 +135,7 @@ class Stitch:
         items: list[Placed] = []
         wishes: list[int] = []
         for pod, indices in by_pod.items():
-            answer = Answer(
+            answer = Window(
                 lines=[lines[index].raw for index in indices],
                 asked=window,
                 whole=window == WHOLE or (not filled and len(indices) != window),
@@ -166,7 +166,7 @@ class Stitch:
             sequence.begin_poll()
 
     def _take(
-        self, pod: Pod, answer: Answer, lines: Lines[LogLine], indices: Lines[int]
+        self, pod: Pod, answer: Window, lines: Lines[LogLine], indices: Lines[int]
     ) -> tuple[list[Placed], int]:
         """What an answer adds of one pod, whose lines are at `indices`; and the window it wants, or 0."""
         sequence = self._pods.setdefault(pod, Sequence(late=self._begun))
@@ -197,8 +197,8 @@ class Stitch:
             held = indices[len(indices) - verdict.held :]
             self._held[pod] = (tuple(lines[index] for index in held), verdict)
         self._together.delivered(pod, all_of_it=verdict.settled)
-        dear = verdict.dear and not answer.ending
-        if dear and not self._pace.afford(min(verdict.ask, (sequence.end or MEMORY) + 64)):
+        count_only = verdict.count_only and not answer.ending
+        if count_only and not self._pace.afford(min(verdict.ask, (sequence.end or MEMORY) + 64)):
             return placed, 0
         return placed, verdict.ask
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
-from ..models.output import LogLine
+from ..models.logs import LogLine
 from .known import MEMORY
 from .overlap import Fit, Hashes, hashes, locate
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import aiofluence
-from aiofluence.cli.changing import _end
-from aiofluence.models.output import GapReason
+from aiofluence.cli.commands.change import _end
+from aiofluence.models.logs import GapReason
 from aiofluence.simulator import LIKELY, ClusterOptions, Fault, Program, Simulator, run_virtual
 
 from ..harness import OTHER_IMAGE, container_spec, session_on
@@ -455,7 +455,7 @@ def test_all_are_ended_where_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
     def lost(text: str) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("aiofluence.cli.changing.say", lost)
+    monkeypatch.setattr("aiofluence.cli.commands.change.say", lost)
     simulator = Simulator()
 
     async def main() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from aiofluence import FluenceError, NotSentError
 from aiofluence.cli import main
-from aiofluence.cli.exits import explain
+from aiofluence.cli.exit_codes import explain
 
 from ..harness import is_gone
 

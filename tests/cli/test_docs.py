@@ -52,7 +52,7 @@ def table(command: Any) -> str:
     return "\n".join(rows) + "\n"
 
 
-def replay(cloud: Cloud, text: str) -> str:
+def retryable(cloud: Cloud, text: str) -> str:
     """What follows each `$` in an example, with what the command prints."""
     out = []
     for command, *shown in (part.splitlines() for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]):
@@ -83,7 +83,7 @@ def elided(printed: list[str], shown: list[str]) -> list[str]:
 def written_anew(cloud: Cloud, page: str) -> str:
     for name, text in TOML.findall(page):
         Path(name).write_text(text)
-    page = EXAMPLE.sub(lambda found: f"```console\n{replay(cloud, found[1])}```\n", page)
+    page = EXAMPLE.sub(lambda found: f"```console\n{retryable(cloud, found[1])}```\n", page)
     known = commands()
     return OPTIONS.sub(lambda found: found[1] + table(known[found[2]]) + found[3], page)
 

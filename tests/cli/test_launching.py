@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aiofluence import LaunchProgress, LaunchState
+from aiofluence.cli.batch_file import Item
 from aiofluence.cli.launch_table import LaunchTable
-from aiofluence.cli.orders import Item
 from aiofluence.simulator import Fault, Provisioning, Simulator
 
 from ..harness import OTHER_IMAGE, container_spec, session_on

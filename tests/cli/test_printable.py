@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from aiofluence.cli.display import LiveDisplay, PlainDisplay, Row, minutes
+from aiofluence.cli.live import LiveDisplay, LiveRow, PlainDisplay, minutes
 from aiofluence.cli.printable import printable
 
 NASTY = "\x1b[2J\rdemo\u202etxt\x9b31m\n[bold]:smile:\x07"
@@ -47,7 +47,7 @@ def test_the_plain_display_escapes_everything(capsys: pytest.CaptureFixture[str]
     display.say(NASTY, aside=True)
     display.table((NASTY, "n"), [(NASTY, "1")], right=(1,))
     with display.progress() as update:
-        update([Row(NASTY, NASTY, NASTY, 1.0, NASTY, NASTY)])
+        update([LiveRow(NASTY, NASTY, NASTY, 1.0, NASTY, NASTY)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6  # an empty one before the act
     assert all(line.isprintable() and line.startswith("  3:07  ") for line in lines[1:])
@@ -63,7 +63,7 @@ def test_the_live_display_escapes_everything() -> None:
     display.say(NASTY)
     display.say(NASTY, aside=True)
     display.table((NASTY, "n"), [(NASTY, "1")], right=(1,))
-    display._console.print(display._instances([Row(NASTY, NASTY, NASTY, 1.0, "0.1", NASTY)], {}))
+    display._console.print(display._instances([LiveRow(NASTY, NASTY, NASTY, 1.0, "0.1", NASTY)], {}))
     for line in screen.getvalue().split("\n"):
         assert line.isprintable(), line
     assert screen.getvalue().count("[bold]:smile:") >= 8
@@ -73,7 +73,7 @@ def test_only_what_is_ready_has_a_tick() -> None:
     screen = io.StringIO()
     console = Console(file=screen, width=100, force_terminal=True, color_system=None, highlight=False)
     rows = [
-        Row(status, "1x t4", status, 1.0, "0.1", busy=False)
+        LiveRow(status, "1x t4", status, 1.0, "0.1", busy=False)
         for status in ("READY", "FAILED", "terminated", "unknown")
     ]
     console.print(LiveDisplay(console, lambda: 0.0)._instances(rows, {}))
@@ -88,7 +88,7 @@ def test_only_what_is_ready_has_a_tick() -> None:
 def test_the_progress_prints_a_line_only_when_something_changes(capsys: pytest.CaptureFixture[str]) -> None:
     with PlainDisplay(lambda: 0.0).progress() as update:
         for age in range(5):
-            update([Row("demo-1", "1x t4", "ACTIVE" if age > 3 else "INITIALIZED", age, "0.14")])
+            update([LiveRow("demo-1", "1x t4", "ACTIVE" if age > 3 else "INITIALIZED", age, "0.14")])
     told = capsys.readouterr().out.split()
     assert told == ["0:00", "demo-1", "INITIALIZED", "0:00", "demo-1", "ACTIVE"]
 

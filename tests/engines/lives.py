@@ -203,7 +203,7 @@ class World:
         self._port = _free_port()
         self._processes: list[Life | asyncio.subprocess.Process] = []
         self._worker: Life | None = None
-        self._launcher: Life | None = None
+        self._lifecycle: Life | None = None
         self._requests = 0
         self._environment = os.environ | {
             "FLUENCE_API_KEY": DEFAULT_API_KEY,
@@ -224,7 +224,7 @@ class World:
                     await asyncio.create_subprocess_exec(*command, stdout=said, stderr=said)
                 )
             await self._listening()
-            self._launcher = await self._example(*self._command)
+            self._lifecycle = await self._example(*self._command)
             self._command = ["worker"]
 
     async def close(self) -> None:
@@ -259,7 +259,7 @@ class World:
 
     async def over(self) -> str:
         """Wait until the launcher has ended; everything that was said."""
-        launcher = self._launcher or self._worker
+        launcher = self._lifecycle or self._worker
         assert launcher is not None
         async with asyncio.timeout(PATIENCE):
             await launcher.wait()

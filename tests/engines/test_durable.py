@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from aiofluence.convert import payload
-from aiofluence.protocol import Request
+from aiofluence.http.codec import payload
+from aiofluence.http.messages import Request
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, SimulatorServer
 
 from ..harness import container_spec

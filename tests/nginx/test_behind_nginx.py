@@ -19,9 +19,9 @@ import pytest
 import trustme
 
 from aiofluence import ContainerUpdate, DeployPolicy, RateLimit, Session
-from aiofluence.protocol import Call, Reply
+from aiofluence.http.aiohttp_wire import AiohttpWire
+from aiofluence.http.messages import Call, Reply
 from aiofluence.simulator import DEFAULT_API_KEY, LIKELY, Fault, Provisioning, Simulator, SimulatorServer
-from aiofluence.wire import AiohttpWire
 
 from ..harness import OTHER_IMAGE, container_spec, session_on, vm_spec
 from .nginx import PROGRAM, Line, Nginx, free_port

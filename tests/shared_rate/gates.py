@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiofluence import RedisRate
-from aiofluence.gate import Gate
+from aiofluence.http.rate_limit import RateLimiter
 
 
 @asynccontextmanager
-async def opened(rate: RedisRate, max_in_flight: int = 32) -> AsyncIterator[Gate]:
+async def opened(rate: RedisRate, max_in_flight: int = 32) -> AsyncIterator[RateLimiter]:
     """A gate of `rate`, with its task."""
     gate = rate.gate(max_in_flight)
     tasks: list[asyncio.Task[None]] = []

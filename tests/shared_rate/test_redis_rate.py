@@ -24,13 +24,13 @@ import attrs
 import pytest
 
 from aiofluence import RateLimit, RedisRate, Session
-from aiofluence.gate import Gate
-from aiofluence.protocol import Lane
-from aiofluence.redis_rate import _SCRIPT
+from aiofluence.http.messages import Priority
+from aiofluence.http.rate_limit import RateLimiter
+from aiofluence.http.redis_rate_limit import _SCRIPT
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
 
 from ..harness import now
-from ..test_gate import assert_window_law
+from ..http.test_rate_limit import assert_window_law
 from .gates import opened
 from .server import HERE, RedisServer
 
@@ -67,19 +67,19 @@ class Turns:
 @asynccontextmanager
 async def sharing(
     server: RedisServer, number: int = 4, limit: RateLimit = LIMIT, share: float = 0.25
-) -> AsyncIterator[list[Gate]]:
+) -> AsyncIterator[list[RateLimiter]]:
     """That many gates with one rate."""
     async with AsyncExitStack() as stack:
         rate = RedisRate(server.url, limit, share=share)
         yield [await stack.enter_async_context(opened(rate)) for _ in range(number)]
 
 
-async def take(gates: list[Gate], each: int, turns: Turns | None = None) -> Turns:
+async def take(gates: list[RateLimiter], each: int, turns: Turns | None = None) -> Turns:
     """Every gate gets through that many callers, all waiting from the start."""
     turns = turns or Turns()
 
     async def one(number: int) -> None:
-        granted = await gates[number].acquire(Lane.AWAITED)
+        granted = await gates[number].acquire(Priority.AWAITED)
         turns.all.append((granted, number))
         gates[number].release()
 
@@ -181,17 +181,17 @@ async def test_urgent_calls_go_first(server: RedisServer) -> None:
         turns = Turns()
         polls = [asyncio.create_task(take(gates, 15, turns))]
         await until(lambda: len(turns.all) > 5)
-        order: list[Lane] = []
+        order: list[Priority] = []
 
-        async def one(lane: Lane) -> None:
-            await gates[0].acquire(lane)
-            order.append(lane)
+        async def one(priority: Priority) -> None:
+            await gates[0].acquire(priority)
+            order.append(priority)
             gates[0].release()
 
-        late = [asyncio.create_task(one(Lane.POLL)) for _ in range(5)]
+        late = [asyncio.create_task(one(Priority.POLL)) for _ in range(5)]
         await asyncio.sleep(0)
-        await asyncio.gather(*(one(Lane.TERMINATE) for _ in range(3)), *late, *polls)
-    assert order[:3].count(Lane.TERMINATE) == 3
+        await asyncio.gather(*(one(Priority.TERMINATE) for _ in range(3)), *late, *polls)
+    assert order[:3].count(Priority.TERMINATE) == 3
 
 
 async def test_no_more_in_flight_than_allowed(server: RedisServer) -> None:
@@ -200,7 +200,7 @@ async def test_no_more_in_flight_than_allowed(server: RedisServer) -> None:
 
         async def one() -> None:
             nonlocal flying, most
-            await gate.acquire(Lane.AWAITED)
+            await gate.acquire(Priority.AWAITED)
             flying += 1
             most = max(most, flying)
             await asyncio.sleep(0.02)
@@ -216,14 +216,14 @@ async def test_cancellation_loses_no_turn(server: RedisServer) -> None:
     rng = random.Random(1)
     limit = RateLimit(100, 20)
     async with opened(RedisRate(server.url, limit)) as gate:
-        await asyncio.wait_for(gate.acquire(Lane.AWAITED), 5)
+        await asyncio.wait_for(gate.acquire(Priority.AWAITED), 5)
         gate.release()
         before, used = float(await state(server, "opens")), 0
 
         async def one(patience: float) -> None:
             nonlocal used
             async with asyncio.timeout(patience):
-                await gate.acquire(Lane.AWAITED)
+                await gate.acquire(Priority.AWAITED)
             used += 1
             gate.release()
 
@@ -241,7 +241,7 @@ async def test_turns_that_nobody_used_in_time_lapse(server: RedisServer) -> None
     async with sharing(server, 2, limit) as gates:
         await take(gates, 1)
         for _ in range(3):  # each asks, and leaves before its turn comes
-            waiting = [asyncio.create_task(gates[0].acquire(Lane.AWAITED)) for _ in range(2)]
+            waiting = [asyncio.create_task(gates[0].acquire(Priority.AWAITED)) for _ in range(2)]
             await asyncio.sleep(0.05)
             for task in waiting:
                 task.cancel()
@@ -256,10 +256,10 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back(server
         await asyncio.sleep(0.7)  # two turns are saved up, and will come in one answer
 
         async def first() -> None:
-            await gate.acquire(Lane.AWAITED)
+            await gate.acquire(Priority.AWAITED)
             second.cancel()  # whose turn has come in the same tick
 
-        one, second = asyncio.create_task(first()), asyncio.create_task(gate.acquire(Lane.AWAITED))
+        one, second = asyncio.create_task(first()), asyncio.create_task(gate.acquire(Priority.AWAITED))
         await asyncio.wait([one, second])
         assert second.cancelled()
         assert gate.acquire_at_once() is not None  # it is there, and need not be asked for

@@ -11,7 +11,7 @@ import json
 import sys
 
 from aiofluence import RateLimit, RedisRate
-from aiofluence.protocol import Lane
+from aiofluence.http.messages import Priority
 
 from .gates import opened
 
@@ -23,7 +23,7 @@ async def main(url: str, per_second: str, burst: str, tasks: str) -> None:
     async with opened(rate) as gate:
 
         async def one() -> float:
-            granted = await gate.acquire(Lane.AWAITED)
+            granted = await gate.acquire(Priority.AWAITED)
             gate.release()
             return granted
 

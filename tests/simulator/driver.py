@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aiofluence.protocol import Reply, Request
+from aiofluence.http.messages import Reply, Request
 from aiofluence.simulator import DEFAULT_API_KEY, Provisioning, Simulator
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@example"

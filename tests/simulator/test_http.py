@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 import attrs
 import pytest
 
-from aiofluence.protocol import Request
+from aiofluence.http.messages import Request
 from aiofluence.simulator import ServerRateLimit, Simulator
 
 from .driver import Driver, request, text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiofluence.protocol import Request
+from aiofluence.http.messages import Request
 from aiofluence.simulator import DEFAULT_API_KEY, KIND, LIKELY, Profile, Simulator
 
 from .driver import EXACT, KEY, Driver, request, text

@@ -12,7 +12,7 @@ import pytest
 import aiofluence.simulator as package
 
 HOME = Path(package.__file__).parent
-ALLOWED = {"aiofluence.protocol", "aiofluence.errors"}
+ALLOWED = {"aiofluence.http.messages", "aiofluence.errors"}
 
 
 def imports(file: Path) -> set[str]:

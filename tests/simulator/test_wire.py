@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from aiofluence.errors import DecodeError, NoReplyError, NotSentError
-from aiofluence.protocol import Reply, Timeout, Wire
+from aiofluence.http.messages import Reply, Timeout, Wire
 from aiofluence.simulator import Fault, Provisioning, Simulator, SimulatorWire, VirtualClockLoop, run_virtual
 
 from .driver import EXACT, Driver, request, text

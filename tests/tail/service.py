@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from aiofluence import InstanceRef, Kind, LogGap, LogLine, RateLimit, Retry, Session
-from aiofluence.protocol import Reply, Request
+from aiofluence.http.messages import Reply, Request
 
 REF = InstanceRef(Kind.CONTAINER, "c-1", "train")
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import pytest
 
 from aiofluence import LogLine
-from aiofluence.tail.answer import WHOLE, Answer
+from aiofluence.tail.answer import WHOLE, Window
 from aiofluence.tail.known import Known
 from aiofluence.tail.overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
-from aiofluence.tail.probe import Found, Probe
-from aiofluence.tail.sequence import TRIES, Sequence
+from aiofluence.tail.pod_log import TRIES, Sequence
+from aiofluence.tail.truncation import Found, Probe
 
 
 def rows(*parts: int | Iterable[int]) -> Hashes[int]:
@@ -142,8 +142,8 @@ def test_an_old_answer_is_known_to_be_one() -> None:
 # --- what is known ------------------------------------------------------------------------------------------
 
 
-def answer(texts: list[str], asked: int = WHOLE, *, whole: bool = True) -> tuple[Answer, Hashes[int]]:
-    return Answer(texts, asked, whole, 0.0), hashes(texts)
+def answer(texts: list[str], asked: int = WHOLE, *, whole: bool = True) -> tuple[Window, Hashes[int]]:
+    return Window(texts, asked, whole, 0.0), hashes(texts)
 
 
 def test_what_was_delivered_is_remembered_with_its_place() -> None:
@@ -250,14 +250,14 @@ def test_a_poll_ends_with_the_best_guess_after_so_many_fetches() -> None:
     """A server whose answers never join: at TRIES the last one is delivered, behind a mark."""
     sequence = Sequence(late=False)
     first = [f"line {line}" for line in range(100)]
-    assert sequence.take(Answer(first, WHOLE, True, 0.0)) is not None
+    assert sequence.take(Window(first, WHOLE, True, 0.0)) is not None
     sequence.begin_poll()
     verdicts = []
     assert TRIES == 32  # a poll of 64 windows would take a minute
     for tries in range(1, TRIES + 1):
         texts = [f"{tries} is another line {line}" for line in range(16)]
         ask = 16 * tries
-        verdict = sequence.take(Answer(texts, ask, False, 1.0))
+        verdict = sequence.take(Window(texts, ask, False, 1.0))
         assert verdict is not None
         verdicts.append(verdict)
         sequence.ask = 16 * (tries + 1)
@@ -269,12 +269,12 @@ def test_a_poll_ends_with_the_best_guess_after_so_many_fetches() -> None:
 def test_a_first_answer_that_hides_a_line_too_long_to_be_shown_is_probed_at_the_end() -> None:
     sequence = Sequence(late=False)
     texts = [f"line {line}" for line in range(30)]
-    verdict = sequence.take(Answer(texts, 256, True, 0.0, ending=True))
+    verdict = sequence.take(Window(texts, 256, True, 0.0, ending=True))
     assert verdict is not None
     assert not verdict.settled
     assert verdict.ask == 30
     assert verdict.held == 30
     shown = [LogLine.parse(text) for text in texts[1:]]
-    verdict = sequence.take(Answer([line.raw for line in shown], 30, True, 0.1, ending=True))
+    verdict = sequence.take(Window([line.raw for line in shown], 30, True, 0.1, ending=True))
     assert verdict is not None
     assert sequence.behind  # one line is missing: the long one is the last

@@ -1,0 +1,264 @@
+"""Tasks that outlive their caller, and the event loop, thread and process that they belong to.
+
+A cancelled caller does not cancel such a task. A failing task ends neither its siblings nor the user's
+block: its outcome is in the future that `spawn` returns. Nothing here knows a session.
+`BackgroundTasks.at_work` is the one place that knows if anything of a session is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from .errors import ConfigError, NoReplyError, NotSentError
+
+T = TypeVar("T")
+
+
+class Owner:
+    """The owner of one session: settled by `open` or by the first call, and for good.
+
+    Attributes:
+        loop: the event loop; None until it is settled, and again in a forked child.
+        is_forked: this process is a forked child of the session's own.
+    """
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.is_forked: bool = False
+
+    def check(self) -> None:
+        """Refuse a caller that runs anywhere but in the session's event loop.
+
+        Raises:
+            ConfigError: it does; nothing was sent.
+        """
+        running = asyncio._get_running_loop()
+        if running is not self.loop or running is None:
+            self.settle(running)
+
+    def settle(self, running: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+        """Make `running` the session's event loop, if it has none yet; gives it.
+
+        Raises:
+            ConfigError: it has another, or `running` is none of asyncio's.
+        """
+        if self.is_forked:
+            raise forked()
+        if running is None:
+            raise _no_loop()
+        if self.loop is None:
+            self.loop = running
+            _owners.add(self)
+        if running is not self.loop:
+            raise ConfigError(
+                "this session belongs to another event loop. Nothing was sent. Use a session in the loop and "
+                "the thread in which it was opened (asyncio.run_coroutine_threadsafe leads there), or make a "
+                "new one"
+            )
+        return running
+
+    def _disown(self) -> None:
+        self.loop = None
+        self.is_forked = True
+
+
+def loop_time() -> float:
+    """The time of the running event loop.
+
+    Raises:
+        ConfigError: none runs here, as in a forked child and under trio.
+    """
+    running = asyncio._get_running_loop()
+    if running is None:
+        raise _no_loop()
+    return running.time()
+
+
+def forked() -> ConfigError:
+    """The refusal in a forked child."""
+    return ConfigError(
+        "this session belongs to the parent process, which still holds it, and its instances with it. "
+        "Nothing was sent. Make a session of its own in the forked child"
+    )
+
+
+def _no_loop() -> ConfigError:
+    return ConfigError(
+        "a session runs on asyncio, and no asyncio event loop runs here. Nothing was sent. In a forked child "
+        "make a session of its own; under trio use aiofluence.sync.Session in a thread "
+        "(trio.to_thread.run_sync)"
+    )
+
+
+_owners: Final[WeakSet[Owner]] = WeakSet()
+"""Those that are settled. For the fork alone: a child that goes on in its parent's loop has no other sign."""
+
+
+def _disown_all() -> None:
+    for owner in tuple(_owners):
+        owner._disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+class BackgroundTasks:
+    """Owns the session's background tasks from `open` to `close`.
+
+    Args:
+        owner: the event loop.
+        on_work: called with True when the first work begins, with False when no more is in flight.
+
+    Attributes:
+        owner: the event loop of these tasks, and nobody else's.
+    """
+
+    def __init__(self, owner: Owner, on_work: Callable[[bool], None] = lambda is_at_work: None) -> None:
+        self.owner: Owner = owner
+        self._on_work = on_work
+        self._works = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leave = asyncio.Event()
+
+    async def open(self) -> None:
+        """Start the task that holds the group; enter and leave may then be in different tasks."""
+        ready = asyncio.Event()
+        self._keeper = asyncio.create_task(self._keep(ready), name="aiofluence session")
+        await ready.wait()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count the block as work in flight, as every task is: it may use instances of an open entry.
+
+        Raises:
+            ConfigError: the caller is not in the session's event loop.
+        """
+        self.owner.check()
+        self._begin()
+        try:
+            yield
+        finally:
+            self._finish()
+
+    def _begin(self) -> None:
+        self._works += 1
+        if self._works == 1:
+            self._on_work(True)
+
+    def _finish(self) -> None:
+        self._works -= 1
+        if not self._works:
+            self._on_work(False)
+
+    async def _keep(self, ready: asyncio.Event) -> None:
+        # A Ctrl-C that struck in the middle of a task has stopped the loop already; raised here, it would
+        # stop the clearing up as well.
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                ready.set()
+                await self._leave.wait()
+                for task in tuple(self._tasks):
+                    task.cancel()
+        self._group = None
+
+    async def close(self) -> None:
+        """Cancel what still runs, and wait until it is gone."""
+        self._leave.set()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+    def tear_down(self) -> None:
+        """Leave at once, as `asyncio.run` makes us after a second Ctrl-C; for loops in another thread."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+
+    @property
+    def is_torn_down(self) -> bool:
+        """Whether somebody is cancelling the session's own task, too.
+
+        That is what `asyncio.run` does to every task after a second Ctrl-C; nobody else knows of this one.
+        """
+        keeper = self._keeper
+        return keeper is not None and not self._leave.is_set() and (keeper.done() or keeper.cancelling() > 0)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more tasks can be started."""
+        return self._group is None or self._leave.is_set() or self.is_torn_down
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, is_service: bool = False) -> asyncio.Future[T]:
+        """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
+
+        Await it through `asyncio.shield`, so that a cancelled caller does not cancel the future.
+
+        Args:
+            work: what to run.
+            is_service: it runs for as long as the session, so that it is no work in flight.
+
+        Raises:
+            ConfigError: the caller is not in the session's event loop.
+            NotSentError: the session is closed.
+        """
+        try:
+            self.owner.check()
+        except ConfigError:
+            work.close()
+            raise
+        if self._group is None or self.is_closed:
+            work.close()
+            raise NotSentError("the session is not open", permanent=True)
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(_retrieve)
+        if not is_service:
+            self._begin()
+        task = self._group.create_task(_contain(work, outcome))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: _give_up(work, outcome))
+        if not is_service:
+            # Called after the callbacks of `outcome`: what they begin is in flight before this is over.
+            task.add_done_callback(lambda _: self._finish())
+        return outcome
+
+
+async def _contain(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    """Run `work` and put what comes of it into `outcome`: an error in the group would end all of it."""
+    try:
+        result = await work
+    except Exception as error:
+        if not outcome.done():
+            outcome.set_exception(error)
+    except BaseException:
+        # Cancelled, which only closing does, or struck by Ctrl-C. Whoever still waits gets a typed error.
+        if not outcome.done():
+            outcome.set_exception(_closed())
+        raise
+    else:
+        if not outcome.done():
+            outcome.set_result(result)
+
+
+def _give_up(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    """A task that is cancelled before its first step never begins: somebody must still be told."""
+    if not outcome.done():
+        work.close()
+        outcome.set_exception(_closed())
+
+
+def _closed() -> NoReplyError:
+    return NoReplyError("the session was closed meanwhile", phase="closed")
+
+
+def _retrieve(outcome: asyncio.Future[Any]) -> None:
+    """Nobody may be left to ask: that is no reason for asyncio to complain."""
+    if not outcome.cancelled():
+        outcome.exception()

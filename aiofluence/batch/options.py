@@ -1,0 +1,177 @@
+"""What a launch of many was asked for: its options, what it may cost, what to try when a plan is gone.
+
+Only reckons; sending and waiting are `batch`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import TypeAlias
+
+import attrs
+
+from ..errors import InsufficientBalanceError
+from ..lifecycle.arguments import (
+    adopt_problems,
+    fallback_problems,
+    money_problems,
+    on_failure_problems,
+    progress_problems,
+    quorum_problems,
+    refuse,
+    timeout_problems,
+    until_problems,
+)
+from ..lifecycle.instance import OnFailure
+from ..lifecycle.wait import Until
+from ..models.account import Balance
+from ..models.money import ZERO, exact, total
+from ..models.plans import Offer
+from ..models.specs import Spec, VMSpec
+from .progress import OnProgress
+
+Fallback: TypeAlias = str | Offer | Callable[[Spec], Spec]
+"""What to try when a plan is gone: another plan's id, an offer, or a function from spec to spec."""
+
+
+def _read_fallback(given: Sequence[Fallback] | Fallback) -> tuple[Fallback, ...]:
+    """The fallbacks in order; a value that is none stays, for `Terms.check` to name it."""
+    if isinstance(given, str | Offer) or not isinstance(given, Iterable):
+        return (given,)
+    return tuple(given)
+
+
+@attrs.frozen
+class Terms:
+    """What a launch was asked for; see `Session.launch`."""
+
+    until: Until
+    timeout: float | None
+    on_failure: OnFailure
+    min_ready: int | None
+    max_hourly: Decimal | float | str | None
+    fallback: Sequence[Fallback] = attrs.field(converter=_read_fallback)
+    on_progress: OnProgress | None
+    adopt: bool
+
+    def check(self, specs: Sequence[object]) -> None:
+        """Refuse arguments that make no sense for `specs`, and specs that the service would refuse.
+
+        Raises:
+            SpecError: the service would refuse a spec; names every problem of the call.
+            ConfigError: names every problem, such as a quorum of more than there are specs.
+        """
+        refuse(
+            until_problems(self.until),
+            timeout_problems(self.timeout),
+            on_failure_problems(self.on_failure),
+            quorum_problems(self.min_ready, len(specs)),
+            money_problems(self.max_hourly),
+            fallback_problems(self.fallback),
+            progress_problems(self.on_progress),
+            adopt_problems(self.adopt),
+            specs=specs,
+        )
+
+    def alternatives(self, spec: Spec) -> Iterator[Spec]:
+        """`spec` with each fallback in turn; an offer that cannot take its place is left out."""
+        for fallback in self.fallback:
+            other = _fall_back(spec, fallback)
+            if other is not None:
+                yield other
+
+
+def _fall_back(spec: Spec, fallback: Fallback) -> Spec | None:
+    if isinstance(fallback, str):
+        return attrs.evolve(spec, plan_id=fallback)
+    if not isinstance(fallback, Offer):
+        return fallback(spec)
+    if fallback.kind is not spec.kind:
+        return None
+    if isinstance(spec, VMSpec):
+        # Providers spell one system differently, and an image must be written as the offer writes it.
+        known = not fallback.os_options or spec.os_image in fallback.os_options
+        image = spec.os_image if known else fallback.os_options[0]
+        return attrs.evolve(spec, plan_id=fallback.plan_id, os_image=image)
+    if spec.location is not None and spec.location not in fallback.locations:
+        return None
+    return attrs.evolve(spec, plan_id=fallback.plan_id)
+
+
+class Budget:
+    """What a launch may cost in one hour, by the prices of the day; without a ceiling, anything goes."""
+
+    def __init__(self, offers: Iterable[Offer] = (), ceiling: Decimal | None = None) -> None:
+        self._offers: Mapping[tuple[str, str], Offer] = {(o.kind, o.plan_id): o for o in offers}
+        self._ceiling = ceiling
+        self._booked: dict[int, Decimal] = {}
+        self._total = Decimal(0)
+
+    def knows(self, spec: Spec) -> bool:
+        """Whether the spec's plan is for sale, as far as that was asked."""
+        return self._ceiling is None or (spec.kind, spec.plan_id) in self._offers
+
+    @exact()
+    def book(self, index: int, spec: Spec) -> bool:
+        """Take `spec` for the place `index`, instead of what it had; False when it is too dear."""
+        if self._ceiling is None:
+            return True
+        offer = self._offers.get((spec.kind, spec.plan_id))
+        if offer is None or self._total - self._booked.get(index, 0) + offer.hourly > self._ceiling:
+            return False
+        self.free(index)
+        self._booked[index] = offer.hourly
+        self._total += offer.hourly
+        return True
+
+    @exact()
+    def free(self, index: int) -> None:
+        """Nothing runs at that place, after all."""
+        self._total -= self._booked.pop(index, Decimal(0))
+
+    @exact()
+    def take(self, index: int, price: Decimal) -> None:
+        """Book an instance that is there already, whatever it costs."""
+        self._booked[index] = price
+        self._total += price
+
+    def book_all(self, specs: Mapping[int, Spec]) -> Iterator[str]:
+        """Book the specs, each for its place; yields the reasons why that cannot be."""
+        gone = [f"{spec.name} ({spec.plan_id})" for spec in specs.values() if not self.knows(spec)]
+        if gone:
+            yield f"no such plan is for sale now: {', '.join(gone)}"
+            return
+        live, count = self._total, len(self._booked)
+        fits = [self.book(index, spec) for index, spec in specs.items()]
+        if not all(fits) or (self._ceiling is not None and live > self._ceiling):
+            cost = total([live, *(self._offers[spec.kind, spec.plan_id].hourly for spec in specs.values())])
+            adopted = f"{count} live instances and " if count else ""
+            yield f"{adopted}{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}"
+
+    def unknown_plans(self, fallback: Iterable[Fallback]) -> Iterator[str]:
+        """Ids among `fallback` that no plan for sale has."""
+        plans = {plan_id for _, plan_id in self._offers}
+        unknown = [each for each in fallback if isinstance(each, str) and each not in plans]
+        if unknown:
+            kinds = " or ".join(sorted({kind for kind, _ in self._offers}))
+            yield f"fallback: no {kinds} plan is for sale now as: {', '.join(unknown)}"
+
+    def check_balance(self, balance: Balance, specs: Sequence[Spec], needed: int) -> str:
+        """Refuse a launch when the account cannot pay the first hours of `needed` of `specs`.
+
+        Returns:
+            The price of all specs, and how long the balance lasts.
+
+        Raises:
+            InsufficientBalanceError: a deploy takes the first hours at once, and they cost more.
+        """
+        offers = [self._offers[spec.kind, spec.plan_id] for spec in specs]
+        upfront = total(sorted(offer.upfront for offer in offers)[:needed])
+        if upfront > max(ZERO, balance.balance):
+            raise InsufficientBalanceError(
+                f"{needed} specs take {upfront:f} USDC at once, and the balance is {balance.balance:f}; "
+                "nothing was deployed"
+            )
+        hourly = total(offer.hourly for offer in offers)
+        return f"{len(offers)} specs cost {hourly:f} USDC an hour{balance.lasts(hourly)}"

@@ -1,0 +1,68 @@
+"""Trying again while the service cannot be reached, until a deadline: only for requests that never left.
+
+One `Outage` belongs to one launch, so that many deploys report one outage once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, TypeVar
+
+from ..errors import NotSentError
+from ..polling.schedule import backing_off
+
+T = TypeVar("T")
+
+log: Final = logging.getLogger("aiofluence")
+
+_LONGEST: Final = 20.0
+"""Seconds between two tries, at most. Each try already is several attempts of the transport."""
+
+
+class Outage:
+    """Pauses between the tries of one launch. `deadline` is a loop time; None has no end.
+
+    Attributes:
+        last_error: the error of the last try; None before one has failed.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        self.last_error: NotSentError | None = None
+        self._deadline = deadline
+
+    @staticmethod
+    def pauses() -> Iterator[float]:
+        """Seconds between one request's tries: from 1 up to 20."""
+        return backing_off(_LONGEST)
+
+    async def pause(self, error: NotSentError, pauses: Iterator[float]) -> None:
+        """Sleep before the next try.
+
+        Raises:
+            NotSentError: `error`: it is permanent, or the deadline comes before the next try.
+        """
+        loop = asyncio.get_running_loop()
+        seconds = next(pauses)
+        if error.permanent or (self._deadline is not None and loop.time() + seconds >= self._deadline):
+            raise error
+        if self.last_error is None:
+            left = "" if self._deadline is None else f" for {self._deadline - loop.time():.0f} s"
+            log.warning("the service cannot be reached; the launch tries again%s: %s", left, error)
+        self.last_error = error
+        await asyncio.sleep(seconds)
+
+    async def outlast(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, which is called until its requests leave.
+
+        Raises:
+            NotSentError: as `pause`.
+            FluenceError: as `work`.
+        """
+        pauses = self.pauses()
+        while True:
+            try:
+                return await work()
+            except NotSentError as error:
+                await self.pause(error, pauses)

@@ -1,0 +1,167 @@
+"""Everything that a launch checks before its first deploy: names that are live already, plans, prices.
+
+Sends one LIST a kind. With a price limit it asks for the catalogue and the balance as well, and for the price
+of each instance that is adopted. Logs the doubts about the specs. Deploys and ends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from ..errors import DecodeError
+from ..lifecycle.arguments import refuse
+from ..lifecycle.instance import InstanceLifecycle
+from ..lifecycle.shared_list import NamedRows
+from ..models.instances import Instance, InstanceRef, Summary
+from ..models.plans import Offer
+from ..resources.account import Account, known_balance
+from ..resources.offers import read_money
+from ..resources.plans import Plans
+from .job import Job
+from .options import Budget, Terms
+from .outage import Outage
+
+log: Final = logging.getLogger("aiofluence")
+
+
+class Preparation:
+    """Prepares the jobs of one launch."""
+
+    def __init__(
+        self,
+        launcher: InstanceLifecycle,
+        plans: Plans,
+        account: Account,
+        jobs: Sequence[Job],
+        terms: Terms,
+        outage: Outage,
+    ) -> None:
+        self._lifecycle = launcher
+        self._plans = plans
+        self._account = account
+        self._jobs = jobs
+        self._terms = terms
+        self._outage = outage
+
+    async def __call__(self) -> Budget:
+        """Find the live instances of the jobs, choose plans that are for sale, and book all prices.
+
+        Raises:
+            ConfigError: names are live already and `adopt` is false, plans are not for sale, or the whole
+                is over `max_hourly`.
+            InsufficientBalanceError: the balance cannot pay what a deploy takes at once.
+            FluenceError: a LIST, the catalogue or a price did not come.
+        """
+        problems = [*await self._find_live()]
+        ceiling = read_money(self._terms.max_hourly)
+        budget = Budget()
+        if ceiling is not None:
+            budget = Budget(await self._outage.outlast(self._offers), ceiling)
+            await self._book_live(budget)
+            problems += self._book_rest(budget)
+        refuse(problems)
+        if ceiling is not None:
+            await self._check_balance(budget)
+        for job in self._jobs:
+            if job.live is None:
+                self._lifecycle.resources[job.spec.kind].warn_about(job.spec)
+        return budget
+
+    async def _find_live(self) -> Iterator[str]:
+        """Look for the jobs' names, with one LIST a kind; gives the problems of names that are live already.
+
+        Raises:
+            DecodeError: a LIST is partial and lacks a name, which proves nothing.
+        """
+        resources, outlast = self._lifecycle.resources, self._outage.outlast
+        kinds = list({job.spec.kind for job in self._jobs})
+        shared = self._lifecycle.deployer.lists
+        lists = await asyncio.gather(*(outlast(partial(shared[kind].now, resources[kind])) for kind in kinds))
+        taken: list[str] = []
+        for job in self._jobs:
+            job.known = rows = lists[kinds.index(job.spec.kind)]
+            live, doubtful = self._live(job, rows)
+            if not live and not rows.is_whole:
+                what = f"the LIST is partial, and a live {job.spec.kind} {job.spec.name} cannot be ruled out"
+                raise DecodeError(f"{what}; nothing was sent")
+            if self._terms.adopt and live:
+                job.live, *others = live
+                if others or doubtful:
+                    told = ", ".join([*(str(row.ref) for row in others), *doubtful])
+                    log.warning("%s: adopting the oldest of that name; live too: %s", job.live.ref, told)
+            else:
+                taken += [*(str(row.ref) for row in live), *doubtful]
+        return _taken(taken, self._terms.adopt)
+
+    def _live(self, job: Job, rows: NamedRows) -> tuple[list[Summary], list[str]]:
+        """The live instances of the job's name, oldest first, and rows that may be some.
+
+        An instance that this session is ending is none: the deployer tells it from a new one by its id.
+        """
+        live: list[Summary] = []
+        doubtful: list[str] = []
+        for raw in rows.named(job.spec.name):
+            try:
+                row: Summary = self._lifecycle.resources[job.spec.kind].summary_of(raw)
+            except DecodeError:
+                doubtful.append(f"{job.spec.kind} {job.spec.name} (a row that cannot be read)")
+                continue
+            if not row.status.final and not self._lifecycle.custodian.holds(row.ref):
+                live.append(row)
+        return sorted(live, key=lambda row: (row.created_at, row.id)), doubtful
+
+    async def _offers(self) -> list[Offer]:
+        offers: list[Offer] = []
+        for kind in {job.spec.kind for job in self._jobs}:
+            offers += await self._plans.find(kind=kind)
+        return offers
+
+    async def _detail(self, ref: InstanceRef) -> Instance:
+        endpoints = self._lifecycle.resources[ref.kind]
+        detail: Instance = endpoints.detail_of(await endpoints.get(ref.id))
+        return detail
+
+    async def _book_live(self, budget: Budget) -> None:
+        """Book each instance that is adopted at its own price: its plan's price may have changed since."""
+        adopted = [(job, job.live.ref) for job in self._jobs if job.live is not None]
+        details = await asyncio.gather(
+            *(self._outage.outlast(partial(self._detail, ref)) for _, ref in adopted)
+        )
+        for (job, _), detail in zip(adopted, details, strict=True):
+            if detail.status.final:
+                job.live = None
+            else:
+                budget.take(job.index, detail.billing.hourly_usage)
+
+    async def _check_balance(self, budget: Budget) -> None:
+        """Check that the account can pay what is to be deployed; a balance that does not come proves nothing.
+
+        Raises:
+            InsufficientBalanceError: it cannot.
+        """
+        rest = [job.spec for job in self._jobs if job.live is None]
+        balance = await known_balance(self._account) if rest else None
+        if balance is not None:
+            quorum = self._terms.min_ready
+            needed = len(rest) if quorum is None else max(0, quorum - (len(self._jobs) - len(rest)))
+            log.info("%s", budget.check_balance(balance, rest, needed))
+
+    def _book_rest(self, budget: Budget) -> Iterator[str]:
+        """Book the jobs that are to be deployed; a job whose plan is gone, at its first fallback for sale."""
+        rest = [job for job in self._jobs if job.live is None]
+        for job in rest:
+            if not budget.knows(job.spec):
+                job.others = self._terms.alternatives(job.wanted)
+                job.spec = next((spec for spec in job.others if budget.knows(spec)), job.wanted)
+        yield from budget.unknown_plans(self._terms.fallback)
+        yield from budget.book_all({job.index: job.spec for job in rest})
+
+
+def _taken(live: Sequence[str], adopt: bool) -> Iterator[str]:
+    if live:
+        ways = "C" if adopt else "Take them with adopt=True (--adopt), c"
+        yield f"live and billing already: {', '.join(live)}. {ways}hoose other names, or end them first"

@@ -1,0 +1,367 @@
+"""What a person wants deployed, as flags or as TOML, and what becomes of it: specs, each with its offer.
+
+The caller brings the text, the offers and the images; nobody is asked. Every problem of every instance is
+told at once. The format is documented in docs/cli.md.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from ..errors import ConfigError
+from ..models.places import pick_location
+from ..models.plans import DefaultImage, Offer
+from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Spec, VMSpec
+from ..models.values import Kind
+from ..resources.offers import Wanted, why_nothing_fits
+from .exit_codes import USAGE, CommandError, refusal
+
+_KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "name": ((str,), "a text"),
+    "count": ((int,), "a whole number"),
+    "kind": ((str,), "a text"),
+    "plan": ((str,), "a text"),
+    "gpu": ((str,), "a text"),
+    "gpu_count": ((int,), "a whole number"),
+    "location": ((str,), "a text"),
+    "max_hourly": ((str, int, float), "a number"),
+    "min_cpus": ((int,), "a whole number"),
+    "min_memory": ((str, int), "a size such as 32Gi"),
+    "min_storage": ((str, int), "a size such as 100Gi"),
+    "min_vram": ((str, int), "a size such as 24Gi"),
+    "provider": ((str,), "a text"),
+    "image": ((str,), "a text"),
+    "expose": ((list, int, str), "a list of ports"),
+    "environment": ((dict,), "a table of texts"),
+    "pass_environment": ((list,), "a list of names"),
+    "startup_command": ((str,), "a text"),
+    "ssh_key": ((str,), "a text"),
+    "os_image": ((str,), "a text"),
+    "credentials": ((dict,), "a table of host, username and password_variable"),
+}
+_CONDITIONS: Final[Sequence[str]] = (
+    "gpu",
+    "gpu_count",
+    "location",
+    "max_hourly",
+    "min_cpus",
+    "min_memory",
+    "min_storage",
+    "min_vram",
+    "provider",
+)
+"""What an offer is found by when no plan is named."""
+_MACHINES_LACK: Final = (
+    "image",
+    "expose",
+    "environment",
+    "pass_environment",
+    "startup_command",
+    "credentials",
+)
+_LACKS: Final[Mapping[str, Sequence[str]]] = {
+    Kind.CONTAINER: ("os_image",),
+    Kind.VM: _MACHINES_LACK,
+    Kind.BAREMETAL: _MACHINES_LACK,
+}
+"""What each kind has no use for: no mistake in [defaults], which are for all of them."""
+_TOP: Final = ("defaults", "instance")
+_ANY_PLAN: Final = "unknown"
+"""Stands for a plan that was not found, so that the rest of the spec can be judged all the same."""
+
+
+@attrs.frozen
+class Item:
+    """One instance to deploy, and what it costs."""
+
+    spec: Spec
+    offer: Offer
+
+
+class Orders:
+    """Instances as they were written down. Collects problems; `price` tells them, or gives what to deploy."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+        self._orders: list[_Order] = []
+
+    @property
+    def wants_images(self) -> bool:
+        """Whether one of them may mean one of the service's own images."""
+        return any(_may_be_slug(order.given.get("image")) for order in self._orders)
+
+    def read_toml(self, text: str, changes: Mapping[str, Any] | None = None) -> None:
+        """Add what a file asks for; `changes` go before what it says of each instance.
+
+        Raises:
+            CommandError: it is not TOML.
+        """
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise CommandError(f"this is not TOML: {error}", USAGE) from None
+        self._problems += [_unknown(key, _TOP) for key in document if key not in _TOP]
+        defaults, instances = document.get("defaults", {}), document.get("instance", [])
+        if not isinstance(defaults, dict) or not isinstance(instances, list) or not instances:
+            self._problems.append("write [defaults], and at least one [[instance]]")
+            return
+        # Told once, and not of each instance.
+        self._problems += [f"defaults: {_unknown(key, tuple(_KEYS))}" for key in defaults if key not in _KEYS]
+        defaults = {key: value for key, value in defaults.items() if key in _KEYS}
+        for number, instance in enumerate(instances, 1):
+            if not isinstance(instance, dict):
+                self._problems.append(f"instance {number}: write it as a table, [[instance]]")
+                continue
+            own = {**instance, **(changes or {})}
+            lacks = _LACKS.get(str(own.get("kind", defaults.get("kind", Kind.CONTAINER))), ())
+            usual = {key: value for key, value in defaults.items() if key not in lacks}
+            self.add({**usual, **own}, f"instance {number}")
+
+    def add(self, given: Mapping[str, Any], where: str = "") -> None:
+        """Add one [[instance]], or what flags say in the same words."""
+        name = given.get("name")
+        order = _Order(f"{where} ({name})" if where and isinstance(name, str) else where)
+        for key, value in given.items():
+            if key not in _KEYS:
+                order.problems.append(_unknown(key, tuple(_KEYS)))
+                continue
+            types, wanted = _KEYS[key]
+            if isinstance(value, types) and not isinstance(value, bool):
+                order.given[key] = value
+            else:
+                order.bad.add(key)
+                order.problems.append(f"{key}: this is {wanted}")
+        self._orders.append(order)
+
+    def price(
+        self,
+        offers: Sequence[Offer],
+        images: Sequence[DefaultImage] = (),
+        others: Callable[[int], Iterable[str]] = lambda _: (),
+    ) -> list[Item]:
+        """What to deploy, in the order in which it was written.
+
+        `others` yields further problems of the command, given the number of instances.
+
+        Raises:
+            CommandError: something makes no sense, or is not for rent; names every problem.
+        """
+        items = [item for order in self._orders for item in order.price(offers, images)]
+        problems = [*self._problems]
+        for order in self._orders:
+            label = f"{order.where}: " if order.where else ""
+            problems += [f"{label}{problem}" for problem in dict.fromkeys(order.problems)]
+        names = Counter((spec.kind, spec.name) for order in self._orders for spec in order.specs)
+        twice = [(kind, name) for (kind, name), count in names.items() if count > 1]
+        problems += [f"name: several {kind}s would be called {name!r}" for kind, name in twice]
+        problems += others(sum(len(order.specs) for order in self._orders))
+        if problems:
+            raise refusal(problems, "nothing was deployed")
+        return items
+
+
+@attrs.define
+class _Order:
+    """One [[instance]]: what was given, what of it could not be read, and what is wrong with it."""
+
+    where: str
+    given: dict[str, Any] = attrs.field(factory=dict)
+    bad: set[str] = attrs.field(factory=set)
+    problems: list[str] = attrs.field(factory=list)
+    specs: Sequence[Spec] = ()
+    """What it asks for, whether or not that is for rent."""
+
+    def price(self, offers: Sequence[Offer], images: Sequence[DefaultImage]) -> list[Item]:
+        kind = self._kind()
+        offer = None if kind is None else self._offer(kind, offers)
+        if kind is None:
+            return []
+        spec = self._container(offer, images) if kind is Kind.CONTAINER else self._machine(kind, offer)
+        self.specs = self._many(spec)
+        for each in self.specs or [spec]:
+            # What could not be read has been told already.
+            self.problems += [p for p in each.problems() if p.partition(":")[0].split(".")[0] not in self.bad]
+        return [] if offer is None else [Item(each, offer) for each in self.specs]
+
+    def _kind(self) -> Kind | None:
+        try:
+            return Kind(self.given.get("kind", Kind.CONTAINER))
+        except ValueError:
+            self.problems.append(f"kind: {', '.join(Kind)}, not {self.given['kind']!r}")
+            return None
+
+    def _offer(self, kind: Kind, offers: Sequence[Offer]) -> Offer | None:
+        given = self.given
+        if plan := given.get("plan"):
+            found = [offer for offer in offers if plan in (offer.plan_id, offer.name)]
+            fitting = [offer for offer in found if offer.kind is kind]
+            if not fitting:
+                other = f"; it is a {found[0].kind}, so say which kind" if found else " is for rent now"
+                self.problems.append(f"plan: no {kind} plan {plan!r}{other}")
+            return fitting[0] if fitting else None
+        conditions = {key: given[key] for key in _CONDITIONS if key in given}
+        if self.bad & {"plan", *_CONDITIONS}:
+            return None
+        if not conditions:
+            self.problems.append(f"plan: required; or one of {', '.join(_CONDITIONS)} to find one")
+            return None
+        try:
+            wanted = Wanted.of({"kind": kind, **conditions})
+        except ConfigError as error:
+            self.problems.append(str(error))
+            return None
+        fitting = wanted.choose(offers)
+        if not fitting:
+            self.problems.append("plan: " + "; ".join(why_nothing_fits(offers, wanted).splitlines()))
+        return fitting[0] if fitting else None
+
+    def _container(self, offer: Offer | None, images: Sequence[DefaultImage]) -> ContainerSpec:
+        given = self.given
+        if "os_image" in given:
+            self.problems.append("os_image: this is for machines; a container has an image")
+        location = given.get("location")
+        if offer is not None and location is not None:
+            picked = pick_location(offer.locations, location)
+            if picked is None:
+                where = " ".join(offer.locations)
+                self.problems.append(f"location: {location!r} is none of the plan's: {where}")
+            location = picked
+        fields: dict[str, Any] = {
+            "environment": self._environment(),
+            "startup_command": given.get("startup_command"),
+            "credentials": self._credentials(),
+            "location": location,
+            "ssh_key": self._ssh_key(),
+        }
+        name, plan_id = given.get("name", ""), offer.plan_id if offer else _ANY_PLAN
+        own = next((image for image in images if image.slug == given.get("image")), None)
+        if own is None:
+            return ContainerSpec(
+                name=name,
+                plan_id=plan_id,
+                image=given.get("image", ""),
+                expose=given.get("expose", ()),
+                **fields,
+            )
+        if own.requires_ssh and fields["ssh_key"] is None and "ssh_key" not in self.bad:
+            self.problems.append(f"ssh_key: the image {own.slug!r} needs one")
+        of_image = {
+            "expose": given.get("expose", own.expose),
+            "environment": {**own.environment, **fields["environment"]},
+            "startup_command": given.get("startup_command", own.startup_command),
+        }
+        return own.to_spec(name=name, plan_id=plan_id, **(fields | of_image))
+
+    def _machine(self, kind: Kind, offer: Offer | None) -> VMSpec:
+        given = self.given
+        self.problems += [f"{key}: this is for containers" for key in _MACHINES_LACK if key in given]
+        options = offer.os_options if offer is not None else ()
+        os_image = given.get("os_image") or next(iter(options), _ANY_PLAN)
+        if options and os_image not in options:
+            self.problems.append(f"os_image: {os_image!r} is none of the plan's: {', '.join(options)}")
+        machine = VMSpec if kind is Kind.VM else BareMetalSpec
+        return machine(
+            name=given.get("name", ""),
+            plan_id=offer.plan_id if offer else _ANY_PLAN,
+            ssh_key=self._ssh_key() or "",
+            os_image=os_image,
+        )
+
+    def _many(self, spec: ContainerSpec | VMSpec) -> Sequence[Spec]:
+        count = self.given.get("count")
+        if not spec.name:
+            if "name" not in self.bad:
+                self.problems.append("name: required")
+            self.bad.add("name")
+            return []
+        if count is None and "{" not in spec.name:
+            return [spec]
+        if count is not None and not 1 <= count <= 10_000:
+            self.problems.append(f"count: {count} is not 1 to 10000")
+            return [spec]
+        try:
+            return spec.many(count or 1)
+        except ValueError as error:
+            self.bad.add("name")
+            self.problems.append(f"name: {error}")
+            return []
+
+    def _environment(self) -> dict[str, str]:
+        given = self.given
+        return read_environment(
+            given.get("environment", {}), given.get("pass_environment", []), self.problems
+        )
+
+    def _credentials(self) -> RegistryCredentials | None:
+        if "credentials" not in self.given:
+            return None
+        before = len(self.problems)
+        credentials = read_credentials(self.given["credentials"], self.problems)
+        if len(self.problems) > before:
+            self.bad.add("credentials")
+        return credentials
+
+    def _ssh_key(self) -> str | None:
+        try:
+            return read_ssh_key(self.given.get("ssh_key"))
+        except OSError as error:
+            self.bad.add("ssh_key")
+            self.problems.append(f"ssh_key: neither the text of a public key nor a file: {error.strerror}")
+            return None
+
+
+def read_environment(
+    given: Mapping[str, str], passed_on: Sequence[object], problems: list[str]
+) -> dict[str, str]:
+    """The variables that are `given`, and those of our own that are `passed_on`."""
+    found = dict(given)
+    for name in passed_on:
+        if not isinstance(name, str):
+            problems.append("pass_environment: this is a list of names")
+        elif name not in os.environ:
+            problems.append(f"pass_environment: you have no variable {name!r}")
+        else:
+            found[name] = os.environ[name]
+    return found
+
+
+def read_credentials(given: Mapping[str, Any], problems: list[str]) -> RegistryCredentials:
+    """The log-in to a registry. Its values are never quoted: a password may stand in the wrong place."""
+    keys = ("host", "username", "password_variable")
+    host, username, variable = (given.get(key) if isinstance(given.get(key), str) else "" for key in keys)
+    problems += [f"credentials.{_unknown(key, keys)}" for key in given if key not in keys]
+    if not variable:
+        problems.append("credentials.password_variable: names the variable that holds the password")
+    elif variable not in os.environ:
+        problems.append(f"credentials: you have no variable {variable}, which should hold the password")
+    credentials = RegistryCredentials(host or "", username or "", os.environ.get(variable or "", "") or " ")
+    problems += credentials.problems()
+    return credentials
+
+
+def read_ssh_key(given: str | None) -> str | None:
+    """The text of a public key: `given` itself, or what is in the file that it names.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    if given is None or " " in given.strip():
+        return given
+    return Path(given).expanduser().read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _may_be_slug(image: object) -> bool:
+    return isinstance(image, str) and "/" not in image and ":" not in image
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    return f"{key}: unknown; " + (f"do you mean {near[0]}?" if near else f"there are {', '.join(known)}")

@@ -1,0 +1,4 @@
+"""The verbs of the command line, one module for each group.
+
+Arguments and output are here; the work is the library's.
+"""

@@ -1,0 +1,330 @@
+"""`update`, `rename`, `terminate` and `sweep`: what is running is changed, or ended.
+
+What ends many asks first, and outside the event loop, where Ctrl-C is an answer like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import aiofluence
+
+from ...models.instances import Container, InstanceRef
+from ...models.specs import SSH_VARIABLE, RegistryCredentials
+from ...models.values import Kind
+from ..console import listed, note, print_json, say
+from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain, refusal
+from ..json_output import Json, ref_shape, refs_shape
+from ..lookup import find_all, find_one, get_detail, resource_of
+from ..options import (
+    DryRunOption,
+    EndTimeoutOption,
+    EnvironmentOption,
+    JsonOption,
+    NameArgument,
+    NamesArgument,
+    RegistryOption,
+    RegistryUserOption,
+    SshKeyOption,
+    TimeoutOption,
+    YesOption,
+    read_duration,
+    timeout_of,
+)
+from ..pricing import registry_login, variables
+from ..runner import execute, run_in_session, worst
+from .show import PrefixOption, show_instance
+
+
+def update(
+    name: NameArgument,
+    image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Another image.")] = None,
+    env: EnvironmentOption = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="NAME", help="Take this variable away.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Another start-up command; '' for the image's own.")
+    ] = None,
+    ssh_key: SshKeyOption = None,
+    registry: RegistryOption = None,
+    registry_user: RegistryUserOption = None,
+    timeout: TimeoutOption = 900.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a container, and wait until it runs so. What no flag names stays as it is.
+
+    Only the log-in to a private registry must be given again: the service does not show it.
+    """
+
+    async def change(fluence: aiofluence.Session) -> None:
+        container = await _container(fluence, name)
+        changes: dict[str, Any] = {}
+        problems: list[str] = []
+        if image is not None:
+            changes["image"] = image
+        if command is not None:
+            changes["startup_command"] = command or None
+        if ssh_key is not None:
+            changes["ssh_key"] = _read_key(ssh_key, problems)
+        if env or unset:
+            now = container.container_info.environment.without(SSH_VARIABLE)
+            kept = {key: value for key, value in now.items() if key not in (unset or ())}
+            changes["environment"] = kept | _read_variables(env, problems)
+        credentials = _read_login(registry, registry_user, problems)
+        if not changes and credentials is None:
+            raise CommandError("say what to change: --image, --env, --unset, --command, --ssh-key", USAGE)
+        wanted = aiofluence.ContainerUpdate.from_container(container, credentials=credentials, **changes)
+        _refuse([*problems, *wanted.problems()])
+        show_instance(await fluence.update_and_wait(container, wanted, timeout=timeout_of(timeout)), as_json)
+
+    execute(change)
+
+
+def rename(
+    name: NameArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
+    registry: RegistryOption = None,
+    registry_user: RegistryUserOption = None,
+    timeout: TimeoutOption = 900.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an instance another name. For a container that is an update, which restarts it."""
+
+    async def change(fluence: aiofluence.Session) -> None:
+        ref = await find_one(fluence, name)
+        if ref.kind is Kind.CONTAINER:
+            container = await _container(fluence, name)
+            problems: list[str] = []
+            credentials = _read_login(registry, registry_user, problems)
+            wanted = aiofluence.ContainerUpdate.from_container(container, credentials=credentials, name=new)
+            _refuse([*problems, *wanted.problems()])
+            await fluence.update_and_wait(container, wanted, timeout=timeout_of(timeout))
+        else:
+            await resource_of(fluence, ref.kind).rename(ref.id, new)
+        if as_json:
+            print_json({**ref_shape(ref), "name": new})
+        else:
+            say(f"{ref.name} is now {new}")
+
+    execute(change)
+
+
+def terminate(
+    names: NamesArgument,
+    timeout: EndTimeoutOption = 2400.0,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End instances, whatever their status, and see them gone. Asks before it ends more than one."""
+    refs: list[InstanceRef] = []
+
+    async def find(fluence: aiofluence.Session) -> None:
+        refs.extend(await find_all(fluence, names))
+
+    async def end(fluence: aiofluence.Session) -> int:
+        return await _end(fluence, refs, timeout_of(timeout), as_json)
+
+    code = run_in_session(find)
+    if code == REACHED and dry_run:
+        _tell(refs, "would be ended", as_json)
+    elif code == REACHED:
+        if len(refs) > 1 and not yes:
+            _confirm(refs)
+        code = run_in_session(end)
+    raise typer.Exit(code)
+
+
+async def _end(
+    fluence: aiofluence.Session, refs: Sequence[InstanceRef], timeout: float | None, as_json: bool
+) -> int:
+    left = {ref.id: ref for ref in refs}
+
+    async def see_gone(ref: InstanceRef) -> tuple[Json, int]:
+        shape: Json = {**ref_shape(ref), "status": None, "spent": None, "error": None}
+        try:
+            ended = await fluence.terminate_and_wait(ref, timeout=timeout)
+        except aiofluence.FluenceError as error:
+            return shape | {"error": type(error).__name__}, explain(error)
+        del left[ref.id]
+        spent = None if ended is None else ended.billing.total_spendings
+        if not as_json:
+            say(f"{ref.name} has ended" + (f": {spent:f} USDC spent" if spent is not None else ""))
+        if ended is None:
+            return shape, REACHED
+        return shape | {"status": ended.status, "spent": str(spent)}, REACHED
+
+    try:
+        # To their end, also where nobody reads any more, as behind `| head`.
+        settled = await asyncio.gather(*map(see_gone, refs), return_exceptions=True)
+    except asyncio.CancelledError:
+        note(f"Not seen gone, and perhaps running: {listed([str(ref) for ref in left.values()])}")
+        raise
+    outcomes = []
+    for outcome in settled:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcomes.append(outcome)
+    if as_json:
+        print_json([shape for shape, _ in outcomes])
+    return worst(*(code for _, code in outcomes))
+
+
+def sweep(
+    prefix: PrefixOption = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(parser=read_duration, metavar="TIME", help="Deployed longer ago: 90s, 15m, 2h, 1d."),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="What runs that noted it there have left behind.",
+        ),
+    ] = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first.
+
+    Ends only what it has shown.
+    """
+    found: list[aiofluence.SweepReport] = []
+
+    async def look(fluence: aiofluence.Session) -> None:
+        found.append(await fluence.sweep(prefix=prefix, older_than=older_than))
+
+    async def end(fluence: aiofluence.Session) -> int:
+        # Only what was shown: others may begin to fit while a person reads.
+        shown = found[0].found
+        report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False, only=shown)
+        for ref in report.left:  # first, since stdout may have no reader
+            note(f"aiofluence: {ref} could not be ended")
+        _tell_left_out(report)
+        if as_json:
+            print_json(_sweep_shape(report))
+        else:
+            _tell(report.ended, "ended", as_json)
+            _tell_unsettled(report)
+        return FAILED if report.left or report.failed else REACHED
+
+    code = run_in_session(look, journal=journal)
+    if code != REACHED:
+        raise typer.Exit(code)
+    (report,) = found
+    if dry_run or not (report.found or report.unsettled):
+        _tell_left_out(report)
+        if as_json:
+            print_json(_sweep_shape(report))
+        else:
+            _tell(report.found, "would be ended", as_json)
+            _tell_unsettled(report)
+        raise typer.Exit(FAILED if report.failed else REACHED)
+    if report.found and not yes:
+        _tell_left_out(report)
+        _confirm(report.found)
+    raise typer.Exit(run_in_session(end, journal=journal))
+
+
+def _sweep_shape(report: aiofluence.SweepReport) -> Json:
+    return {
+        "found": refs_shape(report.found),
+        "ended": refs_shape(report.ended),
+        "left": refs_shape(report.left),
+        "unsettled": list(report.unsettled),
+        "failed": {kind.value: str(error) for kind, error in report.failed.items()},
+        "unreadable": report.unreadable,
+        "foreign": report.foreign,
+    }
+
+
+def _tell_left_out(report: aiofluence.SweepReport) -> None:
+    """Name on stderr what the sweep could not look at, where instances may be left."""
+    for kind, error in report.failed.items():
+        note(f"aiofluence: instances of kind {kind} may be left out: {error}")
+    if report.unreadable:
+        note(f"aiofluence: {report.unreadable} rows cannot be read, and may be left out")
+    if report.foreign:
+        note(f"aiofluence: {report.foreign} journal entries of another account were left alone")
+
+
+def _tell_unsettled(report: aiofluence.SweepReport) -> None:
+    for name in report.unsettled:
+        say(f"{name} may have been deployed, and is in no list so far; sweep again later")
+
+
+def _tell(refs: Sequence[InstanceRef], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"dry_run": True, "instances": refs_shape(refs)})
+    elif not refs:
+        say("Nothing was found.")
+    else:
+        for ref in refs:
+            say(f"{ref} {what}")
+
+
+def _confirm(refs: Sequence[InstanceRef]) -> None:
+    """Ask before many are ended.
+
+    Raises:
+        typer.Exit: the answer is no, or nobody is there to answer.
+    """
+    if not sys.stdin.isatty():
+        raise typer.Exit(explain(CommandError(f"this ends {len(refs)} instances: add --yes", USAGE)))
+    for ref in refs:
+        note(str(ref))
+    if not typer.confirm(f"End {'this' if len(refs) == 1 else f'these {len(refs)}'}?", err=True):
+        note("Nothing was ended.")
+        raise typer.Exit(FAILED)
+
+
+async def _container(fluence: aiofluence.Session, name: str) -> Container:
+    instance = await get_detail(fluence, await find_one(fluence, name))
+    if not isinstance(instance, Container):
+        raise CommandError(f"{instance.ref} cannot be updated: of a machine only the name can change", USAGE)
+    return instance
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """Tell every problem, each once.
+
+    Raises:
+        CommandError: there are some.
+    """
+    if problems:
+        raise refusal(list(dict.fromkeys(problems)), "nothing was changed")
+
+
+def _read_key(given: str, problems: list[str]) -> str | None:
+    from ..batch_file import read_ssh_key
+
+    try:
+        return read_ssh_key(given)
+    except OSError as error:
+        problems.append(f"ssh_key: neither the text of a public key nor a file: {error.strerror}")
+        return None
+
+
+def _read_variables(env: Sequence[str] | None, problems: list[str]) -> dict[str, str]:
+    from ..batch_file import read_environment
+
+    given = variables(env)
+    return read_environment(given.get("environment", {}), given.get("pass_environment", []), problems)
+
+
+def _read_login(registry: str | None, user: str | None, problems: list[str]) -> RegistryCredentials | None:
+    from ..batch_file import read_credentials
+
+    login = registry_login(registry, user)
+    return None if login is None else read_credentials(login, problems)

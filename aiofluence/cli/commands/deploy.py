@@ -1,0 +1,324 @@
+"""`deploy` and `launch`: from flags or a TOML file to instances that are there, or to what they would cost.
+
+What is written is read by `orders`; who ends what when something goes wrong is the session's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+import aiofluence
+
+from ...models.instances import InstanceRef
+from ...models.values import Kind
+from ..console import listed, note, print_json, say
+from ..exit_codes import REACHED, USAGE, CommandError, code_of, explain
+from ..json_output import Json, instance_shape, ref_shape
+from ..lookup import resource_of
+from ..options import (
+    AdoptOption,
+    DryRunOption,
+    EnvironmentOption,
+    JournalOption,
+    JsonOption,
+    KeepOption,
+    LocationOption,
+    MinCpusOption,
+    MinMemoryOption,
+    MinStorageOption,
+    MinVramOption,
+    ProviderOption,
+    RegistryOption,
+    RegistryUserOption,
+    SshKeyOption,
+    TimeoutOption,
+    UntilOption,
+    timeout_of,
+)
+from ..pricing import given_by_flags, priced, read_orders, registry_login, show_order, variables
+from ..runner import execute, worst
+from .show import show_instance
+
+if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
+    from ..launch_table import LaunchTable
+
+_LOOK_EVERY: Final = 0.25
+
+
+def deploy(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Else the file names it.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="TOML", help="What flags do not say."),
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="A container unless told.")] = None,
+    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Id or name of a plan.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Without --plan: the cheapest with this GPU.")
+    ] = None,
+    gpu_count: Annotated[int | None, typer.Option(metavar="N", help="And exactly that many of them.")] = None,
+    location: LocationOption = None,
+    max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="For at most that an hour.")] = None,
+    min_cpus: MinCpusOption = None,
+    min_memory: MinMemoryOption = None,
+    min_storage: MinStorageOption = None,
+    min_vram: MinVramOption = None,
+    provider: ProviderOption = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="A container's image, or a slug of `images`.")
+    ] = None,
+    expose: Annotated[
+        list[str] | None,
+        typer.Option("--expose", "-p", metavar="PORT", help="22, 80/http, 5000-5005."),
+    ] = None,
+    env: EnvironmentOption = None,
+    command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Replaces the image's entrypoint.")
+    ] = None,
+    ssh_key: SshKeyOption = None,
+    registry: RegistryOption = None,
+    registry_user: RegistryUserOption = None,
+    os_image: Annotated[
+        str | None, typer.Option(metavar="SYSTEM", help="A machine's; else the first of the plan's.")
+    ] = None,
+    adopt: AdoptOption = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is as far as --until.")] = True,
+    until: UntilOption = "ready",
+    timeout: TimeoutOption = 900.0,
+    keep: KeepOption = False,
+    journal: JournalOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Deploy one instance and wait for it; 2-3 minutes are usual.
+
+    If that fails, times out or is interrupted, the instance is ended before this returns.
+    """
+    given = given_by_flags(
+        name=name,
+        kind=kind,
+        plan=plan,
+        gpu=gpu,
+        gpu_count=gpu_count,
+        location=location,
+        max_hourly=max_hourly,
+        min_cpus=min_cpus,
+        min_memory=min_memory,
+        min_storage=min_storage,
+        min_vram=min_vram,
+        provider=provider,
+        image=image,
+        expose=expose,
+        startup_command=command,
+        ssh_key=ssh_key,
+        os_image=os_image,
+        credentials=registry_login(registry, registry_user),
+        **variables(env),
+    )
+
+    async def deploy_one(fluence: aiofluence.Session) -> None:
+        items, *_ = await priced(fluence, read_orders(file, given))
+        if len(items) != 1:
+            raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)
+        (item,) = items
+        spec = item.spec
+        if dry_run or not adopt:
+            found = await fluence.launch([spec], adopt=adopt).check()
+            if dry_run:
+                await show_order(fluence, items, as_json, found)
+                return
+        if not as_json:
+            unless = ", unless it is live already," if adopt else ""
+            note(
+                f"Deploying {spec.kind} {spec.name}{unless} on {item.offer.name}: "
+                f"{item.offer.hourly:f} USDC an hour, {item.offer.upfront:f} taken at once."
+            )
+        if not wait:
+            ref = await (fluence.ensure(spec) if adopt else resource_of(fluence, spec.kind).deploy(spec))
+            with _told_anyway([ref]):
+                print_json(ref_shape(ref)) if as_json else say(
+                    f"{ref} is {'deployed' if adopt else 'being provisioned'}"
+                )
+            return
+        try:
+            instance = await fluence.deploy_and_wait(
+                spec,
+                until=aiofluence.Until(until),
+                timeout=timeout_of(timeout),
+                on_failure="keep" if keep else "terminate",
+                adopt=adopt,
+            )
+        except (aiofluence.LifecycleError, asyncio.CancelledError) as error:
+            is_over = isinstance(error, aiofluence.InstanceFailedError | aiofluence.InstanceEndedError)
+            is_billing = isinstance(error, aiofluence.InstanceFailedError) and error.is_billing
+            if keep and (is_billing or not is_over):
+                note(f"{spec.name} is kept: if it is there, it goes on running, and billing.")
+            raise
+        with _told_anyway([instance.ref]):
+            show_instance(instance, as_json)
+
+    execute(deploy_one, journal=journal)
+
+
+def launch(
+    file: Annotated[Path, typer.Argument(metavar="BATCH.TOML", help="What to launch; - reads stdin.")],
+    until: UntilOption = "ready",
+    timeout: TimeoutOption = 900.0,
+    min_ready: Annotated[
+        int | None, typer.Option(metavar="N", help="Call it off when fewer can become ready.")
+    ] = None,
+    max_hourly: Annotated[
+        str | None, typer.Option(metavar="USDC", help="What all of it may cost in one hour.")
+    ] = None,
+    fallback: Annotated[
+        list[str] | None, typer.Option(metavar="PLAN", help="To try, in this order, when a plan is gone.")
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.SVG", help="Write a picture of how the launch went.", dir_okay=False),
+    ] = None,
+    adopt: AdoptOption = False,
+    keep: KeepOption = False,
+    journal: JournalOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Launch everything in a file at once, and show how it goes.
+
+    What fails does not disturb the rest. Interrupted, or called off, all of it is ended. Killed, it is
+    resumed with --adopt.
+    """
+
+    async def launch_all(fluence: aiofluence.Session) -> int:
+        from ...lifecycle.arguments import money_problems, quorum_problems
+        from ..launch_table import LaunchTable, summary
+
+        if timeline is not None and not timeline.parent.is_dir():  # said before anything is paid for
+            raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
+
+        def other_problems(count: int) -> Iterator[str]:
+            yield from money_problems(max_hourly)
+            yield from quorum_problems(min_ready, count)
+
+        orders = read_orders(file, {})
+        items, offers, others = await priced(fluence, orders, fallback or (), other_problems)
+        if dry_run:
+            planned = fluence.launch(
+                [item.spec for item in items],
+                min_ready=min_ready,
+                max_hourly=max_hourly,
+                fallback=others,
+                adopt=adopt,
+            )
+            await show_order(fluence, items, as_json, await planned.check())
+            return REACHED
+        table = LaunchTable(items, offers)
+
+        async def bring_up() -> tuple[aiofluence.Report, aiofluence.LaunchError | None]:
+            try:
+                report = await fluence.deploy_all_and_wait(
+                    [item.spec for item in items],
+                    until=aiofluence.Until(until),
+                    timeout=timeout_of(timeout),
+                    on_failure="keep" if keep else "terminate",
+                    min_ready=min_ready,
+                    max_hourly=max_hourly,
+                    fallback=others,
+                    on_progress=table.note,
+                    adopt=adopt,
+                )
+            except aiofluence.LaunchError as error:
+                return error.report, error
+            return report, None
+
+        try:
+            report, called_off = await (bring_up() if as_json else _shown(table, bring_up))
+        except asyncio.CancelledError:
+            if keep and table.refs:
+                note(f"Kept, and billing: {listed([str(ref) for ref in table.refs.values()])}")
+            raise
+        with _told_anyway([one.ref for one in report.instances]):
+            try:
+                if as_json:
+                    print_json(_report_shape(report))
+                else:
+                    for line in summary(report):
+                        say(line)
+            finally:
+                if timeline is not None:
+                    report.timeline().save(timeline)
+        if called_off is not None:
+            return explain(called_off)
+        if min_ready is not None and len(report.ready) >= min_ready:
+            return REACHED
+        return worst(*(code_of(o.error) for o in report.outcomes if o.error is not None))
+
+    execute(launch_all, journal=journal)
+
+
+async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Do `work`, and show the table meanwhile."""
+    from ..live import choose_display
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with choose_display(lambda: loop.time() - began).progress() as update:
+
+        async def redraw() -> None:
+            with suppress(BrokenPipeError):  # nobody looks any more: no reason to give up what is paid for
+                await table.begun.wait()  # it may be refused before
+                while True:
+                    update(table.rows(), table.title())
+                    await asyncio.sleep(_LOOK_EVERY)
+
+        drawing = asyncio.ensure_future(redraw())
+        try:
+            return await work()
+        finally:
+            drawing.cancel()
+            await asyncio.wait([drawing])
+            if table.begun.is_set():
+                with suppress(BrokenPipeError):
+                    update(table.rows(), table.title())
+
+
+@contextmanager
+def _told_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
+    """Where the result cannot be written, as behind `| head`, what runs is told on stderr."""
+    try:
+        yield
+    except OSError:
+        if refs:
+            note(f"Running, and billing: {', '.join(map(str, refs))}")
+        raise
+
+
+def _report_shape(report: aiofluence.Report) -> Json:
+    return {
+        "ready": len(report.ready),
+        "failed": len(report.failed),
+        "terminated": len(report.terminated),
+        "unknown": len(report.unknown),
+        "hourly": str(report.hourly_cost),
+        "least": str(report.least_cost),
+        "outcomes": [
+            {
+                "index": outcome.index,
+                "kind": outcome.spec.kind,
+                "name": outcome.spec.name,
+                "plan_id": outcome.spec.plan_id,
+                "state": outcome.status,
+                "id": outcome.ref.id if outcome.ref is not None else None,
+                "error": type(outcome.error).__name__ if outcome.error is not None else None,
+                "message": str(outcome.error) if outcome.error is not None else None,
+                "instance": instance_shape(outcome.instance) if outcome.instance is not None else None,
+            }
+            for outcome in report.outcomes
+        ],
+    }

@@ -1,0 +1,90 @@
+"""`logs` and `events`: what containers say, and what their cluster says about one; once, or as it comes.
+
+Nothing is kept between two runs; how lines are stitched together is `tail`'s work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import aiofluence
+
+from ...models.instances import InstanceRef
+from ...models.logs import Event, LogGap, LogLine
+from ...models.values import Kind
+from ..console import print_json_line, say
+from ..exit_codes import USAGE, CommandError
+from ..json_output import event_shape, line_shape
+from ..lookup import find_all
+from ..options import FollowOption, JsonOption, LastOption, NameArgument, NamesArgument
+from ..runner import execute
+
+_FOLLOWED_FROM: Final = 100
+"""Lines that are there already, of which a tail shows the newest."""
+
+
+def logs(
+    names: NamesArgument, follow: FollowOption = False, last: LastOption = None, as_json: JsonOption = False
+) -> None:
+    """What containers have written, oldest line first.
+
+    With -f until they have ended; where a line may be missing, that is said in its place. With --json an
+    object a line.
+    """
+
+    async def show(fluence: aiofluence.Session) -> None:
+        refs = await _containers(fluence, names)
+        if follow:
+            async for tagged in fluence.tail_all(refs, last=last or _FOLLOWED_FROM):
+                _show_line(tagged.ref, tagged.line, as_json, len(refs) > 1)
+            return
+        for ref in refs:
+            for line in await fluence.containers.logs(ref.id, last=last):
+                _show_line(ref, line, as_json, len(refs) > 1)
+
+    execute(show)
+
+
+def events(
+    name: NameArgument, follow: FollowOption = False, last: LastOption = None, as_json: JsonOption = False
+) -> None:
+    """What the cluster says about a container.
+
+    In the service's order, which is not that of time. With -f all of them, then each new one until it has
+    ended. With --json an object a line.
+    """
+
+    async def show(fluence: aiofluence.Session) -> None:
+        (ref,) = await _containers(fluence, [name])
+        if follow:
+            async for event in fluence.tail_events(ref):
+                _show_event(event, as_json)
+            return
+        for event in await fluence.containers.events(ref.id, last=last):
+            _show_event(event, as_json)
+
+    execute(show)
+
+
+def _show_line(ref: InstanceRef, line: LogLine | LogGap, as_json: bool, several: bool) -> None:
+    if as_json:
+        print_json_line(line_shape(ref, line))
+        return
+    text = str(line) if isinstance(line, LogGap) else line.text
+    say(f"{ref.name}: {text}" if several else text)
+
+
+def _show_event(event: Event, as_json: bool) -> None:
+    if as_json:
+        print_json_line(event_shape(event))
+    else:
+        say(f"{event.type or '-':<8}{event.reason or '-':<18}{event.object or '-'}: {event.message}")
+
+
+async def _containers(fluence: aiofluence.Session, names: Sequence[str]) -> list[InstanceRef]:
+    refs = await find_all(fluence, names)
+    machines = [str(ref) for ref in refs if ref.kind is not Kind.CONTAINER]
+    if machines:
+        raise CommandError(f"only containers have logs and events, not {', '.join(machines)}", USAGE)
+    return refs

@@ -1,0 +1,114 @@
+"""How a command ends: its exit code, and a few plain lines on stderr about what went wrong.
+
+The one home of both. A bug of ours keeps its traceback; everything else never shows one.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import aiofluence
+
+from .console import give_up_stdout, is_closed
+from .printable import printable
+
+REACHED: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130
+
+
+class CommandError(Exception):
+    """What a command finds wrong by itself.
+
+    Attributes:
+        code: the exit code; 2 when the command line or a file makes no sense.
+    """
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def refusal(problems: Sequence[str], consequence: str) -> CommandError:
+    """What is wrong with what was asked for, all of it at once."""
+    head = f"{len(problems)} problem(s), {consequence}:"
+    return CommandError("\n".join([head, *problems]), USAGE)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code that belongs to one error."""
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, aiofluence.ConfigError | aiofluence.SpecError):
+        return USAGE
+    return TIMED_OUT if isinstance(error, aiofluence.WaitTimeoutError) else FAILED
+
+
+def explain(error: BaseException, command: str = "aiofluence", *, journal: Path | None = None) -> int:
+    """Say what went wrong, and give the exit code; what is no failure but a bug is raised again.
+
+    Raises:
+        BaseException: `error`, if it is a bug.
+    """
+    causes = list(leaves(error))
+    if any(isinstance(cause, BrokenPipeError) for cause in causes):
+        # The reader has left, as `| head` does. Python flushes stdout once more when it exits.
+        give_up_stdout()
+        if is_closed(1):
+            print(f"{command}: stdout is closed, and the result could not be written", file=sys.stderr)
+        return FAILED
+    if not all(isinstance(cause, aiofluence.FluenceError | CommandError | OSError) for cause in causes):
+        raise error
+    for cause in causes:
+        for line in told(cause, command, journal):
+            print(printable(line), file=sys.stderr)
+    codes = {code_of(cause) for cause in causes}
+    return codes.pop() if len(codes) == 1 else FAILED
+
+
+def told(error: BaseException, command: str, journal: Path | None = None) -> Iterator[str]:
+    """One error in a few lines."""
+    if isinstance(error, aiofluence.CustodyError):
+        yield f"{command}: not everything could be ended."
+        yield from how_to_end(error.refs, error.names, journal)
+        return
+    kind = "" if isinstance(error, CommandError) else f"{type(error).__name__}: "
+    first, *rest = str(error).splitlines() or ["no details"]
+    yield f"{command}: {kind}{first}"
+    for line in rest:
+        yield f"  {line.strip()}"
+    if isinstance(error, aiofluence.UncertainDeployError):
+        yield f"  look for it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
+
+
+def how_to_end(
+    refs: Sequence[aiofluence.InstanceRef], names: Sequence[str], journal: Path | None = None
+) -> Iterator[str]:
+    """What may still be running, all of it, and the commands that end it."""
+    refs = sorted(refs, key=lambda ref: (ref.name, ref.id))
+    things = [str(ref) for ref in refs]
+    if names:
+        things.append(f"what came of deploying {', '.join(names)} is not known")
+    yield f"This may still be running, and billing: {', '.join(things)}. End it with:"
+    if journal is not None:  # it has every deploy of this run, also one that no list shows yet
+        yield f"  aiofluence sweep --journal {shlex.quote(str(journal))}"
+        return
+    if refs:
+        yield f"  aiofluence terminate --yes {' '.join(ref.id for ref in refs)}"
+    for name in names:
+        yield f"  aiofluence sweep --prefix {name}"
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in an ExceptionGroup, in order; one that is no group is its own only leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

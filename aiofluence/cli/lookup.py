@@ -1,0 +1,96 @@
+"""From what a person types, a name or an id, to the one instance that is meant.
+
+An id goes before a name, and what is live before what has ended. Two that fit are never guessed between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import aiofluence
+
+from ..models.instances import Instance, InstanceRef, Summary
+from ..models.values import Kind
+from .exit_codes import USAGE, CommandError
+
+
+def resource_of(fluence: aiofluence.Session, kind: Kind) -> Any:
+    """The endpoints of one kind."""
+    return {Kind.CONTAINER: fluence.containers, Kind.VM: fluence.vms, Kind.BAREMETAL: fluence.baremetal}[kind]
+
+
+async def list_all(fluence: aiofluence.Session, kinds: Iterable[Kind] = tuple(Kind)) -> list[Summary]:
+    """Every instance of these kinds that the account ever had, oldest first.
+
+    Raises:
+        FluenceError: a list did not come.
+    """
+    lists: Sequence[Sequence[Summary]] = await asyncio.gather(
+        *(resource_of(fluence, kind).list() for kind in kinds)
+    )
+    return sorted((row for rows in lists for row in rows), key=lambda row: (row.created_at, row.id))
+
+
+async def get_detail(fluence: aiofluence.Session, ref: InstanceRef) -> Instance:
+    """One instance in full.
+
+    Raises:
+        FluenceError: it did not come.
+    """
+    instance: Instance = await resource_of(fluence, ref.kind).get(ref.id)
+    return instance
+
+
+async def find_all(fluence: aiofluence.Session, given: Sequence[str]) -> list[InstanceRef]:
+    """The instances that `given` names, each once, in that order.
+
+    Raises:
+        CommandError: nothing, or more than one, has that name; all of them are told at once.
+        FluenceError: a list did not come.
+    """
+    return choose_all(await list_all(fluence), given)
+
+
+async def find_one(fluence: aiofluence.Session, given: str) -> InstanceRef:
+    """The instance that `given` names.
+
+    Raises:
+        CommandError: nothing, or more than one, has that name.
+        FluenceError: a list did not come.
+    """
+    (ref,) = await find_all(fluence, [given])
+    return ref
+
+
+def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRef]:
+    """Those of `rows` that `given` names.
+
+    Raises:
+        CommandError: as `find_all`.
+    """
+    found: list[InstanceRef] = []
+    problems, ambiguous = [], False
+    for text in given:
+        fitting = _fitting(rows, text)
+        if len(fitting) == 1:
+            found.append(fitting[0].ref)
+        elif fitting:
+            ambiguous = True
+            problems.append(f"{text} may be any of {len(fitting)}; give the id of one:")
+            problems += [
+                f"{row.kind} {row.id} {row.status}, created {row.created_at:%Y-%m-%d %H:%M:%S}"
+                for row in fitting
+            ]
+        else:
+            problems.append(f"there is no instance with the name or id {text}")
+    if problems:
+        raise CommandError("\n".join(problems), *([USAGE] if ambiguous else []))
+    return list(dict.fromkeys(found))
+
+
+def _fitting(rows: Sequence[Summary], text: str) -> list[Summary]:
+    by_id = [row for row in rows if row.id == text]
+    by_name = [row for row in rows if row.name == text]
+    return by_id or [row for row in by_name if not row.status.final] or by_name

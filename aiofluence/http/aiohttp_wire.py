@@ -1,0 +1,276 @@
+"""The aiohttp wire: one request, sent once, answered by status, headers and a bounded body.
+
+The border at which aiohttp's errors become ours. Of aiohttp it uses the pool, the writer and the parser,
+not the session, which costs as much as all of them. It neither retries nor waits its turn: that is
+`Transport`'s and the gate's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import aiohttp
+from aiohttp.http import HttpProcessingError, StreamWriter
+from multidict import CIMultiDict
+from yarl import URL
+
+from ..errors import DecodeError, NoReplyError, NotSentError, WireError
+from .in_flight import InFlightRequest, TimeoutScheduler
+from .messages import Reply, Request, Timeout
+from .session_sender import Head, LostError, SessionSender
+
+TraceConfig: TypeAlias = aiohttp.TraceConfig
+"""aiohttp's own, for `Session(trace_configs=...)`."""
+
+_TRIED = "3.14."
+"""The aiohttp whose pool, writer and parser are known to go together as they do here. Any other is asked
+through its session: slower, and as safe."""
+_ERROR_BODY = 64 * 1024
+"""Of a refusal only the beginning is read: what it means stands in its status and first lines."""
+_INTERIM = frozenset(range(100, 200)) - {101}
+"""Statuses that announce another one."""
+_FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError, LostError, ValueError)
+"""All that may break below here."""
+
+
+class AiohttpWire:
+    """Sends to one origin over a connection pool of its own.
+
+    Args:
+        origin: scheme, host and port, such as `https://api.fluence.dev`.
+        trace_configs: aiohttp's own, passed through, so that e.g. OpenTelemetry's instrumentation works.
+        ssl_context: other than aiohttp's default, e.g. for a private certificate authority.
+        trust_env: let aiohttp read proxies and `.netrc` from the environment.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        ssl_context: ssl.SSLContext | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        self._origin = origin
+        self._trace_configs = trace_configs
+        self._ssl = ssl_context
+        self._trust_env = trust_env
+        self._connector: aiohttp.TCPConnector | None = None
+        self._observed: SessionSender | None = None
+        self._connect_timeout = _only_connecting(Timeout().connect)
+        self._given: dict[str, str] | None = None
+        self._headers: CIMultiDict[str] = CIMultiDict()
+        self._clock = TimeoutScheduler()
+        self._closed = False
+
+    async def send(self, request: Request) -> Reply:
+        """Send `request` exactly once; see `Wire.send`.
+
+        Raises:
+            NotSentError: it certainly never left.
+            NoReplyError: it may have arrived; no usable answer came back in time.
+            DecodeError: a 2xx answer is larger than `request.max_body` bytes.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # aiohttp, too, works in tasks alone
+        flight = InFlightRequest(self._headers_for(request), task)
+        if self._closed:
+            raise _closed(flight)
+        cancelling = task.cancelling()
+        self._clock.start(flight, request.timeout.total)
+        try:
+            return await self._exchange(request, flight)
+        except _FOREIGN as error:
+            failure = _translate(error, flight)
+        except asyncio.CancelledError:
+            if task.cancelling() > cancelling + flight.late:
+                raise
+            # aiohttp gives requests it drops while closing a bare CancelledError; a real one is counted.
+            if not flight.late and not self._is_closed():
+                raise
+            failure = _translate(TimeoutError(), flight) if flight.late else _closed(flight)
+        finally:
+            self._clock.stop(flight)
+        # Raised out here: aiohttp's errors, and the frames they hold, print every header, the key too.
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close the pool; requests still waiting fail with NotSentError or NoReplyError."""
+        self._closed = True
+        self._clock.close()
+        if self._connector is not None:
+            await self._connector.close()
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    async def _exchange(self, request: Request, flight: InFlightRequest) -> Reply:
+        if self._connect_timeout.connect != request.timeout.connect:
+            self._connect_timeout = _only_connecting(request.timeout.connect)
+        connector = self._connector or self._open()
+        if self._observed is None:
+            status, headers, content, held = await self._ask(connector, request, flight)
+        else:
+            url = URL(self._origin + _target(request), encoded=True)
+            status, headers, content, held = await self._observed.ask(
+                request, url, self._connect_timeout, flight
+            )
+        try:
+            body = await content.readany()
+            if not content.at_eof() or len(body) > min(request.max_body, _ERROR_BODY):
+                # Few do not come in one piece.
+                body = await _read_on(content, body, request.max_body, good=200 <= status < 300)
+        except BaseException:
+            held.close()
+            raise
+        held.release()  # the pool drops a connection whose answer is not at its end
+        return Reply(status, headers, body)
+
+    async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: InFlightRequest) -> Head:
+        """Write the request, once, and wait for the head of the answer; as `SessionSender.ask`."""
+        connection = await connector.connect(self._address, [], self._connect_timeout)
+        try:
+            protocol = connection.protocol
+            assert protocol is not None  # it has just been connected
+            protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
+            writer = StreamWriter(protocol, self._loop)
+            await writer.write_headers(f"{request.method} {_target(request)} HTTP/1.1", flight.headers)
+            flight.phase = "sent"  # or some of it; up to here, certainly nothing
+            if request.body:
+                await writer.write(request.body, drain=False)  # so that a refusal is read at once
+            writer.set_eof()
+            message, content = await protocol.read()
+            while message.code in _INTERIM:
+                message, content = await protocol.read()
+            transport = connection.transport
+            if request.body and transport is not None and transport.get_write_buffer_size():
+                protocol.force_close()  # refused before all was taken: what is left must not stay in the way
+        except BaseException:
+            connection.close()
+            raise
+        flight.phase = "head"
+        return message.code, message.headers, content, connection
+
+    def _open(self) -> aiohttp.TCPConnector:
+        self._loop = asyncio.get_running_loop()
+        self._connector = _Connector(
+            limit=0,  # the gate limits; aiohttp's own limit can lose a wake-up when a request is cancelled
+            resolver=aiohttp.ThreadedResolver(),  # with aiodns installed, DNS would silently move to c-ares
+            ssl=True if self._ssl is None else self._ssl,
+        )
+        # All that the pool wants to know of a request is where it goes.
+        self._address = aiohttp.ClientRequest("GET", URL(self._origin), loop=self._loop)
+        observed = SessionSender(self._connector, self._trace_configs, trust_env=self._trust_env)
+        if observed.wanted or not aiohttp.__version__.startswith(_TRIED):
+            self._observed = observed
+        else:
+            observed.drop()
+        return self._connector
+
+    def _headers_for(self, request: Request) -> CIMultiDict[str]:
+        """The request's headers as they are sent; most of a session's requests all have the same."""
+        if self._given != request.headers:
+            self._given = dict(request.headers)
+            host = URL(self._origin).host_port_subcomponent or ""
+            self._headers = CIMultiDict({"Host": host, "Accept-Encoding": "gzip, deflate"} | self._given)
+        if not request.body and request.method in ("GET", "HEAD"):
+            return self._headers
+        headers = self._headers.copy()
+        headers["Content-Length"] = str(len(request.body))
+        return headers
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's pool, without the connections on which something came that nobody had asked for.
+
+    Such as a 408 that a proxy sends to whoever has been idle for long: it would be taken for the next answer,
+    that for the one after it, and so on.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._process = os.getpid()
+
+    def __del__(self, *given: Any) -> None:
+        # A forked child shares the parent's sockets and its epoll: to close the pool there, as aiohttp does
+        # with one that is garbage, says goodbye on the parent's connections.
+        if os.getpid() == self._process:
+            super().__del__(*given)
+
+    async def connect(self, *asked: Any, **more: Any) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(*asked, **more)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
+def _target(request: Request) -> str:
+    """Path and query, as they stand in the request's first line."""
+    if not request.query:
+        return request.path
+    return str(URL(request.path, encoded=True).with_query(request.query))
+
+
+def _only_connecting(seconds: float) -> aiohttp.ClientTimeout:
+    # The time in all is the wire's own: see `TimeoutScheduler`.
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
+
+
+async def _read_on(content: aiohttp.StreamReader, body: bytes, cap: int, *, good: bool) -> bytes:
+    """`body` and the rest, as it streams in, never more than the cap."""
+    limit = cap if good else _ERROR_BODY
+    chunks: list[bytes] = []
+    size = 0
+    while body or not content.at_eof():
+        size += len(body)
+        chunks.append(body)
+        if size > limit:
+            if good:
+                raise DecodeError(f"the body is larger than {cap} bytes", call=None)
+            return b"".join(chunks)[:limit]
+        body = await content.readany()
+    return b"".join(chunks)
+
+
+def _translate(error: Exception, flight: InFlightRequest) -> WireError:
+    """What a foreign error means to us: how far the flight had come decides, not the error's type."""
+    if flight.phase == "new":
+        certificate = isinstance(
+            error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch
+        )
+        return NotSentError(_text(error), permanent=certificate)
+    return NoReplyError(f"{_text(error)} ({flight.phase})", phase=flight.phase)
+
+
+def _text(error: BaseException) -> str:
+    """What happened, without `str(error)` of anything that holds headers or bytes of a body."""
+    name = type(error).__name__
+    if isinstance(error, LostError):
+        return _text(error.args[0])
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}:{error.port}: {_text(error.os_error)}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"certificate of {error.host} refused: {_text(error.certificate_error)}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{name}: {getattr(error, 'verify_message', 'no reason given')}"
+    if isinstance(error, socket.gaierror):
+        return f"DNS: {error.strerror}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection"
+    if isinstance(error, TimeoutError) and not error.args:
+        return "timed out"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    return name
+
+
+def _closed(flight: InFlightRequest) -> WireError:
+    if flight.phase == "new":
+        return NotSentError("the session is closed", permanent=True)
+    return NoReplyError("the session was closed before the answer came", phase=flight.phase)

@@ -1,0 +1,348 @@
+"""The one converter between JSON and models, strict where a guess would hide a mistake (cattrs).
+
+Reads answers into models (`structure`), writes specs into bodies (`payload`). No I/O, no rules of
+its own: the specs know theirs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import marshal
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from types import GenericAlias
+from typing import Any, Final, TypeVar, get_args, get_origin
+
+import attrs
+import cattrs
+from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_structure_fn, override
+
+from ..errors import DecodeError, SpecError
+from ..models.instances import Billing, Container, ContainerSummary, ForwardedPort, Network, Resources
+from ..models.plans import ContainerPlan, MachineOption, Pricing, Supply
+from ..models.specs import ContainerSpec, RegistryCredentials, Spec, name_problems
+from ..models.updates import ContainerUpdate
+from ..models.values import Environment, Kind, OpenEnum, Port, Size
+from . import scalars
+from .messages import Answer, Call, Json
+from .readers import reader
+
+T = TypeVar("T")
+
+_member = functools.lru_cache(scalars.REMEMBERED)(scalars.member)
+
+
+def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+    """Arrays only: cattrs itself would iterate over an object or a text."""
+    sequence = get_origin(kind)
+    item = get_args(kind)[0]
+    items: Any = GenericAlias(list, item)
+    one = converter.get_structure_hook(item)
+    keep_index = list_structure_factory(items, converter) if converter.detailed_validation else None
+
+    def hook(value: Any, _: Any) -> Any:
+        if type(value) is list:
+            found = keep_index(value, items) if keep_index else [one(each, item) for each in value]
+            return found if sequence is list else tuple(found)
+        if value is None:  # servers in Go write null for an empty array
+            return [] if sequence is list else ()
+        raise scalars.MisfitError(f"expected an array, got {scalars.name_of(value)}")
+
+    return hook
+
+
+def _remembering(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Gives the same object for the same JSON; only for what is public, for it is kept."""
+    known: dict[bytes, Any] = {}
+
+    def recall(value: Any, kind: Any) -> Any:
+        key = marshal.dumps(value, 2)  # the fastest exact key there is: it tells 1 from true and 1.0
+        found = known.get(key)
+        if found is None:
+            found = hook(value, kind)
+            if len(known) < scalars.REMEMBERED and len(key) < scalars.REMEMBERED:
+                known[key] = found
+        return found
+
+    return recall
+
+
+def _is_array(kind: Any) -> bool:
+    return get_origin(kind) in (list, tuple)
+
+
+@functools.cache
+def _converter(*, detailed: bool) -> cattrs.Converter:
+    """Two alike: a quick one, and one that takes its time to say where a value did not fit."""
+    converter = cattrs.Converter(detailed_validation=detailed, prefer_attrib_converters=False)
+    converter.register_structure_hook(str, scalars.exactly(str))
+    converter.register_structure_hook(bool, scalars.exactly(bool))
+    converter.register_structure_hook(int, scalars.integer)
+    converter.register_structure_hook(float, scalars.exactly(int, float))
+    converter.register_structure_hook(Decimal, scalars.money)
+    converter.register_structure_hook(datetime, scalars.moment)
+    converter.register_structure_hook(Size, scalars.size)
+    converter.register_structure_hook(Environment, scalars.environment)
+    converter.register_structure_hook_factory(_is_array, _array_hook)
+
+    # By class: cattrs would otherwise take a StrEnum for the str that it also is.
+    converter.register_structure_hook(OpenEnum, scalars.member if detailed else _member)
+    converter.register_structure_hook(Kind, scalars.member if detailed else _member)
+    if not detailed:
+        converter.register_structure_hook_factory(
+            attrs.has, lambda model: reader(model, converter.get_structure_hook)
+        )
+
+    def register(model: type, **overrides: Any) -> Callable[[Any, Any], Any]:
+        if not detailed:
+            hook = reader(model, converter.get_structure_hook, **overrides)
+        else:
+            plain: Callable[[Any, Any], Any] = make_dict_structure_fn(model, converter, **overrides)
+
+            def hook(value: Any, kind: Any) -> Any:
+                if type(value) is not dict:
+                    raise scalars.MisfitError(f"expected an object, got {scalars.name_of(value)}")
+                return plain(value, kind)
+
+        converter.register_structure_hook(model, hook)
+        return hook
+
+    number = override(struct_hook=scalars.port_number)
+    price = override(struct_hook=scalars.price)
+    register(Port, number=override(rename="port", struct_hook=scalars.port_number))
+    register(ForwardedPort, port=number, external_port=number)
+    register(Network)
+    register(Supply, vcpu=override(struct_hook=scalars.count))
+    if not detailed:
+        converter.register_structure_hook(Resources, _remembering(converter.get_structure_hook(Resources)))
+        ports: Any = tuple[Port, ...]
+        remembered = _remembering(converter.get_structure_hook(ports))
+        converter.register_structure_hook_func(lambda kind: kind == ports, remembered)
+    register(Pricing, hour=price)
+    register(Billing, hourly_usage=price)
+    register(MachineOption, vcpu=override(struct_hook=scalars.count))
+    register(ContainerSummary, status=override(rename="instance_status"))
+    register(Container, status=override(rename="instance_status"))
+    plan = register(ContainerPlan)
+
+    def container_plan(value: Any, kind: Any) -> ContainerPlan:
+        """`{"plan": ..., "attributes": {"location": [...]}}` as one flat plan."""
+        inner = value.get("plan") if type(value) is dict else None
+        attributes = value.get("attributes") if type(value) is dict else None
+        if type(inner) is not dict or type(attributes) is not dict:
+            raise scalars.MisfitError("expected {plan, attributes}")
+        return plan({**inner, "locations": attributes.get("location")}, kind)  # type: ignore[no-any-return]
+
+    converter.register_structure_hook(ContainerPlan, container_plan)
+    return converter
+
+
+_QUICK: Final = _converter(detailed=False)
+
+
+def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
+    """The value of `answer` as `kind`.
+
+    Args:
+        answer: what a call came to.
+        kind: a model, or a list of one.
+        under: for machines, the kind they were asked under: the wire does not repeat it.
+
+    Raises:
+        DecodeError: it does not fit; the message says where and how, without the value.
+    """
+    made = _made(_under(answer.value, under), kind, "$", answer.call)
+    if isinstance(made, DecodeError):
+        raise made  # out here, where no variable of the traceback has the value
+    return made
+
+
+def structure_rows(
+    answer: Answer,
+    item: type[T],
+    *,
+    under: Kind | None = None,
+    field: str | None = None,
+    nested: Collection[str] = (),
+) -> tuple[list[T], list[DecodeError]]:
+    """The items of an array as `item`, and an error for each row that is left out because it does not fit.
+
+    Args:
+        answer: decoded answer of a call; null counts as an empty array.
+        item: model of one row.
+        under: for machines, the kind they were asked under: the wire does not repeat it.
+        field: name of the field that holds the array; None when the array is the whole answer.
+        nested: names of fields of the model, at any depth, whose items are rows, too.
+
+    Raises:
+        DecodeError: the answer holds no array there.
+    """
+    path = "$" if field is None else f"$.{field}"
+    rows = _rows_of(answer.value, field)
+    if rows is None:
+        raise DecodeError(f"expected an array at {path}", path=path, call=str(answer.call))
+    rows = _under(rows, under)
+    many: Any = GenericAlias(list, item)
+    try:
+        return _QUICK.structure(rows, many), []
+    except Exception:
+        pass  # now each row is tried by itself
+    errors: list[DecodeError] = []
+    good = [made for _, made in _fitting(rows, item, path, answer.call, nested, errors)]
+    return good, errors
+
+
+def _rows_of(value: Json, field: str | None) -> list[Any] | None:
+    """The array in `value`, null being an empty one; None when there is no array."""
+    if field is not None:
+        if type(value) is not dict or field not in value:
+            return None
+        value = value[field]
+    return [] if value is None else value if type(value) is list else None
+
+
+def _fitting(
+    rows: list[Any], item: type[T], path: str, call: Call, nested: Collection[str], errors: list[DecodeError]
+) -> Iterator[tuple[Any, T]]:
+    """The rows that fit: without their odd nested rows, and as models. `errors` takes the rest."""
+    for place, given in enumerate(rows):
+        here, row = f"{path}[{place}]", given
+        for name in nested if type(row) is dict else ():
+            inner = getattr(attrs.fields_dict(item).get(name), "type", None) if attrs.has(item) else None
+            if inner is not None and type(row.get(name)) is list:
+                parts = _fitting(row[name], get_args(inner)[0], f"{here}.{name}", call, nested, errors)
+                row = {**row, name: [part for part, _ in parts]}
+        made = _made(row, item, here, call)
+        if isinstance(made, DecodeError):
+            errors.append(made)
+        else:
+            yield row, made
+
+
+def _made(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
+    """`value`, found at `path` of the answer to `call`, as `kind`; or the error, not raised yet."""
+    try:
+        return _QUICK.structure(value, kind)
+    except Exception:
+        pass  # now that it is known not to fit, the time to find out where is well spent
+    try:
+        return _converter(detailed=True).structure(value, kind)
+    except Exception as error:
+        first = cattrs.transform_error(error, path=path, format_exception=_said)[0]
+    problem, _, where = first.rpartition(" @ ")
+    return DecodeError(f"{problem} at {where}", path=where, call=str(call))
+
+
+def _said(error: BaseException, _: Any) -> str:
+    if isinstance(error, scalars.MisfitError):
+        return str(error)
+    return "missing" if isinstance(error, KeyError) else "does not fit"
+
+
+def _under(value: Json, kind: Kind | None) -> Json:
+    if kind is None:
+        return value
+    if type(value) is list:
+        return [{**row, "kind": kind.value} if type(row) is dict else row for row in value]
+    return {**value, "kind": kind.value} if type(value) is dict else value
+
+
+def check(specs: Sequence[Spec | ContainerUpdate]) -> None:
+    """Refuse what the service would refuse, before the first of it is sent.
+
+    Raises:
+        SpecError: naming every problem of every spec, and every name that is given twice.
+    """
+    problems = [
+        f"{spec.name if len(specs) > 1 else ''}{': ' if len(specs) > 1 else ''}{problem}"
+        for spec in specs
+        for problem in spec.problems()
+    ]
+    # The name is the key by which a lost deploy is found again: two of one name could not be told apart.
+    names = Counter((type(spec), str(spec.name)) for spec in specs)
+    problems += [
+        f"name: {name!r} is given to {count} specs of one kind"
+        for (_, name), count in names.items()
+        if count > 1
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+def payload(spec: Spec | ContainerUpdate) -> bytes:
+    """`spec` as the body the service wants.
+
+    Raises:
+        SpecError: the service would refuse it; all problems at once.
+    """
+    check([spec])
+    if isinstance(spec, ContainerSpec):
+        body = {
+            "plan_id": spec.plan_id,
+            "name": spec.name,
+            "container_settings": {
+                "image": spec.image,
+                "expose": [
+                    {"port": str(port.number), "protocol": port.protocol.value} for port in spec.expose
+                ],
+                **_settings(spec),
+            },
+            "constraints": {"location": spec.location} if spec.location else None,
+            "ssh_key": spec.ssh_key,
+        }
+    elif isinstance(spec, ContainerUpdate):
+        body = {
+            "name": spec.name,
+            "container_settings": {"image": spec.image, **_settings(spec)},
+            "ssh_key": spec.ssh_key,
+        }
+    else:
+        body = {
+            "plan_id": spec.plan_id,
+            "name": spec.name,
+            "ssh_key": spec.ssh_key,
+            "os_image": spec.os_image,
+        }
+    return json.dumps(_without_none(body)).encode()
+
+
+def encode(value: Json) -> bytes | None:
+    """`value` as JSON; None when it cannot be written as that (an error would hold it)."""
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def rename_payload(name: str) -> bytes:
+    """The body that renames a machine.
+
+    Raises:
+        SpecError: the service would refuse the name.
+    """
+    problems = list(name_problems(name))
+    if problems:
+        raise SpecError(problems)
+    return json.dumps({"name": name}).encode()
+
+
+def _settings(spec: ContainerSpec | ContainerUpdate) -> dict[str, Any]:
+    credentials: RegistryCredentials | None = spec.credentials
+    return {
+        "environment": [{"name": name, "value": value} for name, value in spec.environment.items()] or None,
+        "startup_command": spec.startup_command,
+        "credentials": credentials
+        and {"host": credentials.host, "username": credentials.username, "password": credentials.password},
+    }
+
+
+def _without_none(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(item) if isinstance(item, dict) else item
+        for name, item in value.items()
+        if item is not None
+    }

@@ -1,0 +1,321 @@
+"""The meaning of a refusal: the error for a status and its words.
+
+Pure and of no HTTP library; the one table of the service's 400s by their text is here. Everything is
+linear in the length of the answer, and bounded.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from ..errors import (
+    AuthError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    MinimumRuntimeError,
+    NotActiveError,
+    NotFoundError,
+    PlanUnavailableError,
+    RateLimitedError,
+    RefusedError,
+    ReplyError,
+    ServerError,
+    UnsupportedImageError,
+    UpdateInProgressError,
+)
+from .redaction import from_html, starred
+
+_BUSINESS: Final[tuple[tuple[re.Pattern[str], re.Pattern[str] | None, type[ReplyError]], ...]] = tuple(
+    (re.compile(words, re.IGNORECASE), re.compile(later, re.IGNORECASE) if later else None, error)
+    for words, later, error in (
+        (r"insufficient (balance|funds)|not enough (balance|funds)", None, InsufficientBalanceError),
+        (r"\b(os[ _-]?image|operating system)\b|\bunsupported image", None, UnsupportedImageError),
+        (r"\bupdate ", r"in progress|being applied|pending", UpdateInProgressError),
+        (r"already (being )?updat", None, UpdateInProgressError),
+        (
+            r"\bmin(imum|\.)?[ _-]((rental|billing|usage|required|allowed)[ _-])?"
+            r"(run[ _-]?time|uptime|life[ _-]?time|duration|period|time)\b"
+            r"|\b(run|runs|running|ran|active|up|rented|kept) for (at least|a minimum)\b",
+            None,
+            MinimumRuntimeError,
+        ),
+        (r"\b(not|only|isn't|must be) (an? )?active\b|only \W?active", None, NotActiveError),
+        (
+            r"\bplan\b",
+            r"unavailable|no longer|not (available|found)|sold out|not exist",
+            PlanUnavailableError,
+        ),
+        (r"\bapi[ _-]?key\b", None, AuthError),
+    )
+)
+"""The subject of a 400, which only its words state. The second pattern is searched behind the first match
+of the first one. The first row that matches wins; without one the error is a RefusedError."""
+
+_BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
+    401: AuthError,
+    403: AuthError,
+    404: NotFoundError,
+    422: InvalidRequestError,
+    429: RateLimitedError,
+}
+
+
+_DETAIL_LENGTH: Final = 2000
+_PAGE_LENGTH: Final = 65_536
+_MANY: Final = 100
+"""Problems, options or texts of one answer that are read."""
+_DEEP: Final = 4
+
+
+def refusal(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    call: str,
+    hidden: Collection[str],
+    service_time: datetime | None = None,
+) -> ReplyError:
+    """The error for an answer other than 2xx.
+
+    Args:
+        status: HTTP status.
+        headers: headers of the answer.
+        body: body of the answer.
+        call: method and path of the request.
+        hidden: texts that the error must not repeat, though the service may.
+        service_time: time at the service, for a `Retry-After` that is a date; None when it is not known.
+    """
+    said = _parsed(body)
+    plain = _detail(status, headers, body, said)
+    detail = starred(plain, hidden)[:_DETAIL_LENGTH]
+    kind: type[ReplyError]
+    if status == 400:
+        # Stars may hide the word that names the subject: an environment's value is "balance", say.
+        kind = _subject(plain[:_DETAIL_LENGTH])
+    elif status >= 500:
+        kind = ServerError
+    else:
+        kind = _BY_STATUS.get(status, ReplyError)
+    error = kind(detail, status=status, call=call)
+    if isinstance(error, RateLimitedError | ServerError):
+        error.retry_after = retry_after(headers, service_time)
+    elif isinstance(error, InvalidRequestError):
+        error.problems = tuple(starred(problem, hidden)[:_DETAIL_LENGTH] for problem in _problems(said))
+    elif isinstance(error, UnsupportedImageError):
+        error.options = _options(detail)
+    elif isinstance(error, AuthError):
+        error.reason = _key_reason(plain[:_DETAIL_LENGTH])
+        if error.reason is not None:
+            error.args = (f"{detail}; {_KEY_ADVICE[error.reason]}",)
+    elif isinstance(error, MinimumRuntimeError):
+        error.retry_after = _time_left(plain[:_DETAIL_LENGTH])
+        if error.retry_after is None:
+            error.retry_after = retry_after(headers, service_time)
+    return error
+
+
+def _subject(words: str) -> type[ReplyError]:
+    for pattern, later, error in _BUSINESS:
+        match = pattern.search(words)
+        if match and (later is None or later.search(words, match.end())):
+            return error
+    return RefusedError
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _detail(status: int, headers: Mapping[str, str], body: bytes, said: Any) -> str:
+    """The service's own words, else the title of an HTML page or a plain text."""
+    if 300 <= status < 400:
+        return _redirect(headers.get("Location", ""))
+    if said is not None:
+        return "; ".join(islice(_words(said), _MANY)) or "no explanation given"
+    start = body[:_PAGE_LENGTH]
+    if start.lstrip().startswith(b"<"):
+        words = from_html(_title(start.decode(errors="replace")))
+    else:
+        words = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(
+            start
+        )  # may end in a character
+        words = "" if "\ufffd" in words else words.strip()
+    return words or "no explanation given"
+
+
+def _redirect(location: str) -> str:
+    """Names scheme and host only: the rest of a redirect's target is no part of a message."""
+    host = ""
+    try:
+        target = urlsplit(location[:_DETAIL_LENGTH])
+        if target.hostname:
+            host = f" to {target.scheme or 'the same'}://{target.hostname}"
+    except ValueError:  # such as http://[::1/
+        host = " to an address that is none"
+    return f"redirected{host}, which is never followed; check base_url"
+
+
+def _title(page: str) -> str:
+    """The title of an HTML page; found by plain searches, since a pattern may backtrack on a hostile page."""
+    low = page.lower()
+    opened = low.find("<title")
+    begin = low.find(">", opened) + 1 if opened >= 0 else 0
+    end = low.find("</title", begin) if begin else -1
+    return page[begin:end].strip() if end >= 0 else ""
+
+
+def _words(said: Any, depth: int = 0) -> Iterator[str]:
+    """The texts of an error's JSON: of the fields that state the problem, else of all fields.
+
+    `input` and `ctx` of a 422 are left out: they echo what was sent, secrets too.
+    """
+    if isinstance(said, str):
+        if said.strip():
+            yield said
+    elif isinstance(said, list) and depth < _DEEP:
+        for item in said:
+            yield from _problems([item]) or _words(item, depth + 1)
+    elif isinstance(said, dict) and depth < _DEEP:
+        named = [
+            said[name] for name in ("detail", "error", "message", "msg", "errors", "title") if said.get(name)
+        ]
+        for value in named or [value for name, value in said.items() if name not in _ECHOES]:
+            words = list(islice(_words(value, depth + 1), _MANY))
+            yield from words
+            if named and words:
+                return
+
+
+_ECHOES: Final = frozenset({"input", "ctx", "loc", "type", "url"})
+
+
+def _problems(said: Any) -> list[str]:
+    """One sentence per field of a 422. Its `input` is left out: it echoes what was sent, secrets too."""
+    items = said.get("detail") if isinstance(said, dict) else said
+    if not isinstance(items, list):
+        return []
+    return [
+        f"{_where(item.get('loc'))}{item['msg'] if isinstance(item.get('msg'), str) else 'invalid'}"
+        for item in items[:_MANY]
+        if isinstance(item, dict) and ("loc" in item or "msg" in item)
+    ]
+
+
+def _where(loc: Any) -> str:
+    if not isinstance(loc, list):
+        return ""
+    parts = [part for part in loc[:_MANY] if isinstance(part, int | str)]
+    parts = parts[1:] if parts[:1] == ["body"] else parts
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+    return f"{path}: " if path else ""
+
+
+def _options(detail: str) -> tuple[str, ...]:
+    """The valid images that the text lists behind its last colon, quoted or bare."""
+    before, _, listed = detail.rpartition(": ")
+    if not before:
+        return ()
+    quoted = re.findall(r"['\"]([^'\"]+)['\"]", listed)
+    bare = [part.strip(" []().'\"") for part in listed.split(",")]
+    return tuple(quoted or [part for part in bare if part])[:_MANY]
+
+
+_EXPIRED: Final = re.compile(r"\b(expired|expiration|no longer valid)\b", re.IGNORECASE)
+_READ_ONLY: Final = re.compile(r"\bread[ _-]?only\b", re.IGNORECASE)
+
+_KEY_ADVICE: Final = {
+    "expired": "the key has expired: make a new one, then run sweep to find what still bills",
+    "read-only": "the key is read-only, and the GPU Cloud takes no such key: make one that may write",
+}
+
+
+def _key_reason(words: str) -> Literal["expired", "read-only"] | None:
+    """Why the key is refused, where the text says so."""
+    if _READ_ONLY.search(words):
+        return "read-only"
+    return "expired" if _EXPIRED.search(words) else None
+
+
+_UNITS: Final[Mapping[str, int]] = {"h": 3600, "m": 60, "s": 1}
+_DURATION: Final = re.compile(
+    r"(?<![\d.:])([0-9]{1,6}(?:\.[0-9]{1,6})?) ?-?(?:more )?(h|m|s)"
+    r"(?:ours?|rs?|inutes?|ins?|econds?|ecs?)?(?:\(s\))?(?![A-Za-z_(])",
+    re.IGNORECASE,
+)
+_BEFORE_LEFT: Final = re.compile(r"\b(wait|again|retry|another|remaining|left|in)\b", re.IGNORECASE)
+_BEHIND_LEFT: Final = re.compile(r" (more|remain(ing|s)?|left|to go)\b", re.IGNORECASE)
+_NEAR: Final = 24
+"""Characters before a duration among which a word may say that the duration is the time left."""
+
+
+def _time_left(words: str) -> float | None:
+    """Seconds that a refusal says are left: `13 minutes left`, `try again in 12 minutes 30 seconds`.
+
+    A duration without such words is the minimum itself, of which an unknown part has passed.
+    """
+    found: list[tuple[int, int, float]] = []
+    """Start, end and seconds of each duration; adjacent parts such as `12 minutes and 30 seconds` are one."""
+    for match in islice(_DURATION.finditer(words), _MANY):
+        seconds = float(match[1]) * _UNITS[match[2].lower()]
+        if found and words[found[-1][1] : match.start()].strip(" ,").lower() in ("", "and"):
+            first, _, before = found.pop()
+            found.append((first, match.end(), before + seconds))
+        else:
+            found.append((match.start(), match.end(), seconds))
+    before = 0
+    for start, end, seconds in found:
+        said = words[max(before, start - _NEAR) : start]
+        if "more" in words[start:end].lower() or _BEFORE_LEFT.search(said) or _BEHIND_LEFT.match(words, end):
+            return seconds
+        before = end
+    return None
+
+
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_DATE_LENGTH: Final = 64
+_YEARS: Final = range(1970, 9000)
+"""Years of a date: arithmetic with those at the ends of `datetime`'s range overflows."""
+
+
+def retry_after(headers: Mapping[str, str], service_time: datetime | None = None) -> float | None:
+    """Seconds that `Retry-After` asks for; None when it is absent or is neither of RFC 9110's two forms.
+
+    Args:
+        headers: headers of the answer.
+        service_time: time at the service, for an answer without a `Date`; None for this machine's time.
+
+    A date is taken relative to the answer's own `Date`, so that no clock here has to be right.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    date = http_date(text)
+    if date is None:
+        return None
+    now = http_date(headers.get("Date", "")) or service_time or datetime.now(UTC)
+    return max(0.0, (date - now).total_seconds())
+
+
+def http_date(text: str) -> datetime | None:
+    """The moment that an HTTP date names, in UTC; None when it names none."""
+    if not text.isascii() or len(text) > _DATE_LENGTH:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        # HTTP knows no other zone, and this machine's own has nothing to do with it.
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return date if date.year in _YEARS else None

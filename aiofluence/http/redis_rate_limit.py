@@ -1,0 +1,326 @@
+"""One rate for many processes and hosts: a gate that gets its turns, a few at a time, from Redis or Valkey.
+
+Lanes, places in flight and the timer are the plain gate's; only the turns come from elsewhere. While Redis
+is out of reach, it is that plain gate with a share of the rate. The redis library is imported when used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import attrs
+
+from ..errors import ConfigError
+from .rate_limit import CUT, EARLY, FLOOR, RECOVERY, RateLimit, RateLimiter, Spawn
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.client import PubSub
+    from redis.commands.core import AsyncScript
+
+log: Final = logging.getLogger("aiofluence")
+
+
+@attrs.frozen
+class RedisRate:
+    """One rate for every session, in whatever process and on whatever host, that names the same budget.
+
+    All together they keep to `limit` in any window, each gets an equal part of it while all want more, and a
+    429 or 503 to one of them slows all of them. Needs the extra `[redis]`, and Redis 5 or Valkey.
+
+    While Redis does not answer, each goes on with `share` of the rate, one request after the other, and
+    comes back once Redis does. With a share of 1 / processes they keep to the budget even then.
+
+    Attributes:
+        url: `redis://`, `rediss://` or `unix://`; it may hold a password, so no repr shows it.
+        limit: for all of them together. A `burst` below 1 + a tenth of `per_second` counts as that: closer
+            than to 0.1 s, processes cannot keep one another's time.
+        share: of `limit.per_second`, for each process while Redis is out of reach; over 0, up to 1.
+        name: of the budget, such as one for each API key; the sessions that share it give the same.
+    """
+
+    url: str = attrs.field(repr=False)
+    limit: RateLimit = attrs.field(factory=RateLimit)
+    share: float = 0.25
+    name: str = "fluence"
+
+    def __attrs_post_init__(self) -> None:
+        problems = []
+        if not self.url.startswith(("redis://", "rediss://", "unix://")):
+            problems.append("a url that begins with redis://, rediss:// or unix://")
+        if not 0 < self.share <= 1:
+            problems.append("a share over 0 and up to 1")
+        if not self.name:
+            problems.append("a name")
+        if problems:
+            raise ConfigError(f"RedisRate needs {', '.join(problems)}")
+
+    def gate(self, max_in_flight: int) -> RateLimiter:
+        """The gate of one session that shares this rate."""
+        try:
+            from redis.asyncio.connection import parse_url
+
+            parse_url(self.url)
+        except ImportError:
+            raise ConfigError("RedisRate needs the redis library: pip install 'aiofluence[redis]'") from None
+        except ValueError:
+            problem = "RedisRate's url is none that the redis library understands"
+        else:
+            return _SharedGate(self, max_in_flight)
+        raise ConfigError(problem)  # not from the library's error, which may quote the url
+
+    def _client(self) -> Redis:
+        from redis.asyncio import from_url
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        # Nothing is tried twice: whoever cannot reach Redis goes on without it, and comes back.
+        return from_url(self.url, retry=Retry(NoBackoff(), 0), decode_responses=True)
+
+
+_PATIENCE: Final = 1.0
+"""Seconds in which Redis must answer."""
+_RETRY: Final = 0.25
+_GRACE: Final = 0.5
+"""A Redis that comes back empty waits so many seconds, until all have noticed that it is back."""
+_ASKS_PER_SECOND: Final = 8
+"""How often all sessions together ask while they are busy: sooner, and Redis would be asked for every call;
+later, and more turns would be lost with a process that dies, and others would wait longer for theirs."""
+_LATE: Final = (0.1, 0.5)
+
+_SCRIPT: Final = """
+-- KEYS: the budget. ARGV: requests a second, burst, turns wanted, successes since the last time, the epoch in
+-- which a request was refused (or ''), the pause it asked for (or -1), seconds to wait if the budget is new.
+local per_second, burst, wanted, successes, refused_in, pause, grace, CUT, FLOOR, RECOVERY = unpack(ARGV)
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+local function text(number) return string.format('%.6f', number) end
+
+local names = {'opens', 'not_before', 'part', 'seen', 'epoch'}
+local opens, not_before, part, seen, epoch = unpack(redis.call('HMGET', KEYS[1], unpack(names)))
+if opens then
+    opens, not_before, part, seen = tonumber(opens), tonumber(not_before), tonumber(part), tonumber(seen)
+    local back = math.max(0, seen - now)  -- somebody set the server's clock back
+    opens, not_before = opens - back, not_before - back
+else  -- new, or forgotten: nobody knows what has just gone out, so there is no burst yet
+    not_before = now + grace
+    opens, part, epoch = not_before, 1, text(now)
+end
+
+part = math.min(1, part + successes * RECOVERY)
+pause = tonumber(pause)
+if pause >= 0 then
+    local cut = refused_in == epoch  -- otherwise it is an echo of a refusal that all know of
+    if cut then part = math.max(FLOOR, part * CUT) end
+    if cut or pause > 0 and now + pause > not_before then  -- an echo may lengthen the pause, and no more
+        -- The turns given out ahead are void: whoever holds some asks anew. None, and no burst, before this.
+        not_before = math.max(not_before, now + pause)
+        opens, epoch = not_before, text(math.max(now, epoch + 1e-6))  -- ever later, whatever the clock does
+        redis.call('PUBLISH', KEYS[1], epoch .. ' ' .. text(not_before - now))
+    end
+end
+
+-- GCRA. `opens` is when the next turn opens, in the past by as much as is left of the burst.
+local interval = 1 / (per_second * part)
+opens = math.max(opens, now - (burst - 1) * interval)
+local reply = {epoch, text(part), text(math.max(0, not_before - now))}
+for turn = 1, wanted do
+    reply[3 + turn] = text(math.max(0, opens - now))
+    opens = opens + interval
+end
+redis.call('HSET', KEYS[1], 'opens', text(opens), 'not_before', text(not_before), 'part', text(part),
+    'seen', text(now), 'epoch', epoch)
+redis.call('EXPIRE', KEYS[1], 3600)
+return reply
+"""
+
+
+@attrs.frozen
+class _Turn:
+    """The right to send one request between two loop times. Later it would be in another's window."""
+
+    opens: float
+    until: float
+    epoch: str
+
+
+@attrs.frozen
+class _Complaint:
+    """The service said "too fast" to a request of `epoch`: nobody may send before loop time `until`."""
+
+    epoch: str
+    until: float
+
+
+class _SharedGate(RateLimiter):
+    """A gate whose turns come from Redis, and from its own arithmetic while Redis is out of reach."""
+
+    def __init__(self, rate: RedisRate, max_in_flight: int) -> None:
+        limit = rate.limit
+        super().__init__(RateLimit(limit.per_second * rate.share, burst=1), max_in_flight)
+        self._source = rate
+        self._key = f"aiofluence:rate:{rate.name}"
+        # A turn may be used `late` seconds after it opens, for which part of the burst is kept back.
+        shortest, longest = _LATE
+        self._late = max(shortest, min(longest, (limit.burst - 1) / 2 / limit.per_second))
+        self._burst = max(1.0, limit.burst - limit.per_second * self._late)
+        self._part = 1.0
+        self._pace = limit.per_second
+        self._turns: deque[_Turn] = deque()
+        self._epoch = ""
+        """Since the last refusal of anybody's; turns of an earlier one are void."""
+        self._successes = 0
+        self._complaint: _Complaint | None = None
+        self._shared = False
+        self._wake = asyncio.Event()
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that this session sends at present, as its last few turns were given out."""
+        return self._pace if self._shared else super().rate
+
+    def open(self, spawn: Spawn) -> None:
+        self._shared = True  # until it turns out otherwise: a first call waits for Redis
+        spawn(self._keep_in_touch())
+
+    def succeeded(self) -> None:
+        super().succeeded()
+        if self._part < 1:
+            self._successes += 1
+
+    def refused(self, sent_at: float, pause: float | None) -> None:
+        echo = sent_at <= self._last_cut
+        super().refused(sent_at, pause)
+        if self._shared:
+            until = asyncio.get_running_loop().time() + (pause or 0.0)
+            told = self._complaint or _Complaint("", until)
+            self._complaint = _Complaint(told.epoch if echo else self._epoch, max(told.until, until))
+            self._wake.set()
+
+    def _opens_at(self) -> float:
+        if not self._shared:
+            return super()._opens_at()
+        if self._free <= 0:
+            return math.inf
+        now = asyncio.get_running_loop().time()
+        while self._turns and self._turns[0].until < now:
+            self._turns.popleft()
+        if self._turns:
+            return max(self._not_before, self._turns[0].opens)
+        # Without a turn in hand only the end of a pause is worth a timer, which asks for turns then.
+        return self._not_before if self._not_before > now + EARLY else math.inf
+
+    def _take(self, now: float) -> Any:
+        if not self._shared:
+            return super()._take(now)
+        self._free -= 1
+        return self._turns.popleft()
+
+    def _give_back(self, taken: Any) -> None:
+        if not isinstance(taken, _Turn):
+            super()._give_back(taken)
+        elif taken.epoch == self._epoch:
+            self._turns.appendleft(taken)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        super()._serve(loop)
+        if self._wanted(loop.time()):
+            self._wake.set()
+
+    def _wanted(self, now: float) -> int:
+        """Turns to ask for: none ahead of need, and a few at a time, so that all have theirs in turn."""
+        if self._turns or now + EARLY < self._not_before:
+            return 0
+        few = max(2, math.ceil(self._source.limit.per_second * self._part / _ASKS_PER_SECOND))
+        return max(0, min(few, self._waiting, self._free))
+
+    async def _keep_in_touch(self) -> None:
+        """Until the session closes: connect, ask, and connect again."""
+        while True:
+            try:
+                async with self._source._client() as client, client.pubsub() as news:
+                    async with asyncio.timeout(_PATIENCE):
+                        await news.subscribe(self._key)
+                        await news.get_message(timeout=None)  # says that it is subscribed
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(self._listen, news)
+                        await self._ask_on(client.register_script(_SCRIPT))
+            except* Exception as errors:
+                # Whatever it was: without Redis this gate must go on, and must not stand open.
+                self._lose(errors)
+            await asyncio.sleep(_RETRY)
+
+    async def _listen(self, news: PubSub) -> None:
+        """Hear of the others' refusals."""
+        async for message in news.listen():
+            epoch, pause = message["data"].split()
+            self._adopt(epoch, float(pause))
+
+    async def _ask_on(self, script: AsyncScript) -> None:
+        """Once to say hello, then whenever turns are wanted or a refusal is to be told."""
+        await self._ask(script, 0)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            wanted = self._wanted(asyncio.get_running_loop().time())
+            if wanted or self._complaint:
+                await self._ask(script, wanted)
+
+    async def _ask(self, script: AsyncScript, wanted: int) -> None:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        limit, known = self._source.limit, self._epoch
+        complaint, self._complaint = self._complaint, None
+        successes, self._successes = self._successes, 0
+        refusal = (complaint.epoch, max(0.0, complaint.until - asked)) if complaint else ("", -1)
+        grace = 0 if self._shared else _GRACE
+        news = (successes, *refusal, grace, CUT, FLOOR, RECOVERY)
+        # Turns that are longer on the way than they are good for are none.
+        async with asyncio.timeout(self._late if wanted else _PATIENCE):
+            reply = await script(keys=[self._key], args=[limit.per_second, self._burst, wanted, *news])
+        answered = loop.time()
+        epoch, part, pause, *ahead = (reply[0], *map(float, reply[1:]))
+        self._part = part
+        if self._epoch == known or float(epoch) >= float(self._epoch):
+            self._adopt(epoch, pause)
+            # The server's moment lies between question and answer: never too early by the one, nor too late
+            # by the other.
+            self._turns.extend(_Turn(answered + d, asked + d + self._late, epoch) for d in ahead)
+        # Otherwise the news of a refusal has overtaken the answer: its turns are void.
+        if ahead:
+            self._pace = min(limit.per_second * part, len(ahead) / max(ahead[-1], 1e-9))
+        if not self._shared:
+            self._shared = True
+            log.info("the shared rate is back")
+        self._serve(loop)
+
+    def _adopt(self, epoch: str, pause: float) -> None:
+        """Somebody was refused: what was given out before is void, and nobody sends for `pause` seconds."""
+        if epoch == self._epoch:
+            return
+        loop = asyncio.get_running_loop()
+        self._epoch = epoch
+        self._last_cut = loop.time()
+        self._not_before = max(self._not_before, self._last_cut + pause)
+        self._turns.clear()
+        self._serve(loop)
+
+    def _lose(self, errors: BaseException) -> None:
+        """Go on alone, without a burst: what was shared may have used it up."""
+        if not self._shared:
+            return
+        while isinstance(errors, BaseExceptionGroup):
+            errors = errors.exceptions[0]
+        percent = 100 * self._source.share
+        log.warning("no shared rate (%s): going on with %.0f %% of it", type(errors).__name__, percent)
+        self._shared = False
+        self._epoch = ""
+        self._turns.clear()
+        loop = asyncio.get_running_loop()
+        self._pause(loop.time() + 1 / self._rate)
+        self._serve(loop)

@@ -1,0 +1,209 @@
+"""From a spec to an instance in the caller's hands, and away again: deploy_and_wait, running, and the waits.
+
+Puts deploy, wait and custody together, so that whatever goes wrong in between, somebody ends the instance,
+and the error that tells of it has a way on. Many at once are `batch`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, Literal, TypeAlias
+
+from ..background import BackgroundTasks
+from ..errors import ConfigError, FluenceError, InstanceFailedError, WaitTimeoutError
+from ..http.transport import ServerClock
+from ..models.instances import Container, Instance, InstanceRef
+from ..models.specs import Spec
+from ..models.updates import ContainerUpdate
+from ..models.values import Kind
+from ..polling.history import WaitHistory
+from ..resources.endpoints import Endpoints
+from .custody import Custodian
+from .deploy import Deployer
+from .resumption import Recovery, Resume, being_ended
+from .shared_list import NamedRows
+from .wait import Until, Waiter, check_until, deadline_in, is_deadline
+
+OnFailure: TypeAlias = Literal["terminate", "keep"]
+
+
+class InstanceLifecycle:
+    """Launches for one session."""
+
+    def __init__(
+        self,
+        resources: Mapping[Kind, Endpoints],
+        deployer: Deployer,
+        waiter: Waiter,
+        custodian: Custodian,
+        home: BackgroundTasks,
+        clock: ServerClock,
+    ) -> None:
+        self.resources: Final = resources
+        self.custodian: Final = custodian
+        self.home: Final = home
+        self.deployer: Final = deployer
+        self._waiter = waiter
+        self._recovery = Recovery(clock, custodian)
+
+    async def deploy_and_wait(
+        self,
+        spec: Spec,
+        until: Until,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        adopt: bool = False,
+        hand_over: bool = True,
+    ) -> Instance:
+        """Deploy `spec` and wait; see `Session.deploy_and_wait`.
+
+        Raises:
+            FluenceError: as `Session.deploy_and_wait`.
+        """
+        check_until(until)
+        check_on_failure(on_failure)
+        with self.home.at_work():
+            ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
+            instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
+            if hand_over:
+                self.custodian.hand_over(ref)
+        return instance
+
+    async def deploy(
+        self,
+        spec: Spec,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        adopt: bool = False,
+        hand_over: bool = True,
+        known: NamedRows | None = None,
+    ) -> InstanceRef:
+        """Deploy `spec`; `on_failure` says what becomes of it when the caller does not wait for that.
+
+        `known` is the LIST in which `adopt` finds the instance; None asks for one.
+
+        Raises:
+            WaitTimeoutError: `deadline` came first.
+            FluenceError: as `Deployer`.
+        """
+        resource = self.resources[spec.kind]
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.sleep(0)  # a deadline that has come already is seen here, before it costs
+                return await self.deployer(
+                    resource, spec, on_failure=on_failure, adopt=adopt, hand_over=hand_over, known=known
+                )
+        except TimeoutError as error:
+            if not is_deadline(error):
+                raise
+        fate = "and runs on" if on_failure == "keep" else "and the session then ends it"
+        raise WaitTimeoutError(
+            f"{spec.kind} {spec.name} was not deployed in time; it may still be created, {fate}"
+        )
+
+    async def see_through(
+        self,
+        ref: InstanceRef,
+        until: Until,
+        deadline: float | None,
+        on_failure: OnFailure,
+        *,
+        fresh: bool = True,
+        seen: WaitHistory | None = None,
+    ) -> Instance:
+        """Wait as `wait` does; if that ends badly, `on_failure` says what becomes of the instance.
+
+        `fresh` says that it was deployed just now, so that nobody need look at once; `seen` is filled in.
+
+        Raises:
+            LifecycleError: as `wait`.
+        """
+        keep = on_failure == "keep"
+        with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
+            try:
+                return await self._waiter.wait(ref, until, deadline, fresh=fresh, seen=seen)
+            except BaseException as error:
+                # Of any type, a cancellation too: no caller holds the instance now.
+                failure = error if isinstance(error, InstanceFailedError) else None
+                if failure is not None and not failure.is_billing:
+                    self.custodian.note_gone(ref)  # there is nothing left to end
+                elif keep:
+                    self.custodian.hand_over(ref)
+                    if isinstance(error, FluenceError):
+                        error.ref = ref
+                else:
+                    self.custodian.take(ref)
+                    if failure is not None:
+                        failure.args = (f"{failure.args[0]}; the session is ending it",)
+                raise
+
+    @asynccontextmanager
+    async def running(
+        self, spec: Spec, until: Until, timeout: float | None, *, adopt: bool = False
+    ) -> AsyncIterator[Instance]:
+        """The instance inside the block, gone behind it; see `Session.running`.
+
+        Raises:
+            FluenceError: as `Session.running`.
+        """
+        deadline = deadline_in(timeout)
+        with self.home.at_work():
+            instance = await self.deploy_and_wait(
+                spec, until, deadline, "terminate", adopt=adopt, hand_over=False
+            )
+            self.custodian.lend(instance.ref)
+            try:
+                yield instance
+            finally:
+                self.home.owner.check()
+                await self.custodian.see_gone(instance.ref)
+
+    async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
+        """Wait until `ref` is as far as `until`; see `Session.wait`.
+
+        Raises:
+            LifecycleError: as `Session.wait`.
+        """
+        with self._recovery.offered(self._resume_wait(ref, until)):
+            return await self._waiter.wait(ref, until, deadline_in(timeout))
+
+    def _resume_wait(self, ref: InstanceRef, until: Until) -> Resume:
+        return lambda timeout: self.wait(ref, until, timeout)
+
+    async def update(
+        self, ref: InstanceRef, update: ContainerUpdate, timeout: float | None, *, sent: bool = False
+    ) -> Container:
+        """Send `update`, unless it was `sent`, and wait until it shows; see `Session.update_and_wait`.
+
+        Raises:
+            FluenceError: as `Session.update_and_wait`.
+        """
+        deadline = deadline_in(timeout)
+        with self._recovery.offered(lambda timeout: self.update(ref, update, timeout, sent=sent)):
+            if not sent:
+                await self._waiter.send_update(ref, update, deadline)
+                sent = True
+            return await self._waiter.update(ref, update, deadline)
+
+    async def end(self, ref: InstanceRef, timeout: float | None) -> Instance | None:
+        """See `ref` gone; see `Session.terminate_and_wait`.
+
+        Raises:
+            FluenceError: as `Session.terminate_and_wait`.
+        """
+        with self._recovery.offered(lambda timeout: self.end(ref, timeout)):
+            return await self._waiter.terminate(ref, deadline_in(timeout))
+
+
+def check_on_failure(on_failure: str) -> None:
+    """Refuse what `on_failure` cannot be.
+
+    Raises:
+        ConfigError: it is neither `"terminate"` nor `"keep"`.
+    """
+    if on_failure not in ("terminate", "keep"):
+        raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")

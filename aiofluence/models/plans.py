@@ -1,0 +1,326 @@
+"""What can be rented: plans, machine options, default images, and the flat Offer made of them.
+
+Answers of the service as frozen values; reading the wire is `convert`'s work, asking is `resources`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from ..display.table import Cell, Row
+from .money import exact
+from .specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from .values import DeploymentType, Environment, Interface, Kind, Port, Size
+
+__all__ = [
+    "ContainerPlan",
+    "DefaultImage",
+    "GpuModel",
+    "MachineAvailability",
+    "MachineOption",
+    "MachinePlanGroup",
+    "Offer",
+    "Pricing",
+    "Supply",
+    "describe_gpu",
+    "offers_from_containers",
+    "offers_from_machines",
+]
+
+
+@attrs.frozen
+class GpuModel:
+    """A GPU: vendor (`nvidia`), model (`h200`), memory per GPU, and how it is attached."""
+
+    vendor: str
+    model: str
+    vram: Size
+    interface: Interface | None = None
+
+
+@attrs.frozen
+class Supply:
+    """The resources of a plan or an instance: virtual CPUs, memory, storage, number of GPUs."""
+
+    vcpu: int
+    memory: Size
+    storage: Size
+    gpu_count: int
+
+
+@attrs.frozen
+class Pricing:
+    """What a plan costs.
+
+    Attributes:
+        hour: price of one hour, in `currency`.
+        upfront_hours: how many hours a deploy takes from the account at once.
+        currency: `USDC`.
+    """
+
+    hour: Decimal
+    upfront_hours: int = 3
+    currency: str = "USDC"
+
+    @property
+    @exact()
+    def upfront(self) -> Decimal:
+        """What a deploy takes from the account at once: one hour is spent, the others stay reserved."""
+        return self.hour * self.upfront_hours
+
+
+@attrs.frozen(repr=False)
+class ContainerPlan(Row):
+    """A container plan; `id` goes into a spec as `plan_id`, any of `locations` as `location`."""
+
+    id: str
+    name: str
+    supply: Supply
+    gpu_model: GpuModel
+    pricing: Pricing
+    locations: tuple[str, ...] = ()
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "plan": self.name,
+            "GPU": describe_gpu(self.gpu_model, self.supply.gpu_count),
+            "USDC/h": self.pricing.hour,
+            "where": "/".join(self.locations),
+            "id": self.id,
+            "vCPU": self.supply.vcpu,
+            "memory": str(self.supply.memory),
+            "storage": str(self.supply.storage),
+        }
+
+
+@attrs.frozen(repr=False)
+class MachineOption(Row):
+    """A VM or bare-metal machine at one provider and place; `id` goes into a spec as `plan_id`.
+
+    `os_options` are the only values that `os_image` may take, letter for letter.
+    """
+
+    id: str
+    location: str
+    provider: str
+    vcpu: int
+    memory: Size
+    storage: Size
+    deployment_type: DeploymentType
+    pricing: Pricing
+    nvlink: bool | None = None
+    os_options: tuple[str, ...] = ()
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "provider": self.provider,
+            "where": self.location,
+            "USDC/h": self.pricing.hour,
+            "id": self.id,
+            "vCPU": self.vcpu,
+            "memory": str(self.memory),
+            "storage": str(self.storage),
+            "systems": ", ".join(self.os_options[:3]) + (", …" if len(self.os_options) > 3 else ""),
+        }
+
+
+@attrs.frozen(repr=False)
+class MachineAvailability(Row):
+    """The options for one number of GPUs."""
+
+    gpu_count: int
+    minimum_price: Decimal | None = None
+    options_available_total: int | None = None
+    providers_available_total: int | None = None
+    data_center_available_total: int | None = None
+    locations: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    options: tuple[MachineOption, ...] = ()
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "GPUs": f"{self.gpu_count} GPU{'s' if self.gpu_count > 1 else ''}",
+            "USDC/h and up": self.minimum_price,
+            "options": len(self.options),
+            "providers": ", ".join(self.providers),
+            "where": "/".join(self.locations),
+        }
+
+
+@attrs.frozen(repr=False)
+class MachinePlanGroup(Row):
+    """Everything there is with one GPU model, grouped by number of GPUs, as the wire groups it."""
+
+    gpu_model: GpuModel
+    minimum_price: Decimal | None = None
+    availability_by_number: tuple[MachineAvailability, ...] = ()
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        counts = " or ".join(str(number.gpu_count) for number in self.availability_by_number)
+        return {
+            "GPU": describe_gpu(self.gpu_model),
+            "USDC/h and up": self.minimum_price,
+            "GPUs": f"{counts} GPU{'' if counts == '1' else 's'}",
+            "options": sum(len(number.options) for number in self.availability_by_number),
+        }
+
+
+@attrs.frozen(repr=False)
+class DefaultImage(Row):
+    """A ready-made container image of the service."""
+
+    slug: str
+    name: str
+    image: str
+    description: str | None = None
+    expose: tuple[Port, ...] = ()
+    environment: Environment = attrs.field(factory=Environment)
+    startup_command: str | None = None
+    requires_ssh: bool | None = None
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "slug": self.slug,
+            "name": self.name,
+            "image": self.image,
+            "ports": ", ".join(map(str, self.expose)),
+            "description": self.description and self.description[:80],
+        }
+
+    def to_spec(self, *, name: str, plan_id: str, **fields: Any) -> ContainerSpec:
+        """A ContainerSpec that deploys this image; `fields` replace what the image says.
+
+        An image with `requires_ssh` wants `ssh_key=` among the fields.
+
+        Raises:
+            TypeError: a field that ContainerSpec does not have.
+        """
+        of_image: dict[str, Any] = {
+            "image": self.image,
+            "expose": self.expose,
+            "environment": self.environment,
+            "startup_command": self.startup_command,
+        }
+        return ContainerSpec(name=name, plan_id=plan_id, **(of_image | fields))
+
+
+@attrs.frozen(repr=False)
+class Offer(Row):
+    """One thing that can be deployed, of any kind, so that all of them compare.
+
+    Attributes:
+        kind: container, vm or baremetal.
+        plan_id: what a spec's `plan_id` wants.
+        name: the plan's slug, or one made of the machine's parts.
+        hourly: price of one hour, in `currency`.
+        upfront: what a deploy takes from the account at once (`upfront_hours` x `hourly`).
+        locations: two-letter countries of a container plan, which a container can be held to; or the one
+            place of a machine, a free text such as `us-central-3` or `Texas`.
+        os_options: the values `os_image` may take (machines only).
+    """
+
+    kind: Kind
+    plan_id: str
+    name: str
+    gpu_model: GpuModel
+    gpu_count: int
+    vcpu: int
+    memory: Size
+    storage: Size
+    hourly: Decimal
+    upfront: Decimal
+    currency: str
+    locations: tuple[str, ...]
+    provider: str | None = None
+    nvlink: bool | None = None
+    os_options: tuple[str, ...] = ()
+
+    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
+        return {
+            "plan": self.name,
+            "kind": self.kind,
+            "GPU": describe_gpu(self.gpu_model, self.gpu_count),
+            "USDC/h": self.hourly,
+            "where": "/".join(self.locations),
+            "id": self.plan_id,
+            "provider": self.provider,
+            "vCPU": self.vcpu,
+            "memory": str(self.memory),
+            "storage": str(self.storage),
+        }
+
+    def to_spec(self, *, name: str, **fields: Any) -> Spec:
+        """The spec that deploys this offer. A machine gets the first of `os_options` unless told.
+
+        Raises:
+            TypeError: a field that the kind's spec does not have, or one missing
+                (`image` and `expose` for a container, `ssh_key` for a machine).
+        """
+        if self.kind is Kind.CONTAINER:
+            return ContainerSpec(name=name, plan_id=self.plan_id, **fields)
+        if "os_image" not in fields and self.os_options:
+            fields["os_image"] = self.os_options[0]
+        machine = VMSpec if self.kind is Kind.VM else BareMetalSpec
+        return machine(name=name, plan_id=self.plan_id, **fields)
+
+
+def describe_gpu(gpu: GpuModel, count: int = 1) -> str:
+    """`2 × h200 141 GiB`; without the number when it is one."""
+    return f"{f'{count} × ' if count != 1 else ''}{gpu.model} {gpu.vram}"
+
+
+def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:
+    """Container plans as offers, in the order given."""
+    return [
+        Offer(
+            kind=Kind.CONTAINER,
+            plan_id=plan.id,
+            name=plan.name,
+            gpu_model=plan.gpu_model,
+            gpu_count=plan.supply.gpu_count,
+            vcpu=plan.supply.vcpu,
+            memory=plan.supply.memory,
+            storage=plan.supply.storage,
+            hourly=plan.pricing.hour,
+            upfront=plan.pricing.upfront,
+            currency=plan.pricing.currency,
+            locations=plan.locations,
+        )
+        for plan in plans
+    ]
+
+
+def offers_from_machines(kind: Kind, groups: Iterable[MachinePlanGroup]) -> list[Offer]:
+    """Every option of every group as an offer, in the order given."""
+    return [
+        Offer(
+            kind=kind,
+            plan_id=option.id,
+            name=_machine_name(group.gpu_model, number.gpu_count, option),
+            gpu_model=group.gpu_model,
+            gpu_count=number.gpu_count,
+            vcpu=option.vcpu,
+            memory=option.memory,
+            storage=option.storage,
+            hourly=option.pricing.hour,
+            upfront=option.pricing.upfront,
+            currency=option.pricing.currency,
+            locations=(option.location,),
+            provider=option.provider,
+            nvlink=option.nvlink,
+            os_options=option.os_options,
+        )
+        for group in groups
+        for number in group.availability_by_number
+        for option in number.options
+    ]
+
+
+def _machine_name(gpu: GpuModel, count: int, option: MachineOption) -> str:
+    interface = f"-{gpu.interface}".lower() if gpu.interface else ""
+    return f"{gpu.model}-{gpu.vram.gib:g}gi{interface}-{count}gpu-{option.vcpu}cpu-{option.provider}".lower()

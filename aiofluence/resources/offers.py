@@ -1,0 +1,222 @@
+"""The choice among offers: conditions, the offers that fit, and what to say when none does.
+
+Pure; `catalog` asks for the offers. The arguments of `Plans.find` are checked and compared here alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from ..display.table import short
+from ..errors import ConfigError
+from ..models.money import MOST, read_amount
+from ..models.places import country_named, is_at
+from ..models.plans import Offer
+from ..models.values import Kind, Size
+
+SizeLike: TypeAlias = Size | str | int
+"""A size as it may be written: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes."""
+
+_TEXTS: Final = ("gpu", "location", "provider")
+_COUNTS: Final = ("gpu_count", "min_cpus")
+_SIZES: Final = ("min_memory", "min_storage", "min_vram")
+_NEAR: Final = 3
+"""Names that are suggested for one that is not for rent."""
+_ALIKE: Final = 0.6
+"""Similarity (difflib's ratio) from which a name is suggested."""
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """Conditions that an offer must meet, checked; those that are None hold nothing back."""
+
+    kind: Kind | None = None
+    gpu: str | None = None
+    gpu_count: int | None = None
+    location: str | None = None
+    max_hourly: Decimal | None = None
+    min_cpus: int | None = None
+    min_memory: Size | None = None
+    min_storage: Size | None = None
+    min_vram: Size | None = None
+    provider: str | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Wanted:
+        """The conditions as a caller writes them.
+
+        Raises:
+            ConfigError: naming every argument that makes no sense.
+        """
+        problems: list[str] = []
+        read: dict[str, Any] = dict(given)
+        kind = given.get("kind")
+        if kind is not None and kind not in tuple(Kind):
+            problems.append(f"kind is {', '.join(Kind)} or None, not {_quoted(kind)}")
+        else:
+            read["kind"] = None if kind is None else Kind(str(kind))
+        for name in _TEXTS:
+            if (text := given.get(name)) is not None and not isinstance(text, str):
+                problems.append(f"{name} is a text, not {_quoted(text)}")
+            elif text is not None and not text.strip():
+                problems.append(f"{name} is empty; leave it out to take any")
+        problems += [
+            f"{name} is a whole number from 1, not {_quoted(number)}"
+            for name in _COUNTS
+            if (number := given.get(name)) is not None and (type(number) is not int or number < 1)
+        ]
+        for name in _SIZES:
+            try:
+                read[name] = _read_size(given.get(name))
+            except ValueError:
+                problems.append(f"{name} is a size such as '32Gi' or bytes, not {_quoted(given[name])}")
+        try:
+            read["max_hourly"] = read_money(given.get("max_hourly"))
+        except ConfigError as error:
+            problems.append(str(error))
+        if problems:
+            raise ConfigError("; ".join(problems))
+        return cls(**read)
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The conditions that hold something back, by name."""
+        return {
+            field.name: value
+            for field in attrs.fields(type(self))
+            if (value := getattr(self, field.name)) is not None
+        }
+
+    def choose(self, offers: Iterable[Offer]) -> list[Offer]:
+        """Those of `offers` that fit, cheapest first."""
+        conditions = [(_FITS[name], value) for name, value in self.conditions.items()]
+        fitting = (offer for offer in offers if all(fits(offer, value) for fits, value in conditions))
+        return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
+
+    def __str__(self) -> str:
+        return ", ".join(_said(name, value) for name, value in self.conditions.items()) or "no condition"
+
+
+_FITS: Final[Mapping[str, Callable[[Offer, Any], bool]]] = {
+    "kind": lambda offer, kind: offer.kind is kind,
+    "gpu": lambda offer, gpu: _same_gpu(gpu, offer.gpu_model.model),
+    "gpu_count": lambda offer, count: offer.gpu_count == count,
+    "location": lambda offer, wanted: any(is_at(location, wanted) for location in offer.locations),
+    "max_hourly": lambda offer, ceiling: offer.hourly <= ceiling,
+    "min_cpus": lambda offer, least: offer.vcpu >= least,
+    "min_memory": lambda offer, least: offer.memory >= least,
+    "min_storage": lambda offer, least: offer.storage >= least,
+    "min_vram": lambda offer, least: offer.gpu_model.vram >= least,
+    "provider": lambda offer, name: offer.provider is not None and _letters(name) == _letters(offer.provider),
+}
+
+
+def why_nothing_fits(offers: Sequence[Offer], wanted: Wanted) -> str:
+    """The reason why no offer fits: names that come close, and what fits without each one condition."""
+    lines = [f"nothing for rent fits {wanted}"]
+    lines += _close_names(offers, wanted)
+    less = []
+    for name, value in wanted.conditions.items():
+        fitting = attrs.evolve(wanted, **{name: None}).choose(offers)
+        if fitting:
+            less.append(f"without {_said(name, value)}: {_shown(fitting[0])}")
+    if not less and len(wanted.conditions) > 1 and offers:
+        less.append("nothing fits without any one of these conditions either")
+    return "\n".join(lines + less)
+
+
+def _close_names(offers: Sequence[Offer], wanted: Wanted) -> Iterable[str]:
+    """A line for each name that is wanted and that no offer has."""
+    of_kind = [offer for offer in offers if wanted.kind in (None, offer.kind)]
+    have = {
+        "gpu": {offer.gpu_model.model for offer in of_kind},
+        "location": {location for offer in of_kind for location in offer.locations},
+        "provider": {offer.provider for offer in of_kind if offer.provider is not None},
+    }
+    for name, known in have.items():
+        asked = getattr(wanted, name)
+        if asked is None or any(_FITS[name](offer, asked) for offer in of_kind):
+            continue
+        # Letters that two countries share bring them no closer.
+        near = [] if name == "location" and country_named(asked) is not None else _near(asked, known)
+        alike = f"; close to it: {', '.join(map(short, near))}" if near else ""
+        yield f"no {name} {short(asked)!r} is for rent{alike}"
+
+
+def _near(asked: str, known: Iterable[str]) -> list[str]:
+    """Those of `known` that `asked` may mean: it is a part of them or they of it, or most letters agree."""
+    names = {_letters(name): name for name in sorted(known)}
+    want = _letters(asked)[:100]
+    parts = [name for name in names if want and name and (want in name or name in want)]
+    alike = get_close_matches(want, [name[:100] for name in names], n=_NEAR, cutoff=_ALIKE)
+    return [names[name] for name in dict.fromkeys([*alike, *parts]) if name in names][:_NEAR]
+
+
+def _said(name: str, value: object) -> str:
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return f"{name}={short(text)}"
+
+
+def _shown(offer: Offer) -> str:
+    where = short("/".join(offer.locations))
+    return (
+        f"{offer.gpu_count}x {short(offer.gpu_model.model)} {offer.gpu_model.vram}, {offer.vcpu} CPUs, "
+        f"{offer.memory}, {offer.storage} disk, {where}, {offer.hourly:f} USDC an hour"
+        f" ({offer.kind} plan {short(offer.name)})"
+    )
+
+
+def read_money(amount: Decimal | float | str | None) -> Decimal | None:
+    """`max_hourly` as it may be written, as Decimal.
+
+    Raises:
+        ConfigError: it is no amount.
+    """
+    if amount is None:
+        return None
+    try:
+        return read_amount(amount.strip() if isinstance(amount, str) else amount)
+    except ValueError:
+        problem = f"max_hourly is an amount of money from 0 to {MOST}, not {_quoted(amount)}"
+    raise ConfigError(problem)
+
+
+def _read_size(given: object) -> Size | None:
+    """A size as it may be written.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    if given is None or isinstance(given, Size):
+        return given
+    if isinstance(given, str):
+        return Size.parse(given)
+    if type(given) is int:
+        return Size.of(given, "")
+    raise ValueError
+
+
+def _quoted(given: object) -> str:
+    """The repr of an argument, cut short; the type of one that is too long to write."""
+    try:
+        text = repr(given)
+    except ValueError:  # an integer of more than 4300 digits
+        return type(given).__name__
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _letters(name: str) -> str:
+    return "".join(re.findall(r"[^\W_]+", name.casefold()))
+
+
+def _same_gpu(asked: str, model: str) -> bool:
+    """Whole words count: `l4` is no `l40s`, and `a100` is an `a100-80gb`."""
+    have = re.findall(r"[a-z0-9]+", model.lower())
+    want = re.findall(r"[a-z0-9]+", asked.lower())
+    return "".join(want) == "".join(have) or (bool(want) and set(want) <= set(have))

@@ -1,0 +1,103 @@
+"""What a session and its `with_options` copies share: pool, gate, tasks, custody, journal, lifetime.
+
+Puts them together, opens and closes them; the work is done in each of them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from .background import BackgroundTasks
+from .errors import ConfigError
+from .http.transport import Transport
+from .lifecycle.custody import Custodian
+from .lifecycle.deploy import Deployer
+from .lifecycle.journal import Journal
+from .lifecycle.policy import DeployPolicy
+from .lifecycle.wait import Waiter
+from .models.values import Kind
+from .polling.evidence import GRACE, Evidence
+from .polling.schedule import Poll
+from .polling.watch import Pollers
+from .resources.endpoints import Endpoints
+
+
+@attrs.define
+class Runtime:
+    """One per session."""
+
+    origin: str
+    transport: Transport
+    poll: Poll
+    home: BackgroundTasks
+    journal: Journal
+    waiter: Waiter
+    custodian: Custodian
+    deployer: Deployer
+    close_timeout: float
+    evidence: Evidence
+    state: str = "new"
+
+    @classmethod
+    def build(
+        cls,
+        origin: str,
+        transport: Transport,
+        poll: Poll,
+        policy: DeployPolicy,
+        journal: Journal,
+        close_timeout: float,
+    ) -> Runtime:
+        """Put the parts together, from the endpoints upwards."""
+        home = BackgroundTasks(transport.owner, journal.be_at_work)
+        resources = {kind: Endpoints(transport, kind) for kind in Kind}
+        # An instance that a deploy may take so long to list is not over before.
+        evidence = Evidence(max(GRACE, policy.settle))
+        evidence.on_over(journal.is_over)
+        waiter = Waiter(Pollers(resources, poll, home, transport.gate, transport.clock, evidence), home)
+        custodian = Custodian(home, waiter, journal, evidence)
+        deployer = Deployer(home, custodian, journal, transport, policy, evidence)
+        return cls(
+            origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout, evidence
+        )
+
+    async def open(self) -> None:
+        """Open the journal, and start the task that holds all others.
+
+        Raises:
+            ConfigError: the session was entered before or elsewhere, or the journal cannot be opened.
+        """
+        if self.state != "new":
+            raise ConfigError("a session is entered once; make a new one")
+        self.home.owner.check()
+        with self.home.at_work():
+            await self.journal.open()
+            self.state = "open"
+            try:
+                await self.home.open()
+            except BaseException:  # cancelled in this very step: who has not entered does not leave
+                await self.close()
+                raise
+        self.transport.gate.open(partial(self.home.spawn, is_service=True))
+
+    async def close(self) -> None:
+        """Wait for what is in custody, then stop everything.
+
+        Raises:
+            ConfigError: this is not the session's event loop; it stays open in its own.
+            CustodyError: something may still be running, and billing.
+        """
+        self.home.owner.check()
+        try:
+            await self.custodian.drain(self.close_timeout)
+        finally:
+            self.state = "closed"
+            self.waiter.close()
+            self.transport.gate.close()
+            try:
+                await self.home.close()
+            finally:  # a second Ctrl-C must not leave sockets open
+                self.journal.close()
+                await self.transport.wire.aclose()

@@ -1,0 +1,389 @@
+"""The log of one pod as one growing sequence: what is known of it, and what an answer adds.
+
+Decides how much of an answer is new, what else must be fetched to know, and where a loss cannot be ruled
+out. Fetches nothing itself; `stitch` joins the pods and keeps the budget.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from ..models.logs import GapReason
+from .answer import WHOLE, WIDEST, Verdict, Window
+from .known import HEAD, MEMORY
+from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
+from .repeats import NARROWEST, RECURRING, Repeats
+from .truncation import Found, Probe
+
+__all__ = ["NARROWEST", "Sequence"]
+
+FEWEST = 4
+"""The same while the log only goes on as before: the number of its lines is counted otherwise."""
+
+PATIENCE = 10.0
+"""Seconds for which an answer that is older than what is known passes for a hiccup."""
+
+LITTLE = 64
+"""Lines that no service is thought to cap its answers at."""
+
+TRIES = 32
+"""Fetches in one poll after which the best guess is delivered behind a mark."""
+
+
+class Sequence(Repeats):
+    """One pod's log. `late` pods turned up after the tail began: all their lines are wanted."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__()
+        self.late = late
+        self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
+        self.mark: GapReason | None = None  # to come before the next lines
+        self.begun: bool = False
+        self.own: bool = False  # it was seen to have a window of its own, whatever the answers look like
+        self.margin: int = NARROWEST  # lines of overlap that were needed lately
+        self.old: int = 0  # answers in a row that were older than what is known
+        self.old_since: float = 0.0
+        self.counted: int = 0  # the window by which the last count of repeats was tried in vain
+        self.begin_poll()
+
+    def begin_poll(self) -> None:
+        """The next answer begins a poll, and is not the wider look of one."""
+        self.tries: int = 0
+        self.fresh: bool = False  # it began in this poll
+        self.widest: int = 0
+        self.ask: int = 0
+        self.count_only: bool = False
+        self.before: Hashes[int] | None = None  # the answer before this one, in the same poll
+        self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
+        self.probe: Probe | None = None  # of an answer that did not, and may be cut
+        self.confirmed: bool = False  # it is not: the log is as short as that
+        self.looked_old: bool = False
+        self.looks: int = 0  # wider answers asked for lest a block was repeated unseen
+
+    # --- one answer ---------------------------------------------------------------------------------------
+
+    def take(self, answer: Window) -> Verdict | None:
+        """What `answer` adds; None: nothing, for another pod asked, and it tells no more of this one."""
+        idle = self.probe or self.fresh or answer.asked < self.widest
+        if answer.asked != self.ask and self.tries and idle:
+            if self.fresh and answer.asked >= WHOLE:
+                self._count(hashes(answer.lines))
+            return None
+        if self.own:
+            whole = len(answer.lines) != answer.asked
+            answer = attrs.evolve(answer, whole=whole, shared=False, apart=True)
+        verdict = self._take(answer)
+        self.recount.came(verdict.new, answer.now)
+        self.widest = max(self.widest, answer.asked)
+        self.ask, self.count_only = verdict.ask, verdict.doubt is GapReason.REPEATS
+        return verdict
+
+    def _take(self, answer: Window) -> Verdict:
+        self.tries += 1
+        self.limited: bool = answer.limited
+        seen = hashes(answer.lines)
+        if self.probe is not None:
+            return self._probed(answer, seen, self.probe)
+        verdict = self._read(answer, seen)
+        self.before = seen
+        if not answer.whole and len(seen) > len(self.full):
+            self.full = seen
+        return verdict
+
+    def _read(self, answer: Window, seen: Hashes[int]) -> Verdict:
+        contradicted = bool(self.full) and not self._shows_full(seen)
+        if contradicted and answer.whole and answer.shared:
+            self.own = True
+            answer = attrs.evolve(answer, shared=False, apart=True)
+        believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
+        believed = believed or len(seen) > answer.asked  # windows are ignored
+        if not self.begun:
+            if not (believed or self._seen_whole(seen)) and seen and (contradicted or answer.ending):
+                return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
+            return self._begin(answer, seen)
+        if self.behind and not believed:
+            return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
+        place, grown, exact = self._place(answer, seen)
+        if not believed and (not exact or contradicted or answer.ending) and not self._seen_whole(seen):
+            return self._doubt(answer, seen, place, grown=grown)
+        return self._judge(answer, seen, place, grown, exact=exact)
+
+    def _count(self, seen: Hashes[int]) -> None:
+        """Learn the number of lines so far from the whole log, which another pod asked for."""
+        place = locate(self.known, self.unbroken, seen)
+        if self.end is None and place.fit is Fit.SURE:
+            self.end, self.head = len(seen) - place.new, seen[:HEAD]
+
+    def _seen_whole(self, seen: Hashes[int]) -> bool:
+        """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
+        return bool(self.full) and not self.behind and self._shows_full(seen)
+
+    def _shows_full(self, seen: Hashes[int]) -> bool:
+        return contains(seen, self.full[:-1])  # the last line may have grown since
+
+    def _begin(self, answer: Window, seen: Hashes[int]) -> Verdict:
+        length = len(seen)
+        enough = answer.whole or self.limited or self.behind or self.tries >= TRIES
+        if not enough and not self.late:
+            # The next answer must have something to hold on to.
+            enough = locate(seen[1:], length - 1, seen[1:]).fit is Fit.SURE
+        if not enough:
+            self.full = seen
+            return Verdict(ask=self._wider(answer.asked), settled=False)
+        alone = not (self.behind or self.limited or answer.shared)
+        if alone and answer.whole and answer.asked < WHOLE and length >= LITTLE:
+            # The service may show fewer lines than were asked for, without a word.
+            return Verdict(ask=WHOLE, settled=False, held=length)
+        self.begun = self.fresh = True
+        gap = GapReason.LATE_START if self.late and (self.behind or not answer.whole) else None
+        self._deliver(answer, seen, length, anew=True)
+        return Verdict(length, gap)
+
+    def _judge(self, answer: Window, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
+        nothing = not (
+            place.new or exact or answer.shared or self.behind
+        )  # or all of the last lines once more
+        goes_on = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._goes_on(seen, place))
+        if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
+            place, goes_on = attrs.evolve(place, fit=Fit.REPEATS), True
+        if place.fit is Fit.SURE:
+            ask = 0 if exact or self.looks > 2 else self._confirming(answer, seen, place.new)
+            if ask > answer.asked:
+                self.looks += 1
+                return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
+            if (self._uncounted(answer, seen) or 0) > place.new:
+                return self._missed(answer, seen, place.new)
+            return self._sure(answer, seen, place.new, grown)
+        if place.fit is Fit.STALE:
+            return self._stale(answer, seen)
+        if answer.whole and answer.asked < WHOLE and not (self.behind or self.limited):
+            # The service may show fewer lines than were asked for, without a word.
+            return Verdict(doubt=GapReason.UNCONFIRMED, ask=WHOLE, settled=False, held=place.new)
+        if answer.whole or self.tries >= TRIES:
+            return self._give_up(answer, seen, place)
+        self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
+        if place.fit is Fit.REPEATS or goes_on:
+            return self._repeats(answer, seen, place, count_only=goes_on)
+        all_of_them = len(seen) - place.new == self.end and seen == self.before
+        if answer.shared and place.fit is Fit.WEAK and (all_of_them or not place.new):
+            # A quiet pod shows few lines in a window that others fill. No new line is enough. So are all
+            # lines that the pod ever wrote, if a wider window shows no more of them.
+            return self._sure(answer, seen, place.new, grown)
+        wider = self._wider(answer.asked)
+        if not wider:
+            return self._give_up(answer, seen, place)
+        return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
+
+    def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
+        """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
+        at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
+        verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
+        if new:
+            return verdict
+        mark, self.mark = self.mark, None
+        return Verdict(0, mark, at_least)
+
+    # --- lines that are too long to be shown --------------------------------------------------------------
+    #
+    # What is behind such a line is a log of its own, counted from there.
+
+    def _doubt(self, answer: Window, seen: Hashes[int], place: Place, *, grown: bool) -> Verdict:
+        """The window was not filled: the log is that short, or it is cut. Narrower windows tell."""
+        if place.fit is Fit.STALE and not self.old and not self.behind:
+            return self._old(answer)
+        length = len(seen)
+        verdict = Verdict(doubt=GapReason.UNCONFIRMED, settled=False, held=0 if self.begun else length)
+        joins = self.begun and place.fit is Fit.SURE and not self.behind
+        if joins:
+            verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
+        if 0 < answer.numbered < min(length, answer.asked) and not self.full:
+            # The narrower windows of a search would be refused. One that is filled shows the newest lines.
+            return attrs.evolve(verdict, ask=answer.numbered, settled=False)
+        self.probe = Probe(answer.asked, seen, joins=joins)
+        # Behind such a line already: as many as are known there have something to hold on to, most often.
+        ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length
+        return attrs.evolve(verdict, ask=max(1, ask), settled=False)
+
+    def _probed(self, answer: Window, seen: Hashes[int], probe: Probe) -> Verdict:
+        """What the narrower window tells of the one that was not filled."""
+        unsettled = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
+        if not answer.apart:
+            # A narrower window shows less of each pod, and says nothing about one of them.
+            self.probe, self.confirmed = None, True
+            return attrs.evolve(unsettled, ask=probe.asked)
+        joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
+        found = probe.told(
+            answer.asked,
+            seen,
+            behind=self.behind,
+            joins=joins,
+            full=len(self.full),
+            last=self.tries >= TRIES,
+        )
+        if isinstance(found, int):
+            return attrs.evolve(unsettled, ask=found)
+        self.probe = None
+        if found is Found.NOTHING:
+            return unsettled
+        if found is Found.NOTHING_BEHIND:
+            return self._nothing_behind()
+        if found is Found.FILLED:
+            return self._read(answer, seen)
+        if found is Found.WHOLE:
+            return self._confirm(attrs.evolve(answer, whole=True), seen)
+        return self._read_behind(attrs.evolve(answer, whole=found is Found.ALL_BEHIND), seen, probe.joins)
+
+    def _confirm(self, answer: Window, seen: Hashes[int]) -> Verdict:
+        """What did not fill its window was the whole log."""
+        self.confirmed = True
+        if self.behind:
+            self.behind = False
+            self._count_from(None)
+        return self._read(answer, seen)
+
+    def _read_behind(self, answer: Window, seen: Hashes[int], before: bool) -> Verdict:
+        """The newest lines behind the long one, or all. `before`: those before it have come out."""
+        was_behind, self.behind = self.behind, True
+        if not self.begun:
+            return self._begin(answer, seen)
+        if not was_behind:
+            self._count_from(None)
+        place, grown, _ = self._place(answer, seen)
+        if place.fit is Fit.SURE:
+            return self._sure(answer, seen, place.new, grown)
+        if place.fit is Fit.STALE:
+            return self._old(answer)
+        new = place.new if place.fit is not Fit.NONE else None
+        reason = GapReason.OVERFLOW if new is None else GapReason.UNCONFIRMED
+        return self._lost(answer, seen, reason, int(before and new is None), new)
+
+    def _nothing_behind(self) -> Verdict:
+        """The line that is too long is the last one."""
+        fresh = not self.behind or self.end != 0
+        self.behind = True
+        if not self.begun:
+            self.begun = True
+            self.mark = GapReason.LATE_START if self.late else None
+        if fresh:
+            self.mark = self.mark or GapReason.OVERFLOW
+            self._count_from(0)
+            self._break()
+        return Verdict()
+
+    # --- what follows -------------------------------------------------------------------------------------
+
+    def _sure(self, answer: Window, seen: Hashes[int], new: int, grown: bool) -> Verdict:
+        self.old = 0
+        self.counted = 0
+        if grown:
+            line = seen[len(seen) - new]
+            if new == 1 and line != self.growing:
+                self.growing = line  # it may go on growing: wait until it rests
+                return Verdict(grown=True, settled=False, held=1)
+            self._forget_last()
+        self.growing = None
+        if self.tries == 1:
+            self.margin = max(NARROWEST, self.margin * 9 // 10)
+        elif (
+            answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.count_only)
+        ):
+            self.margin = max(self.margin, answer.asked - new)
+        grown = grown and self.last_delivered
+        if new and new == len(seen):
+            self._break()  # what was last may have grown out of sight
+        self._deliver(answer, seen, new)
+        return self._marked(new, grown=grown)
+
+    def _stale(self, answer: Window, seen: Hashes[int]) -> Verdict:
+        """An older state of the log; or it was written anew, word for word."""
+        verdict = self._old(answer)
+        if not answer.whole:
+            # Again and wider, at once: most often that is all it takes.
+            wider = self._wider(WIDEST if self.old > 2 else answer.asked)
+            look = self.tries == 1 or self.old > 2 or answer.ending
+            return attrs.evolve(verdict, ask=wider) if look else verdict
+        if not self.confirmed or self.old < 3 or answer.now - self.old_since < PATIENCE:
+            return verdict
+        found = fits(self.known[-self.unbroken :], seen)
+        return self._lost(answer, seen, GapReason.RESET, 0, found[0] if found else len(seen))
+
+    def _old(self, answer: Window) -> Verdict:
+        if not self.old:
+            self.old_since = answer.now
+        self.old += not self.looked_old
+        self.looked_old = True
+        return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
+
+    def _repeats(self, answer: Window, seen: Hashes[int], place: Place, *, count_only: bool) -> Verdict:
+        """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
+        back = certain(self.known[-min(self.unbroken, RECURRING) :])
+        need = max(back, self.recurred) + max(place.most, place.new) + NARROWEST if back else WHOLE
+        if count_only:
+            need = max(need, 4 * self.counted)  # that was not wide enough the last time
+            self.counted = min(need, MEMORY)
+        if self.end is not None:
+            need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
+        if need <= answer.asked or self.tries > 1:
+            need = max(need, answer.asked * 4)
+        if need > WIDEST:
+            need = 0 if self.behind else WHOLE
+        if need == WHOLE and self.end is None:
+            need = self._wider(answer.asked)
+        if not need or self.limited:
+            return self._give_up(answer, seen, place)
+        return Verdict(
+            ask=need, count_only=count_only, settled=False, held=place.new, doubt=GapReason.REPEATS
+        )
+
+    def _give_up(self, answer: Window, seen: Hashes[int], place: Place) -> Verdict:
+        """No fetch tells more: the fewest lines that fit, behind a mark."""
+        uncounted = self._uncounted(answer, seen)
+        if place.fit is Fit.NONE or (uncounted is not None and place.new > uncounted):
+            new = self._joins_by_fewer(seen, uncounted)
+            if new is not None:
+                return self._missed(answer, seen, new)
+        if place.fit is Fit.REPEATS:
+            return self._lost(answer, seen, GapReason.REPEATS, 0, place.new)
+        if place.fit is Fit.WEAK:
+            return self._lost(answer, seen, GapReason.UNCONFIRMED, 0, place.new)
+        began_anew = answer.whole and (self.end is None or len(seen) < self.end)
+        return self._lost(answer, seen, GapReason.RESET if began_anew else GapReason.OVERFLOW, 0)
+
+    def _lost(
+        self, answer: Window, seen: Hashes[int], reason: GapReason, at_least: int, new: int | None = None
+    ) -> Verdict:
+        self.old = 0
+        self.growing = None
+        new = len(seen) if new is None else new
+        if reason is GapReason.RESET:
+            self.behind: bool = False
+        self.mark = self.mark or reason
+        self._deliver(answer, seen, new, anew=True)
+        return self._marked(new, at_least)
+
+    def _marked(self, new: int, at_least: int = 0, *, grown: bool = False) -> Verdict:
+        """The verdict for lines that come out, behind the mark that waits for them."""
+        if not new:
+            return Verdict()
+        mark, self.mark = self.mark, None
+        return Verdict(new, mark, at_least, grown)
+
+    # --- windows --------------------------------------------------------------------------------------------
+
+    def is_young(self, young: int) -> bool:
+        """Whether the log has at most so many lines, as far as is known."""
+        return self.end is not None and self.end <= young
+
+    def overlap(self, young: int) -> int:
+        """Lines that the next window should have beside the new ones; all, as long as there are few."""
+        if self.end is not None and self.is_young(young):
+            return self.end + NARROWEST
+        return FEWEST if self.count_only else self.margin
+
+    def _wider(self, asked: int) -> int:
+        """The next window: four times as wide, in the end without a limit; 0 when there is none."""
+        if self.limited:
+            return 0
+        if asked < WIDEST:
+            return min(WIDEST, asked * 4)
+        return WHOLE if asked < WHOLE and not self.behind else 0
