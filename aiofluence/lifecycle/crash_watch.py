@@ -134,9 +134,11 @@ class LoopWatch:
                 self.signs.told(await containers.events(id), self._now())
                 shared.is_doubted = shared.is_doubted or self.signs.cause is not None
                 if judge(self.signs, self._now()) is not None:
-                    shared.proven[id] = self
-                    self.has_logs = True
-                    self.signs.logs = tuple(await containers.logs(id, last=EVIDENCE))
+                    try:
+                        self.signs.logs = tuple(await containers.logs(id, last=EVIDENCE))
+                        self.has_logs = True
+                    finally:  # not before: other waits show these lines
+                        shared.proven[id] = self
         finally:
             self._asking = False
 

@@ -191,7 +191,7 @@ def simulator_with(**programs: Program) -> Simulator:
     return simulator
 
 
-BOOM = Program(seconds=3.0, code=1, lines=("CUDA error: no kernel image",))
+BOOM = Program(seconds=0.5, code=1, lines=("CUDA error: no kernel image",))
 
 
 @pytest.mark.parametrize("seed", range(5))
