@@ -27,7 +27,7 @@ def exact() -> Iterator[None]:
 
 @attrs.frozen
 class LedgerEntry:
-    """One change of the balance. Charges are negative, refunds positive.
+    """A change of the balance. Charges are negative, refunds positive.
 
     `at` is in simulated seconds, amounts are in USDC. An `adjustment` is a balance set by hand and has no
     instance.

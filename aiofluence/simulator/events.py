@@ -84,7 +84,7 @@ class ClusterOptions:
 
 @attrs.frozen
 class ClusterEvent:
-    """One event about one Kubernetes object. `at` is in simulated seconds."""
+    """An event about one Kubernetes object. `at` is in simulated seconds."""
 
     at: float
     object: str

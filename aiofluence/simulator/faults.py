@@ -53,7 +53,7 @@ _JSON = "application/json"
 
 @attrs.frozen
 class Fault:
-    """One way in which an exchange fails. Create one with a class method."""
+    """Failure of one exchange. The class methods create faults."""
 
     effect: Effect
     code: int | None = None

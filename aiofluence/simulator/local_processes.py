@@ -39,7 +39,7 @@ _PORTS: Final = range(20000, 32000)
 
 @attrs.define(eq=False)
 class _Child:
-    """One process group. Its leader is the startup command."""
+    """Process group of one container. Its leader is the startup command."""
 
     instance: ContainerInstance
     pod: str
@@ -165,8 +165,8 @@ class LocalProcesses:
         if instance in self._admitted:
             return
         if len(self._admitted) >= self.max_children:
-            room = f"0/1 nodes are available: this simulator runs at most {self.max_children} containers"
-            self._simulator.refuse_room(instance.id, room)
+            reason = f"0/1 nodes are available: this simulator runs at most {self.max_children} containers"
+            self._simulator.refuse_room(instance.id, reason)
             return
         taken = {port for ports in self._admitted.values() for port in ports}
         ports = _free_ports(len(instance.expose), taken)

@@ -22,7 +22,7 @@ UPFRONT_HOURS = 3
 
 @attrs.frozen
 class PlanRow:
-    """One offer: a container plan, or one option of a machine plan."""
+    """An offer: a container plan, or one option of a machine plan."""
 
     kind: Kind
     slug: str

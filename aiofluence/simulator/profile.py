@@ -31,7 +31,7 @@ class Profile:
     Attributes:
         cluster: logs and events.
         provisioning: durations, and the share of provisionings that fail.
-        restarts: a container whose command exits is started again, and rent continues. False ends the instance.
+        restarts: a container whose command exits is started again, rent continues. False ends the instance.
         images_exit: images and commands that are known to end do exit, see `programs`. False makes all stay.
         lease_checks: failed checks, each 4 to 19 seconds after the last, until a container's lease is closed
             and the instance ends. None never closes the lease.

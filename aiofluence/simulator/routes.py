@@ -29,7 +29,7 @@ Endpoint: TypeAlias = Literal[
 
 @attrs.frozen
 class Route:
-    """One operation: method, path template, and the endpoint and kind that answer it."""
+    """An operation: method, path template, and the endpoint and kind that answer it."""
 
     method: str
     template: str

@@ -38,7 +38,7 @@ DEFAULT_START = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
 
 @attrs.frozen
 class SeenRequest:
-    """One request that reached the service.
+    """Record of one request that reached the service.
 
     Attributes:
         at: simulated seconds.
