@@ -1,6 +1,6 @@
 """Random lives of programs that deploy while a service loses answers, is slow, or lies, and their duplicates.
 
-Each run is determined by its seed. `tests/test_model.py` uses a few hundred runs,
+The seed determines a run. `tests/test_model.py` uses a few hundred runs,
 `benchmarks/exactly_once.py` thousands. This module asserts nothing.
 """
 

@@ -44,7 +44,7 @@ Operation: TypeAlias = Literal["deploy", "list", "get", "put", "delete", "other"
 
 @attrs.frozen(eq=False)
 class Episode:
-    """One fault, from `start` to `end` by the loop's clock.
+    """A fault, from `start` to `end` by the loop's clock.
 
     Attributes:
         fault: kind of fault, a key of `FAULTS` in `tests/lives.py`.
@@ -77,7 +77,7 @@ class Episode:
 
 @attrs.define(eq=False)
 class Row:
-    """One instance of the account. Times are in service seconds.
+    """An instance of the account. Times are in service seconds.
 
     Attributes:
         born: time of the commit, which may be later than the POST.

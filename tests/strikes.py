@@ -2,7 +2,7 @@
 
 Each strike forks a process, which runs a scenario and raises the exception at one trace event, as the
 interpreter may. The report names every process that hung, or left an instance that its program neither holds
-nor was told about. POSIX only. This is a program and no test module, because a test process has threads.
+nor learned about. POSIX only. This is a program and no test module, because a test process has threads.
 """
 
 from __future__ import annotations
@@ -144,13 +144,13 @@ class Process:
 
     def ended(self, seconds: float) -> str | None:
         """Return the stderr of the ended process, or None if it has hung."""
-        told = b""
+        text = b""
         while select.select([self.output], [], [], seconds)[0]:
             if not (more := os.read(self.output, 65536)):
                 os.waitpid(self.pid, 0)
                 os.close(self.output)
-                return told.decode()
-            told += more
+                return text.decode()
+            text += more
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         return None
@@ -179,13 +179,13 @@ def live_through(scenario: str, number: int, error: type[BaseException]) -> None
         sys.settrace(None)
 
 
-def judge(number: int, told: str | None) -> tuple[bool, str]:
+def judge(number: int, text: str | None) -> tuple[bool, str]:
     """Return whether the trace event exists, and the fault of its process or an empty text."""
-    if told is None:
+    if text is None:
         return True, f"{number}: hung"
-    said, _, testimony = told.rpartition("testimony ")
+    said, _, testimony = text.rpartition("testimony ")
     if not testimony:
-        return True, f"{number}: no testimony; {told}"
+        return True, f"{number}: no testimony; {text}"
     facts = json.loads(testimony.splitlines()[0])
     unnamed = [id for id, name in facts["lost"] if not (id in said or name in said)]
     noise = [word for word in NOISE if word in said]

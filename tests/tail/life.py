@@ -1,4 +1,4 @@
-"""One random life of a log and its tail, for the property test. hypothesis draws the events of the log.
+"""A random life of a log and its tail, for the property test. hypothesis draws the events of the log.
 
 `store` is the server, and its judge knows the truth. This module is not a test.
 """
@@ -70,7 +70,7 @@ Event = Write | Again | Grow | Rotate | Swap | TooLong
 
 @attrs.frozen
 class Poll:
-    """One poll: the events before it and during it (after its first answer), and the server's faults.
+    """A poll: the events before it and during it (after its first answer), and the server's faults.
 
     Attributes:
         wait: seconds by which the poll is late, as after an outage.
