@@ -154,7 +154,7 @@ class Books:
         named: ids that an error names as possibly running.
         names: names that an error names as possibly running.
         kept: names of instances that run on because the caller requested `keep` and was cancelled.
-        custody: ids and names that the session could not end before its close.
+        custody: ids and names of instances that the session could not end by its close.
     """
 
     holds: list[Hold] = attrs.field(factory=list)

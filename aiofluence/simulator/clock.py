@@ -1,8 +1,8 @@
 """An event loop whose clock jumps to the next timer whenever nothing else is ready.
 
 Minutes of provisioning pass in milliseconds, in the right order. The loop suits programs that live in
-one loop. Do not combine it with sockets to another thread or process: the clock does not wait for them, so
-requests time out wrongly. The same holds for threads that the loop's executor did not start.
+one loop. Do not combine the loop with sockets to another thread or process. The clock does not wait for
+those sockets, so requests time out wrongly. Threads from outside the loop's executor have the same problem.
 """
 
 from __future__ import annotations

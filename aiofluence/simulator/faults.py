@@ -146,8 +146,8 @@ class Script:
         operation: `"METHOD /template"`, `"METHOD /path"` with a real id, or `"*"`.
         times: number of requests still to strike. None means all.
         skip: number of matching requests that pass first.
-        when: `"before"` the request takes effect (then it takes none), or `"after"`.
-        commit_after: simulated seconds after which a request struck `"before"` takes effect after all.
+        when: `"before"` prevents the effect of the request, `"after"` lets the request take effect first.
+        commit_after: with `"before"`, simulated seconds after which the request takes effect nevertheless.
 
     Raises:
         ValueError: there is no such operation, or the values contradict each other.

@@ -31,10 +31,10 @@ class Profile:
     Attributes:
         cluster: logs and events.
         provisioning: durations, and the share of provisionings that fail.
-        restarts: a container whose command exits is started again, rent continues. False ends the instance.
+        restarts: a command that exits is started again, and rent continues. False ends the instance.
         images_exit: images and commands that are known to end do exit, see `programs`. False makes all stay.
         lease_checks: failed checks, each 4 to 19 seconds after the last, until a container's lease is closed
-            and the instance ends. None never closes the lease.
+            and the instance ends. None means that no lease is closed.
         update_downtime: an update stops the old pod first. False swaps the pods when the new one is ready.
         logs_while_creating: answer to a request for logs while a pod is being created.
         logs_after_end: answer to a request for logs after the end of the instance.

@@ -302,8 +302,8 @@ class Simulator(HostsContainers, HasOptions):
             fault: the fault.
             times: number of requests to strike. None means all.
             skip: number of matching requests that pass first.
-            when: `"before"` the request takes effect (then it takes none) or `"after"`.
-            commit_after: seconds after which a request that was struck `"before"` takes effect after all.
+            when: `"before"` prevents the effect of the request, `"after"` lets the request take effect first.
+            commit_after: with `"before"`, seconds after which the request takes effect nevertheless.
 
         Raises:
             ValueError: there is no such operation, or the arguments contradict each other.
