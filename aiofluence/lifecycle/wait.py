@@ -29,7 +29,7 @@ from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
 from ..polling.evidence import KeyDoubt
 from ..polling.history import WaitHistory, timed_out
-from ..polling.poller import LAST_LOOK
+from ..polling.poller import LAST_POLL
 from ..polling.schedule import backing_off
 from ..polling.watch import Pollers
 from ..resources.endpoints import Endpoints
@@ -314,7 +314,7 @@ def _now() -> float:
 
 def _latest(deadline: float | None) -> float | None:
     """Until when a request of a wait may take: one that falls on the deadline has a moment more."""
-    return None if deadline is None else max(deadline, _now() + LAST_LOOK)
+    return None if deadline is None else max(deadline, _now() + LAST_POLL)
 
 
 def is_deadline(error: TimeoutError) -> bool:

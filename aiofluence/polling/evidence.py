@@ -59,7 +59,7 @@ class Evidence:
                 live.popitem(last=False)
 
     def is_complete(self, kind: Kind, ids: Container[str], asked: float) -> bool:
-        """Whether a LIST holds every instance that is known to live, so that it is not one page of several.
+        """Return True if a LIST holds every instance that is known to live: it is no page of several.
 
         Args:
             kind: of the LIST.
@@ -71,10 +71,10 @@ class Evidence:
         return all(id in ids for id, since in live.items() if since <= asked - self.grace)
 
     def is_over(self, status: Status | None, asked: float, since: float) -> bool:
-        """Whether an instance that a complete LIST lacks is proven over.
+        """Return True if an instance that a complete LIST lacks is proven over.
 
-        An instance that this session has seen live never leaves the account's LIST, which keeps even ended
-        ones (contract 1): such a LIST is another account's, or out of date.
+        The account's LIST keeps even ended instances (contract 1). If this session has seen the instance
+        live, a LIST without the instance is another account's, or is stale.
 
         Args:
             status: the last status seen of the instance; None before the first.
@@ -101,7 +101,7 @@ class KeyDoubt:
         self._refusals = 0
 
     def refused(self, asked: float, now: float) -> bool:
-        """Note a refusal, requested at `asked`, that came at `now`; whether the key counts as refused."""
+        """Note a refusal that came at `now`, requested at `asked`. Return True if the key is refused."""
         if asked >= self._last:
             self._refusals += 1
             self._last = now
