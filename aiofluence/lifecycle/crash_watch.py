@@ -1,7 +1,7 @@
-"""The watch for crash loops while a container is awaited; the containers of one program share its requests.
+"""The watch for crash loops in awaited containers. Containers of one program share its requests.
 
-A container that has not started some time after ACTIVE costs a request for its events, now and then. Of many
-containers of one program, a few are asked. `crash_loop` judges.
+If a container has not started some time after ACTIVE, its events are requested now and then. Of many
+containers of one program, only a few cost requests. `crash_loop` judges.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..resources.endpoints import Endpoints
 from .crash_loop import WITNESSES, Cause, Signs, judge
 
 EVIDENCE: Final = 20
-"""How many log lines an InstanceFailedError brings along."""
+"""Number of log lines in an InstanceFailedError."""
 
 _Program: TypeAlias = tuple[str, str | None]
 """Image and startup command."""
@@ -35,8 +35,8 @@ class _Shared:
     Attributes:
         waits: number of the waits.
         asked: ids of the containers whose events are requested.
-        proven: watches of containers that loop, by their own events; by id.
-        is_doubted: events of a container list a back-off.
+        proven: watches of containers that loop, by their own events, with their ids as keys.
+        is_doubted: the events of a container list a back-off.
     """
 
     waits: int = 0
@@ -46,7 +46,7 @@ class _Shared:
 
 
 class Loops:
-    """Watches for crash loops of one session."""
+    """The watches for crash loops of one session."""
 
     def __init__(self, resources: Mapping[Kind, Endpoints], home: BackgroundTasks, pace: float) -> None:
         self.home: Final = home
@@ -56,17 +56,17 @@ class Loops:
 
     @property
     def containers(self) -> Endpoints:
-        """The resource that answers requests for events and logs."""
+        """The endpoints for requests of events and logs."""
         return self._resources[Kind.CONTAINER]
 
     def join(self, program: _Program) -> _Shared:
-        """Share what is known of `program` with one more wait."""
+        """Return the knowledge about `program`, shared with one more wait."""
         shared = self._shared.setdefault(program, _Shared())
         shared.waits += 1
         return shared
 
     def leave(self, program: _Program) -> None:
-        """End the sharing of one wait; the last one takes the knowledge along."""
+        """End the sharing of one wait. The last wait drops the knowledge."""
         shared = self._shared[program]
         shared.waits -= 1
         if not shared.waits:
@@ -84,10 +84,10 @@ class LoopWatch:
         self._shared: _Shared | None = None
         self._asking = False
         self.has_logs: bool = False
-        """Whether the log of the failure's container was requested."""
+        """The log of the failure's container was requested."""
 
     def is_running(self, container: Container) -> bool:
-        """Note a detail of an ACTIVE container; whether its program runs and may be believed to stay.
+        """Note a detail of an ACTIVE container. Return True if its program is likely to keep running.
 
         Raises:
             InstanceFailedError: the program exits again and again, or its image cannot be pulled.

@@ -194,7 +194,7 @@ class Custodian:
             (ending, refused), timeout=_GONE_WITHIN, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            raise timed_out(self._seen[ref], "ended (it may be billing, and the session goes on trying)")
+            raise timed_out(self._seen[ref], "ended (it may be billing, and the session keeps trying)")
         if not ending.done():
             refused.result()
         return await asyncio.shield(ending)

@@ -1,6 +1,6 @@
 """Machines whose DELETE the service refuses until a minimum runtime is over: one warning, with the time left.
 
-Sends nothing and decides nothing; `wait` repeats the DELETE.
+Sends nothing and decides nothing. `wait` repeats the DELETE.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log: Final = logging.getLogger("aiofluence")
 _TOGETHER: Final = 1.0
 """Seconds for which refusals are collected, so that one line announces all of them."""
 _APART: Final = 30.0
-"""Seconds between two such lines at least."""
+"""Least number of seconds between two such lines."""
 
 
 class MinimumRuntime:
@@ -33,11 +33,11 @@ class MinimumRuntime:
         self._news: list[InstanceRef] = []
         self._announced = float("-inf")
         self._is_vague = False
-        """A refusal did not say how much time is left."""
+        """A refusal did not name the time left."""
         self._applies = False
 
     def refused(self, error: FluenceError | None, seen: WaitHistory) -> None:
-        """Note a failed DELETE; one for another reason is ignored."""
+        """Note a failed DELETE. A failure for another reason is ignored."""
         if not isinstance(error, MinimumRuntimeError):
             return
         ref, now = seen.ref, _now()
@@ -56,15 +56,15 @@ class MinimumRuntime:
         self._applies = True
 
     def settled(self, ref: InstanceRef) -> None:
-        """Forget an instance that is not being ended any more."""
+        """Forget an instance that is no longer being ended."""
         self._until.pop(ref, None)
 
     def is_refused(self, ref: InstanceRef) -> bool:
-        """Whether the last DELETE of an instance was refused for this reason."""
+        """Return True if the last DELETE of an instance was refused for this reason."""
         return ref in self._until
 
     def left(self, ref: InstanceRef) -> float | None:
-        """Seconds until the service is expected to end an instance; None when its DELETE was not refused."""
+        """Seconds until the service is expected to end an instance. None if its DELETE was not refused."""
         until = self._until.get(ref)
         return None if until is None else max(0.0, until - _now())
 
@@ -90,12 +90,12 @@ class MinimumRuntime:
 
 
 def until_minimum(count: int) -> str:
-    """`the service ends 3 only after 20 minutes of runtime`, for a progress display."""
+    """Text such as `the service ends 3 only after 20 minutes of runtime`, for a progress display."""
     return f"the service ends {count} only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime"
 
 
 def minutes(seconds: float) -> str:
-    """`18:40` for 1,120 seconds."""
+    """Text such as `18:40` for 1,120 seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
