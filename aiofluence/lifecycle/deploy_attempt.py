@@ -1,4 +1,4 @@
-"""One deploy attempt: its name, its POSTs with an unclear outcome, and the rows that may be theirs.
+"""A deploy attempt: its name, its POSTs with an unclear outcome, and the rows that may be theirs.
 
 It judges rows. `deploy` sends, polls and draws the conclusions.
 """

@@ -48,7 +48,7 @@ class ListedRow(Protocol):
 
 @attrs.define(eq=False)
 class Intent:
-    """One POST that was, or was about to be, sent.
+    """A POST that was, or was about to be, sent.
 
     Attributes:
         run: number of the session that sent it. Each session has its own.

@@ -39,7 +39,7 @@ _AT_ONCE: Final = 1000
 
 
 class Journal:
-    """One file, to which any number of sessions append. Without a path, the journal is in memory only.
+    """A file to which any number of sessions append. Without a path, the journal is in memory only.
 
     A session holds a lock while any of its calls is in flight, which distinguishes its open entries from
     abandoned ones: see `be_at_work`.
@@ -116,7 +116,7 @@ class Journal:
             self._append(b"")
         except OSError as error:
             log.error(
-                "the journal could not be written to its end (%s). A sweep of it may end what runs of %s",
+                "the journal could not be written to its end (%s). A sweep may end running instances: %s",
                 *(error.strerror, self._late.names),
             )
         self._file.close()

@@ -26,7 +26,7 @@ _TURN: Final = 0
 
 
 class JournalFile:
-    """One open journal, and the run's lock, which shows other sessions that this run is at work.
+    """An open journal, and the run's lock, which shows other sessions that this run is at work.
 
     Args:
         path: path of the file, which may not exist yet.

@@ -43,7 +43,7 @@ class MinimumRuntime:
         ref, now = seen.ref, _now()
         left = error.retry_after
         if left is None:
-            active = next((one.after for one in seen.timeline if one.status is Status.ACTIVE), None)
+            active = next((each.after for each in seen.timeline if each.status is Status.ACTIVE), None)
             since = now if active is None else seen.began + active
             left = max(0.0, MINIMUM_RUNTIME - (now - since) / self._pace)
         if ref not in self._until:

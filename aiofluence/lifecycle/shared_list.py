@@ -30,7 +30,7 @@ _LONGEST: Final = 5.0
 
 @attrs.frozen
 class NamedRows:
-    """One LIST, by name.
+    """The rows of one LIST, by name.
 
     Attributes:
         asked: loop time at which the LIST was requested.

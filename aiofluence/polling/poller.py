@@ -1,4 +1,4 @@
-"""The one poller of a kind: polls all awaited instances, and passes the replies to their waits.
+"""The poller of a kind: polls all awaited instances, and passes the replies to their waits.
 
 It gets the status by one LIST or by GETs, whichever is cheaper, and details by GET, at the times of `agenda`.
 """
@@ -159,7 +159,7 @@ class Poller:
             asyncio.get_running_loop().call_soon(self._plan)
 
     def _plan(self) -> None:
-        """Set the one timer to the earliest due time."""
+        """Set the timer to the earliest due time."""
         self._planned = False
         if self._timer is not None:
             self._timer.cancel()
