@@ -36,7 +36,7 @@ class Job:
         live: the instance to adopt. None if there is none.
         others: the untried fallbacks. None before the first is needed.
         times: times of the stages.
-        seen: history of the wait. None before it begins.
+        history: history of the wait. None before it begins.
         task: task that deploys and waits. None before it begins.
         is_refused: the last deploy was refused, so that no POST of this job can have made an instance.
         is_settled: the state is final.
@@ -54,7 +54,7 @@ class Job:
     live: Summary | None = None
     others: Iterator[Spec] | None = None
     times: Times = attrs.field(factory=Times)
-    seen: WaitHistory | None = None
+    history: WaitHistory | None = None
     task: asyncio.Task[None] | None = None
     is_refused: bool = False
     is_settled: bool = False

@@ -94,9 +94,9 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        with self._lifecycle.home.at_work():
+        with self._lifecycle.tasks.at_work():
             await self._begin()
-            self._block.enter_context(self._lifecycle.home.at_work())
+            self._block.enter_context(self._lifecycle.tasks.at_work())
         return self
 
     async def _begin(self) -> None:
@@ -111,7 +111,7 @@ class Launch:
             self._tally = Tally(len(self._jobs), self._terms.on_progress)
             for job in self._jobs:
                 self._tally.report(job.snapshot())
-            self._work = self._lifecycle.home.spawn(self._launch_all())
+            self._work = self._lifecycle.tasks.spawn(self._launch_all())
             self._work.add_done_callback(lambda _: self._news.set())
             if names:
                 self._lifecycle.custodian.expect(self._work, common)
@@ -154,7 +154,7 @@ class Launch:
         A cancellation of the caller here leaves no instance behind: the session waits for the rest.
         """
         assert self._work is not None
-        self._lifecycle.home.owner.check()
+        self._lifecycle.tasks.owner.check()
         with self._block:
             self._stop()
             # If all is done, do not suspend: a cancellation would lose outcomes that were just handed over.
@@ -201,7 +201,7 @@ class Launch:
             self._lifecycle.custodian.hand_over(job.ref)
 
     def _running(self) -> asyncio.Future[None]:
-        self._lifecycle.home.owner.check()
+        self._lifecycle.tasks.owner.check()
         if self._work is None:
             raise ConfigError("use it as `async with fluence.launch(specs) as launch:`")
         return self._work
@@ -252,7 +252,7 @@ class Launch:
                 job.ref = await self._deploy(job)
             finally:
                 self._slots.release()
-            job.seen = WaitHistory(job.ref)
+            job.history = WaitHistory(job.ref)
             self._move(job, LaunchState.PROVISIONING)
             if self._stopped:  # and this deploy was completed for its ref
                 self._lifecycle.custodian.hand_over(job.ref)
@@ -264,7 +264,7 @@ class Launch:
                 self._deadline,
                 terms.on_failure,
                 fresh=not terms.adopt,
-                seen=job.seen,
+                history=job.history,
             )
             self._settle(job, LaunchState.ACTIVE, None)
         except FluenceError as error:
@@ -309,7 +309,7 @@ class Launch:
                 raise gone
             log.info("%s %s: %s; trying plan %s", job.spec.kind, job.spec.name, gone, other.plan_id)
             job.spec = other
-            job.times = self._tally.stamp(job.times, job.state, job.seen)
+            job.times = self._tally.stamp(job.times, job.state, job.history)
 
     # The fate of jobs
 
@@ -388,5 +388,5 @@ class Launch:
 
     def _move(self, job: Job, state: LaunchState) -> None:
         was, job.state = job.state, state
-        job.times = self._tally.stamp(job.times, state, job.seen)
+        job.times = self._tally.stamp(job.times, state, job.history)
         self._tally.move(was, job.snapshot())

@@ -68,13 +68,13 @@ class Tally:
         self._last_named = 0.0
         self._took = 0.0
 
-    def stamp(self, times: Times, state: LaunchState, seen: WaitHistory | None) -> Times:
+    def stamp(self, times: Times, state: LaunchState, history: WaitHistory | None) -> Times:
         """Return `times` with now as the time at which `state` began, or another deploy."""
         now = self.since()
-        if times.active is None and seen is not None:
-            active = next((each.after for each in seen.timeline if each.status is Status.ACTIVE), None)
+        if times.active is None and history is not None:
+            active = next((each.after for each in history.timeline if each.status is Status.ACTIVE), None)
             if active is not None:
-                times = attrs.evolve(times, active=self.since(seen.began + active))
+                times = attrs.evolve(times, active=self.since(history.began + active))
         match state:
             case LaunchState.QUEUED:  # the POST was not sent, and is retried
                 return times
@@ -120,8 +120,8 @@ class Tally:
         queued, posting = self.counts[LaunchState.QUEUED], self.counts[LaunchState.POSTING]
         if not (queued or posting or self.counts[LaunchState.PROVISIONING]):
             return 0.0
-        seen = self.counts[LaunchState.ACTIVE]
-        typical = self._took / seen if seen else _TYPICAL
+        ready = self.counts[LaunchState.ACTIVE]
+        typical = self._took / ready if ready else _TYPICAL
         if not (queued or posting):
             return max(0.0, self._last_named + typical - self.since())
         sent = self._total - queued

@@ -69,7 +69,7 @@ class Signs:
     events: tuple[Event, ...] = ()
     logs: tuple[LogLine, ...] = ()
 
-    def looked(self, now: float, *, is_started: bool) -> None:
+    def note_poll(self, now: float, *, is_started: bool) -> None:
         """Note a poll of the container's detail."""
         if is_started:
             self.up_since = now if self.up_since is None else self.up_since
@@ -81,12 +81,12 @@ class Signs:
             self.down_since = now if self.down_since is None else self.down_since
             self.first_down = now if self.first_down is None else self.first_down
 
-    def ask(self, now: float) -> None:
+    def note_request(self, now: float) -> None:
         """Note a request for events."""
         self.pause = _AGAIN if self.asked is None else min(2 * self.pause, _LONGEST)
         self.asked = now
 
-    def told(self, events: Sequence[Event], now: float) -> None:
+    def note_events(self, events: Sequence[Event], now: float) -> None:
         """Note the events in a reply."""
         self.events = tuple(events)
         self.cause = back_off(events)

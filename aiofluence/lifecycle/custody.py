@@ -70,15 +70,15 @@ class Custody:
 class Custodian:
     """Ends the instances that it is given, in tasks of the session. A close waits for the last."""
 
-    def __init__(self, home: BackgroundTasks, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
-        self._home = home
+    def __init__(self, tasks: BackgroundTasks, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
+        self._tasks = tasks
         self._waiter = waiter
         self._journal = journal
         self._evidence = evidence
         self._held: dict[InstanceRef, asyncio.Future[bool]] = {}
         self._refused: dict[InstanceRef, asyncio.Future[None]] = {}
         """Fails if the service refuses the key for an end. Custody tries again in any case."""
-        self._seen: dict[InstanceRef, WaitHistory] = {}
+        self._histories: dict[InstanceRef, WaitHistory] = {}
         """Histories of the instances that are being ended."""
         self._lost: dict[InstanceRef, BaseException] = {}
         self._duplicates: list[InstanceRef] = []
@@ -112,15 +112,15 @@ class Custodian:
 
     def take(self, ref: InstanceRef) -> None:
         """End `ref` in the background, until it is gone. A second call changes nothing."""
-        self._home.owner.check()
+        self._tasks.owner.check()
         self._release(ref)
         if ref in self._held:
             return
         self._lost.pop(ref, None)
-        with self._home.at_work():
+        with self._tasks.at_work():
             self._journal.take_back(ref)
             try:
-                ending = self._home.spawn(self._end(ref))
+                ending = self._tasks.spawn(self._end(ref))
             except NotSentError as error:
                 self._lost[ref] = error
                 return
@@ -135,7 +135,7 @@ class Custodian:
             False if `ref` was left to another run, which has adopted it.
         """
         pauses = backing_off(_LONGEST_PAUSE)
-        seen = self._seen[ref] = WaitHistory(ref)
+        history = self._histories[ref] = WaitHistory(ref)
         is_left = False
 
         def may_end() -> bool:
@@ -145,10 +145,10 @@ class Custodian:
 
         while True:
             try:
-                await self._waiter.end(ref, None, seen=seen, may_end=may_end)
+                await self._waiter.end(ref, None, history=history, may_end=may_end)
                 return not is_left
             except Exception as error:
-                if isinstance(error, WireError) and self._home.is_closed:
+                if isinstance(error, WireError) and self._tasks.is_closed:
                     raise
                 log.debug("ending %s: %r", ref, error)
                 refused = self._refused.get(ref)
@@ -168,7 +168,7 @@ class Custodian:
     @property
     def is_failing(self) -> bool:
         """Return True if an instance could not be ended so far, and still bills."""
-        failing = any(seen.last_error is not None for seen in self._seen.values())
+        failing = any(history.last_error is not None for history in self._histories.values())
         return bool(self._lost) or failing or any(refused.done() for refused in self._refused.values())
 
     def holds(self, ref: InstanceRef) -> bool:
@@ -194,7 +194,7 @@ class Custodian:
             (ending, refused), timeout=_GONE_WITHIN, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            raise timed_out(self._seen[ref], "ended (it may be billing, and the session keeps trying)")
+            raise timed_out(self._histories[ref], "ended (it may be billing, and the session keeps trying)")
         if not ending.done():
             refused.result()
         return await asyncio.shield(ending)
@@ -269,7 +269,7 @@ class Custodian:
                 while pending := self._pending():
                     now = loop.time()
                     hopeless = progress.note((self._evidence.replies, len(pending)), now) + _HOPELESS
-                    if now >= min(deadline, hopeless) or self._home.is_torn_down:
+                    if now >= min(deadline, hopeless) or self._tasks.is_torn_down:
                         break
                     if progress.is_due(now):
                         log.warning("%s", self._progress_line(progress))
@@ -281,7 +281,7 @@ class Custodian:
         except BaseException:  # KeyboardInterrupt comes at any line
             self._report(at_once=True)
             raise
-        if self._home.is_torn_down:
+        if self._tasks.is_torn_down:
             self._report(at_once=True)
         else:
             if self._watches:
@@ -321,10 +321,10 @@ class Custodian:
     def _note_end(self, ref: InstanceRef, ending: asyncio.Future[bool]) -> None:
         self._held.pop(ref, None)
         self._refused.pop(ref, None)
-        seen = self._seen.pop(ref, None)
+        history = self._histories.pop(ref, None)
         error = ending.exception()
-        if error is not None and seen is not None:
-            error = seen.refusal or seen.last_error or error
+        if error is not None and history is not None:
+            error = history.refusal or history.last_error or error
         if error is not None:
             self._lost[ref] = error
         elif ending.result():
@@ -349,7 +349,7 @@ class Custodian:
         if names:
             things.append(f"what came of deploying {', '.join(names)} is not known")
         refusals = (future.exception() for future in self._refused.values() if future.done())
-        last_errors = (seen.refusal or seen.last_error for seen in self._seen.values())
+        last_errors = (history.refusal or history.last_error for history in self._histories.values())
         reasons = (*self._lost.values(), *refusals, *last_errors)
         why = "".join(f"; {text}" for text in dict.fromkeys(_why(reasons)))
         ways = " or ".join(f"sweep(prefix={name!r})" for name in _some([ref.name for ref in refs], names))

@@ -39,7 +39,7 @@ class Deployer:
 
     def __init__(
         self,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
         custodian: Custodian,
         journal: Journal,
         transport: Transport,
@@ -47,12 +47,12 @@ class Deployer:
         evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
-        self._home = home
+        self._tasks = tasks
         self._custodian = custodian
         self._journal = journal
         self._clock = transport.clock
         self._retry = transport.retry
-        self.lists: Final = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self.lists: Final = {kind: SharedList(tasks, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
         evidence.on_over(self._forget)
         self._owned: set[str] = set()
@@ -82,8 +82,8 @@ class Deployer:
         """
         check([spec])
         is_cancelled = asyncio.Event()
-        with self._home.at_work():
-            deploying = self._home.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
+        with self._tasks.at_work():
+            deploying = self._tasks.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
             if on_failure == "terminate" and not hand_over:
                 deploying.add_done_callback(self._custodian.care_for)
             self._custodian.expect(deploying, spec.name)
@@ -153,7 +153,7 @@ class Deployer:
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # at a close, the deploy itself is in doubt
                         self._custodian.let_watch(
-                            self._home.spawn(self._watch_duplicates(attempt)), attempt.name
+                            self._tasks.spawn(self._watch_duplicates(attempt)), attempt.name
                         )
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
@@ -383,7 +383,7 @@ class Deployer:
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            with self._home.at_work():
+            with self._tasks.at_work():
                 rows = await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
                 mine, doubtful = self._siblings(attempt, rows)
                 if not mine and (doubtful or not rows.is_whole):

@@ -38,12 +38,12 @@ class InstanceLifecycle:
         deployer: Deployer,
         waiter: Waiter,
         custodian: Custodian,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
         clock: ServerClock,
     ) -> None:
         self.resources: Final = resources
         self.custodian: Final = custodian
-        self.home: Final = home
+        self.tasks: Final = tasks
         self.deployer: Final = deployer
         self._waiter = waiter
         self._recovery = Recovery(clock, custodian)
@@ -65,7 +65,7 @@ class InstanceLifecycle:
         """
         check_until(until)
         check_on_failure(on_failure)
-        with self.home.at_work():
+        with self.tasks.at_work():
             ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
             instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
             if hand_over:
@@ -113,11 +113,11 @@ class InstanceLifecycle:
         on_failure: OnFailure,
         *,
         fresh: bool = True,
-        seen: WaitHistory | None = None,
+        history: WaitHistory | None = None,
     ) -> Instance:
         """Wait as `wait` does. If the wait fails, `on_failure` decides about the instance.
 
-        `fresh`: the instance was deployed just now, so that the first poll can wait. `seen` is filled in.
+        `fresh`: the instance was deployed just now, so that the first poll can wait. `history` is filled in.
 
         Raises:
             LifecycleError: as `wait`.
@@ -125,7 +125,7 @@ class InstanceLifecycle:
         keep = on_failure == "keep"
         with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
             try:
-                return await self._waiter.wait(ref, until, deadline, fresh=fresh, seen=seen)
+                return await self._waiter.wait(ref, until, deadline, fresh=fresh, history=history)
             except BaseException as error:
                 # Of any type, even a cancellation: no caller holds the instance now.
                 failure = error if isinstance(error, InstanceFailedError) else None
@@ -151,7 +151,7 @@ class InstanceLifecycle:
             FluenceError: as `Session.running`.
         """
         deadline = deadline_in(timeout)
-        with self.home.at_work():
+        with self.tasks.at_work():
             instance = await self.deploy_and_wait(
                 spec, until, deadline, "terminate", adopt=adopt, hand_over=False
             )
@@ -159,7 +159,7 @@ class InstanceLifecycle:
             try:
                 yield instance
             finally:
-                self.home.owner.check()
+                self.tasks.owner.check()
                 await self.custodian.see_gone(instance.ref)
 
     async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:

@@ -36,15 +36,15 @@ class MinimumRuntime:
         """A refusal did not name the time left."""
         self._applies = False
 
-    def refused(self, error: FluenceError | None, seen: WaitHistory) -> None:
+    def refused(self, error: FluenceError | None, history: WaitHistory) -> None:
         """Note a failed DELETE. A failure for another reason is ignored."""
         if not isinstance(error, MinimumRuntimeError):
             return
-        ref, now = seen.ref, _now()
+        ref, now = history.ref, _now()
         left = error.retry_after
         if left is None:
-            active = next((each.after for each in seen.timeline if each.status is Status.ACTIVE), None)
-            since = now if active is None else seen.began + active
+            active = next((each.after for each in history.timeline if each.status is Status.ACTIVE), None)
+            since = now if active is None else history.began + active
             left = max(0.0, MINIMUM_RUNTIME - (now - since) / self._pace)
         if ref not in self._until:
             self._is_vague = self._is_vague or error.retry_after is None

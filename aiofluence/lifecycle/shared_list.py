@@ -51,8 +51,8 @@ class NamedRows:
 class SharedList:
     """The LISTs of one kind."""
 
-    def __init__(self, home: BackgroundTasks, evidence: Evidence, pace: float = 1.0) -> None:
-        self._home = home
+    def __init__(self, tasks: BackgroundTasks, evidence: Evidence, pace: float = 1.0) -> None:
+        self._tasks = tasks
         self._evidence = evidence
         self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Endpoints]] = {}
         self._news = asyncio.Event()
@@ -82,7 +82,7 @@ class SharedList:
         self._news.set()
         try:
             if not self._is_running:
-                self._home.spawn(self._run()).add_done_callback(self._stopped)
+                self._tasks.spawn(self._run()).add_done_callback(self._stopped)
                 self._is_running = True
             return await outcome
         finally:

@@ -84,9 +84,9 @@ def check_until(until: object) -> None:
 class Waiter:
     """The waits of one session."""
 
-    def __init__(self, pollers: Pollers, home: BackgroundTasks) -> None:
+    def __init__(self, pollers: Pollers, tasks: BackgroundTasks) -> None:
         self._pollers = pollers
-        self._loops = Loops(pollers.resources, home, pollers.poll.pace)
+        self._loops = Loops(pollers.resources, tasks, pollers.poll.pace)
         self.minimum: Final = MinimumRuntime(pollers.poll.pace)
         self._connecting = asyncio.Semaphore(16)
 
@@ -97,12 +97,12 @@ class Waiter:
         deadline: float | None,
         *,
         fresh: bool = False,
-        seen: WaitHistory | None = None,
+        history: WaitHistory | None = None,
     ) -> Instance:
         """Wait until `ref` is in state `until`, and return it. See `Session.wait`.
 
         `fresh`: `ref` was deployed just now, so that the first poll can wait. The wait's history goes into
-        `seen`, if given.
+        `history`, if given.
 
         Raises:
             InstanceFailedError: provisioning failed, or the program does not keep running (not for ACTIVE).
@@ -110,11 +110,11 @@ class Waiter:
             WaitTimeoutError: `deadline` came first.
         """
         check_until(until)
-        seen = seen or WaitHistory(ref)
-        runs = LoopWatch(self._loops, seen)
+        history = history or WaitHistory(ref)
+        runs = LoopWatch(self._loops, history)
 
         def detail_matches(instance: Instance) -> bool:
-            _raise_if_final(instance, seen)
+            _raise_if_final(instance, history)
             if until is Until.ACTIVE or instance.status is not Status.ACTIVE:
                 return instance.status is Status.ACTIVE
             is_running = not isinstance(instance, Container) or runs.is_running(instance)
@@ -125,12 +125,12 @@ class Waiter:
         try:
             while True:
                 instance = await self._pollers.detail(
-                    seen, detail_matches, deadline, until.value, status_matches=_is_settled, fresh=fresh
+                    history, detail_matches, deadline, until.value, status_matches=_is_settled, fresh=fresh
                 )
                 if until is not Until.REACHABLE or await self._connect(instance, deadline):
                     return instance
                 pauses = pauses or backing_off(self._pollers.poll.interval)
-                await _again(seen, deadline, until.value, next(pauses))
+                await _again(history, deadline, until.value, next(pauses))
         except InstanceFailedError as error:
             failure = error
         finally:
@@ -161,18 +161,18 @@ class Waiter:
             WaitTimeoutError: `deadline` came first.
         """
 
-        seen = WaitHistory(ref)
-        runs = LoopWatch(self._loops, seen)
+        history = WaitHistory(ref)
+        runs = LoopWatch(self._loops, history)
 
         def detail_matches(instance: Instance) -> bool:
-            _raise_if_final(instance, seen)
+            _raise_if_final(instance, history)
             return (
                 isinstance(instance, Container) and update.is_shown_by(instance) and runs.is_running(instance)
             )
 
         failure: InstanceFailedError
         try:
-            return cast(Container, await self._pollers.detail(seen, detail_matches, deadline, "updated"))
+            return cast(Container, await self._pollers.detail(history, detail_matches, deadline, "updated"))
         except InstanceFailedError as error:
             failure = error
         finally:
@@ -195,7 +195,7 @@ class Waiter:
         ref: InstanceRef,
         deadline: float | None,
         *,
-        seen: WaitHistory | None = None,
+        history: WaitHistory | None = None,
         may_end: Callable[[], bool] | None = None,
     ) -> bool:
         """Wait until `ref` may be deleted, delete it, and wait until it has ended.
@@ -206,7 +206,7 @@ class Waiter:
         Args:
             ref: the instance.
             deadline: loop time at which to give up. None for never.
-            seen: history that the wait fills in.
+            history: history that the wait fills in.
             may_end: called before each DELETE. False ends the wait without a DELETE.
 
         Returns:
@@ -218,39 +218,39 @@ class Waiter:
             AuthError: the service keeps refusing the key.
         """
         resource = self._pollers.resources[ref.kind]
-        seen = seen or WaitHistory(ref)
+        history = history or WaitHistory(ref)
         pauses = backing_off(3 * self._pollers.poll.interval)
         key = KeyDoubt()
         try:
             while True:
                 status = await self._pollers.status(
-                    seen, _is_deletable, deadline, "ready to be terminated", poll_now=False
+                    history, _is_deletable, deadline, "ready to be terminated", poll_now=False
                 )
                 if status.final or not (may_end is None or may_end()):
                     return True
-                seen.refusal = None
+                history.refusal = None
                 asked = _now()
                 try:
                     async with asyncio.timeout_at(_latest(deadline)):
                         await resource.terminate(ref.id)
                 except AuthError as error:
-                    seen.refusal = error
+                    history.refusal = error
                     if key.refused(asked, _now()):
                         raise
                 except FluenceError as error:
-                    seen.refusal = error
+                    history.refusal = error
                 except TimeoutError:
-                    raise timed_out(seen, "ended") from None
+                    raise timed_out(history, "ended") from None
                 else:
                     # An accepted DELETE may have no effect: an instance that stays is deleted again.
                     soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
                     with contextlib.suppress(WaitTimeoutError):
-                        await self._pollers.status(seen, _is_final, soon, "ended", poll_now=True)
+                        await self._pollers.status(history, _is_final, soon, "ended", poll_now=True)
                         return True
-                seen.last_error = seen.refusal or seen.last_error
-                self.minimum.refused(seen.refusal, seen)
-                pause = max(next(pauses), _time_left(seen.refusal) * min(1.0, self._pollers.poll.pace))
-                await _again(seen, deadline, "ended", pause)
+                history.last_error = history.refusal or history.last_error
+                self.minimum.refused(history.refusal, history)
+                pause = max(next(pauses), _time_left(history.refusal) * min(1.0, self._pollers.poll.pace))
+                await _again(history, deadline, "ended", pause)
         except InstanceEndedError:
             return False
         finally:
@@ -322,11 +322,11 @@ def is_deadline(error: TimeoutError) -> bool:
     return type(error) is TimeoutError
 
 
-async def _again(seen: WaitHistory, deadline: float | None, what: str, pause: float) -> None:
+async def _again(history: WaitHistory, deadline: float | None, what: str, pause: float) -> None:
     """Pause before another round, or time out if the deadline has come."""
     left = math.inf if deadline is None else deadline - _now()
     if left <= 0:
-        raise timed_out(seen, what)
+        raise timed_out(history, what)
     await asyncio.sleep(min(pause, left))
 
 
@@ -383,14 +383,14 @@ def _is_over(instance: Instance) -> bool:
     return instance.status.final
 
 
-def _raise_if_final(instance: Instance, seen: WaitHistory) -> None:
+def _raise_if_final(instance: Instance, history: WaitHistory) -> None:
     if not instance.status.final:
         return
     failed = instance.status is Status.FAILED
     kind = InstanceFailedError if failed else InstanceEndedError
     raise kind(
-        f"{seen.ref} {'failed; the service refunds it' if failed else 'has ended'}",
-        ref=seen.ref,
+        f"{history.ref} {'failed; the service refunds it' if failed else 'has ended'}",
+        ref=history.ref,
         last_seen=instance,
-        timeline=seen.timeline,
+        timeline=history.timeline,
     )

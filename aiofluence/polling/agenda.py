@@ -15,7 +15,7 @@ from .estimate import LifeTable, Pending, ProvisioningEstimate
 from .schedule import Poll, backing_off, cheaper_as_list, cost, next_poll
 
 _HEAVY: Final = 5.0
-"""Cost of a LIST (about 600 rows) from which on a LIST must save more than one poll."""
+"""Cost (that of about 600 rows) beyond which a LIST must save more undetected seconds than `Poll.cost`."""
 _SHORT: Final = 0.82
 """Share of `Poll.interval` as the longest gap: the mean lag is half of a gap, and more if gaps vary."""
 _LISTED: Final = 0.37

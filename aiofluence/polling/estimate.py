@@ -125,7 +125,7 @@ class _Mixture:
     Attributes:
         edges: ages of the bins.
         prior: logarithm of each lognormal's weight.
-        survival: share that takes longer than each edge, one row for each lognormal; strays included.
+        survival: share that takes longer than each edge, one row for each lognormal. Strays are included.
         logs: logarithms of `survival`.
     """
 

@@ -1,7 +1,7 @@
-"""Judgement of what the service's replies prove about an instance: that it is over, or nothing.
+"""Evidence in the service's replies: it proves that an instance is over, or it proves nothing.
 
 Absence of evidence proves nothing: a 404, a gateway's page, an unknown status or a partial LIST leaves an
-instance billing. Poller, waits, custody, deploys and sweeps all judge here. No I/O.
+instance billing. Poller, waits, custody, deploys and sweeps all judge by this module. No I/O.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Evidence:
         """Note that a reply in the service's format showed an instance.
 
         Args:
-            kind: of the instance.
-            id: of the instance.
+            kind: kind of the instance.
+            id: id of the instance.
             status: its status in the reply.
             since: loop time since which the instance exists, as far as known.
         """
@@ -62,7 +62,7 @@ class Evidence:
         """Return True if a LIST holds every instance that is known to live: it is no page of several.
 
         Args:
-            kind: of the LIST.
+            kind: kind of the LIST.
             ids: all ids in the LIST.
             asked: loop time at which the LIST was requested.
         """
@@ -77,7 +77,7 @@ class Evidence:
         live, a LIST without the instance is another account's, or is stale.
 
         Args:
-            status: the last status seen of the instance; None before the first.
+            status: the last status seen of the instance. None before the first.
             asked: loop time at which the LIST was requested.
             since: loop time since which the instance exists, if it ever did.
         """

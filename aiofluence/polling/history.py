@@ -45,7 +45,7 @@ class WaitRequest:
     """The condition of one wait, and its outcome.
 
     Attributes:
-        seen: history of the wait, with the reference of its instance.
+        history: history of the wait, with the reference of its instance.
         status_matches: decides if a status ends the wait or, with `detail_matches`, permits a GET.
         detail_matches: decides if a detail ends the wait, and may raise. None if the status is enough.
         deadline: loop time of the last poll. Infinite without a deadline.
@@ -54,7 +54,7 @@ class WaitRequest:
         outcome: the status, or with `detail_matches` the detail.
     """
 
-    seen: WaitHistory
+    history: WaitHistory
     status_matches: Callable[[Status], bool]
     detail_matches: Callable[[Instance], bool] | None
     deadline: float
@@ -71,9 +71,9 @@ class WaitRequest:
         """Judge the reply of a poll. Return True if the decision needs a detail not yet requested."""
         if self.outcome.done():
             return False
-        self.seen.note(status, now)
+        self.history.note(status, now)
         if instance is not None:
-            self.seen.last = instance
+            self.history.last = instance
         try:
             if not self.status_matches(status):
                 return False
@@ -95,15 +95,15 @@ class WaitRequest:
             self.outcome.set_exception(error)
 
 
-def timed_out(seen: WaitHistory, what: str) -> WaitTimeoutError:
+def timed_out(history: WaitHistory, what: str) -> WaitTimeoutError:
     """Make the error of a wait that reached its deadline."""
-    status = seen.status or "never seen"
-    why = f"; the last poll failed: {seen.last_error}" if seen.last_error is not None else ""
+    status = history.status or "never seen"
+    why = f"; the last poll failed: {history.last_error}" if history.last_error is not None else ""
     error = WaitTimeoutError(
-        f"{seen.ref} did not become {what} in time: {status}{why}",
-        ref=seen.ref,
-        last_seen=seen.last,
-        timeline=seen.timeline,
+        f"{history.ref} did not become {what} in time: {status}{why}",
+        ref=history.ref,
+        last_seen=history.last,
+        timeline=history.timeline,
     )
-    error.last_error = seen.last_error
+    error.last_error = history.last_error
     return error

@@ -40,7 +40,7 @@ class Poller:
         kind: Kind,
         resources: Mapping[Kind, Endpoints],
         poll: Poll,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
         rate_limiter: RateLimiter,
         clock: ServerClock,
         evidence: Evidence,
@@ -48,7 +48,7 @@ class Poller:
         self._kind = kind
         self._resources = resources
         self._poll = poll
-        self._home = home
+        self._tasks = tasks
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._evidence = evidence
@@ -73,7 +73,7 @@ class Poller:
             wait.fail(_closed())
             return
         now = _now()
-        id = wait.seen.ref.id
+        id = wait.history.ref.id
         tracked = self._tracked.get(id)
         if tracked is None:
             tracked = self._tracked[id] = TrackedInstance(id, now)
@@ -92,7 +92,7 @@ class Poller:
 
     def leave(self, wait: WaitRequest) -> None:
         """Forget `wait`, and its instance if no other wait needs it."""
-        tracked = self._tracked.get(wait.seen.ref.id)
+        tracked = self._tracked.get(wait.history.ref.id)
         if tracked is None or wait not in tracked.waits:
             return
         tracked.waits.remove(wait)
@@ -192,7 +192,7 @@ class Poller:
         while self._deadlines and self._deadlines[0].deadline <= now:
             wait = heapq.heappop(self._deadlines)
             if not wait.outcome.done():
-                last.add(self._tracked[wait.seen.ref.id])
+                last.add(self._tracked[wait.history.ref.id])
         due = {tracked for tracked in self._dues.pop(now) if not (tracked.is_pending and agenda.by_list)}
         soonest = agenda.soonest(self._rate())
         listed = {tracked for tracked in due | last if not (tracked.detailed or tracked.unlisted)}
@@ -221,7 +221,7 @@ class Poller:
 
     def _start(self, poll: Coroutine[Any, Any, None]) -> None:
         try:
-            self._home.spawn(poll).add_done_callback(self._check)
+            self._tasks.spawn(poll).add_done_callback(self._check)
         except NotSentError as error:
             self._fail_all(error)
 
@@ -237,7 +237,7 @@ class Poller:
         return None if first == math.inf else max(first, _now() + LAST_POLL)
 
     async def _list(self, last: set[TrackedInstance], own: set[TrackedInstance]) -> None:
-        """Poll by one LIST. `last` have a wait whose deadline has come, `own` are due by themselves."""
+        """Poll by one LIST. `last`: instances at a deadline. `own`: instances that are due by themselves."""
         asked = _now()
         endpoints = self._resources[self._kind]
         priority = Priority.POLL if self._poll.prefer == "deploys" else Priority.HANDOVER
@@ -286,7 +286,7 @@ class Poller:
                 if not tracked.queued and (not tracked.is_pending or tracked in last):
                     self._conclude(tracked, asked)
             for tracked in self._tracked.values():
-                # An instance with an unknown status is polled on, too.
+                # Polls continue for an instance with an unknown status.
                 if not (tracked.is_pending or tracked.queued or tracked.detailed) and tracked.due == math.inf:
                     self._set_due_later(tracked)
             self._replan()

@@ -53,7 +53,7 @@ class GetQueue:
 
     Args:
         start: runs a coroutine in the background.
-        get: one GET of an instance; called only while a wait for it remains.
+        get: sends one GET of an instance. Called only while a wait for the instance remains.
         finished: called after each GET.
     """
 
@@ -77,7 +77,7 @@ class GetQueue:
             self._pump()
 
     def clear(self) -> None:
-        """Drop what is queued."""
+        """Drop the queued GETs."""
         self._queue.clear()
 
     def _pump(self) -> None:

@@ -1,6 +1,6 @@
 """The state of one awaited instance, and its waits.
 
-`poller` passes each reply on, and the state passes the reply on to the waits. Plans no polls.
+`poller` passes each reply to the state, and the state passes the reply to the waits. Plans no polls.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TrackedInstance:
         gaps: gaps between such polls. None before the first.
         queued: a GET is queued or in flight.
         get_failed: the last GET failed, which proves nothing. A LIST is next.
-        is_unknown: the last GET answered 404 in the service's format. A complete LIST then proves the end.
+        is_unknown: the last GET answered 404 in the service's format. A complete LIST without it proves the end.
     """
 
     id: str
@@ -86,7 +86,7 @@ class TrackedInstance:
         """Note a failed poll."""
         self.text = None
         for wait in self.waits:
-            wait.seen.last_error = error
+            wait.history.last_error = error
 
     def remember(self, endpoints: Endpoints, row: Json) -> None:
         """Keep `row`, from the last poll before a deadline, for the errors. All other rows stay raw."""
@@ -95,12 +95,12 @@ class TrackedInstance:
         except DecodeError:
             return
         for wait in self.waits:
-            wait.seen.last = summary
+            wait.history.last = summary
 
     @property
     def since(self) -> float:
         """Loop time since which the instance exists, as far as its waits know."""
-        return min((wait.seen.began for wait in self.waits), default=math.inf)
+        return min((wait.history.began for wait in self.waits), default=math.inf)
 
     def is_stale(self, status: Status, asked: float) -> bool:
         """Return True if a reply with `status`, requested at `asked`, may be older than the known status.
@@ -114,15 +114,19 @@ class TrackedInstance:
     def end(self) -> None:
         """Fail all waits: the instance is proven over, without a reply that shows how it ended."""
         for wait in self.waits:
-            seen = wait.seen
-            message = f"{seen.ref}: the service does not know it"
-            wait.fail(InstanceEndedError(message, ref=seen.ref, last_seen=seen.last, timeline=seen.timeline))
+            history = wait.history
+            message = f"{history.ref}: the service does not know it"
+            wait.fail(
+                InstanceEndedError(
+                    message, ref=history.ref, last_seen=history.last, timeline=history.timeline
+                )
+            )
 
     def expire(self, asked: float) -> None:
         """Fail each wait whose deadline came before the poll requested at `asked`."""
         for wait in self.waits:
             if asked >= wait.deadline:
-                wait.fail(timed_out(wait.seen, wait.what))
+                wait.fail(timed_out(wait.history, wait.what))
 
 
 def _stage(status: Status) -> int:

@@ -28,31 +28,31 @@ class Pollers:
         self,
         resources: Mapping[Kind, Endpoints],
         poll: Poll,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
         rate_limiter: RateLimiter,
         clock: ServerClock,
         evidence: Evidence,
     ) -> None:
         self.resources: Final = resources
         self.poll: Final = poll
-        self._owner = home.owner
+        self._owner = tasks.owner
         self._pollers = {
-            kind: Poller(kind, resources, poll, home, rate_limiter, clock, evidence) for kind in Kind
+            kind: Poller(kind, resources, poll, tasks, rate_limiter, clock, evidence) for kind in Kind
         }
 
     def status(
         self,
-        seen: WaitHistory,
+        history: WaitHistory,
         status_matches: Callable[[Status], bool],
         deadline: float | None,
         what: str,
         *,
         poll_now: bool,
     ) -> Coroutine[Any, Any, Status]:
-        """Wait until `status_matches` accepts the status of `seen.ref`, and return that status.
+        """Wait until `status_matches` accepts the status of `history.ref`, and return that status.
 
         Args:
-            seen: history of the wait, with the reference of its instance.
+            history: history of the wait, with the reference of its instance.
             status_matches: decides if a status ends the wait.
             deadline: loop time of the last poll and of the timeout.
             what: name of the condition, for the error's text.
@@ -65,12 +65,12 @@ class Pollers:
             NotSentError: the session was closed.
         """
         return self._await(
-            WaitRequest(seen, status_matches, None, _or_never(deadline), what, poll_now), fresh=False
+            WaitRequest(history, status_matches, None, _or_never(deadline), what, poll_now), fresh=False
         )
 
     def detail(
         self,
-        seen: WaitHistory,
+        history: WaitHistory,
         detail_matches: Callable[[Instance], bool],
         deadline: float | None,
         what: str,
@@ -78,10 +78,10 @@ class Pollers:
         status_matches: Callable[[Status], bool] | None = None,
         fresh: bool = False,
     ) -> Coroutine[Any, Any, Instance]:
-        """Wait until `detail_matches` accepts the detail of `seen.ref`, and return that detail.
+        """Wait until `detail_matches` accepts the detail of `history.ref`, and return that detail.
 
         Args:
-            seen: history of the wait, with the reference of its instance.
+            history: history of the wait, with the reference of its instance.
             detail_matches: decides if a detail ends the wait. An exception from it ends the wait, too.
             deadline: loop time of the last poll and of the timeout.
             what: name of the condition, for the error's text.
@@ -96,13 +96,18 @@ class Pollers:
         """
         # No coroutine here: with 10,000 waits each frame takes memory.
         wait = WaitRequest(
-            seen, status_matches or _always, detail_matches, _or_never(deadline), what, status_matches is None
+            history,
+            status_matches or _always,
+            detail_matches,
+            _or_never(deadline),
+            what,
+            status_matches is None,
         )
         return self._await(wait, fresh=fresh)
 
     async def _await(self, wait: WaitRequest, *, fresh: bool) -> Any:
         self._owner.check()
-        poller = self._pollers[wait.seen.ref.kind]
+        poller = self._pollers[wait.history.ref.kind]
         poller.join(wait, fresh=fresh)
         try:
             return await wait.outcome
