@@ -125,7 +125,7 @@ class Launch:
             The live instances that `adopt` would take.
 
         Raises:
-            FluenceError: as the entry of the block.
+            FluenceError: any error that the entry of the block would raise.
         """
         self._terms.check([job.spec for job in self._jobs])
         self._deadline = deadline_in(self._terms.timeout)
@@ -254,7 +254,7 @@ class Launch:
                 self._slots.release()
             job.history = WaitHistory(job.ref)
             self._move(job, LaunchState.PROVISIONING)
-            if self._stopped:  # and this deploy was completed for its ref
+            if self._stopped:  # this deploy was completed only to learn its ref
                 self._lifecycle.custodian.hand_over(job.ref)
                 self._settle(job, LaunchState.UNKNOWN, None)
                 return

@@ -100,7 +100,7 @@ def _fall_back(spec: Spec, fallback: Fallback) -> Spec | None:
 
 
 class Budget:
-    """The hourly cost that a launch may have, by current prices. Without a ceiling, any cost."""
+    """The limit of a launch's hourly cost, by current prices. Without a ceiling, every booking succeeds."""
 
     def __init__(self, offers: Iterable[Offer] = (), ceiling: Decimal | None = None) -> None:
         self._offers: Mapping[tuple[str, str], Offer] = {(o.kind, o.plan_id): o for o in offers}

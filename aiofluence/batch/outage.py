@@ -1,4 +1,4 @@
-"""Retries while the service cannot be reached, until a deadline, of requests that were never sent.
+"""Retries of unsent requests while the service cannot be reached, until a deadline.
 
 One `Outage` belongs to one launch, so that many deploys report one outage once.
 """

@@ -88,7 +88,7 @@ class Tally:
                 return attrs.evolve(times, ended=now)
 
     def since(self, moment: float | None = None) -> float:
-        """Seconds from the launch's begin to the loop time `moment`, or to now."""
+        """Seconds from the beginning of the launch to the loop time `moment`, or to now."""
         return (_now() if moment is None else moment) - self._began
 
     def move(self, was: LaunchState, outcome: Outcome) -> None:

@@ -38,7 +38,7 @@ class LaunchState(StrEnum):
     TERMINATED = "terminated"
     """Given up: ended, or being ended by the session, which waits for that. It bills until its end."""
     UNKNOWN = "unknown"
-    """An instance may be running, which the session does not end: kept by `on_failure`, or uncertain."""
+    """An instance may be running that the session does not end: `on_failure="keep"`, or uncertain."""
 
 
 _FATES: Final[dict[LaunchState, Fate]] = {

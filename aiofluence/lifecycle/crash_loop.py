@@ -43,9 +43,9 @@ class Signs:
     """The signs that polls of one ACTIVE container, and its events, have shown so far.
 
     Attributes:
-        down_since: time of the first of the latest polls that showed NOT_STARTED, across short runs. None
-            while it runs.
-        up_since: time of the first of the latest polls that showed STARTED. None while it does not run.
+        down_since: time of the first poll in the present series with NOT_STARTED, which short runs do not
+            end. None while the program runs.
+        up_since: time of the first poll in the present series with STARTED. None while it does not run.
         first_down: time of the first poll that showed NOT_STARTED. None before it.
         stops: number of polls that showed NOT_STARTED after one that showed STARTED.
         cause: cause of the back-off in the latest events. None without a back-off.

@@ -255,8 +255,9 @@ class Custodian:
 
         A cancellation is raised again at the end, and does not shorten the wait. While the loop is being torn
         down, as after a second Ctrl-C, the wait ends at once.
+
         Raises:
-            CustodyError: instances may still be running; `.refs` and `.names` name them.
+            CustodyError: instances may still be running. See `.refs` and `.names`.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout

@@ -184,7 +184,7 @@ class Deployer:
                 await self._poll(attempt)  # the entry needs the service's time, for later runs
             kind, now = attempt.endpoints.kind, self._clock.at(loop.time())
             intent = self._journal.intend(kind, attempt.name, now)
-            attempt.unclear.append(intent)  # until the outcome is known, or for good
+            attempt.unclear.append(intent)  # removed once the outcome is known
             if not posts:  # the first POST: no instance of this deploy is older
                 attempt.since = attempt.since or intent.since
             posts += 1
@@ -337,7 +337,7 @@ class Deployer:
             raise
 
     async def _end_duplicates(self, attempt: DeployAttempt) -> None:
-        """End duplicates that appear after an unclear attempt; all instances, if the deploy failed.
+        """End duplicates that appear after an unclear attempt. If the deploy failed, end all its instances.
 
         The instance that the caller holds stays. With `adopt`, another session may hold another one: then
         both stay, and the name is in doubt.

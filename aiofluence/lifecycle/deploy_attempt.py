@@ -20,7 +20,7 @@ from .journal import DATE_SLACK, Intent
 from .shared_list import NamedRows
 
 _OLDER: Final = timedelta(days=1)
-"""Age beyond a deploy from which on a row is older for certain, even if the clocks are wrong."""
+"""Age difference from which on a row is certainly older than a deploy, even if the clocks are wrong."""
 
 
 @attrs.define(eq=False)
@@ -30,9 +30,9 @@ class DeployAttempt:
     Attributes:
         endpoints: endpoints of the instance's kind.
         name: name of the instance.
-        began: loop time of the begin. No instance of this deploy is older.
+        began: loop time at which the deploy began. No instance of this deploy is older.
         adopt: any live instance of that name will do.
-        since: the service's time of the begin. No instance of this deploy is older. None while unknown.
+        since: the service's time at which the deploy began, more exact than `began`. None while unknown.
         ids: ids from the replies to an earlier run's POSTs. They count as own, at any date.
         is_undated: an earlier run sent a POST at an unknown time, so that no row is certainly its own.
         claims_undated: that run was of an early version. A single row of the name counts as its own.

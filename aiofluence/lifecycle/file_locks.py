@@ -1,6 +1,6 @@
 """Locks of single bytes of a file, which end with their process: Linux, other POSIX systems, Windows.
 
-Each lock is one byte of a file, which may be shorter than that. No journal is known here.
+Each lock covers one byte, which the file need not have. Independent of journals.
 """
 
 from __future__ import annotations

@@ -385,7 +385,7 @@ class Journal:
             return
         try:
             with self._file.turn(alone=True, patience=1):
-                if self._file.renew():  # another run has rewritten it: `lines` may lack finished entries
+                if self._file.renew():  # rewritten: entries in `lines` may be finished by now
                     self._others.forget()
                     self._place = 0
                     lines.kept.clear()

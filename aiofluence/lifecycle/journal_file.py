@@ -1,6 +1,6 @@
 """The file of a journal: safe opening, appending, locks, and rewriting without finished entries.
 
-The meaning of the lines is `journal_lines`'. The locks are in a second file, `<journal>.lock`, for two
+`journal_lines` has the format of the lines. The locks are in a second file, `<journal>.lock`, for two
 reasons: a rewritten journal is a new file, and POSIX locks end when any code in the process closes the
 locked file.
 """

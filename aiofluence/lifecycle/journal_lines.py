@@ -191,10 +191,10 @@ def is_run(run: object) -> TypeGuard[str]:
 
 
 def _is_harmless(line: bytes) -> bool:
-    """Return True if an unreadable line leaves the state of its entry.
+    """Return True if an unreadable line does not change the state of its entry.
 
     A line that ends too early was cut off by a crash of its writer, so that its event did not happen. Damage
-    within a line may hide a hand-over, unless the event is legible and is none.
+    within a line may hide a hand-over, unless the event is legible and is no hand-over.
     """
     event = line.partition(_EVENT)[2].partition(b'"')[0]
     cut_off = not line.endswith(b"}") and line.isascii() and b"\0" not in line

@@ -101,7 +101,7 @@ class Waiter:
     ) -> Instance:
         """Wait until `ref` is in state `until`, and return it. See `Session.wait`.
 
-        `fresh`: `ref` was deployed just now, so that the first poll can wait. The wait's history goes into
+        `fresh`: `ref` was deployed just now, so that the first poll can wait. Statuses and errors go into
         `history`, if given.
 
         Raises:

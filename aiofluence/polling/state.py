@@ -40,7 +40,7 @@ class TrackedInstance:
         gaps: gaps between such polls. None before the first.
         queued: a GET is queued or in flight.
         get_failed: the last GET failed, which proves nothing. A LIST is next.
-        is_unknown: the last GET answered 404 in the service's format. A complete LIST without it proves the end.
+        is_unknown: the last GET answered 404 in the service's format. With a complete LIST, that is proof.
     """
 
     id: str
