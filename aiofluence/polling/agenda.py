@@ -22,6 +22,12 @@ _LISTED: Final = 0.37
 """As `_SHORT`, for LISTs."""
 _LATE: Final = 36.0
 """Age, in intervals, from which on no gap exceeds `Poll.interval`. The first guess covers no such age."""
+_SPARSE: Final = 18.0
+"""Age, in intervals, from which on no gap between GETs exceeds `_SPARSE_SHARE` of the age. This limit and
+`_SHORT_LATE` hold until the first instance is provisioned."""
+_SPARSE_SHARE: Final = 0.25
+_SHORT_LATE: Final = 0.88
+"""As `_SHORT`, for ages from `_SPARSE` on."""
 _BATCH: Final = 50
 """Number of pending instances at which no gap between LISTs exceeds `Poll.interval` or `_BATCH_SHARE`."""
 _BATCH_SHARE: Final = 0.08
@@ -149,7 +155,12 @@ class Agenda:
         """Time of the next GET for a pending instance."""
         since = began if polled is None else max(polled, began)
         table = self._estimate.table()
-        latest = self._latest(table, began, since, _SHORT * self._poll.interval)
+        age, interval = since - began, self._poll.interval
+        if age < _SPARSE * interval or self._estimate.has_seen:
+            latest = self._latest(table, began, since, _SHORT * interval)
+        else:
+            latest = self._latest(table, began, since, _SHORT_LATE * interval)
+            latest = min(latest, since + _SPARSE_SHARE * age)
         return next_poll(table, [(began, 1)], since, self._poll.cost, latest)
 
     def _latest(self, table: LifeTable, began: float, polled: float, gap: float) -> float:

@@ -190,6 +190,11 @@ class ProvisioningEstimate:
         self._seen = 0
         self._plain: LifeTable | None = None
 
+    @property
+    def has_seen(self) -> bool:
+        """Return True if an instance has become ready, or failed."""
+        return self._seen > 0
+
     def saw(self, low: float, high: float) -> None:
         """Learn from an instance whose provisioning ended, in any state, between ages `low` and `high`."""
         if not 0 <= low < high:
