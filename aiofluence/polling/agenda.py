@@ -24,7 +24,7 @@ _LATE: Final = 36.0
 """Age, in intervals, from which on no gap exceeds `Poll.interval`. The first guess covers no such age."""
 _SPARSE: Final = 18.0
 """Age, in intervals, from which on no gap between GETs exceeds `_SPARSE_SHARE` of the age. This limit and
-`_SHORT_LATE` hold until the first instance is provisioned."""
+`_SHORT_LATE` hold until the first instance is ready or failed."""
 _SPARSE_SHARE: Final = 0.25
 _SHORT_LATE: Final = 0.88
 """As `_SHORT`, for ages from `_SPARSE` on."""
