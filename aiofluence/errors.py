@@ -1,7 +1,7 @@
 """All exceptions of the library, as one tree. No error holds a secret, an HTTP object or a socket.
 
 ```
-FluenceError                          .call .attempts .ref
+FluenceError                         .call .attempts .ref
 ├─ ConfigError                       no key, bad base_url, bad argument
 ├─ SpecError(ValueError)             refused before it was sent; .problems names all at once
 ├─ WireError                         no reply
