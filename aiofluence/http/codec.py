@@ -208,7 +208,7 @@ def _rows_of(value: Json, field: str | None) -> list[Any] | None:
 def _fitting(
     rows: list[Any], item: type[T], path: str, call: Call, nested: Collection[str], errors: list[DecodeError]
 ) -> Iterator[tuple[Any, T]]:
-    """Iterate over fitting rows: as JSON without misfit nested rows, and as model. `errors` gets the misfits."""
+    """Iterate over rows that fit, as JSON without misfit nested rows and as model. `errors` gets misfits."""
     for place, given in enumerate(rows):
         here, row = f"{path}[{place}]", given
         for name in nested if type(row) is dict else ():

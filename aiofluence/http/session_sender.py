@@ -24,7 +24,7 @@ Head: TypeAlias = tuple[
 
 
 class LostError(Exception):
-    """A connection lost to the error in `args`. Unlike for that error, aiohttp sends the request only once."""
+    """A connection lost to the error in `args`. aiohttp repeats requests after that error, not after this."""
 
 
 class SessionSender:
