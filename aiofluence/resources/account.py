@@ -49,7 +49,7 @@ class Account:
         return balances[0] if len(balances) == 1 else _added_up(balances)
 
     async def permissions(self) -> tuple[str, ...]:
-        """Return the permissions of the key, in the service's words and order; empty for a key without any.
+        """Return the key's permissions in the service's words and order; empty if there are none.
 
         Raises:
             DecodeError: the reply lists no permissions.

@@ -128,7 +128,7 @@ class Account(Mirror):
         return self._call("balance")
 
     def permissions(self) -> tuple[str, ...]:
-        """Return the permissions of the key, in the service's words and order; empty for a key without any."""
+        """Return the key's permissions in the service's words and order; empty if there are none."""
         return self._call("permissions")
 
 
