@@ -1,8 +1,8 @@
 """An async client for the Fluence GPU Cloud.
 
 All names that a program needs are here. Begin with `Session`. The simulator of the service is
-`aiofluence.simulator`. Importing the package costs nothing until a name is used: pytest imports it in every
-run for its plugin, and so does a shell that completes the command.
+`aiofluence.simulator`. Importing the package costs nothing until a name is used. This matters for pytest,
+which imports its plugin in every run, and for shells that complete the command.
 """
 
 from importlib import import_module as _import_module

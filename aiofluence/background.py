@@ -109,7 +109,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class BackgroundTasks:
-    """Owns the session's background tasks from `open` to `close`.
+    """Owner of the session's background tasks from `open` to `close`.
 
     Args:
         owner: the event loop of these tasks.

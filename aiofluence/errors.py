@@ -46,7 +46,7 @@ from .models.values import Status
 
 @attrs.frozen
 class Attempt:
-    """One attempt of a call: its outcome, and the pause before the next attempt.
+    """An attempt of a call: its outcome, and the pause before the next attempt.
 
     Attributes:
         error: the outcome.
@@ -266,7 +266,7 @@ class RateLimitedError(ReplyError):
 
 
 class ServerError(ReplyError):
-    """5xx: a failure in the service, or in a gateway in front of it.
+    """5xx: a failure in the service, or in a gateway before the service.
 
     Attributes:
         retry_after: seconds to wait; None when the service sent no valid value.
@@ -301,10 +301,9 @@ class LifecycleError(FluenceError):
         last_seen: the last information about the instance, a detail or a row of a list.
         timeline: each status that the instance was seen in, in order.
         last_error: error of the last poll; None when the last poll succeeded.
-        estimated_spend: estimated cost so far, in USDC; None when no detail was seen. The sum of the
-            spend in the last detail, the price of each hour charged since by the service's clock, and the
-            price of a machine's first 20 minutes, before which it cannot be ended. Zero for a failed
-            provisioning.
+        estimated_spend: estimated cost so far, in USDC; None when no detail was seen, zero for a failed
+            provisioning. The sum of the spend in the last detail and the price of each hour charged since, by
+            the service's clock. For a machine, it covers the first 20 minutes: DELETE is refused before.
     """
 
     last_error: FluenceError | None = None

@@ -29,7 +29,7 @@ _CLUSTER: Final = "fluence"
 
 @attrs.frozen
 class Host:
-    """One instance that SSH can reach.
+    """An instance that SSH can reach.
 
     Attributes:
         alias: short name, unique in the inventory.

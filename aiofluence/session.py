@@ -472,9 +472,9 @@ class Session:
                 then has failed.
             on_failure: fate of an instance whose wait fails, and of all instances when the launch is called
                 off. `"terminate"` ends them. `"keep"` leaves them to you as `unknown`.
-            min_ready: the launch is called off as soon as fewer instances than this can become ready. With a
-                number, only that number decides. With None, any number of ready instances is accepted, but
-                the launch is called off when the key, the account or a refused spec dooms the rest too.
+            min_ready: minimum number of ready instances. The launch is called off as soon as fewer can become
+                ready, and for no other reason. With None, any number is accepted. The launch is then called
+                off if the key, the account or a refused spec shows that the rest would fail too.
             max_hourly: maximum price of all instances for one hour, in USDC, checked before anything is sent.
                 The session then also checks the account's balance, if the service returns it.
             fallback: alternatives, in this order, for a spec whose plan is gone: plan ids, offers, or
@@ -607,9 +607,9 @@ class Session:
         """Find instances that earlier runs left behind and, unless `dry_run`, end them.
 
         With a journal, the sweep finds instances that other runs deployed, or were deploying, and neither
-        ended nor handed over, provided that none of their requests is still in flight. With `prefix` or
-        `older_than`, it also finds every live instance that matches all given criteria, except this
-        session's own. For an instance that is still provisioning, the sweep waits at most 45 minutes.
+        ended nor handed over. It skips runs that still have work in flight. With `prefix` or `older_than`,
+        it also finds every live instance that matches all given criteria, except this session's own. For an
+        instance that is still provisioning, the sweep waits at most 45 minutes.
 
         Args:
             prefix: beginning of the name.

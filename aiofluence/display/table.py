@@ -1,6 +1,6 @@
 """Display of plans, offers and instances: a short repr, and a table in notebooks.
 
-Text only, and independent of what is displayed. All external text is escaped.
+Text only, and independent of the displayed objects. All external text is escaped.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class _Row:
 
 
 class _Drawing:
-    """One drawing: layout and SVG."""
+    """Layout and SVG of a drawing."""
 
     def __init__(self, bars: Sequence[Bar]) -> None:
         self._bars = bars

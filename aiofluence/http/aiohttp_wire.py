@@ -1,4 +1,4 @@
-"""The aiohttp wire: sends one request once, and returns status, headers and a bounded body.
+"""The aiohttp wire: one request, sent once; its reply is status, headers and a bounded body.
 
 This module translates aiohttp's errors into the library's. It uses aiohttp's pool, writer and parser, but
 not `ClientSession`, which costs as much as all three. Retries and the rate limiter belong to `Transport`.
@@ -38,7 +38,7 @@ _FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError
 
 
 class AiohttpWire:
-    """Sends to one origin over its own connection pool.
+    """Wire to one origin, with its own connection pool.
 
     Args:
         origin: scheme, host and port, such as `https://api.fluence.dev`.

@@ -25,7 +25,7 @@ class InFlightRequest:
 
 
 class TimeoutScheduler:
-    """Cancels late requests as `asyncio.timeout` would, but with one timer for all of them.
+    """Timeouts of all requests in flight, as from `asyncio.timeout`, but with a single timer.
 
     A timer for each request, set and rarely needed, would be a tenth of the cost of a call.
     """

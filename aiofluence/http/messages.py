@@ -186,7 +186,7 @@ class Headers(dict[str, str]):
 
 @attrs.define
 class Request:
-    """One HTTP request to one origin. `path` is a result of `safe_path`, safe to send unchanged.
+    """An HTTP request to one origin. `path` is a result of `safe_path`, safe to send unchanged.
 
     Not frozen: every call creates a request, and setting frozen fields takes six times as long. The headers
     hold the API key and the body holds secrets, so the repr shows neither.
@@ -206,7 +206,7 @@ class Request:
 
 @attrs.frozen
 class Reply:
-    """One HTTP reply with its whole body.
+    """An HTTP reply with its whole body.
 
     Header names are looked up as the standards write them (`Retry-After`, `Date`). The repr shows neither
     headers nor body.
@@ -234,7 +234,7 @@ class Answer:
 
 
 class Wire(Protocol):
-    """Sends one request, once. Its two implementations are the aiohttp wire and the simulator's wire."""
+    """Sender of single requests. The aiohttp wire and the simulator's wire implement it."""
 
     async def send(self, request: Request) -> Reply:
         """Send `request` exactly once and return the reply, whatever its status.

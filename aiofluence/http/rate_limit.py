@@ -1,8 +1,8 @@
 """The rate limiter of a session: rate, number of requests in flight, and order of priority.
 
-It uses GCRA (one number instead of a bucket and a refill task), one FIFO queue per priority, a limit of
-requests in flight, and one pause for the whole session when the service refuses requests. Its only clock is
-the event loop's. It sends nothing itself.
+The rate is limited by GCRA: one number instead of a bucket and a refill task. Each priority has a FIFO queue.
+When the service refuses requests, the whole session pauses. The only clock is the event loop's. The rate
+limiter sends nothing itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RECOVERY: Final = 0.01
 
 
 class RateLimiter:
-    """Grants requests one by one. One `release` must follow each `acquire` that returned.
+    """Rate limiter of a session. A `release` must follow each `acquire` that returned.
 
     A subclass with another source of grants overrides `_opens_at`, `_take` and `_give_back`.
     """

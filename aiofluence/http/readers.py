@@ -1,6 +1,6 @@
-"""Generates for each model a function that makes the model from JSON, like handwritten code without a loop.
+"""Generator of functions that make a model from JSON, like handwritten code without a loop.
 
-Only the quick converter uses these functions. They just raise, and the detailed converter then names the
+Only the quick converter uses these functions. When a function raises, the detailed converter names the
 problem. No I/O.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias, get_args, get_origin
 import attrs
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
-"""Makes a value of a type (the second argument) from JSON, or raises."""
+"""Function that makes a value of a type (the second argument) from JSON, or raises."""
 
 _AS_IT_COMES = (str, bool)
 """Types that JSON has already. The reader only checks for exactly this type."""

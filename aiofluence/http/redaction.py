@@ -1,6 +1,6 @@
-"""Replaces secrets in the service's words by stars: plain, and as JSON, HTML, URLs and base64 encode them.
+"""Stars in place of secrets in the service's words: plain, and as JSON, HTML, URLs and base64 encode them.
 
-A service may repeat what it was sent. A secret that is repeated only in parts cannot be recognised.
+A service may repeat parts of a request. A secret that is repeated only in parts cannot be recognised.
 """
 
 from __future__ import annotations

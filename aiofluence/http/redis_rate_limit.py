@@ -1,4 +1,4 @@
-"""One rate for many processes and hosts: a rate limiter with grants from Redis or Valkey.
+"""A rate for many processes and hosts: a rate limiter with grants from Redis or Valkey.
 
 `_SharedGate` inherits priorities, the limit of requests in flight and the timer from `RateLimiter`. Only its
 grants come from Redis, a few at a time. Without a connection to Redis, it is a plain `RateLimiter` with a
@@ -29,7 +29,7 @@ log: Final = logging.getLogger("aiofluence")
 
 @attrs.frozen
 class RedisRate:
-    """One rate shared by every session, in any process and on any host, that names the same budget.
+    """A rate shared by every session, in any process and on any host, that names the same budget.
 
     Together, all sessions keep to `limit` in any window. While all sessions have calls pending, each gets an
     equal part. A 429 or 503 to one session slows all sessions. Needs the extra `[redis]`, and Redis 5 or

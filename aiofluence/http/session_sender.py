@@ -28,7 +28,7 @@ class LostError(Exception):
 
 
 class SessionSender:
-    """Sends over `connector` through an `aiohttp.ClientSession`, which leaves the connector open.
+    """Sender over `connector` through an `aiohttp.ClientSession`, which leaves the connector open.
 
     Attributes:
         wanted: True if traces or proxies are possible. Counts foreign traces too, such as those that

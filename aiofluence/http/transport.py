@@ -62,7 +62,7 @@ class ServerClock:
 
 @attrs.frozen
 class Transport:
-    """Sends the calls of one session. A copy with other timeouts shares limiter, pool, budget and clock."""
+    """Sender of a session's calls. A copy with other timeouts shares limiter, pool, budget and clock."""
 
     wire: Wire
     gate: RateLimiter

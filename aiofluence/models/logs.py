@@ -33,7 +33,7 @@ def _printable(raw: str) -> str:
 
 @attrs.frozen
 class LogLine:
-    """One line of a container's output, stdout and stderr mixed. The service sends no time with it.
+    """A line of a container's output, stdout and stderr mixed. The service sends no time with it.
 
     Attributes:
         raw: the line as the service sent it, with U+FFFD in place of characters that are not Unicode text.
@@ -102,7 +102,7 @@ class LogGap:
 
 @attrs.frozen
 class Event:
-    """One event of the cluster. The service sends no time with it, and orders events by object, not by time.
+    """An event of the cluster. The service sends no time with it, and orders events by object, not by time.
 
     Attributes:
         raw: the event as the service sent it, with U+FFFD in place of characters that are not Unicode text.

@@ -258,8 +258,8 @@ class Offer(Row):
         """Make the spec that deploys this offer. A machine gets the first of `os_options` by default.
 
         Raises:
-            TypeError: the spec of this kind does not have one of the fields, or lacks a required field
-                (`image` and `expose` for a container, `ssh_key` for a machine).
+            TypeError: the spec of this kind does not have one of the fields, or a required field is missing.
+                Required are `image` and `expose` for a container, and `ssh_key` for a machine.
         """
         if self.kind is Kind.CONTAINER:
             return ContainerSpec(name=name, plan_id=self.plan_id, **fields)

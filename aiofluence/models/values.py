@@ -188,7 +188,7 @@ class Size:
 
 @attrs.frozen(order=True)
 class Port:
-    """One port of a container.
+    """A port of a container.
 
     Attributes:
         number: 1 to 65535.

@@ -1,4 +1,4 @@
-"""One LIST of instances: its raw rows, and the evidence that it is complete.
+"""A LIST of instances: its raw rows, and the evidence that it is complete.
 
 Reads a reply; sends no request.
 """
@@ -13,7 +13,7 @@ import attrs
 from ..http.messages import Call, Json, Reply, decode_rows
 
 BREATH: Final = 100
-"""Number of rows of a LIST to decode before the event loop gets a turn."""
+"""Number of rows of a LIST to decode before the event loop runs other tasks."""
 
 
 @attrs.define
