@@ -375,8 +375,8 @@ class InstanceFailedError(LifecycleError):
     logs: tuple[LogLine, ...] = ()
 
     def __str__(self) -> str:
-        told = [event.raw for event in self.events[-5:]] + [line.raw for line in self.logs[-5:]]
-        return "\n  ".join((super().__str__(), *map(visible, told)))
+        evidence = [event.raw for event in self.events[-5:]] + [line.raw for line in self.logs[-5:]]
+        return "\n  ".join((super().__str__(), *map(visible, evidence)))
 
 
 class InstanceEndedError(LifecycleError):

@@ -155,7 +155,7 @@ def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
     Raises:
         DecodeError: the value does not fit. The message names the place and the problem, not the value.
     """
-    made = _made(_under(answer.value, under), kind, "$", answer.call)
+    made = _convert(_add_kind(answer.value, under), kind, "$", answer.call)
     if isinstance(made, DecodeError):
         raise made  # here, where no variable in the traceback holds the value
     return made
@@ -185,7 +185,7 @@ def structure_rows(
     rows = _rows_of(answer.value, field)
     if rows is None:
         raise DecodeError(f"expected an array at {path}", path=path, call=str(answer.call))
-    rows = _under(rows, under)
+    rows = _add_kind(rows, under)
     many: Any = GenericAlias(list, item)
     try:
         return _QUICK.structure(rows, many), []
@@ -216,14 +216,14 @@ def _fitting(
             if inner is not None and type(row.get(name)) is list:
                 parts = _fitting(row[name], get_args(inner)[0], f"{here}.{name}", call, nested, errors)
                 row = {**row, name: [part for part, _ in parts]}
-        made = _made(row, item, here, call)
+        made = _convert(row, item, here, call)
         if isinstance(made, DecodeError):
             errors.append(made)
         else:
             yield row, made
 
 
-def _made(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
+def _convert(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
     """Convert `value` at `path` in the answer to `call`, or return (not raise) the error."""
     try:
         return _QUICK.structure(value, kind)
@@ -232,18 +232,18 @@ def _made(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
     try:
         return _converter(detailed=True).structure(value, kind)
     except Exception as error:
-        first = cattrs.transform_error(error, path=path, format_exception=_said)[0]
+        first = cattrs.transform_error(error, path=path, format_exception=_describe)[0]
     problem, _, where = first.rpartition(" @ ")
     return DecodeError(f"{problem} at {where}", path=where, call=str(call))
 
 
-def _said(error: BaseException, _: Any) -> str:
+def _describe(error: BaseException, _: Any) -> str:
     if isinstance(error, scalars.MisfitError):
         return str(error)
     return "missing" if isinstance(error, KeyError) else "does not fit"
 
 
-def _under(value: Json, kind: Kind | None) -> Json:
+def _add_kind(value: Json, kind: Kind | None) -> Json:
     if kind is None:
         return value
     if type(value) is list:

@@ -54,9 +54,9 @@ class TimeoutScheduler:
     def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._look, loop)
+        self._timer = loop.call_at(when, self._cancel_late, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _cancel_late(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time() + 1e-3  # a timer may fire early by its clock's resolution
         for flight in self._running:

@@ -28,7 +28,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z]{1,32}")
 BALANCES_PATH: Final = "/v2/users/balances"
 ME_PATH: Final = "/v1/users/me"
-_BESIDE: Final = frozenset({BALANCES_PATH, ME_PATH})
+_ACCOUNT_PATHS: Final = frozenset({BALANCES_PATH, ME_PATH})
 """Paths of the account, which are the only ones outside `/gpu` (contract 7)."""
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
@@ -68,7 +68,7 @@ def safe_path(path: object) -> str:
     Raises:
         ConfigError: `path` is none of these.
     """
-    if isinstance(path, str) and (_PATH.fullmatch(path) or path in _BESIDE):
+    if isinstance(path, str) and (_PATH.fullmatch(path) or path in _ACCOUNT_PATHS):
         return path
     raise ConfigError(f"{path!r} is not a path of the GPU Cloud; it looks like '/gpu/plans/'")
 
@@ -135,9 +135,9 @@ class Call:
             ConfigError: the id is not 1-64 characters of `A-Z a-z 0-9 _ -`, so it could change the path.
         """
         path = self.path if id is None else self.path.replace("{id}", safe_id(id))
-        asked = {name: str(value) for name, value in query.items() if value is not None} if query else {}
+        texts = {name: str(value) for name, value in query.items() if value is not None} if query else {}
         priority = self.priority if priority is None else priority
-        return Call(self.method, path, self.retryable, priority, self.max_body, asked, body, self.is_text)
+        return Call(self.method, path, self.retryable, priority, self.max_body, texts, body, self.is_text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

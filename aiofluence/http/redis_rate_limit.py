@@ -188,7 +188,7 @@ class _SharedGate(RateLimiter):
 
     def open(self, spawn: Spawn) -> None:
         self._shared = True  # assume that Redis answers: the first call waits for it
-        spawn(self._keep_in_touch())
+        spawn(self._stay_connected())
 
     def succeeded(self) -> None:
         super().succeeded()
@@ -200,8 +200,8 @@ class _SharedGate(RateLimiter):
         super().refused(sent_at, pause)
         if self._shared:
             until = asyncio.get_running_loop().time() + (pause or 0.0)
-            told = self._complaint or _Complaint("", until)
-            self._complaint = _Complaint(told.epoch if echo else self._epoch, max(told.until, until))
+            pending = self._complaint or _Complaint("", until)
+            self._complaint = _Complaint(pending.epoch if echo else self._epoch, max(pending.until, until))
             self._wake.set()
 
     def _opens_at(self) -> float:
@@ -241,7 +241,7 @@ class _SharedGate(RateLimiter):
         few = max(2, math.ceil(self._source.limit.per_second * self._part / _ASKS_PER_SECOND))
         return max(0, min(few, self._waiting, self._free))
 
-    async def _keep_in_touch(self) -> None:
+    async def _stay_connected(self) -> None:
         """Connect, ask for grants, and reconnect, until the session closes."""
         while True:
             try:
@@ -251,7 +251,7 @@ class _SharedGate(RateLimiter):
                         await news.get_message(timeout=None)  # the confirmation of the subscription
                     async with anyio.create_task_group() as group:
                         group.start_soon(self._listen, news)
-                        await self._ask_on(client.register_script(_SCRIPT))
+                        await self._ask_repeatedly(client.register_script(_SCRIPT))
             except* Exception as errors:
                 # Whatever failed: without Redis this rate limiter must still grant, and must still limit.
                 self._lose(errors)
@@ -263,7 +263,7 @@ class _SharedGate(RateLimiter):
             epoch, pause = message["data"].split()
             self._adopt(epoch, float(pause))
 
-    async def _ask_on(self, script: AsyncScript) -> None:
+    async def _ask_repeatedly(self, script: AsyncScript) -> None:
         """Register with Redis, then ask whenever grants are wanted or a refusal must be published."""
         await self._ask(script, 0)
         while True:

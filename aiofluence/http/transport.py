@@ -140,7 +140,7 @@ class Transport:
         """Make one attempt: wait for the rate limiter, send, and report the outcome to the rate limiter."""
         granted = self.gate.acquire_at_once()
         if granted is None:
-            granted = await self._turn(call.priority, deadline)
+            granted = await self._grant(call.priority, deadline)
         if call.cancelled_when is not None and call.cancelled_when():
             self.gate.release()
             raise NotSentError("its caller no longer waits for it", permanent=True)
@@ -177,7 +177,7 @@ class Transport:
             except Exception:  # a failing observer must not cost the id of an instance
                 log.exception("on_reply failed")
 
-    async def _turn(self, priority: Priority, deadline: float | None) -> float:
+    async def _grant(self, priority: Priority, deadline: float | None) -> float:
         if deadline is None:
             return await self.gate.acquire(priority)
         try:
@@ -185,7 +185,7 @@ class Transport:
                 return await self.gate.acquire(priority)
         except TimeoutError:
             pass
-        raise NotSentError("the deadline passed while waiting for a turn", permanent=True)
+        raise NotSentError("the deadline passed before the rate limiter granted the request", permanent=True)
 
     def _wait_before_next(
         self, call: Call, error: FluenceError, before: list[Attempt], drawn: float

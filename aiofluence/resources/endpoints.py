@@ -60,7 +60,7 @@ class Endpoints:
         self.kind: Final = kind
         self.transport: Final = transport
         self._wire: Final[KindOnWire] = KINDS[kind]
-        self._untold: Final = kind if self._wire.is_untold else None
+        self._missing_kind: Final = kind if self._wire.omits_kind else None
 
     async def post(self, spec: Spec, cancelled_when: Callable[[], bool] | None = None) -> InstanceRef:
         """Send one POST. `cancelled_when` is asked before it is sent; True drops the request.
@@ -94,7 +94,7 @@ class Endpoints:
         """
         answer = await self.transport.call(self._wire.calls.list.to(priority=priority), deadline=deadline)
         now = self.transport.clock.at(asyncio.get_running_loop().time())
-        return read_table(self.transport, answer, self._wire.summary, under=self._untold, at=now)
+        return read_table(self.transport, answer, self._wire.summary, under=self._missing_kind, at=now)
 
     async def rows(self, *, priority: Priority = Priority.POLL, deadline: float | None = None) -> Rows:
         """Request the LIST, as raw rows, for callers that poll often and need few of them.
@@ -202,7 +202,7 @@ class Endpoints:
         Raises:
             DecodeError: the row does not fit.
         """
-        return structure(Answer(self._wire.calls.list, row), self._wire.summary, under=self._untold)
+        return structure(Answer(self._wire.calls.list, row), self._wire.summary, under=self._missing_kind)
 
     def detail_of(self, answer: Answer) -> Any:
         """Turn the reply to `get` into its model.
@@ -210,7 +210,7 @@ class Endpoints:
         Raises:
             DecodeError: the reply does not fit.
         """
-        return structure(answer, self._wire.detail, under=self._untold)
+        return structure(answer, self._wire.detail, under=self._missing_kind)
 
     def status_of(self, answer: Answer) -> Status | None:
         """Read the status in the reply to `get`, even if other fields do not fit; None without a status."""

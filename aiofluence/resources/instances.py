@@ -106,8 +106,6 @@ def ref_of(instance: Referable) -> InstanceRef:
     """
     ref = getattr(instance, "ref", None)
     if not isinstance(ref, InstanceRef):
-        wanted = (
-            "an InstanceRef or an instance is wanted here, and an id alone goes to .containers and the like"
-        )
+        wanted = "expected a ref or an instance object; an id alone needs .containers, .vms or .baremetal"
         raise ConfigError(f"{wanted}: {str(instance)[:64]!r}")
     return ref

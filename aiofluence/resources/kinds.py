@@ -47,14 +47,14 @@ class KindOnWire:
         status_field: name of the status in rows and details.
         summary: model of a row of LIST.
         detail: model of the reply to GET.
-        is_untold: True if rows and details do not name the kind. The codec then adds it.
+        omits_kind: True if rows and details do not name the kind. The codec then adds it.
     """
 
     calls: InstanceCalls
     status_field: str
     summary: type[Summary]
     detail: type[Instance]
-    is_untold: bool
+    omits_kind: bool
 
 
 KINDS: Final[Mapping[Kind, KindOnWire]] = {

@@ -100,7 +100,10 @@ class Wanted:
         return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
 
     def __str__(self) -> str:
-        return ", ".join(_said(name, value) for name, value in self.conditions.items()) or "no condition"
+        return (
+            ", ".join(_describe_condition(name, value) for name, value in self.conditions.items())
+            or "no condition"
+        )
 
 
 _FITS: Final[Mapping[str, Callable[[Offer, Any], bool]]] = {
@@ -125,7 +128,7 @@ def why_nothing_fits(offers: Sequence[Offer], wanted: Wanted) -> str:
     for name, value in wanted.conditions.items():
         fitting = attrs.evolve(wanted, **{name: None}).choose(offers)
         if fitting:
-            less.append(f"without {_said(name, value)}: {_shown(fitting[0])}")
+            less.append(f"without {_describe_condition(name, value)}: {_describe_offer(fitting[0])}")
     if not less and len(wanted.conditions) > 1 and offers:
         less.append("nothing fits without any one of these conditions either")
     return "\n".join(lines + less)
@@ -158,12 +161,12 @@ def _near(asked: str, known: Iterable[str]) -> list[str]:
     return [names[name] for name in dict.fromkeys([*alike, *parts]) if name in names][:_NEAR]
 
 
-def _said(name: str, value: object) -> str:
+def _describe_condition(name: str, value: object) -> str:
     text = f"{value:f}" if isinstance(value, Decimal) else str(value)
     return f"{name}={short(text)}"
 
 
-def _shown(offer: Offer) -> str:
+def _describe_offer(offer: Offer) -> str:
     where = short("/".join(offer.locations))
     return (
         f"{offer.gpu_count}x {short(offer.gpu_model.model)} {offer.gpu_model.vram}, {offer.vcpu} CPUs, "
