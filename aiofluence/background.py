@@ -2,7 +2,7 @@
 
 A cancelled caller does not cancel such a task. A failing task ends neither its siblings nor the user's block,
 because its outcome goes into the future that `spawn` returns. This module does not depend on sessions.
-Only `BackgroundTasks.at_work` counts the work of a session that is in flight.
+`BackgroundTasks` counts the session's work in flight; see `at_work`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Owner:
         """Make `running` the session's event loop if it has none yet, and return it.
 
         Raises:
-            ConfigError: the session has another loop, or `running` is None: no asyncio loop runs here.
+            ConfigError: the session has another loop, no asyncio loop runs here, or this is a forked child.
         """
         if self.is_forked:
             raise forked()

@@ -303,7 +303,7 @@ class LifecycleError(FluenceError):
         last_error: error of the last poll; None when the last poll succeeded.
         estimated_spend: estimated cost so far, in USDC; None when no detail was seen, zero for a failed
             provisioning. The sum of the spend in the last detail and the price of each hour charged since, by
-            the service's clock. For a machine, it covers the first 20 minutes: DELETE is refused before.
+            the service's clock. For a machine, it includes hours that begin in the first 20 minutes.
     """
 
     last_error: FluenceError | None = None

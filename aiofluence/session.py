@@ -295,7 +295,7 @@ class Session:
     async def wait(
         self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
-        """Wait until the instance has reached `until`, and return its detail. Ends nothing.
+        """Wait until the instance has reached `until`, and return its detail.
 
         Args:
             instance: a ref, or any instance object.
@@ -417,10 +417,11 @@ class Session:
     async def ensure(
         self, spec: Spec, *, until: Until | None = None, timeout: float | None = 900
     ) -> InstanceRef | Instance:
-        """Return the live instance of this kind and name; deploy one if there is none. Never ends it.
+        """Return the live instance of this kind and name; deploy one if there is none.
 
         A repeated call, in this process or another, returns the same instance. Durable engines, which repeat
-        a step until it succeeds, can build on this. The session compares only the name, not the whole spec.
+        a step until it succeeds, can build on this. Only the name is compared, not the whole spec. This call
+        never ends an instance.
 
         Args:
             spec: the spec to deploy.
@@ -465,9 +466,9 @@ class Session:
 
         Args:
             specs: specs of any kinds; each name at most once. `spec.many(20)` makes twenty specs from one.
-            until: state to wait for. Beyond ACTIVE, the session first sends ten containers of the same image
-                and command. The others follow when one of the ten is ready. After three crash loops, the
-                session does not send the others.
+            until: state to wait for. Beyond ACTIVE, only ten containers of the same image and command are
+                deployed at first. The others follow when one of the ten is ready. After three crash loops,
+                the session does not deploy the others.
             timeout: seconds for all instances together; None waits forever. An instance that is not ready by
                 then has failed.
             on_failure: fate of an instance whose wait fails, and of all instances when the launch is called
@@ -514,9 +515,9 @@ class Session:
         """Launch many instances and iterate over the outcomes, in the order in which they become final.
 
         `async with fluence.launch(specs) as launch:` and inside it `async for outcome in launch:`. The
-        instance of each outcome that the iteration has returned is yours. Leaving the block gives up the
-        rest. With `min_ready`, the first outcome is returned once that many instances are ready. A launch
-        that is called off has therefore returned no instance.
+        instance of each outcome that the iteration has yielded is yours. Leaving the block gives up the
+        rest. With `min_ready`, the first outcome is yielded once that many instances are ready. A launch
+        that is called off has therefore yielded no instance.
 
         Args:
             specs: as for `deploy_all_and_wait`, like every other argument.
@@ -532,11 +533,11 @@ class Session:
     # --- logs and events -----------------------------------------------------------------------------------
 
     def tail_logs(self, container: Referable, *, last: int = 100) -> LogTail:
-        """`async for line in fluence.tail_logs(container)`: each log line once, in order.
+        """Tail a container's log, each line once, in order: `async for line in fluence.tail_logs(container)`.
 
-        The service may drop a line before the tail can fetch it. In such a place the tail returns a
-        `LogGap`. The tail survives errors, restarts and updates, and polls every 1-15 seconds. It ends when
-        the container has ended or failed and its last lines have been returned.
+        The service may drop a line before the tail can fetch it. In such a place the tail yields a `LogGap`.
+        The tail survives errors, restarts and updates, and polls every 1-15 seconds. It ends when the
+        container has ended or failed and the tail has yielded its last lines.
 
         Args:
             container: a ref, or any container object; may still be INITIALIZED.
@@ -550,9 +551,10 @@ class Session:
         return self._own(LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence))
 
     def tail_events(self, container: Referable) -> EventTail:
-        """`async for event in fluence.tail_events(container)`: existing events first, then each new event.
+        """Tail a container's events: `async for event in fluence.tail_events(container)`.
 
-        New events come in the order in which the service lists them. The service orders by object, not time.
+        Existing events come first, then each new event. New events come in the order in which the service
+        lists them. The service orders by object, not time.
 
         Args:
             container: a ref, or any container object; may still be INITIALIZED.
@@ -565,11 +567,11 @@ class Session:
         return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
-        """`async for tagged in fluence.tail_all(containers)`: logs of several containers, `.ref` and `.line`.
+        """Tail the logs of several containers: `async for tagged in fluence.tail_all(containers)`.
 
-        Lines come in the order of arrival. All tails together stay within the session's rate. The more
-        containers there are, the longer the interval between two polls of one container. The iteration ends
-        when all containers have ended.
+        Each item has a `.ref` and a `.line`. Lines come in the order of arrival. All tails together stay
+        within the session's rate. The more containers there are, the longer the interval between two polls of
+        one container. The iteration ends when all containers have ended.
 
         Args:
             containers: refs, or any container objects.

@@ -89,7 +89,7 @@ class AiohttpWire:
         except asyncio.CancelledError:
             if task.cancelling() > cancelling + flight.late:
                 raise
-            # When aiohttp closes, it raises CancelledError in its requests. Only real ones are counted.
+            # On close, aiohttp raises CancelledError in dropped requests. `cancelling` counts only real ones.
             if not flight.late and not self._is_closed():
                 raise
             failure = _translate(TimeoutError(), flight) if flight.late else _closed(flight)

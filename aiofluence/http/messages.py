@@ -107,8 +107,9 @@ def refuse_to_pickle(self: object) -> NoReturn:
 class Call:
     """An endpoint, or one call to an endpoint, as data. The body holds secrets, so no repr shows it.
 
-    `is_text`: the reply quotes a container's output, which may not be UTF-8. Invalid bytes are replaced.
-    `cancelled_when`: asked when the rate limiter grants the call. If it returns True, the call is dropped.
+    Attributes:
+        is_text: True if the reply quotes a container's output. Bytes that are not UTF-8 are replaced.
+        cancelled_when: called when the rate limiter grants the call; True drops the call.
     """
 
     method: str
@@ -252,7 +253,7 @@ class Wire(Protocol):
 
 
 def decode_reply(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
-    """Return the decoded body of a 2xx, or None where the call has no body; raise any other reply.
+    """Return the decoded body of a 2xx, or None where the call has no body; raise an error otherwise.
 
     Args:
         call: the request.

@@ -63,7 +63,7 @@ class Endpoints:
         self._missing_kind: Final = kind if self._wire.omits_kind else None
 
     async def post(self, spec: Spec, cancelled_when: Callable[[], bool] | None = None) -> InstanceRef:
-        """Send one POST. `cancelled_when` is asked before it is sent; True drops the request.
+        """Send one POST. `cancelled_when` is called just before; True drops the request.
 
         Raises:
             ConfigError: the spec is for another kind; nothing was sent.

@@ -171,7 +171,7 @@ class Session(Opened):
     def wait(
         self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
-        """Wait until the instance has reached `until`, and return its detail. Ends nothing."""
+        """Wait until the instance has reached `until`, and return its detail."""
         return self._call("wait", instance, until=until, timeout=timeout)
 
     def update_and_wait(
@@ -226,7 +226,7 @@ class Session(Opened):
     def ensure(
         self, spec: Spec, *, until: Until | None = None, timeout: float | None = 900
     ) -> InstanceRef | Instance:
-        """Return the live instance of this kind and name; deploy one if there is none. Never ends it."""
+        """Return the live instance of this kind and name; deploy one if there is none."""
         return self._call("ensure", spec, until=until, timeout=timeout)
 
     def deploy_all_and_wait(
@@ -287,15 +287,15 @@ class Session(Opened):
         )
 
     def tail_logs(self, container: Referable, *, last: int = 100) -> LogTail:
-        """`for line in fluence.tail_logs(container)`: each log line once, in order."""
+        """Tail a container's log, each line once, in order: `for line in fluence.tail_logs(container)`."""
         return LogTail._of(self._door, self._call("tail_logs", container, last=last))
 
     def tail_events(self, container: Referable) -> EventTail:
-        """`for event in fluence.tail_events(container)`: existing events first, then each new event."""
+        """Tail a container's events: `for event in fluence.tail_events(container)`."""
         return EventTail._of(self._door, self._call("tail_events", container))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
-        """`for tagged in fluence.tail_all(containers)`: logs of several containers, `.ref` and `.line`."""
+        """Tail the logs of several containers: `for tagged in fluence.tail_all(containers)`."""
         return MergedTail._of(self._door, self._call("tail_all", containers, last=last))
 
     @property
