@@ -91,7 +91,7 @@ class Session:
             `https://api.fluence.dev`.
         rate: rate limit of this session, or a `RedisRate` that it shares with other sessions.
         max_in_flight: maximum number of requests in flight.
-        timeout: limit for one attempt of one request: a `Timeout`, or seconds in all.
+        timeout: limit for one attempt of one request: a `Timeout`, or total seconds.
         retry: retry policy of a call.
         poll: poll intervals of waits.
         deploy: policy for deploys whose outcome is uncertain.
@@ -193,7 +193,7 @@ class Session:
         Waits keep the session's poll intervals.
 
         Args:
-            timeout: limit for one attempt of one request: a `Timeout`, or seconds in all. None keeps the
+            timeout: limit for one attempt of one request: a `Timeout`, or total seconds. None keeps the
                 session's.
             retry: retry policy of a call. None keeps the session's.
             on_reply: function called with each call and its raw `Reply` (status, headers, body), refusals

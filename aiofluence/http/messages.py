@@ -160,7 +160,7 @@ class Timeout:
 
     @classmethod
     def of(cls, given: Timeout | float | None) -> Timeout:
-        """Convert seconds in all to a `Timeout`; return a `Timeout` unchanged, and the default for None."""
+        """Convert total seconds to a `Timeout`; return a `Timeout` unchanged, and the default for None."""
         if given is None:
             return cls()
         return given if isinstance(given, Timeout) else cls(total=given)
