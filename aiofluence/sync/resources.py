@@ -30,21 +30,21 @@ from .mirrors import Entered, Iterated, Mirror
 
 
 class Plans(Mirror):
-    """What can be rented at present, and for how much.
+    """Available plans and their prices.
 
     Arguments and errors are those of the async `Plans`.
     """
 
     def containers(self) -> Table[ContainerPlan]:
-        """The container plans."""
+        """Return the container plans."""
         return self._call("containers")
 
     def vms(self) -> Table[MachinePlanGroup]:
-        """The VM options, grouped by GPU model and by number of GPUs, as the wire groups them."""
+        """Return the VM options, grouped by GPU model and number of GPUs, like the service's reply."""
         return self._call("vms")
 
     def baremetal(self) -> Table[MachinePlanGroup]:
-        """The bare-metal options, grouped as `vms`."""
+        """Return the bare-metal options, grouped as in `vms`."""
         return self._call("baremetal")
 
     def find(
@@ -61,7 +61,7 @@ class Plans(Mirror):
         min_vram: SizeLike | None = None,
         provider: str | None = None,
     ) -> Table[Offer]:
-        """One flat list of what fits, over all kinds, cheapest first."""
+        """Return a flat list of the offers that fit, from all kinds, cheapest first."""
         return self._call(
             "find",
             kind=kind,
@@ -90,7 +90,7 @@ class Plans(Mirror):
         min_vram: SizeLike | None = None,
         provider: str | None = None,
     ) -> Offer:
-        """The cheapest offer that fits; the arguments are those of `find`."""
+        """Return the cheapest offer that fits. The arguments are those of `find`."""
         return self._call(
             "cheapest",
             kind=kind,
@@ -113,22 +113,22 @@ class Images(Mirror):
     """
 
     def list(self) -> Table[DefaultImage]:
-        """All of them; `image.to_spec(...)` makes a spec of one."""
+        """Return all images. `image.to_spec(...)` makes a spec from an image."""
         return self._call("list")
 
 
 class Account(Mirror):
-    """The account that the key belongs to.
+    """The account of the key.
 
     Arguments and errors are those of the async `Account`.
     """
 
     def balance(self) -> Balance:
-        """Money that is left to spend; several entries of the answer are added up."""
+        """Return the remaining money. Several entries in the reply are added up."""
         return self._call("balance")
 
     def permissions(self) -> tuple[str, ...]:
-        """Permissions of the key, in the service's words and order; empty when it may do nothing."""
+        """Return the key's permissions in the service's words and order; empty if there are none."""
         return self._call("permissions")
 
 
@@ -139,35 +139,35 @@ class Containers(Mirror):
     """
 
     def update(self, id: str, update: ContainerUpdate) -> None:
-        """Replace the container's whole configuration; accepted now, applied a little later."""
+        """Replace the container's whole configuration. The service accepts now and applies a little later."""
         self._call("update", id, update)
 
     def logs(self, id: str, *, last: int | None = None) -> builtins.list[LogLine]:
-        """The last `last` lines the container wrote, oldest first; without `last`, all that are kept."""
+        """Return the container's last `last` log lines, oldest first; without `last`, all stored lines."""
         return self._call("logs", id, last=last)
 
     def events(self, id: str, *, last: int | None = None) -> builtins.list[Event]:
-        """The last `last` events of the cluster about the container, ordered by object, not by time."""
+        """Return the last `last` cluster events about the container, ordered by object, not by time."""
         return self._call("events", id, last=last)
 
     def deploy(self, spec: ContainerSpec) -> InstanceRef:
-        """Deploy one instance, exactly once, and return as soon as it has an id; it is not ACTIVE yet."""
+        """Deploy one instance exactly once. Return its ref as soon as it has an id, before it is ACTIVE."""
         return self._call("deploy", spec)
 
     def post(self, spec: ContainerSpec) -> InstanceRef:
-        """The bare endpoint: one POST, without the protocol that makes `deploy` safe."""
+        """Send one bare POST, without the exactly-once protocol of `deploy`."""
         return self._call("post", spec)
 
     def list(self) -> Table[ContainerSummary]:
-        """Every instance of this kind the account ever had, ended and failed ones included."""
+        """Return every instance of this kind that the account ever had, including ended and failed ones."""
         return self._call("list")
 
     def get(self, id: str) -> Container:
-        """One instance in full."""
+        """Return the detail of one instance."""
         return self._call("get", id)
 
     def terminate(self, id: str) -> None:
-        """End an ACTIVE instance; the service refunds what is reserved."""
+        """End an ACTIVE instance. The service refunds the reserved amount."""
         self._call("terminate", id)
 
 
@@ -178,27 +178,27 @@ class Machines(Mirror, Generic[MachineSpecT]):
     """
 
     def rename(self, id: str, name: str) -> None:
-        """Give the machine another name; nothing else of it can be changed."""
+        """Rename the machine. No other field of a machine can be changed."""
         self._call("rename", id, name)
 
     def deploy(self, spec: MachineSpecT) -> InstanceRef:
-        """Deploy one instance, exactly once, and return as soon as it has an id; it is not ACTIVE yet."""
+        """Deploy one instance exactly once. Return its ref as soon as it has an id, before it is ACTIVE."""
         return self._call("deploy", spec)
 
     def post(self, spec: MachineSpecT) -> InstanceRef:
-        """The bare endpoint: one POST, without the protocol that makes `deploy` safe."""
+        """Send one bare POST, without the exactly-once protocol of `deploy`."""
         return self._call("post", spec)
 
     def list(self) -> Table[MachineSummary]:
-        """Every instance of this kind the account ever had, ended and failed ones included."""
+        """Return every instance of this kind that the account ever had, including ended and failed ones."""
         return self._call("list")
 
     def get(self, id: str) -> Machine:
-        """One instance in full."""
+        """Return the detail of one instance."""
         return self._call("get", id)
 
     def terminate(self, id: str) -> None:
-        """End an ACTIVE instance; the service refunds what is reserved."""
+        """End an ACTIVE instance. The service refunds the reserved amount."""
         self._call("terminate", id)
 
 

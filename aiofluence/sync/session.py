@@ -103,7 +103,7 @@ class Session(Opened):
         retry: Retry | None = None,
         on_reply: OnReply | None = None,
     ) -> Session:
-        """This session, with other options for the calls made through what is returned."""
+        """A view of this session with other options for its calls."""
         return Session._of(
             self._door, self._call("with_options", timeout=timeout, retry=retry, on_reply=on_reply)
         )
@@ -150,7 +150,7 @@ class Session(Opened):
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
     ) -> Instance:
-        """Deploy `spec` once and wait until the instance is as far as `until`; 2-3 minutes are usual."""
+        """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes."""
         return self._call(
             "deploy_and_wait", spec, until=until, timeout=timeout, on_failure=on_failure, adopt=adopt
         )
@@ -171,7 +171,7 @@ class Session(Opened):
     def wait(
         self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
-        """Wait until the instance is as far as `until`, and give it in full. Ends nothing."""
+        """Wait until the instance has reached `until`, and return its detail."""
         return self._call("wait", instance, until=until, timeout=timeout)
 
     def update_and_wait(
@@ -181,11 +181,11 @@ class Session(Opened):
         *,
         timeout: float | None = 900,
     ) -> Container:
-        """Update a container and wait until its detail shows the new configuration and it has started."""
+        """Update a container, then wait until its detail shows the new configuration and it has started."""
         return self._call("update_and_wait", container, update, timeout=timeout)
 
     def terminate_and_wait(self, instance: Referable, *, timeout: float | None = 2400) -> Instance | None:
-        """See the instance gone, whatever its status is now: one that is not ACTIVE yet is waited for."""
+        """End the instance and wait until it is gone, whatever its status."""
         return self._call("terminate_and_wait", instance, timeout=timeout)
 
     @overload
@@ -206,7 +206,7 @@ class Session(Opened):
     def running(
         self, spec: Spec, *, until: Until = Until.ACTIVE, timeout: float | None = 900, adopt: bool = False
     ) -> AbstractContextManager[Any]:
-        """The instance inside the block, gone behind it, however the block ends."""
+        """Context manager with a running instance, which is ended however the block ends."""
         return Block(self._door, self._call("running", spec, until=until, timeout=timeout, adopt=adopt))
 
     @overload
@@ -226,7 +226,7 @@ class Session(Opened):
     def ensure(
         self, spec: Spec, *, until: Until | None = None, timeout: float | None = 900
     ) -> InstanceRef | Instance:
-        """The live instance of that kind and name; if there is none, deploy it. It is never ended here."""
+        """Return the live instance of this kind and name; deploy one if there is none."""
         return self._call("ensure", spec, until=until, timeout=timeout)
 
     def deploy_all_and_wait(
@@ -242,7 +242,7 @@ class Session(Opened):
         on_progress: OnProgress | None = None,
         adopt: bool = False,
     ) -> Report:
-        """Deploy all specs, each once, wait for all of them, and report what came of each."""
+        """Deploy all specs, each once, wait for all instances, and report each outcome."""
         return self._call(
             "deploy_all_and_wait",
             specs,
@@ -269,7 +269,7 @@ class Session(Opened):
         on_progress: OnProgress | None = None,
         adopt: bool = False,
     ) -> Launch:
-        """`deploy_all_and_wait`, outcome by outcome, in the order in which they settle."""
+        """Launch many instances and iterate over the outcomes, in the order in which they become final."""
         return Launch._of(
             self._door,
             self._call(
@@ -287,20 +287,20 @@ class Session(Opened):
         )
 
     def tail_logs(self, container: Referable, *, last: int = 100) -> LogTail:
-        """`for line in fluence.tail_logs(container)`: every line once and in order."""
+        """Tail a container's log, each line once, in order: `for line in fluence.tail_logs(container)`."""
         return LogTail._of(self._door, self._call("tail_logs", container, last=last))
 
     def tail_events(self, container: Referable) -> EventTail:
-        """`for event in fluence.tail_events(container)`: those that are there, then each new one."""
+        """Tail a container's events: `for event in fluence.tail_events(container)`."""
         return EventTail._of(self._door, self._call("tail_events", container))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
-        """`for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`."""
+        """Tail the logs of several containers: `for tagged in fluence.tail_all(containers)`."""
         return MergedTail._of(self._door, self._call("tail_all", containers, last=last))
 
     @property
     def custody(self) -> Custody:
-        """What this session answers for at this moment: instances being ended, twins, names in doubt."""
+        """Everything in this session's custody now: instances being ended, duplicates, uncertain names."""
         return self._get("custody")
 
     def sweep(
@@ -311,13 +311,13 @@ class Session(Opened):
         dry_run: bool = True,
         only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
-        """Find what earlier runs left behind and, unless `dry_run`, see it gone."""
+        """Find instances that earlier runs left behind and, unless `dry_run`, end them."""
         return self._call("sweep", prefix=prefix, older_than=older_than, dry_run=dry_run, only=only)
 
     def request(
         self, method: str, path: str, *, query: Mapping[str, object] | None = None, json: Any = None
     ) -> Reply:
-        """Any request to the service, for what has no method here: gate, retries and errors as everywhere."""
+        """Send any request to the service, with the usual rate limiter, retries and errors."""
         call = self._prepared("request", (method, path), {"query": query, "json": json})
         del json
         return self._door.run(call)
