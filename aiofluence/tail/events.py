@@ -1,7 +1,7 @@
-"""Following what the cluster says about a container: new events found as a multiset difference.
+"""Event tails: new events are the multiset difference of successive lists.
 
-The service lists events by object, not by time, so new ones may appear anywhere, and old ones vanish. What
-is told twice in equal words is two events only while the list holds both.
+The service lists events by object, not by time, so new events may appear anywhere, and old ones vanish. Two
+events with the same text count as two only while the list contains both.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from .follower import LONGEST_INTERVAL, Follower, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
 _LOOKS_DOWN: Final = 2
-"""Looks in a row that show a container NOT_STARTED, 45 s apart: a single restart is over by then."""
+"""Successive details, 45 s apart, that must show NOT_STARTED. A single restart is over by then."""
 _DOUBT: Final = 120.0
-"""Seconds for which what vanished out of turn still counts: the answer may have been an old one."""
+"""Seconds for which an event that vanished out of turn still counts: the reply may have been a stale one."""
 
 
 @attrs.define
 class _Told:
-    """One text: when each of those was told that are still listed, and since when some are missing."""
+    """The delivered events of one text: delivery times of those listed, and since when some are missing."""
 
     at: list[float] = attrs.field(factory=list)
     missing: float | None = None
 
 
 class NewEvents:
-    """Which events of an answer are new. Pure.
+    """Find the new events in each list. Pure.
 
-    The cluster forgets the oldest first, so an event that is missing while older ones stand is more
-    probably an old answer than a forgotten event: it counts as told for two more minutes.
+    The cluster forgets the oldest events first. If an event is missing while older ones are listed, the reply
+    is more probably stale than the event forgotten. So the event counts as delivered for two more minutes.
     """
 
     def __init__(self) -> None:
         self._told: dict[str, _Told] = {}
 
     def take(self, events: Iterable[Event], now: float) -> list[Event]:
-        """The new ones among `events`, in their order; `now` in seconds of any one clock."""
+        """Return the new events among `events`, in their order. `now` is in seconds of any one clock."""
         events = list(events)
         present = Counter(event.raw for event in events)
         self._forget(present, now)
         new: list[Event] = []
-        for event in reversed(events):  # of several equal ones, the last is the newest
+        for event in reversed(events):  # among equal events, the last is the newest
             told = self._told.setdefault(event.raw, _Told())
             if present[event.raw] > len(told.at):
                 told.at.append(now)
@@ -79,10 +79,10 @@ class NewEvents:
 
 
 class LoopAgain:
-    """Crash loops that bring no new event, because the cluster folds a repeat into an older one. Pure.
+    """Detect crash loops that bring no new event, because the cluster folds a repeat into an older one. Pure.
 
-    A container that has run since its last back-off, and that two looks in a row show NOT_STARTED while
-    the cluster lists the back-off, loops again.
+    A container loops again if it has run since its last back-off, two successive details show NOT_STARTED,
+    and the cluster lists the back-off.
     """
 
     def __init__(self) -> None:
@@ -90,11 +90,11 @@ class LoopAgain:
         self._looks_down = 0
 
     def took(self, new: Iterable[Event]) -> None:
-        """Note the new events: a back-off among them is the loop's own."""
+        """Note the new events. A back-off among them reports the loop by itself."""
         self._is_told = self._is_told or back_off(new) is not None
 
     def looked(self, listed: Iterable[Event], *, is_started: bool) -> list[Event]:
-        """Note a look at the detail of an ACTIVE container; the back-offs to deliver again."""
+        """Note a detail of an ACTIVE container, and return the back-offs to deliver again."""
         if is_started:
             self._is_told = False
             self._looks_down = 0
@@ -124,7 +124,7 @@ class _FollowEvents(Follower[Event]):
             self.ready.extend(self._again.looked(self._listed, is_started=is_started))
 
     async def _fetch(self, now: float) -> bool:
-        # Never with `last`: the end of a list that is ordered by name is not what is newest.
+        # Never with `last`: the list is ordered by name, so its end is not its newest part.
         self._listed = await self._endpoints.events(self.ref.id, priority=Priority.TAIL)
         new = self._new.take(self._listed, now)
         self._again.took(new)
@@ -140,12 +140,12 @@ class _FollowEvents(Follower[Event]):
 
 
 class EventTail(OneTail[Event]):
-    """Every event of a container, those that are there already first; ends when the container has.
+    """All events of a container, beginning with those already listed. Ends when the container has ended.
 
-    Events that were forgotten by the cluster between two polls, or repeat one that it still lists, are not
-    seen: Kubernetes counts a repeat up instead of listing it, and the service does not tell the count. The
-    back-off of a container that begins to crash again is an exception: it is delivered once more, about two
-    minutes after the container has stopped to run.
+    The tail misses events that the cluster forgets between two polls. It also misses repeats of an event that
+    is still listed: Kubernetes increments a count for those, and the service does not return the count. One
+    repeat is reported: when a container begins to crash again, its back-off is delivered once more, about two
+    minutes after the container has stopped running.
     """
 
     def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
