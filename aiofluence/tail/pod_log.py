@@ -175,7 +175,7 @@ class Sequence(Repeats):
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
     def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
-        """Mark a loss: the last lines join, those before do not. A block was repeated unseen some polls ago."""
+        """Mark a loss: the last lines join, those before do not. A block was repeated unseen earlier."""
         at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
         verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
         if new:

@@ -57,7 +57,7 @@ class Together:
             self._behind.add(pod)
 
     def polled(self, missing: Collection[str | None]) -> None:
-        """Note the end of a poll whose last reply lacked the pods `missing`. An unjoined reply starts anew."""
+        """Note the end of a poll whose last reply lacked `missing` pods. An unjoined reply starts anew."""
         if self._unjoined is not None:
             self._known, self._unbroken = self._unjoined, len(self._unjoined)
             self._unjoined = None
