@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 _MARKERS = (
-    "fluence_simulator(time_scale=60.0, **options): the pace of `fluence_simulator_url`, and what else "
-    "`Simulator` takes: seed, balance, provisioning, ...",
+    "fluence_simulator(time_scale=60.0, **options): the time scale of `fluence_simulator_url`, and options "
+    "of `Simulator`: seed, balance, provisioning, ...",
     "virtual_clock: run an async test on a clock that jumps to the next timer when nothing else is ready",
 )
 

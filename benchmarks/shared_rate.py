@@ -181,9 +181,7 @@ def main() -> None:
     parser.add_argument("--work", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=int, action="append", help="turns a second; may be given again")
-    parser.add_argument(
-        "--tasks", type=int, help="of each process; default: 50, or what takes all of them 2.5 s"
-    )
+    parser.add_argument("--tasks", type=int, help="tasks per process; default: 50, or as many as take 2.5 s")
     given = parser.parse_args()
     if given.work:
         return asyncio.run(work(given.work, given.url, given.rate[0], given.tasks))

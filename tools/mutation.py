@@ -452,7 +452,7 @@ def main() -> None:
     parser.add_argument("--like", default="", metavar="TEXT", help="only mutants whose description has it")
     parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
     parser.add_argument(
-        "--profile", type=Path, help="keep what was measured in this file, or take it from there"
+        "--profile", type=Path, help="file that keeps the measurements of the tests between runs"
     )
     given = parser.parse_args()
     mutants = [each for each in choose(given.count, given.seed, given.only) if given.like in str(each)]

@@ -138,7 +138,7 @@ class Orders:
                 order.given[key] = value
             else:
                 order.bad.add(key)
-                order.problems.append(f"{key}: this is {wanted}")
+                order.problems.append(f"{key}: must be {wanted}")
         self._orders.append(order)
 
     def price(
@@ -325,7 +325,7 @@ def read_environment(
     found = dict(given)
     for name in passed_on:
         if not isinstance(name, str):
-            problems.append("pass_environment: this is a list of names")
+            problems.append("pass_environment: must be a list of names")
         elif name not in os.environ:
             problems.append(f"pass_environment: you have no variable {name!r}")
         else:

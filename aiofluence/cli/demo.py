@@ -15,7 +15,7 @@ from typing import Final
 
 from .. import FluenceError, Poll, RateLimit, Session, run
 from ..simulator import DEFAULT_PROFILE, LocalProcesses, Profile, Simulator, SimulatorServer
-from .demo_script import LOOK_EVERY, Story, count_live
+from .demo_script import UPDATE_INTERVAL, Story, count_live
 from .exit_codes import explain
 from .live import Display, choose_display
 
@@ -90,6 +90,6 @@ def _session(server: SimulatorServer) -> Session:
         server.simulator.api_key,
         base_url=server.url,
         # In simulated time, the usual 10 seconds would be minutes, and 10 requests per second very few.
-        poll=Poll(interval=min(LOOK_EVERY, 10 / server.time_scale)),
+        poll=Poll(interval=min(UPDATE_INTERVAL, 10 / server.time_scale)),
         rate=RateLimit(per_second=200, burst=100),
     )

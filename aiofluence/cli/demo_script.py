@@ -42,7 +42,7 @@ _SSH_KEY: Final = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hZGVVcEZvclRoZURlbW9Pbmx5Tm9ib2R5SGFzSXQ demo@example"
 )
 _DOOMED: Final = "demo-4"
-LOOK_EVERY: Final = 0.25
+UPDATE_INTERVAL: Final = 0.25
 """Real seconds between two updates of the display, and between two polls of the waits."""
 _HURRY: Final = 6.0
 """Factor by which simulated time speeds up while everything ends."""
@@ -169,7 +169,7 @@ class Story:
                     update(self._rows(ordered, began))
                     if settled:
                         break
-                    await asyncio.wait(work, timeout=LOOK_EVERY)
+                    await asyncio.wait(work, timeout=UPDATE_INTERVAL)
 
     def _container_spec(self, image: DefaultImage, name: str, plan_id: str) -> ContainerSpec:
         spec = image.to_spec(name=name, plan_id=plan_id, ssh_key=_SSH_KEY)
@@ -286,7 +286,7 @@ class Story:
             self._display.say(f"{ended.name:<8} {ended.status}, {_money(refund)} USDC refunded")
         return cost
 
-    # The parts of the acts
+    # Helpers of the acts
 
     def _all_refs(self) -> list[InstanceRef]:
         failed = [error.ref for error in self._failed.values() if error.ref is not None]

@@ -84,7 +84,7 @@ def told(error: BaseException, command: str, journal: Path | None = None) -> Ite
     for line in rest:
         yield f"  {line.strip()}"
     if isinstance(error, aiofluence.UncertainDeployError):
-        yield f"  look for it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
+        yield f"  find it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
 
 
 def how_to_end(

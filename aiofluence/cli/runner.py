@@ -103,7 +103,7 @@ def _tell_the_end(
             note("Interrupted.")
         if custody.watching:
             watched = ", ".join(dict.fromkeys(custody.watching))
-            note(f"Not watched any more for late duplicates: {watched}. Look for them with: aiofluence ls")
+            note(f"Not watched any more for late duplicates: {watched}. Find them with: aiofluence ls")
     elif interrupted:  # otherwise a CustodyError reports them
         for line in how_to_end(refs, names, journal):
             note(line)

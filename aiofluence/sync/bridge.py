@@ -169,7 +169,7 @@ class Door:
             raise
 
     def _taken(self, call: _Call) -> Any:
-        """Return the result of `call`, which the caller owns from now on; a block's when it is left."""
+        """Return the result of `call`, which the caller owns from now on. A block stays listed until left."""
         if call not in self._calls if call.is_block else self._calls.pop(call, None) is None:
             raise _closed()
         return call.outcome.result()

@@ -22,14 +22,14 @@ from ..resources.endpoints import Endpoints
 from .follower import LONGEST_INTERVAL, Follower, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
-_LOOKS_DOWN: Final = 2
-"""Successive details, 45 s apart, that must show NOT_STARTED. A single restart is over by then."""
+_DETAILS_DOWN: Final = 2
+"""Number of details in a row, 45 s apart, that must show NOT_STARTED. A single restart is over by then."""
 _DOUBT: Final = 120.0
 """Seconds for which an event that vanished out of turn still counts: the reply may have been a stale one."""
 
 
 @attrs.define
-class _Told:
+class _Delivered:
     """The delivered events of one text: delivery times of those listed, and since when some are missing."""
 
     at: list[float] = attrs.field(factory=list)
@@ -44,7 +44,7 @@ class NewEvents:
     """
 
     def __init__(self) -> None:
-        self._told: dict[str, _Told] = {}
+        self._delivered: dict[str, _Delivered] = {}
 
     def take(self, events: Iterable[Event], now: float) -> list[Event]:
         """Return the new events among `events`, in their order. `now` is in seconds of any one clock."""
@@ -53,29 +53,31 @@ class NewEvents:
         self._forget(present, now)
         new: list[Event] = []
         for event in reversed(events):  # among equal events, the last is the newest
-            told = self._told.setdefault(event.raw, _Told())
-            if present[event.raw] > len(told.at):
-                told.at.append(now)
+            delivered = self._delivered.setdefault(event.raw, _Delivered())
+            if present[event.raw] > len(delivered.at):
+                delivered.at.append(now)
                 new.append(event)
         new.reverse()
         return new
 
     def _forget(self, present: Counter[str], now: float) -> None:
-        listed = ((told, min(present[raw], len(told.at))) for raw, told in self._told.items())
-        standing = min((told.at[-count] for told, count in listed if count), default=None)
-        for raw, told in tuple(self._told.items()):
-            gone = len(told.at) - present[raw]
+        listed = (
+            (delivered, min(present[raw], len(delivered.at))) for raw, delivered in self._delivered.items()
+        )
+        oldest_listed = min((delivered.at[-count] for delivered, count in listed if count), default=None)
+        for raw, delivered in tuple(self._delivered.items()):
+            gone = len(delivered.at) - present[raw]
             if gone <= 0:
-                told.missing = None
+                delivered.missing = None
                 continue
-            if told.missing is None:
-                told.missing = now
-            in_turn = standing is not None and told.at[gone - 1] < standing
-            if in_turn or now - told.missing >= _DOUBT:
-                del told.at[:gone]
-                told.missing = None
-                if not told.at:
-                    del self._told[raw]
+            if delivered.missing is None:
+                delivered.missing = now
+            in_turn = oldest_listed is not None and delivered.at[gone - 1] < oldest_listed
+            if in_turn or now - delivered.missing >= _DOUBT:
+                del delivered.at[:gone]
+                delivered.missing = None
+                if not delivered.at:
+                    del self._delivered[raw]
 
 
 class LoopAgain:
@@ -86,24 +88,24 @@ class LoopAgain:
     """
 
     def __init__(self) -> None:
-        self._is_told = False
-        self._looks_down = 0
+        self._is_reported = False
+        self._details_down = 0
 
     def took(self, new: Iterable[Event]) -> None:
         """Note the new events. A back-off among them reports the loop by itself."""
-        self._is_told = self._is_told or back_off(new) is not None
+        self._is_reported = self._is_reported or back_off(new) is not None
 
     def looked(self, listed: Iterable[Event], *, is_started: bool) -> list[Event]:
         """Note a detail of an ACTIVE container, and return the back-offs to deliver again."""
         if is_started:
-            self._is_told = False
-            self._looks_down = 0
+            self._is_reported = False
+            self._details_down = 0
             return []
-        self._looks_down += 1
+        self._details_down += 1
         listed = list(listed)
-        if self._is_told or self._looks_down < _LOOKS_DOWN or back_off(listed) is None:
+        if self._is_reported or self._details_down < _DETAILS_DOWN or back_off(listed) is None:
             return []
-        self._is_told = True
+        self._is_reported = True
         return [event for event in listed if event.reason == "BackOff"]
 
 
@@ -117,7 +119,7 @@ class _FollowEvents(Follower[Event]):
         self._listed: list[Event] = []
         self._gap = _SHORTEST_INTERVAL
 
-    def _looked(self, answer: Answer) -> None:
+    def _take_detail(self, answer: Answer) -> None:
         status = answer.value.get("container_status") if type(answer.value) is dict else None
         if self._endpoints.status_of(answer) is Status.ACTIVE and type(status) is str:
             is_started = status != ContainerStatus.NOT_STARTED

@@ -29,7 +29,7 @@ LONGEST_INTERVAL: Final = 15.0
 """Seconds between two polls of a quiet container."""
 _LONGEST_PAUSE: Final = 30.0
 """Longest pause in seconds between two polls while all polls fail."""
-_BETWEEN_LOOKS: Final = 45.0
+_STATUS_INTERVAL: Final = 45.0
 """Seconds between two polls of the status while no new output arrives."""
 _DENIALS: Final = 3
 """Refused polls in a row before the key counts as refused: a gateway may answer a single 401 or 403."""
@@ -65,7 +65,7 @@ class Follower(ABC, Generic[T]):
         self._began: float | None = None
         self._known = False
         self._ended = False
-        self._look_at = float("-inf")
+        self._status_due = float("-inf")
         self._failures = 0
         self._denials = 0
         self._failing_since = 0.0
@@ -79,7 +79,7 @@ class Follower(ABC, Generic[T]):
             True if items were new or a question is open; None if another request must follow at once.
         """
 
-    def _looked(self, answer: Answer) -> None:
+    def _take_detail(self, answer: Answer) -> None:
         """Take further information from a detail."""
 
     @abstractmethod
@@ -108,8 +108,8 @@ class Follower(ABC, Generic[T]):
             if something is None:
                 return
             self._came(something)
-            if not (something or self._ended) and now >= self._look_at:
-                await self._look(now)
+            if not (something or self._ended) and now >= self._status_due:
+                await self._poll_status(now)
         except NotSentError as error:
             self._failed(error)
             if error.permanent:
@@ -123,8 +123,8 @@ class Follower(ABC, Generic[T]):
             self._failed(error)
             # The logs of an ended instance may be gone, and answer 400 or 404 (behaviour: containers).
             may_be_over = self._failures == 1 and isinstance(error, NotFoundError | RefusedError)
-            if now >= self._look_at or may_be_over:
-                await self._look_in_trouble(now)
+            if now >= self._status_due or may_be_over:
+                await self._poll_status_after_error(now)
             if isinstance(error, NotFoundError) and await self._is_unknown(self._began):
                 raise
 
@@ -139,17 +139,17 @@ class Follower(ABC, Generic[T]):
             self._end(all_seen=True)
         self._due_in(self._interval())
 
-    async def _look(self, now: float) -> None:
+    async def _poll_status(self, now: float) -> None:
         """Poll the status. After a final status, one more poll of the output brings its last part."""
-        self._look_at = now + _BETWEEN_LOOKS * self._pace
+        self._status_due = now + _STATUS_INTERVAL * self._pace
         answer = await self._endpoints.get(self.ref.id, priority=Priority.TAIL)
-        self._saw(self._endpoints.status_of(answer))
-        self._looked(answer)
+        self._note_status(self._endpoints.status_of(answer))
+        self._take_detail(answer)
 
-    async def _look_in_trouble(self, now: float) -> None:
+    async def _poll_status_after_error(self, now: float) -> None:
         """Poll the status after a failed poll: the output of an ended container may be an error for ever."""
         try:
-            await self._look(now)
+            await self._poll_status(now)
         except FluenceError as error:
             self.last_error = error
 
@@ -166,11 +166,11 @@ class Follower(ABC, Generic[T]):
             return False
         status = statuses.get(self.ref.id)
         if status is not None:
-            self._saw(Status(status))
+            self._note_status(Status(status))
             return False
         return rows.is_complete and self._evidence.is_complete(self.ref.kind, statuses, asked)
 
-    def _saw(self, status: Status | None) -> None:
+    def _note_status(self, status: Status | None) -> None:
         if status is not None:
             now = asyncio.get_running_loop().time()
             self._known = True
@@ -181,12 +181,12 @@ class Follower(ABC, Generic[T]):
     def _failed(self, error: FluenceError) -> None:
         self.last_error = error
         self._failures += 1
-        self._complain(error)
+        self._log_failure(error)
         if self._ended and self._failures >= _LAST_TRIES:
             self._end(all_seen=False)
         self._due_in(min(2.0 ** min(self._failures, 9), _LONGEST_PAUSE))
 
-    def _complain(self, error: FluenceError) -> None:
+    def _log_failure(self, error: FluenceError) -> None:
         """Log that polls fail: after a minute, and then at growing intervals."""
         if self._failures == 1:
             self._failing_since = asyncio.get_running_loop().time()

@@ -44,7 +44,7 @@ class FollowLogs(Follower[Item]):
             return None
         self._windows.answered(asked)
         if self._shown and not lines:
-            self._look_at = float("-inf")  # poll the status now: an ended instance may have empty logs
+            self._status_due = float("-inf")  # poll the status now: an ended instance may have empty logs
         self._shown = bool(lines)
         limited = self._windows.is_widest(asked)
         step = self._stitch.take(

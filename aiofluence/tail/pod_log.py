@@ -57,8 +57,8 @@ class Sequence(Repeats):
         self.full: Hashes[int] = hashes(())  # the widest reply of this poll that filled its window
         self.probe: Probe | None = None  # the search about a reply that did not, and may be cut
         self.confirmed: bool = False  # that reply is not cut: the log is really that short
-        self.looked_old: bool = False
-        self.looks: int = 0  # wider windows requested in case a block was repeated unseen
+        self.noted_old: bool = False
+        self.confirmations: int = 0  # wider windows requested in case a block was repeated unseen
 
     # --- one answer ---------------------------------------------------------------------------------------
 
@@ -147,9 +147,9 @@ class Sequence(Repeats):
         if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
             place, only_repeats = attrs.evolve(place, fit=Fit.REPEATS), True
         if place.fit is Fit.SURE:
-            ask = 0 if exact or self.looks > 2 else self._confirming(answer, seen, place.new)
+            ask = 0 if exact or self.confirmations > 2 else self._confirming(answer, seen, place.new)
             if ask > answer.asked:
-                self.looks += 1
+                self.confirmations += 1
                 return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
             if (self._uncounted(answer, seen) or 0) > place.new:
                 return self._missed(answer, seen, place.new)
@@ -300,8 +300,8 @@ class Sequence(Repeats):
         if not answer.whole:
             # Most often, a wider window at once suffices.
             wider = self._wider(WIDEST if self.old > 2 else answer.asked)
-            look = self.tries == 1 or self.old > 2 or answer.ending
-            return attrs.evolve(verdict, ask=wider) if look else verdict
+            at_once = self.tries == 1 or self.old > 2 or answer.ending
+            return attrs.evolve(verdict, ask=wider) if at_once else verdict
         if not self.confirmed or self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
@@ -310,8 +310,8 @@ class Sequence(Repeats):
     def _old(self, answer: Window) -> Verdict:
         if not self.old:
             self.old_since = answer.now
-        self.old += not self.looked_old
-        self.looked_old = True
+        self.old += not self.noted_old
+        self.noted_old = True
         return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
     def _repeats(self, answer: Window, seen: Hashes[int], place: Place, *, count_only: bool) -> Verdict:

@@ -29,7 +29,7 @@ class Recount:
     def __init__(self) -> None:
         self._block = 0  # number of lines in the current burst, or in an earlier one that was much longer
         self._came_at: float | None = None  # time of the last new line
-        self._look_at = 0.0
+        self._due = 0.0
         self._reach = LEAST
 
     def came(self, new: int, now: float) -> None:
@@ -39,12 +39,12 @@ class Recount:
         pausing = self._came_at is None or self._is_pause(now)
         # One or two lines after a long block may belong to that block, so its size decays slowly.
         self._block = min(MEMORY, max(new, self._block // 2) if pausing else self._block + new)
-        self._came_at, self._look_at, self._reach = now, now + FIRST, LEAST
+        self._came_at, self._due, self._reach = now, now + FIRST, LEAST
 
     def looked(self, now: float) -> None:
         """Note a wider poll. The next one in the same silence is later and wider."""
-        if self._came_at is not None and now >= self._look_at:
-            self._look_at = now + (RARER - 1) * (now - self._came_at)
+        if self._came_at is not None and now >= self._due:
+            self._due = now + (RARER - 1) * (now - self._came_at)
             self._reach *= WIDER
 
     def overlap(self, new: int, now: float, *, ending: bool) -> int:
@@ -53,7 +53,7 @@ class Recount:
             return MEMORY
         if new:
             return self._block + BESIDE if self._is_pause(now) else 0
-        if self._came_at is None or now < self._look_at:
+        if self._came_at is None or now < self._due:
             return 0
         return min(MEMORY, max(self._block + BESIDE, self._reach))
 

@@ -27,7 +27,7 @@ YOUNG = 64
 """Lines up to which a log is fetched whole, because the place of each line is then certain."""
 AHEAD = 256
 """Minimum lines of the window of such a log."""
-LOOK = 30.0
+SEARCH = 30.0
 """Seconds before the search for a pod that others may hide, doubled after each search without a result."""
 PATIENCE = 40
 """Maximum fetches in one poll."""
@@ -76,8 +76,8 @@ class Stitch:
         self._together = Together()
         self._begun = False
         self._whole = True  # the next poll of a young log fetches all lines
-        self._look, self._look_at = LOOK, 0.0
-        self._sought: set[Pod] = set()  # pods that this poll searches for
+        self._search_pause, self._search_at = SEARCH, 0.0
+        self._searched: set[Pod] = set()  # pods that this poll searches for
         # Of the current poll:
         self._fetches = 0
         self._new = 0  # number of new lines, of the pod with the most, without those before the tail began
@@ -152,7 +152,7 @@ class Stitch:
             items += placed
             wishes += [ask] * bool(ask)
         self._begun = True
-        wishes += self._look_for_hidden(window, now, ending=ending) * (not hints)
+        wishes += self._search_hidden(window, now, ending=ending) * (not hints)
         items += self._notice_missing(len(lines), window, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
@@ -161,7 +161,7 @@ class Stitch:
 
     def _begin_poll(self) -> None:
         self._new, self._came, self._all_shown = 0, False, False
-        self._sought.clear()
+        self._searched.clear()
         for sequence in self._pods.values():
             sequence.begin_poll()
 
@@ -180,8 +180,8 @@ class Stitch:
             new = min(new, self._last)
             sequence.last_delivered = new > 0
         self._new = max(self._new, verdict.new if was_begun else 0)
-        if verdict.new and pod in self._sought:
-            self._look = LOOK
+        if verdict.new and pod in self._searched:
+            self._search_pause = SEARCH
         placed: list[Placed] = []
         start = len(indices) - new
         if verdict.gap is not None and (verdict.settled or verdict.new):
@@ -249,17 +249,17 @@ class Stitch:
             ask = max(AHEAD, ask)  # wide windows of short logs cost nothing
         return self._next(items, ask, at_once=False)
 
-    def _look_for_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
+    def _search_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
         """Return the window that would show a hidden pod: a shared window that is filled may hide one."""
         hidden = self._pods.keys() - self._present - self._gone
         if not hidden or self._all_shown or self._scope.each:
             return []
         if ending:
             return [window * 4 if window < WIDEST else WHOLE]
-        if now < self._look_at or window >= WIDEST:
+        if now < self._search_at or window >= WIDEST:
             return []
-        self._look_at, self._look = now + self._look, self._look * 2
-        self._sought = hidden
+        self._search_at, self._search_pause = now + self._search_pause, self._search_pause * 2
+        self._searched = hidden
         return [WIDEST]
 
     def _notice_missing(self, count: int, window: int, *, regular: bool) -> list[Placed]:

@@ -37,7 +37,7 @@ class Probe:
         self._cut: bool = False  # the reply is certainly cut
         self._filled: int = 0  # a window that the lines after the long line fill
         self._ceiling: int = WHOLE  # a window that those lines do not fill
-        self._checked: bool = False  # a wider window has confirmed that no more lines follow the long line
+        self._checked: bool = False  # a window of one line more was requested, as a check
         self._alike: bool = False  # a window of as many lines as were seen showed the same lines
 
     def told(

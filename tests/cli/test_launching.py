@@ -435,7 +435,7 @@ credentials = { host = "example.org", password = "hunter2" }
 PROBLEMS = [
     "default: unknown; do you mean defaults?",
     "defaults: imagee: unknown; do you mean image?",
-    "instance 1 (exp-{i}): count: this is a whole number",
+    "instance 1 (exp-{i}): count: must be a whole number",
     "instance 1 (exp-{i}): plan: nothing for rent fits kind=container, gpu=h1000; no gpu",
     "instance 1 (exp-{i}): image: 'UPPER' must be lower case",
     "instance 1 (exp-{i}): expose[0]: port must be between 1 and 65535, not 99999",

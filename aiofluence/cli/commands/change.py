@@ -202,7 +202,7 @@ def sweep(
     """
     found: list[aiofluence.SweepReport] = []
 
-    async def look(fluence: aiofluence.Session) -> None:
+    async def find(fluence: aiofluence.Session) -> None:
         found.append(await fluence.sweep(prefix=prefix, older_than=older_than))
 
     async def end(fluence: aiofluence.Session) -> int:
@@ -219,7 +219,7 @@ def sweep(
             _tell_unsettled(report)
         return FAILED if report.left or report.failed else REACHED
 
-    code = run_in_session(look, journal=journal)
+    code = run_in_session(find, journal=journal)
     if code != REACHED:
         raise typer.Exit(code)
     (report,) = found

@@ -48,7 +48,7 @@ from .show import show_instance
 if TYPE_CHECKING:  # imported on demand, since help and completion do not need it
     from ..launch_table import LaunchTable
 
-_LOOK_EVERY: Final = 0.25
+_UPDATE_INTERVAL: Final = 0.25
 
 
 def deploy(
@@ -141,7 +141,7 @@ def deploy(
             )
         if not wait:
             ref = await (fluence.ensure(spec) if adopt else resource_of(fluence, spec.kind).deploy(spec))
-            with _told_anyway([ref]):
+            with _reported_anyway([ref]):
                 print_json(ref_shape(ref)) if as_json else say(
                     f"{ref} is {'deployed' if adopt else 'being provisioned'}"
                 )
@@ -160,7 +160,7 @@ def deploy(
             if keep and (is_billing or not is_over):
                 note(f"{spec.name} is kept: if it was created, it keeps running, and billing.")
             raise
-        with _told_anyway([instance.ref]):
+        with _reported_anyway([instance.ref]):
             show_instance(instance, as_json)
 
     execute(deploy_one, journal=journal)
@@ -244,7 +244,7 @@ def launch(
             if keep and table.refs:
                 note(f"Kept, and billing: {listed([str(ref) for ref in table.refs.values()])}")
             raise
-        with _told_anyway([one.ref for one in report.instances]):
+        with _reported_anyway([one.ref for one in report.instances]):
             try:
                 if as_json:
                     print_json(_report_shape(report))
@@ -276,7 +276,7 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
                 await table.begun.wait()  # the launch may be refused before
                 while True:
                     update(table.rows(), table.title())
-                    await asyncio.sleep(_LOOK_EVERY)
+                    await asyncio.sleep(_UPDATE_INTERVAL)
 
         drawing = asyncio.ensure_future(redraw())
         try:
@@ -290,7 +290,7 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @contextmanager
-def _told_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
+def _reported_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
     """Report running instances on stderr if the result cannot be written, as behind `| head`."""
     try:
         yield

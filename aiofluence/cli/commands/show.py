@@ -263,7 +263,7 @@ def ssh(
     """Log in to an instance with ssh, and exit with its code. With --json, only print the command."""
     found: list[str] = []
 
-    async def look(fluence: aiofluence.Session) -> None:
+    async def find(fluence: aiofluence.Session) -> None:
         instance = await get_detail(fluence, await find_one(fluence, name))
         access = ssh_access(instance)
         if access is None:
@@ -276,7 +276,7 @@ def ssh(
         key = ["-i", identity] if identity is not None else []
         found.extend([program, *key, *rest, *(command or ())])
 
-    code = run_in_session(look)
+    code = run_in_session(find)
     if code == REACHED and as_json:
         print_json({"command": found})
     elif code == REACHED and only_print:
