@@ -43,7 +43,7 @@ SLOW = 2.0
 WIRE = "http/test_retry http/test_transport http/test_wire_direct http/test_aiohttp_wire"
 DEPLOY = (
     "lifecycle/test_deploy polling/test_evidence test_money lifecycle/test_minimum_runtime"
-    " lifecycle/test_journal batch/test_relaunch batch/test_launch"
+    " lifecycle/test_custody lifecycle/test_journal batch/test_relaunch batch/test_launch"
 )
 JOURNAL = (
     "lifecycle/test_journal_file lifecycle/test_journal_at_work lifecycle/test_journal test_owner"
@@ -84,6 +84,7 @@ TESTS = {
     "lifecycle/clean_up": f"lifecycle/test_custody lifecycle/test_instance {DEPLOY}",
     "lifecycle/minimum_runtime": WAIT,
     "polling/poller": WAIT,
+    "polling/estimate": f"polling/test_estimate {WAIT}",
     "polling/schedule": WAIT,
     "lifecycle/wait": WAIT,
     "polling/history": WAIT,

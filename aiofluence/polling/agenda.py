@@ -21,6 +21,12 @@ _LISTED: Final = 0.37
 """The same for LISTs."""
 _LATE: Final = 36.0
 """From this age on, in intervals, no gap is longer than `Poll.interval`: past the times of the guess."""
+_SPARSE: Final = 18.0
+"""From this age on, in intervals, no gap between GETs is longer than `_SPARSE_SHARE` of the age. This and the
+next hold until the first sighting."""
+_SPARSE_SHARE: Final = 0.25
+_SHORT_LATE: Final = 0.88
+"""`_SHORT` for these ages."""
 _BATCH: Final = 50
 """With so many pending no gap between LISTs is longer than `Poll.interval`, or `_BATCH_SHARE` of the age."""
 _BATCH_SHARE: Final = 0.08
@@ -146,7 +152,12 @@ class Agenda:
         """When one of the crowd is to be looked at by a GET of its own."""
         since = born if looked is None else max(looked, born)
         table = self._estimate.table()
-        latest = self._latest(table, born, since, _SHORT * self._poll.interval)
+        age, interval = since - born, self._poll.interval
+        if age < _SPARSE * interval or self._estimate.has_seen:
+            latest = self._latest(table, born, since, _SHORT * interval)
+        else:
+            latest = self._latest(table, born, since, _SHORT_LATE * interval)
+            latest = min(latest, since + _SPARSE_SHARE * age)
         return next_look(table, [(born, 1)], since, self._poll.cost, latest)
 
     def _latest(self, table: LifeTable, born: float, looked: float, gap: float) -> float:

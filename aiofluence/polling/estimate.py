@@ -190,6 +190,11 @@ class ProvisioningEstimate:
         self._seen = 0
         self._plain: LifeTable | None = None
 
+    @property
+    def has_seen(self) -> bool:
+        """True once an instance was provisioned, or failed."""
+        return self._seen > 0
+
     def saw(self, low: float, high: float) -> None:
         """Learn from an instance whose provisioning ended, well or not, between the ages `low` and `high`."""
         if not 0 <= low < high:

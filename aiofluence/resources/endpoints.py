@@ -127,7 +127,9 @@ class Endpoints:
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        await self._settle(self._wire.calls.put.to(id, body=body), is_done, hold=hold)
+        call = self._wire.calls.put.to(id, body=body)
+        del body  # it has secrets, which a traceback with locals would show
+        await self._settle(call, is_done, hold=hold)
 
     async def terminate(self, id: str) -> None:
         """End an ACTIVE instance.

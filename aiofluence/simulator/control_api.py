@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from .account import KeyState
 from .control_body import BadRequestError, Body
 from .faults import Fault

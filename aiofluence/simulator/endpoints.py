@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 import attrs
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from . import validation as rules
 from .account import KeyState, balance_json, user_json
 from .answers import detail_json, summary_bytes

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from ..http.messages import Reply
+from aiofluence.http.messages import Reply
+
 from .routes import operation as operation_of
 
 Moment: TypeAlias = Literal["before", "after"]

@@ -12,7 +12,8 @@ from types import TracebackType
 
 from aiohttp import web
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from .control_api import PREFIX, Control, foreign
 from .faults import Effect
 from .local_processes import LocalProcesses

@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from .account import KeyState
 from .billing import ZERO, LedgerEntry, exact
 from .endpoints import ServerRateLimit, Service

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import DecodeError, NoReplyError, NotSentError
-from ..http.messages import Reply, Request
+from aiofluence.errors import DecodeError, NoReplyError, NotSentError
+from aiofluence.http.messages import Reply, Request
+
 from .faults import Effect, FaultOutcome
 from .local_processes import LocalProcesses
 from .simulator import Simulator

@@ -25,7 +25,7 @@ from distributed.core import Status
 from aiofluence import (
     ConfigError,
     ContainerSpec,
-    InstanceEndedError,
+    InstanceFailedError,
     LifecycleError,
     Poll,
     Session,
@@ -192,12 +192,14 @@ async def test_a_worker_that_ends_before_it_joins_tells_why(monkeypatch: pytest.
             async with given.cluster(1, worker_options={"nthreads": "many"}):
                 pass  # pragma: no cover
         cause = caught.value.__cause__
-        assert isinstance(cause, InstanceEndedError)
+        assert isinstance(cause, InstanceFailedError)
         assert "TypeError" in "".join(cause.__notes__)  # the last lines of its log
         assert given.simulator.live() == []
 
 
-@pytest.mark.parametrize(("then", "error"), [("sleep 600", WaitTimeoutError), ("exit 3", InstanceEndedError)])
+@pytest.mark.parametrize(
+    ("then", "error"), [("sleep 600", WaitTimeoutError), ("exit 3", InstanceFailedError)]
+)
 async def test_a_worker_that_never_joins_is_given_up(
     then: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

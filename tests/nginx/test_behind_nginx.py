@@ -21,7 +21,7 @@ import trustme
 from aiofluence import ContainerUpdate, DeployPolicy, RateLimit, Session
 from aiofluence.http.aiohttp_wire import AiohttpWire
 from aiofluence.http.messages import Call, Reply
-from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorServer
+from aiofluence.simulator import DEFAULT_API_KEY, LIKELY, Fault, Provisioning, Simulator, SimulatorServer
 
 from ..harness import OTHER_IMAGE, container_spec, session_on, vm_spec
 from .nginx import PROGRAM, Line, Nginx, free_port
@@ -41,7 +41,8 @@ QUICK = DeployPolicy(settle=1.0, watch=1.0, max_posts=20)
 async def simulator() -> Simulator:
     """It lives now: nginx writes its own `Date`, by which a session tells its instances from older ones."""
     quick = Provisioning(median=0.0, start_delay=0.0, network_delay=0.0, update_delay=0.3)
-    simulator = Simulator(start=datetime.now(UTC), provisioning=quick)
+    at_once = LIKELY.replace(minimum_runtime=0)  # time is real here, and machines are ended
+    simulator = Simulator(start=datetime.now(UTC), provisioning=quick, profile=at_once)
     loop = asyncio.get_running_loop()
     simulator.seconds_at(loop, loop.time())  # its clock runs from here on, not from the first request
     return simulator
