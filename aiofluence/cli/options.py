@@ -73,7 +73,7 @@ DryRunOption: TypeAlias = Annotated[
 ]
 UntilOption: TypeAlias = Annotated[
     UntilChoice,
-    typer.Option(help="State to wait for: the service reports ACTIVE, it can be used, or a port answers."),
+    typer.Option(help="State to wait for: active in the service, ready for use, or reachable at a port."),
 ]
 TimeoutOption: TypeAlias = Annotated[
     float,
@@ -121,5 +121,6 @@ RegistryOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="HOST", help="Private registry of the image: docker.io or ghcr.io.")
 ]
 RegistryUserOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="USER", help="User of the registry. Set FLUENCE_REGISTRY_PASSWORD.")
+    str | None,
+    typer.Option(metavar="USER", help="User of the registry; password: FLUENCE_REGISTRY_PASSWORD."),
 ]

@@ -181,7 +181,9 @@ def sweep(
     prefix: PrefixOption = None,
     older_than: Annotated[
         float | None,
-        typer.Option(parser=read_duration, metavar="TIME", help="Deployed longer ago: 90s, 15m, 2h, 1d."),
+        typer.Option(
+            parser=read_duration, metavar="TIME", help="Only instances older than 90s, 15m, 2h, 1d."
+        ),
     ] = None,
     journal: Annotated[
         Path | None,
