@@ -151,8 +151,8 @@ class Door:
     def run(self, call: _Call) -> Any:
         """Make `call` in the loop's thread, and return its awaited result.
 
-        After a Ctrl-C, or an exception of another signal's handler, it cancels the call, waits until that is
-        done, and raises the exception again. It undoes a result that arrived at that very moment. A second
+        After a Ctrl-C, or an exception of another signal's handler, it cancels the call and waits for it.
+        Then it raises the exception again. It undoes a result that arrived at that very moment. A second
         Ctrl-C, while the first one propagates through the program, returns at once.
         """
         thread, outcome = self._running(), call.outcome

@@ -83,8 +83,8 @@ class NewEvents:
 class LoopAgain:
     """Detect crash loops that bring no new event, because the cluster folds a repeat into an older one. Pure.
 
-    A container loops again if it has run since its last back-off, two successive details show NOT_STARTED,
-    and the cluster lists the back-off.
+    A container loops again if it has run since its last back-off, and two successive details show
+    NOT_STARTED. The cluster must still list the back-off.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class LoopAgain:
 
 
 class _FollowEvents(Follower[Event]):
-    """One container's events, poll by poll."""
+    """The events of one container, poll by poll."""
 
     def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
         super().__init__(endpoints, ref, pace, evidence)

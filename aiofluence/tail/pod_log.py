@@ -1,7 +1,8 @@
 """The log of one pod as one growing sequence: its known lines, and what a reply adds.
 
-`Sequence` decides how many lines of a reply are new, what else must be fetched to decide, and where a loss
-cannot be ruled out. It makes no requests. `stitch` joins the pods and keeps the budget.
+`Sequence` decides how many lines of a reply are new, and which window must be fetched to decide that. It
+marks places where a loss cannot be ruled out. It makes no requests. `stitch` joins the pods
+and keeps the budget.
 """
 
 from __future__ import annotations
