@@ -101,7 +101,7 @@ def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None
     done = cloud.run("deploy", "exp-1", *flags)
     assert done.code == 124
     assert "Ending exp-1. What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
-    assert "exp-1 ended, nothing of it is left running." in done.err
+    assert "exp-1 ended, none is left running." in done.err
     assert "aiofluence: WaitTimeoutError: container exp-1" in done.err
     assert cloud.live() == []
     assert cloud.simulator.reserved() == 0
@@ -130,7 +130,7 @@ def test_what_could_not_be_ended_is_named_with_the_command_that_ends_it(cloud: C
     (live,) = cloud.simulator.live()
     assert done.code == 1
     assert f"aiofluence terminate --yes {live.id}" in done.err
-    assert "nothing of it is left" not in done.err
+    assert "none is left" not in done.err
 
 
 @pytest.mark.parametrize("arguments", [["deploy", "exp-1"], ["launch"]])
@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, ar
     assert "A second Ctrl-C leaves at once" in done.err
     *_, last = done.err.splitlines()
     assert last.startswith("Interrupted: ")
-    assert last.endswith(" ended, nothing of it is left running.")
+    assert last.endswith(" ended, none is left running.")
     assert len(cloud.simulator.instances()) == (4 if arguments == ["launch"] else 1)
     assert cloud.live() == []
     assert cloud.simulator.reserved() == 0
@@ -435,7 +435,7 @@ credentials = { host = "example.org", password = "hunter2" }
 PROBLEMS = [
     "default: unknown; do you mean defaults?",
     "defaults: imagee: unknown; do you mean image?",
-    "instance 1 (exp-{i}): count: this is a whole number",
+    "instance 1 (exp-{i}): count: must be a whole number",
     "instance 1 (exp-{i}): plan: nothing for rent fits kind=container, gpu=h1000; no gpu",
     "instance 1 (exp-{i}): image: 'UPPER' must be lower case",
     "instance 1 (exp-{i}): expose[0]: port must be between 1 and 65535, not 99999",
