@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: Markdown by MyST, the reference from the docstrings, furo's looks.
+"""Configuration of Sphinx: pages in Markdown by MyST, the reference from the docstrings, the theme furo.
 
 A warning is an error (`nox -s docs`).
 """
@@ -31,17 +31,17 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
-# The simulator and the client may use one name for two things, each in its own section.
+# The simulator and the client use some names for different objects, each in its own section.
 suppress_warnings = ["ref.python"]
 
-# Our docstrings are read in editors first, so they use two habits of Markdown: single backquotes and fences.
+# Docstrings are written for editors, so they use Markdown's single backquotes and fences.
 default_role = "code"
 
 
 def fences_to_code_blocks(
     app: Any, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Turn ``` fences into what reStructuredText calls a code block."""
+    """Turn ``` fences into code blocks of reStructuredText."""
     inside, out = False, []
     for line in lines:
         text = line.strip()
@@ -57,7 +57,7 @@ def fences_to_code_blocks(
 
 
 def every_public_name_is_there(app: Any, env: Any) -> None:
-    """Warn of what a module offers and the reference lacks."""
+    """Warn of each public name that the reference lacks."""
     there = {name.rpartition(".")[2] for name, *_ in env.get_domain("py").get_objects()}
     for module in map(import_module, PUBLIC):
         for name in sorted(set(module.__all__) - there):
@@ -72,7 +72,7 @@ def copy_markdown(app: Any, failed: Exception | None) -> None:
 
 
 def setup(app: Any) -> None:
-    """Sphinx calls this. 400: before napoleon, which stands at 500."""
+    """Register the hooks; priority 400 runs before napoleon's 500."""
     app.connect("autodoc-process-docstring", fences_to_code_blocks, priority=400)
     app.connect("env-check-consistency", every_public_name_is_there)
     app.connect("build-finished", copy_markdown)

@@ -1,7 +1,7 @@
-"""Draws `aiofluence demo` as a moving picture: `python docs/make_recording.py` writes `_static/demo.svg`.
+"""Draw `aiofluence demo` as a moving picture: `python docs/make_recording.py` writes `_static/demo.svg`.
 
-The demo's own story on the simulator, on virtual time, so that equal code draws an equal picture, and a
-test checks that the one that is there tells what the demo tells. Not part of the package.
+The script runs the demo's own story on the simulator, on virtual time, so equal code draws an equal picture.
+A test checks that the committed picture shows the demo's present output. Not part of the package.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_
 
 PICTURE = Path(__file__).parent / "_static" / "demo.svg"
 SPEED = 35.0
-"""As the command's own."""
+"""Speed of the demo command."""
 REST = 7.0
-"""Seconds for which the end stands still, before it begins anew."""
+"""Seconds for which the picture shows the end before it starts again."""
 COLUMNS, ROWS = 88, 27
 WIDE, HIGH, SIZE = 8.4, 18, 14
-"""Of a letter, in pixels: width, height with what is between the lines, and the font's size."""
+"""Of a letter, in pixels: width, height with line spacing, and font size."""
 SIDE, TOP, BOTTOM = 16, 40, 14
 """Pixels around the letters."""
 COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
-"""As terminals number them."""
+"""Colours in the order of a terminal's colour numbers."""
 CSS = f"""
 .frame{{fill:#10141c;stroke:#2d3442}}
 text{{fill:#d6dbe3;white-space:pre}}
@@ -50,7 +50,7 @@ text{{font:{SIZE}px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono
 
 @attrs.frozen
 class Part:
-    """Some lines, and the second at which they came; `instead` of the part before them, or below it."""
+    """Lines of output, shown at second `at`; if `instead`, they replace the part before."""
 
     at: float
     lines: list[Text]
@@ -58,14 +58,14 @@ class Part:
 
 
 class Recorder(LiveDisplay):
-    """The display of a terminal, which remembers what was written when."""
+    """A terminal display that records its output with times."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._written = io.StringIO()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self.parts: list[Part] = []
-        # All that could make it differ from machine to machine is said.
+        # Every setting that could differ between machines is explicit.
         console = Console(
             file=self._written,
             width=COLUMNS,
@@ -83,11 +83,11 @@ class Recorder(LiveDisplay):
         self._take()
 
     def seconds(self) -> float:
-        """Since it began."""
+        """Return the seconds since the recording began."""
         return self._loop.time() - self._began
 
     def _take(self, *, instead: bool = False) -> None:
-        """What was written since the last time is a part."""
+        """Add the output since the last call as a part."""
         lines = list(AnsiDecoder().decode(self._written.getvalue().removesuffix("\n")))
         self._written.seek(0)
         self._written.truncate()
@@ -113,7 +113,7 @@ class Recorder(LiveDisplay):
         def update(rows: Sequence[Row], title: str = "", /) -> None:
             nonlocal shown, last
             now = [row.status for row in rows]
-            # Each picture costs some kilobytes, so not every one is taken.
+            # Each picture adds some kilobytes, so updates without a new status are limited to one per second.
             if now == shown and self.seconds() < last + 1:
                 return
             self._console.print(self._instances(rows, {}, title))
@@ -135,9 +135,9 @@ class LentClock(SimulatorWire):
 
 
 async def play() -> tuple[list[Part], float]:
-    """The demo, as the command plays it; gives what it wrote, and how many seconds it took."""
+    """Play the demo like the command does; return its output and its duration in seconds."""
     simulator = Simulator(0, profile=PROFILE)
-    # It listens nowhere: it lends its name and its clock, which is the wire's as well.
+    # The server does not listen: it provides its name and its clock, which the wire uses too.
     server = SimulatorServer(simulator, port=8080, time_scale=SPEED)
     recorder = Recorder(server.now)
     async with Session(
@@ -153,7 +153,7 @@ async def play() -> tuple[list[Part], float]:
 
 @attrs.frozen
 class Line:
-    """One line of the picture: where, what, from when and until when; None is the end."""
+    """One line of the picture: its row, text, begin and end; an end of None is the end of the picture."""
 
     row: int
     text: Text
@@ -162,7 +162,7 @@ class Line:
 
 
 def lay_out(parts: Iterable[Part]) -> tuple[list[Line], list[tuple[float, int]]]:
-    """Every line with its place, and how many rows there are from which second on."""
+    """Return every line with its place, and the number of rows from each second on."""
     lines: list[Line] = []
     grown: list[tuple[float, int]] = []
     rows = first = 0
@@ -177,13 +177,13 @@ def lay_out(parts: Iterable[Part]) -> tuple[list[Line], list[tuple[float, int]]]
                 if lines[index].text == text:
                     continue
                 lines[index] = attrs.evolve(lines[index], ends=part.at)
-            # What comes at the bottom needs no beginning: until then it is below the edge.
+            # A new bottom line needs no begin: before that time, it is below the edge.
             lines.append(Line(row, text, part.at if part.instead else None, None))
     return lines, grown
 
 
 def draw() -> str:
-    """The picture as it should be."""
+    """Return the current picture."""
     parts, took = run_virtual(play())
     lines, grown = lay_out(parts)
     whole = took + REST
@@ -191,7 +191,7 @@ def draw() -> str:
     def percent(second: float) -> str:
         return f"{second / whole:.2%}"
 
-    # The newest row is at the lower edge, as in a terminal that is full.
+    # The newest row is at the lower edge, as in a full terminal.
     steps = {percent(at): f"{{transform:translateY({(ROWS - rows) * HIGH}px)}}" for at, rows in grown}
     css = [
         f".scroll{{transform:translateY({(ROWS - grown[-1][1]) * HIGH}px)}}",
@@ -234,7 +234,7 @@ def draw() -> str:
 
 
 def _line(line: Line) -> str:
-    """One line. What begins with a sign that fonts make wide or narrow is two texts."""
+    """Return one line. A leading symbol whose width differs between fonts becomes a text of its own."""
     plain = line.text.plain.rstrip()
     indent = len(plain) - len(plain.lstrip())
     if plain[indent : indent + 2].isascii() or plain[indent + 1] != " ":
@@ -244,7 +244,7 @@ def _line(line: Line) -> str:
 
 
 def _stretch(line: Line, begin: int, end: int) -> str:
-    """Some letters of a line, stretched to the width that they have in a terminal."""
+    """Return some letters of a line, stretched to their width in a terminal."""
     if begin == end:
         return ""
     pieces = []

@@ -1,7 +1,7 @@
-"""Draws the timelines in the docs: `python docs/make_timeline.py` writes them into `_static`.
+"""Draw the timelines of the docs: `python docs/make_timeline.py` writes them into `_static`.
 
-Launches on the simulator, on virtual time, so that equal code draws equal pictures, and a test
-checks that those that are there are current. Not part of the package.
+The script launches on the simulator, on virtual time, so equal code draws equal pictures. A test checks
+that the committed pictures are current. Not part of the package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "_static"
 
 
 async def launch() -> str:
-    """Twenty containers, one of which fails, one of which finds its plan gone."""
+    """Launch twenty containers, of which one fails and one finds its plan sold out."""
     simulator = Simulator(seed=7, provisioning=Provisioning(median=140, sigma=0.25))
     simulator.fail_next_provisioning(1)
     gone = Fault.status(400, {"detail": "The plan is not available"})
@@ -30,7 +30,7 @@ async def launch() -> str:
 
 
 async def tutorial() -> str:
-    """The tutorial's twenty, where time runs as fast as there."""
+    """Launch the tutorial's twenty notebooks, at the tutorial's time scale."""
     async with Session(DEFAULT_API_KEY, wire=SimulatorWire(Simulator(), time_scale=3)) as fluence:
         offer = await fluence.plans.cheapest(kind="container", gpu="t4")
         image = next(image for image in await fluence.images.list() if image.slug == "jupyter-lab")
@@ -40,7 +40,7 @@ async def tutorial() -> str:
 
 
 def draw() -> dict[str, str]:
-    """The pictures as they should be, by the names of their files."""
+    """Return the current pictures by file name."""
     return {"timeline.svg": run_virtual(launch()), "tutorial.svg": run_virtual(tutorial())}
 
 

@@ -1,6 +1,6 @@
-"""Failover over three plans: the cheapest that can be had, decided by the service and not by a stale list.
+"""Failover over three plans: take the cheapest available plan, as the service decides and not a stale list.
 
-A plan may be sold out between the list and the deploy; then the next is tried, never over the budget.
+A plan may be sold out between the list and the deploy. Then the launch tries the next, within the budget.
 """
 
 from aiofluence import ContainerSpec, LaunchError, LaunchProgress, LaunchState, Session, Until, run
@@ -37,4 +37,4 @@ async def main() -> None:
             await fluence.terminate_and_wait(outcome.ref)
 
 
-run(main())  # as asyncio.run, and a closed terminal or SIGTERM cleans up as Ctrl-C does
+run(main())  # like asyncio.run; a closed terminal or SIGTERM cleans up like Ctrl-C

@@ -1,6 +1,6 @@
-"""A fleet's logs in one file: each line with its container's name, a mark where one may be missing.
+"""A fleet's logs in one file: each line with its container's name, and a mark where lines may be missing.
 
-One iterator follows all running containers within the session's rate; it ends when all of them have.
+One iterator follows all running containers within the session's rate. It ends when all of them have ended.
 """
 
 import asyncio

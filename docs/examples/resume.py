@@ -1,7 +1,7 @@
-"""Resume after a crash: run it, kill it, run it again. It goes on with what it had deployed.
+"""Resume after a crash: run the program, kill it, and run it again. It continues with its instances.
 
-`ensure` takes the live instance of that name, or deploys one; the names are the memory, and the service is
-the only place that has to survive. The journal tells what was in flight when the process died.
+`ensure` adopts the live instance of that name, or deploys one. The state of the program is the names and the
+service. The journal has the deploys that were in flight when the process died.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ async def main() -> None:
                 group.create_task(fluence.ensure(shard, until=Until.READY)) for shard in spec.many(SHARDS)
             ]
         print("all", len(shards), "are ready")
-        # the work; killed here, too, the next run finds all of them
+        # the work; if the process is killed here too, the next run finds all instances
         for shard in shards:
             await fluence.terminate_and_wait(shard.result())
         print("done")

@@ -1,6 +1,6 @@
-"""A spot check: is this plan's machine what it says it is? Deploy, look at its own words, terminate.
+"""A spot check of a plan: deploy a container, compare its output with the expected text, terminate.
 
-The container is gone behind the block, however the block ends: by a result, an error, a timeout or Ctrl-C.
+The container is gone after the block, however the block ends: with a result, an error, a timeout or Ctrl-C.
 """
 
 import asyncio
@@ -33,4 +33,4 @@ async def main() -> None:
         print(ended.status, "spent:", ended.billing.total_spendings, "USDC")
 
 
-run(main())  # as asyncio.run, and a closed terminal or SIGTERM cleans up as Ctrl-C does
+run(main())  # like asyncio.run; a closed terminal or SIGTERM cleans up like Ctrl-C

@@ -1,6 +1,6 @@
-"""A hyper-parameter sweep: fifty containers, one learning rate each, the best of them, nothing left running.
+"""A hyper-parameter sweep: fifty containers, one learning rate each. It prints the best and ends them all.
 
-What a container reports it prints; what counts is the last loss in its log.
+Each container prints its progress. The result of a trial is the last loss in its log.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import attrs
 from aiofluence import ContainerSpec, LogLine, Session, Until, run
 
 TRIALS = 50
-STEPS = 20  # how many reports of each trial to wait for
+STEPS = 20  # reports per trial to wait for
 
 
 async def main() -> None:
@@ -45,4 +45,4 @@ async def main() -> None:
         print(f"{len(losses)} trials; best: {best}, loss {losses[best]}, rate {settings['LEARNING_RATE']}")
 
 
-run(main())  # as asyncio.run, and a closed terminal or SIGTERM cleans up as Ctrl-C does
+run(main())  # like asyncio.run; a closed terminal or SIGTERM cleans up like Ctrl-C

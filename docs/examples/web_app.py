@@ -1,7 +1,7 @@
-"""A FastAPI app that owns one session: rate limit, pool and custody are shared by all requests.
+"""A FastAPI app that owns one session: all its requests share rate limit, pool and custody.
 
-Run it with `uvicorn web_app:app`. A client that goes away in the middle of a POST leaves nothing running: the
-deploy is cancelled, and the session sees the container gone. Stopping the app waits for that, too.
+Run it with `uvicorn web_app:app`. If a client leaves during a POST, nothing stays running: the deploy is
+cancelled, and the session sees the container gone. Stopping the app waits for that too.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from aiofluence import (
 )
 
 T = TypeVar("T")
-Image = Annotated[str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]  # anything else is answered 422
+Image = Annotated[str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]  # any other value returns a 422
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with Session(journal="web-app.journal") as fluence:
-        await fluence.sweep(dry_run=False)  # what an earlier process had to leave behind
+        await fluence.sweep(dry_run=False)  # instances that an earlier process left behind
         app.state.fluence = fluence
         yield
 
@@ -44,23 +44,23 @@ app = FastAPI(lifespan=lifespan)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and cancel it when the client goes away: no server and no framework does that for us."""
+    """Await `work`, and cancel it when the client leaves: neither the server nor the framework does so."""
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_disconnect(request))
     try:
         await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise HTTPException(499, "the client has gone")  # for the access log; there is no reader
+        raise HTTPException(499, "the client has gone")  # for the access log; no client reads it
     finally:
-        # Behind a cancelled handler, as at the server's shutdown, both still run.
+        # After a cancelled handler, as at the server's shutdown, both tasks still run.
         task.cancel()
         gone.cancel()
         await asyncio.wait([task, gone])
 
 
 async def _disconnect(request: Request) -> None:
-    """Wait until the client has gone: behind the request's body nothing else can come."""
+    """Wait until the client has gone; after the request's body, no other message can arrive."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -77,8 +77,8 @@ async def start(request: Request, image: Image) -> dict[str, str]:
     except PlanUnavailableError:
         raise HTTPException(503, "no container is to be had") from None
     except FluenceError as error:
-        raise HTTPException(502, str(error)) from None  # no secrets are in it
-    if await request.is_disconnected():  # in the very last moment: this answer will not arrive
+        raise HTTPException(502, str(error)) from None  # the text has no secrets
+    if await request.is_disconnected():  # the client left at the last moment: this reply will not arrive
         await fluence.terminate_and_wait(container)
     return {"id": container.id, "name": container.name}
 
@@ -87,7 +87,7 @@ async def _worker(request: Request, id: str) -> Container:
     fluence: Session = request.app.state.fluence
     try:
         return await fluence.containers.get(id)
-    except (NotFoundError, InvalidRequestError, ConfigError):  # unknown, or no id at all
+    except (NotFoundError, InvalidRequestError, ConfigError):  # an unknown or malformed id
         raise HTTPException(404, "no such worker") from None
     except FluenceError as error:
         raise HTTPException(502, str(error)) from None
@@ -96,7 +96,7 @@ async def _worker(request: Request, id: str) -> Container:
 @app.get("/workers/{id}/logs")
 async def logs(request: Request, id: str, lines: Annotated[int, Query(ge=1)] = 10) -> StreamingResponse:
     fluence: Session = request.app.state.fluence
-    worker = await _worker(request, id)  # before the stream begins: later there is no status left to give
+    worker = await _worker(request, id)  # before the stream begins, while the status can still be a 404
 
     async def stream() -> AsyncIterator[str]:
         left = lines

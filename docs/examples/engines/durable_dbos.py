@@ -1,6 +1,6 @@
-"""A fleet of containers that survives its own process: DBOS, one process, one SQLite file, no server.
+"""A fleet of containers that survives the end of its process: DBOS, one process, one SQLite file, no server.
 
-python durable_dbos.py launch exp-7 50   starts the run, or goes on with it after a crash
+python durable_dbos.py launch exp-7 50   starts the run, or continues it after a crash
 python durable_dbos.py stop exp-7        ends it, from any other shell of this folder
 """
 
@@ -31,16 +31,16 @@ DATABASE = "sqlite:///fleet.sqlite"
 JOURNAL = "fleet.journal"
 A_DAY = 24 * 3600.0
 
-fluence: Session  # one for the process: `launch` opens it before DBOS begins to recover
+fluence: Session  # one per process: `launch` opens it before DBOS begins to recover
 
 
 def open_session() -> Session:
-    """The journal lies beside the database: whoever has the one has the other."""
+    """Open the session, with its journal beside the database, so that both survive or neither."""
     return Session(journal=JOURNAL)
 
 
 def spec_for(name: str) -> ContainerSpec:
-    """Made inside the step, so that the database never sees what is in it."""
+    """Build the spec inside the step, so that its contents never reach the database."""
     return ContainerSpec(
         name=name,
         plan_id=os.environ["PLAN_ID"],
@@ -54,13 +54,13 @@ FINAL = (SpecError, RefusedError, InvalidRequestError, AuthError, ConfigError, L
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether trying again can help."""
+    """Return True if a retry can help."""
     return not isinstance(error, FINAL)
 
 
 @DBOS.step(retries_allowed=True, max_attempts=20, interval_seconds=5, backoff_rate=1, should_retry=may_pass)
 async def ensure(name: str) -> str:
-    """At least once: what an attempt that died had launched, the next one takes. Then its id is on record."""
+    """Return the id of the live instance of that name; deploy it if there is none (at least once)."""
     ref = await fluence.ensure(spec_for(name))
     return ref.id
 
@@ -72,20 +72,20 @@ async def wait(name: str, id: str) -> None:
 
 @DBOS.step(retries_allowed=True, max_attempts=1000, interval_seconds=5, backoff_rate=1, should_retry=may_pass)
 async def terminate(name: str, id: str) -> None:
-    """At least once: what has ended already is a success."""
+    """End the instance (at least once); an instance that has already ended is a success."""
     await fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, name), timeout=None)
 
 
 @DBOS.step()
 async def work(ids: list[str]) -> None:
-    """Yours."""
+    """Put your own work here."""
     print("ready:", *ids, flush=True)
 
 
 @DBOS.workflow()
 async def fleet(size: int) -> int:
-    """Launch, work, wait for "stop", and end all of it; gives how many there were."""
-    names = [f"{DBOS.workflow_id}-{i:03}" for i in range(size)]  # the same in every life of this run
+    """Launch, work, wait for "stop", end all instances, and return their number."""
+    names = [f"{DBOS.workflow_id}-{i:03}" for i in range(size)]  # the same after each restart of this run
     found = await asyncio.gather(*map(ensure, names), return_exceptions=True)
     ids = {name: id for name, id in zip(names, found, strict=True) if isinstance(id, str)}
     errors = [error for error in found if isinstance(error, BaseException)]
@@ -103,13 +103,13 @@ async def fleet(size: int) -> int:
 
 async def launch(run: str, size: int) -> None:
     global fluence
-    # A version of our own: by default it is a hash of the source, and a changed program recovers nothing.
+    # A fixed version: the default is a hash of the source, so a changed program would recover nothing.
     config = DBOSConfig(
         name="fleet", system_database_url=DATABASE, application_version="1", log_level="WARNING"
     )
     async with open_session() as fluence:
         DBOS(config=config)
-        DBOS.launch()  # here, where a loop runs: steps then run in it, as the session must
+        DBOS.launch()  # inside the event loop, so that steps run in the session's loop
         try:
             with SetWorkflowID(run):
                 handle = await DBOS.start_workflow_async(fleet, size)

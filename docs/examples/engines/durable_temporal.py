@@ -1,8 +1,8 @@
-"""A fleet of containers that survives its workers: Temporal, with as many workers as you like.
+"""A fleet of containers that survives its workers: Temporal, with any number of workers.
 
 python durable_temporal.py worker            works until Ctrl-C or SIGTERM; start it again after a crash
 python durable_temporal.py launch exp-7 50   starts the run, or finds it, and waits until it has ended
-python durable_temporal.py stop exp-7        ends it; `cancel` does, too
+python durable_temporal.py stop exp-7        ends it; `cancel` does too
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ A_DAY = timedelta(days=1)
 
 FINAL = (SpecError, RefusedError, InvalidRequestError, AuthError, ConfigError, LifecycleError)
 
-# A worker whose heartbeat is missing is taken for dead, and another attempt begins `SETTLE` later: by then
-# a list shows what the dead one may have sent. Not shorter than `DeployPolicy.settle`, and no faster growth.
+# A worker without a heartbeat counts as dead, and another attempt begins `SETTLE` later. By then a list shows
+# each instance that the dead worker deployed. Not shorter than `DeployPolicy.settle`, and without growth.
 HEARTBEAT = timedelta(seconds=30)
 SETTLE = timedelta(seconds=90)
 
 
 def open_session() -> Session:
-    """One for each worker process. No journal: the next attempt may run on another machine."""
+    """Open the session of a worker process. No journal: the next attempt may run on another machine."""
     return Session()
 
 
 def spec_for(name: str) -> ContainerSpec:
-    """Made inside the activity, so that the history never sees what is in it."""
+    """Build the spec inside the activity, so that its contents never reach the history."""
     return ContainerSpec(
         name=name,
         plan_id=os.environ["PLAN_ID"],
@@ -65,7 +65,7 @@ def spec_for(name: str) -> ContainerSpec:
 
 @asynccontextmanager
 async def an_attempt() -> AsyncIterator[None]:
-    """Tell the server that we live, and which errors are final."""
+    """Send heartbeats to the server, and mark final errors as such."""
 
     async def beat() -> None:
         while True:
@@ -89,7 +89,7 @@ class Instances:
 
     @activity.defn
     async def ensure(self, name: str) -> str:
-        """At least once: what an attempt that died had launched, the next one takes. Then its id is known."""
+        """Return the id of the live instance of that name; deploy it if there is none (at least once)."""
         async with an_attempt():
             ref = await self.fluence.ensure(spec_for(name))
         return ref.id
@@ -101,19 +101,19 @@ class Instances:
 
     @activity.defn
     async def terminate(self, name: str, id: str) -> None:
-        """At least once: what has ended already is a success."""
+        """End the instance (at least once); an instance that has already ended is a success."""
         async with an_attempt():
             await self.fluence.terminate_and_wait(InstanceRef(Kind.CONTAINER, id, name), timeout=None)
 
     @activity.defn
     async def work(self, ids: list[str]) -> None:
-        """Yours."""
+        """Put your own work here."""
         print("ready:", *ids, flush=True)
 
 
 @workflow.defn
 class Fleet:
-    """Launch, work, wait for "stop" or a cancellation, and end all of it; gives how many there were."""
+    """Launch, work, wait for "stop" or a cancellation, end all instances, and return their number."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -127,7 +127,7 @@ class Fleet:
         names = [f"{workflow.info().workflow_id}-{i:03}" for i in range(size)]
         ensuring = asyncio.gather(*map(self.ensure, names), return_exceptions=True)
         try:
-            found = await asyncio.shield(ensuring)  # what is on its way cannot be ended yet: never cancel it
+            found = await asyncio.shield(ensuring)  # a pending deploy cannot be ended yet: never cancel it
             if errors := [error for error in found if isinstance(error, BaseException)]:
                 raise errors[0]
             ids = [id for id in found if isinstance(id, str)]
