@@ -137,7 +137,7 @@ class Story:
             ],
             right=(2, 3, 4),
         )
-        self._display.say("A deploy takes the upfront hours; what is not used of them comes back.")
+        self._display.say("A deploy takes the upfront hours; the unused ones come back.")
         return containers[0], machines[0]
 
     async def _launch(self, container: Offer, machine: Offer) -> None:

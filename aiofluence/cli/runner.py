@@ -80,7 +80,7 @@ def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str
     """Print what the session will end or watch before it closes, and return the names of what it ends."""
     names = list(dict.fromkeys((*(ref.name for ref in custody.ending), *custody.deploying)))
     if names:
-        note(f"Ending {listed(names)}. What is not ACTIVE yet cannot be ended, so this waits until it is.")
+        note(f"Ending {listed(names)}. An instance that is not ACTIVE yet cannot be ended, so this waits.")
     if custody.watching:
         watched = listed(list(dict.fromkeys(custody.watching)))
         note(f"A deploy's reply was lost, so this watches a few minutes for a late duplicate of {watched}.")

@@ -43,7 +43,7 @@ class InstanceRef:
 
     @property
     def ref(self) -> InstanceRef:
-        """This ref, so that a ref can be used like an instance."""
+        """The ref itself, so that a ref can be used like an instance."""
         return self
 
     def __str__(self) -> str:

@@ -213,7 +213,7 @@ class Follower(ABC, Generic[T]):
 
 
 class OneTail(Tail[T]):
-    """The tail of one container: returns what is ready, and polls when nothing is."""
+    """The tail of one container: returns ready items, and polls when there are none."""
 
     def __init__(self, follow: Follower[T]) -> None:
         super().__init__()

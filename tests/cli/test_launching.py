@@ -100,7 +100,7 @@ def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None
     flags = ("--plan", cloud.plan(), *SSH, "--timeout", "20")
     done = cloud.run("deploy", "exp-1", *flags)
     assert done.code == 124
-    assert "Ending exp-1. What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
+    assert "Ending exp-1. An instance that is not ACTIVE yet cannot be ended, so this waits." in done.err
     assert "exp-1 ended, none is left running." in done.err
     assert "aiofluence: WaitTimeoutError: container exp-1" in done.err
     assert cloud.live() == []
@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, ar
     else:
         done = cloud.run(*arguments, "--plan", cloud.plan(), *SSH)
     assert done.code == 130
-    assert "What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
+    assert "An instance that is not ACTIVE yet cannot be ended, so this waits." in done.err
     assert "A second Ctrl-C leaves at once" in done.err
     *_, last = done.err.splitlines()
     assert last.startswith("Interrupted: ")
