@@ -48,9 +48,7 @@ async def _run(speed: float, seed: int, run_commands: bool) -> int:
                         await story.play()
                     except asyncio.CancelledError:
                         display.act("Ctrl-C: terminating what was launched")
-                        display.say(
-                            "An instance that is not ACTIVE yet cannot be terminated, so this waits until it is."
-                        )
+                        display.say("An instance that is not ACTIVE yet cannot be terminated, so this waits.")
                         story.hurry()
                         raise
                     finally:
