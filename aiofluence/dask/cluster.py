@@ -252,7 +252,7 @@ class FluenceCluster(SpecCluster):
             "options": options,
             "security": self._worker_security,
         }
-        code = files(__package__).joinpath("inside.py").read_text(encoding="utf-8")
+        code = files(__package__).joinpath("worker_main.py").read_text(encoding="utf-8")
         variables = {"FLUENCE_WORKER": json.dumps(told), "FLUENCE_WORKER_CODE": code}
         spec = attrs.evolve(self._spec, name=name, environment={**self._spec.environment, **variables})
         worker = ContainerWorker(
