@@ -22,7 +22,7 @@ from rich.text import Text
 from aiofluence import Poll, RateLimit, Session
 from aiofluence.cli.demo import PROFILE, warnings_shown
 from aiofluence.cli.demo_script import LOOK_EVERY, Story
-from aiofluence.cli.live import LiveDisplay, Progress, Row
+from aiofluence.cli.live import LiveDisplay, LiveRow, Progress
 from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_virtual
 
 PICTURE = Path(__file__).parent / "_static" / "demo.svg"
@@ -110,7 +110,7 @@ class Recorder(LiveDisplay):
         shown: list[str] = []
         last = -1.0
 
-        def update(rows: Sequence[Row], title: str = "", /) -> None:
+        def update(rows: Sequence[LiveRow], title: str = "", /) -> None:
             nonlocal shown, last
             now = [row.status for row in rows]
             # Each picture costs some kilobytes, so not every one is taken.
