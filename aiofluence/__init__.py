@@ -1,8 +1,8 @@
 """An async client for the Fluence GPU Cloud.
 
-Everything a program needs is here by name; `Session` is where to begin. The simulator of the service
-is `aiofluence.simulator`. To import the package costs nothing until a name is asked for: pytest does it in
-every run for the sake of its plugin, and a shell that completes the command does.
+All names that a program needs are here. Begin with `Session`. The simulator of the service is
+`aiofluence.simulator`. Importing the package costs nothing until a name is used. This matters for pytest,
+which imports its plugin in every run, and for shells that complete the command.
 """
 
 from importlib import import_module as _import_module

@@ -1,6 +1,6 @@
-"""`python -m aiofluence`: the command line, where the script `aiofluence` is not on PATH.
+"""`python -m aiofluence`: the command line, for when the script `aiofluence` is not on PATH.
 
-It does what the script does, with the same exit codes.
+It does the same as the script, with the same exit codes.
 """
 
 import sys

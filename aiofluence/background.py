@@ -1,8 +1,8 @@
-"""Tasks that outlive their caller, and the event loop, thread and process that they belong to.
+"""Tasks that outlive their caller, and the event loop, thread and process that own them.
 
-A cancelled caller does not cancel such a task. A failing task ends neither its siblings nor the user's
-block: its outcome is in the future that `spawn` returns. Nothing here knows a session.
-`BackgroundTasks.at_work` is the one place that knows if anything of a session is in flight.
+A cancelled caller does not cancel such a task. A failing task ends neither its siblings nor the user's block,
+because its outcome goes into the future that `spawn` returns. This module does not depend on sessions.
+`BackgroundTasks` counts the session's work in flight; see `at_work`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class Owner:
-    """The owner of one session: settled by `open` or by the first call, and for good.
+    """The event loop of one session, fixed by `open` or by the first call.
 
     Attributes:
-        loop: the event loop; None until it is settled, and again in a forked child.
-        is_forked: this process is a forked child of the session's own.
+        loop: the event loop; None until it is fixed, and again in a forked child.
+        is_forked: True in a forked child of the session's process.
     """
 
     def __init__(self) -> None:
@@ -32,20 +32,20 @@ class Owner:
         self.is_forked: bool = False
 
     def check(self) -> None:
-        """Refuse a caller that runs anywhere but in the session's event loop.
+        """Refuse a caller outside the session's event loop.
 
         Raises:
-            ConfigError: it does; nothing was sent.
+            ConfigError: the caller is outside; nothing was sent.
         """
         running = asyncio._get_running_loop()
         if running is not self.loop or running is None:
             self.settle(running)
 
     def settle(self, running: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-        """Make `running` the session's event loop, if it has none yet; gives it.
+        """Make `running` the session's event loop if it has none yet, and return it.
 
         Raises:
-            ConfigError: it has another, or `running` is none of asyncio's.
+            ConfigError: the session has another loop, no asyncio loop runs here, or this is a forked child.
         """
         if self.is_forked:
             raise forked()
@@ -68,10 +68,10 @@ class Owner:
 
 
 def loop_time() -> float:
-    """The time of the running event loop.
+    """Return the time of the running event loop.
 
     Raises:
-        ConfigError: none runs here, as in a forked child and under trio.
+        ConfigError: no event loop runs here, as in a forked child and under trio.
     """
     running = asyncio._get_running_loop()
     if running is None:
@@ -80,7 +80,7 @@ def loop_time() -> float:
 
 
 def forked() -> ConfigError:
-    """The refusal in a forked child."""
+    """Return the error for a forked child."""
     return ConfigError(
         "this session belongs to the parent process, which still holds it, and its instances with it. "
         "Nothing was sent. Make a session of its own in the forked child"
@@ -96,7 +96,7 @@ def _no_loop() -> ConfigError:
 
 
 _owners: Final[WeakSet[Owner]] = WeakSet()
-"""Those that are settled. For the fork alone: a child that goes on in its parent's loop has no other sign."""
+"""Owners with a fixed loop, only for forks: a child that continues in its parent's loop has no other sign."""
 
 
 def _disown_all() -> None:
@@ -109,14 +109,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class BackgroundTasks:
-    """Owns the session's background tasks from `open` to `close`.
+    """Owner of the session's background tasks from `open` to `close`.
 
     Args:
-        owner: the event loop.
-        on_work: called with True when the first work begins, with False when no more is in flight.
+        owner: the event loop of these tasks.
+        on_work: function called with True when the first work begins, and with False when none is left.
 
     Attributes:
-        owner: the event loop of these tasks, and nobody else's.
+        owner: the event loop of these tasks, which no other loop may use.
     """
 
     def __init__(self, owner: Owner, on_work: Callable[[bool], None] = lambda is_at_work: None) -> None:
@@ -129,14 +129,14 @@ class BackgroundTasks:
         self._leave = asyncio.Event()
 
     async def open(self) -> None:
-        """Start the task that holds the group; enter and leave may then be in different tasks."""
+        """Start the task that holds the task group, so that enter and leave may be in different tasks."""
         ready = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep(ready), name="aiofluence session")
         await ready.wait()
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Count the block as work in flight, as every task is: it may use instances of an open entry.
+        """Count the block as work in flight, like a task. It may use instances of an open journal entry.
 
         Raises:
             ConfigError: the caller is not in the session's event loop.
@@ -159,8 +159,8 @@ class BackgroundTasks:
             self._on_work(False)
 
     async def _keep(self, ready: asyncio.Event) -> None:
-        # A Ctrl-C that struck in the middle of a task has stopped the loop already; raised here, it would
-        # stop the clearing up as well.
+        # A Ctrl-C in the middle of a task has already stopped the loop. If it were raised here, it would stop
+        # the clean-up as well.
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -171,38 +171,39 @@ class BackgroundTasks:
         self._group = None
 
     async def close(self) -> None:
-        """Cancel what still runs, and wait until it is gone."""
+        """Cancel the remaining tasks, and wait until they have ended."""
         self._leave.set()
         if self._keeper is not None:
             await asyncio.wait([self._keeper])
 
     def tear_down(self) -> None:
-        """Leave at once, as `asyncio.run` makes us after a second Ctrl-C; for loops in another thread."""
+        """Leave at once, as after a second Ctrl-C under `asyncio.run`; for loops in another thread."""
         if self._keeper is not None:
             self._keeper.cancel()
 
     @property
     def is_torn_down(self) -> bool:
-        """Whether somebody is cancelling the session's own task, too.
+        """True if the session's own task is being cancelled.
 
-        That is what `asyncio.run` does to every task after a second Ctrl-C; nobody else knows of this one.
+        Only `asyncio.run` does that: it cancels every task after a second Ctrl-C. No other code has a
+        reference to this task.
         """
         keeper = self._keeper
         return keeper is not None and not self._leave.is_set() and (keeper.done() or keeper.cancelling() > 0)
 
     @property
     def is_closed(self) -> bool:
-        """Whether no more tasks can be started."""
+        """True if no more tasks can be started."""
         return self._group is None or self._leave.is_set() or self.is_torn_down
 
     def spawn(self, work: Coroutine[Any, Any, T], *, is_service: bool = False) -> asyncio.Future[T]:
-        """Run `work` to its end whatever becomes of the caller; its outcome is in the future.
+        """Run `work` to its end, whatever happens to the caller. Return a future of its outcome.
 
-        Await it through `asyncio.shield`, so that a cancelled caller does not cancel the future.
+        Await the future through `asyncio.shield`, so that a cancelled caller does not cancel it.
 
         Args:
-            work: what to run.
-            is_service: it runs for as long as the session, so that it is no work in flight.
+            work: coroutine to run.
+            is_service: True if `work` runs as long as the session, and does not count as work in flight.
 
         Raises:
             ConfigError: the caller is not in the session's event loop.
@@ -225,20 +226,20 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: _give_up(work, outcome))
         if not is_service:
-            # Called after the callbacks of `outcome`: what they begin is in flight before this is over.
+            # Called after the callbacks of `outcome`, so that work begun there is already counted.
             task.add_done_callback(lambda _: self._finish())
         return outcome
 
 
 async def _contain(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
-    """Run `work` and put what comes of it into `outcome`: an error in the group would end all of it."""
+    """Run `work` and put its outcome into `outcome`: an error in the task group would end all its tasks."""
     try:
         result = await work
     except Exception as error:
         if not outcome.done():
             outcome.set_exception(error)
     except BaseException:
-        # Cancelled, which only closing does, or struck by Ctrl-C. Whoever still waits gets a typed error.
+        # Cancelled, which only closing does, or hit by Ctrl-C. A remaining waiter gets a typed error.
         if not outcome.done():
             outcome.set_exception(_closed())
         raise
@@ -248,7 +249,7 @@ async def _contain(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> 
 
 
 def _give_up(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
-    """A task that is cancelled before its first step never begins: somebody must still be told."""
+    """Report a task that was cancelled before its first step, and therefore never ran."""
     if not outcome.done():
         work.close()
         outcome.set_exception(_closed())
@@ -259,6 +260,6 @@ def _closed() -> NoReplyError:
 
 
 def _retrieve(outcome: asyncio.Future[Any]) -> None:
-    """Nobody may be left to ask: that is no reason for asyncio to complain."""
+    """Retrieve the exception, so that asyncio does not warn when no caller is left to do so."""
     if not outcome.cancelled():
         outcome.exception()

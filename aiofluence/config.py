@@ -1,6 +1,6 @@
-"""Where the session's key and origin come from: arguments first, then the environment.
+"""Sources of a session's key and origin: arguments first, then the environment.
 
-Reads and checks; keeps nothing. No `.env` file is ever read.
+Reads and checks, but keeps nothing. No `.env` file is ever read.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DEFAULT_ORIGIN: Final = "https://api.fluence.dev"
 
 
 def find_api_key(given: str | None) -> str | None:
-    """The key: `given`, else `FLUENCE_API_KEY`, else the content of the file `FLUENCE_API_KEY_FILE` names.
+    """Find the key: `given`, else `FLUENCE_API_KEY`, else the content of the file `FLUENCE_API_KEY_FILE`.
 
-    A variable that is empty or blank counts as not set. None when there is no key.
+    An empty or blank variable counts as not set. Return None when there is no key.
 
     Raises:
-        ConfigError: it cannot be a header.
+        ConfigError: the key cannot be a header.
     """
     try:
         if given is not None:
@@ -40,7 +40,7 @@ def find_api_key(given: str | None) -> str | None:
         if key := _variable("FLUENCE_API_KEY"):
             return _checked("FLUENCE_API_KEY", key)
     finally:
-        del given  # no traceback with locals shows the key
+        del given  # a traceback with locals must not show the key
         key = ""
     if path := _variable("FLUENCE_API_KEY_FILE"):
         return _checked("FLUENCE_API_KEY_FILE", _read(path))
@@ -52,10 +52,10 @@ def _variable(name: str) -> str:
 
 
 def _checked(source: str, key: object) -> str:
-    """`key`, which came from `source`, without blanks around it.
+    """Return `key`, which came from `source`, without surrounding blanks.
 
     Raises:
-        ConfigError: it cannot be a header.
+        ConfigError: the key cannot be a header.
     """
     if not isinstance(key, str):
         problem = f"{source} is a text, not {type(key).__name__}"
@@ -67,17 +67,17 @@ def _checked(source: str, key: object) -> str:
         problem = f"{source} holds blanks, line breaks or letters that no HTTP header can carry"
     else:
         return key.strip()
-    del key  # no traceback with locals shows the key
+    del key  # a traceback with locals must not show the key
     raise ConfigError(problem)
 
 
 def request_headers(api_key: str | None) -> Headers:
-    """What every request of a session carries, the key among it; see `find_api_key`.
+    """Return the headers of every request of a session, including the key; see `find_api_key`.
 
     Without a key, the access token in `FLUENCE_ACCESS_TOKEN` takes its place (contract 1).
 
     Raises:
-        ConfigError: there is neither, or it cannot be a header.
+        ConfigError: there is neither key nor token, or it cannot be a header.
     """
     key = token = ""
     try:
@@ -87,19 +87,19 @@ def request_headers(api_key: str | None) -> Headers:
             token = _checked("FLUENCE_ACCESS_TOKEN", token)
             return Headers({"Authorization": f"{BEARER}{token}", **_ALWAYS})
     finally:
-        del api_key, key, token  # so that no traceback with locals shows them
+        del api_key, key, token  # a traceback with locals must not show them
     raise ConfigError(_NO_KEY)
 
 
 def user_agent(suffix: str) -> str:
-    """Who is asking: this library, and behind it what the program calls itself.
+    """Return the user agent: this library, followed by the program's suffix.
 
     Raises:
-        ConfigError: the suffix cannot be in a header.
+        ConfigError: a header cannot contain the suffix.
     """
     agent = f"aiofluence/{_version()} {suffix}".strip()
     if not agent.isascii() or not agent.isprintable():
-        raise ConfigError("user_agent_suffix holds what no HTTP header can carry")
+        raise ConfigError("user_agent_suffix holds characters that no HTTP header can carry")
     return agent
 
 
@@ -112,22 +112,22 @@ def _version() -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8-sig") as file:  # Windows editors put a mark at the beginning
-            return file.read(_LONGEST_KEY + 1)  # a file that is too long is found out by its length
+        with open(path, encoding="utf-8-sig") as file:  # Windows editors add a byte order mark
+            return file.read(_LONGEST_KEY + 1)  # one more, so that `_checked` notices a longer file
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
-    except ValueError:  # no UTF-8, or a path with a null byte
+    except ValueError:  # not UTF-8, or a path with a null byte
         reason = "it is not a text file"
     raise ConfigError(f"FLUENCE_API_KEY_FILE cannot be read: {reason}")
 
 
 def find_origin(given: str | None, *, allow_insecure: bool) -> str:
-    """Scheme, host and port of `given`, else of `FLUENCE_BASE_URL`, else the service's own.
+    """Return scheme, host and port of `given`, else of `FLUENCE_BASE_URL`, else of the service.
 
-    `/gpu` at the end may be there or not. Only https is taken, unless the host is this machine.
+    The address may end in `/gpu`. Only https is accepted, unless the host is this machine.
 
     Raises:
-        ConfigError: it is no such address.
+        ConfigError: the address is invalid.
     """
     url = given if given is not None else os.environ.get("FLUENCE_BASE_URL", "").strip() or DEFAULT_ORIGIN
     try:
@@ -143,7 +143,7 @@ def find_origin(given: str | None, *, allow_insecure: bool) -> str:
         raise ConfigError(f"base_url may end in /gpu, not in {parts.path!r}")
     if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts):
         raise ConfigError(
-            "base_url is plain http, which would show the key to everybody on the way; "
+            "base_url is plain http, which would expose the key on the network; "
             "use https, or allow_insecure=True if you must"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -161,12 +161,12 @@ def _is_loopback(parts: SplitResult) -> bool:
 
 
 def turn_on_log() -> None:
-    """Let the library's own logger write to stderr when `FLUENCE_LOG` names a level, such as `debug`.
+    """Let the library's logger write to stderr when `FLUENCE_LOG` names a level, such as `debug`.
 
-    For a look at what goes over the wire without touching the program. What it writes is redacted.
+    This shows each call and its outcome without a change of the program. The output is redacted.
 
     Raises:
-        ConfigError: it names no level.
+        ConfigError: `FLUENCE_LOG` names no level.
     """
     name = os.environ.get("FLUENCE_LOG", "").strip().upper()
     if not name:

@@ -1,10 +1,9 @@
-"""Every exception of the library, as one tree. No error carries a secret, an HTTP object or a socket.
+"""All exceptions of the library, as one tree. No error holds a secret, an HTTP object or a socket.
 
 ```
-FluenceError
+FluenceError                         .call .attempts .ref
 ├─ ConfigError                       no key, bad base_url, bad argument
-├─ SpecError(ValueError)             refused before sending; .problems names every field at once
-│                                    on every error: .call .attempts
+├─ SpecError(ValueError)             refused before it was sent; .problems names all at once
 ├─ WireError                         no reply
 │  ├─ NotSentError                   certainly not sent: connect, DNS, TLS; .permanent
 │  ├─ NoReplyError(TimeoutError)     sent, no usable reply; .phase
@@ -25,7 +24,7 @@ FluenceError
    ├─ InstanceFailedError            .is_billing .events .logs
    ├─ InstanceEndedError
    ├─ WaitTimeoutError(TimeoutError)
-   ├─ LaunchError                    a launch of many was called off; .report (lives in lifecycle.report)
+   ├─ LaunchError                    a launch of many was called off; .report (in batch.report)
    └─ CustodyError                   something may still be running; .refs .names
 ```
 """
@@ -47,12 +46,12 @@ from .models.values import Status
 
 @attrs.frozen
 class Attempt:
-    """One try of a call: what came of it, and how long was waited before the next.
+    """An attempt of a call: its outcome, and the pause before the next attempt.
 
     Attributes:
-        error: what came of it.
-        seconds: how long the try took.
-        waited: seconds slept afterwards; 0.0 after the last.
+        error: the outcome.
+        seconds: duration of the attempt.
+        waited: seconds of the pause after the attempt; 0.0 after the last.
     """
 
     error: FluenceError
@@ -62,12 +61,12 @@ class Attempt:
 
 @attrs.frozen
 class Sighting:
-    """One look at an instance that showed something new.
+    """A poll of an instance that showed something new.
 
     Attributes:
-        after: seconds since the wait began (the event loop's clock).
-        status: the status seen.
-        at: the same moment by the service's clock, to about a second; None when it never told its time.
+        after: seconds since the start of the wait, by the event loop's clock.
+        status: the status in the reply.
+        at: moment of the poll by the service's clock, to about a second; None when no reply had a date.
     """
 
     after: float
@@ -76,12 +75,12 @@ class Sighting:
 
 
 class FluenceError(Exception):
-    """The root: whatever this library raises on its own account is one of these.
+    """Base class of every exception that this library raises itself.
 
     Attributes:
-        call: method and path of the call that failed, without secrets; None when it was no call.
-        attempts: every try of that call, in order.
-        ref: the instance that a wait with `on_failure="keep"` leaves running; None without one.
+        call: method and path of the call that failed, without secrets; None when no call was involved.
+        attempts: every attempt of that call, in order.
+        ref: the instance that a wait with `on_failure="keep"` leaves running; None without such an instance.
     """
 
     call: str | None = None
@@ -95,14 +94,14 @@ class FluenceError(Exception):
 
 
 class ConfigError(FluenceError, ValueError):
-    """No key, a bad base_url, an argument that makes no sense; nothing was sent."""
+    """Invalid configuration: no key, a bad base_url, an invalid argument; nothing was sent."""
 
 
 class SpecError(FluenceError, ValueError):
-    """The service would refuse this request, so it was not sent.
+    """A request that the service would refuse, so it was not sent.
 
     Attributes:
-        problems: one sentence per problem, all of them, each beginning with the field.
+        problems: all problems, one sentence each. Each sentence begins with the field.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -114,14 +113,14 @@ class SpecError(FluenceError, ValueError):
 
 
 class WireError(FluenceError):
-    """No reply came."""
+    """A call without a reply."""
 
 
 class NotSentError(WireError):
-    """The request certainly never left: connecting, DNS or TLS failed, or the session is closed.
+    """A request that was certainly not sent: connecting, DNS or TLS failed, or the session is closed.
 
     Attributes:
-        permanent: trying again cannot help (a bad certificate, a closed session).
+        permanent: True if another attempt cannot help (a bad certificate, a closed session).
     """
 
     def __init__(self, message: str, *, permanent: bool = False) -> None:
@@ -130,10 +129,10 @@ class NotSentError(WireError):
 
 
 class NoReplyError(WireError, TimeoutError):
-    """The request may have arrived, but no usable reply came back: what it does may have happened.
+    """A request that may have arrived, and may have taken effect, but brought no usable reply.
 
     Attributes:
-        phase: how far the last attempt got: `connected`, `sent` or `head` (head of the reply seen).
+        phase: progress of the last attempt: `connected`, `sent` or `head` (the head of the reply arrived).
     """
 
     def __init__(self, message: str, *, phase: str = "sent") -> None:
@@ -142,11 +141,11 @@ class NoReplyError(WireError, TimeoutError):
 
 
 class UncertainDeployError(WireError):
-    """A deploy that may have happened, and could not be found or ruled out in time.
+    """A deploy whose instance may exist: the session could not find it or rule it out in time.
 
     Attributes:
-        name: the name that was deployed: the key to look for.
-        candidates: live instances of that name that it may be.
+        name: the name of the deploy, by which its instance can be found.
+        candidates: live instances of that name, any of which may be the instance of the deploy.
     """
 
     def __init__(
@@ -161,13 +160,13 @@ class UncertainDeployError(WireError):
         self._resolve = resolve
 
     async def resolve(self) -> InstanceRef | None:
-        """Look once more: the live instance of that name, or None when a good list shows none.
+        """Poll once more; return the live instance of that name, or None when a complete list has none.
 
         Raises:
-            FluenceError: the look itself failed, or the error has crossed a process boundary.
+            FluenceError: the poll failed, or the error has crossed a process boundary.
         """
         if self._resolve is None:
-            raise ConfigError("this error has lost its session; list the instances and look for the name")
+            raise ConfigError("this error has lost its session; list the instances and search for the name")
         return await self._resolve()
 
     def __reduce__(self) -> tuple[type[UncertainDeployError], tuple[object, ...], dict[str, object]]:
@@ -175,12 +174,12 @@ class UncertainDeployError(WireError):
 
 
 class ReplyError(FluenceError):
-    """The service answered, and the answer is a refusal.
+    """A refusal by the service.
 
     Attributes:
-        status: HTTP status; 0 where no single answer is the refusal, as in `plans.cheapest`.
-        detail: what the service said, in its words where it gave any. The text of the error has blanks for
-            what a terminal or a log would obey instead of show.
+        status: HTTP status; 0 when the refusal is no single reply, as in `plans.cheapest`.
+        detail: the explanation, in the service's words where it sent any. `str(error)` has blanks in place
+            of characters that a terminal or a log would obey instead of show.
     """
 
     def __init__(self, detail: str, *, status: int = 0, call: str | None = None) -> None:
@@ -191,52 +190,52 @@ class ReplyError(FluenceError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        if not self.status:  # the text is the library's own, which may have several lines
+        if not self.status:  # the library wrote the text, which may have several lines
             return "\n".join(map(visible, text.splitlines()))
         return f"{visible(text)} [HTTP {self.status}]"
 
 
 class AuthError(ReplyError):
-    """401 or 403: the key is missing, wrong, or lacks permission; `reason` where the service names one."""
+    """401 or 403: the key is missing, wrong, or lacks permission. `reason` is set if the reply names one."""
 
     reason: Literal["expired", "read-only"] | None = None
 
 
 class RefusedError(ReplyError):
-    """400: a rule of the service; the subclasses are told apart by its text."""
+    """400: a rule of the service forbids the request. The text of the reply selects the subclass."""
 
 
 class InsufficientBalanceError(RefusedError):
-    """The account cannot pay the hours that a deploy takes at once."""
+    """The balance does not cover the hours that the service charges at the deploy."""
 
 
 class PlanUnavailableError(RefusedError):
-    """The plan is sold out or gone, or nothing for rent fits what `plans.cheapest` was asked for."""
+    """The plan is sold out or gone, or no available offer matches the arguments of `plans.cheapest`."""
 
 
 class UnsupportedImageError(RefusedError):
-    """The `os_image` is none of the option's.
+    """The `os_image` is not among the images of the option.
 
     Attributes:
-        options: the images that the service says it would take; empty when its text could not be read.
+        options: images that the service says it accepts; empty when the library cannot parse the text.
     """
 
     options: tuple[str, ...] = ()
 
 
 class NotActiveError(RefusedError):
-    """Only ACTIVE instances can be terminated or updated."""
+    """The instance is not ACTIVE. Only ACTIVE instances can be terminated or updated."""
 
 
 class UpdateInProgressError(RefusedError):
-    """An earlier update is still being applied."""
+    """The service is still applying an earlier update."""
 
 
 class MinimumRuntimeError(RefusedError):
-    """The instance has not run for its provider's minimum yet, so it cannot be ended; it goes on billing.
+    """The instance is younger than its provider's minimum, so it cannot be ended. It is still billing.
 
     Attributes:
-        retry_after: seconds until the service ends it, None when its text does not say.
+        retry_after: seconds until the service ends it; None when the text does not say.
     """
 
     retry_after: float | None = None
@@ -247,30 +246,30 @@ class NotFoundError(ReplyError):
 
 
 class InvalidRequestError(ReplyError):
-    """422: the service found fields invalid.
+    """422: the service rejected fields as invalid.
 
     Attributes:
-        problems: one sentence per field, `where: what`; what was sent is not repeated.
+        problems: one sentence per field, `where: what`, without the rejected values.
     """
 
     problems: tuple[str, ...] = ()
 
 
 class RateLimitedError(ReplyError):
-    """429: too fast.
+    """429: too many requests.
 
     Attributes:
-        retry_after: seconds to wait, None when the service gave none that makes sense.
+        retry_after: seconds to wait; None when the service sent no valid value.
     """
 
     retry_after: float | None = None
 
 
 class ServerError(ReplyError):
-    """5xx: trouble in the service or a gateway before it.
+    """5xx: a failure in the service, or in a gateway before the service.
 
     Attributes:
-        retry_after: seconds to wait, None when the service gave none that makes sense.
+        retry_after: seconds to wait; None when the service sent no valid value.
     """
 
     retry_after: float | None = None
@@ -279,8 +278,8 @@ class ServerError(ReplyError):
 class DecodeError(FluenceError):
     """A reply that is not in the service's format, whatever its status. It proves nothing about an instance.
 
-    Such as a success with another body than the contract's, or a gateway's HTML page with 404. The body of
-    a success is not quoted, because it may hold secrets.
+    Examples are a success with a body that breaks the contract, or a gateway's HTML page with 404. The
+    message does not quote the body of a success, because the body may hold secrets.
 
     Attributes:
         path: place in the body, such as `$[3].billing.hourly_usage`.
@@ -295,16 +294,16 @@ class DecodeError(FluenceError):
 
 
 class LifecycleError(FluenceError):
-    """An instance did not come to where it was awaited.
+    """An instance did not reach the state that a wait expected.
 
     Attributes:
-        ref: the instance, None when there is not one alone.
-        last_seen: the last thing known of it, a detail or a row of a list.
-        timeline: each status it was seen in, in order.
-        last_error: the last look that failed, if the last looks did.
-        estimated_spend: what it has cost by now, in USDC: what the last detail said was spent, plus the
-            price of each hour charged since, by the service's own clock, and of a machine's first 20 minutes,
-            before which it cannot be ended; zero for a failed provisioning. None when no detail was seen.
+        ref: the instance; None when the error is not about a single instance.
+        last_seen: the last information about the instance, a detail or a row of a list.
+        timeline: each status that the instance was seen in, in order.
+        last_error: error of the last poll; None when the last poll succeeded.
+        estimated_spend: estimated cost so far, in USDC; None when no detail was seen, zero for a failed
+            provisioning. The sum of the spend in the last detail and the price of each hour charged since, by
+            the service's clock. For a machine, it includes hours that begin in the first 20 minutes.
     """
 
     last_error: FluenceError | None = None
@@ -326,49 +325,49 @@ class LifecycleError(FluenceError):
         self.timeline: tuple[Sighting, ...] = tuple(timeline)
 
     async def resume(self, timeout: float | None = 900) -> Instance | None:
-        """Go on waiting for what was awaited; what it then gives or raises is as it was.
+        """Resume the wait. It returns and raises what the original call would have.
 
         Args:
-            timeout: seconds from now; None waits for ever.
+            timeout: seconds from now; None waits forever.
 
         Returns:
-            The instance; None only where `terminate_and_wait` would.
+            The instance; None only where `terminate_and_wait` returns None.
 
         Raises:
-            ConfigError: there is nothing to go on with: no instance is known, the session is ending it
+            ConfigError: there is no wait to resume. No instance is known, the session is ending the instance
                 (`on_failure="terminate"`), or the error has crossed a process boundary.
             FluenceError: as the call that raised this error.
         """
         if self._resume is None:
-            raise ConfigError("there is no wait to go on with; start from the error's ref")
+            raise ConfigError("there is no wait to resume; start from the error's ref")
         return await self._resume(timeout)
 
     async def terminate(self) -> None:
-        """See the instance gone, whatever its status; the session finishes if the caller is cancelled.
+        """End the instance, whatever its status. If the caller is cancelled, the session continues.
 
         Raises:
             ConfigError: no instance is known, or the error has crossed a process boundary.
             NotSentError: the session is closed.
-            AuthError: the key is not, or no longer, good.
+            AuthError: the key is not, or no longer, valid.
         """
         if self._terminate is None:
             raise ConfigError("this error has no session to end anything with; start from the error's ref")
         await self._terminate()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The session stays behind, and so does what the instance's configuration may hold.
+        # A pickle holds neither the session nor the secrets in the instance's configuration.
         state = {name: value for name, value in vars(self).items() if name not in ("_resume", "_terminate")}
         return type(self), self.args, state | {"last_seen": without_secrets(self.last_seen)}
 
 
 class InstanceFailedError(LifecycleError):
-    """Provisioning failed, which the service refunds in full; or a container's program does not stay.
+    """Provisioning failed, which the service refunds in full, or a container does not stay up.
 
     Attributes:
-        is_billing: the instance is ACTIVE and is billed until it is ended: its program exits and is started
-            again and again, or its image cannot be pulled. False when the provisioning failed.
-        events: the container's cluster events, oldest evidence of why; empty for machines.
-        logs: its last log lines.
+        is_billing: True if the instance is ACTIVE, and is billed until it is ended. Its program exits and is
+            restarted again and again, or its image cannot be pulled. False when the provisioning failed.
+        events: the container's cluster events; empty for machines.
+        logs: the container's last log lines.
     """
 
     is_billing: bool = False
@@ -376,24 +375,24 @@ class InstanceFailedError(LifecycleError):
     logs: tuple[LogLine, ...] = ()
 
     def __str__(self) -> str:
-        told = [event.raw for event in self.events[-5:]] + [line.raw for line in self.logs[-5:]]
-        return "\n  ".join((super().__str__(), *map(visible, told)))
+        evidence = [event.raw for event in self.events[-5:]] + [line.raw for line in self.logs[-5:]]
+        return "\n  ".join((super().__str__(), *map(visible, evidence)))
 
 
 class InstanceEndedError(LifecycleError):
-    """The instance has ended, or is gone, while something else was awaited."""
+    """The instance ended, or disappeared, during a wait for another state."""
 
 
 class WaitTimeoutError(LifecycleError, TimeoutError):
-    """The wait's timeout ran out; `on_failure` says what became of the instance."""
+    """The timeout of a wait ran out. `on_failure` decides the fate of the instance."""
 
 
 class CustodyError(LifecycleError):
-    """The session closed before everything it had to end was seen gone: it may still be billing.
+    """The session closed before all instances in its custody were gone: some may still be billing.
 
     Attributes:
-        refs: the instances that may still run.
-        names: what was deployed under these names is not known; it may run, too.
+        refs: the instances that may still be running.
+        names: names of uncertain deploys, whose instances may be running as well.
     """
 
     refs: tuple[InstanceRef, ...] = ()

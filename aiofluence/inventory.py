@@ -1,7 +1,7 @@
-"""Live instances as what people feed their machines to next: SSH, Ansible, Dask, Ray, SkyPilot, JSON.
+"""Live instances as input for other tools: SSH, Ansible, Dask, Ray, SkyPilot, JSON.
 
-Pure functions from details to text; they ask nobody and write no file. What cannot be in a format is named
-in the notes, never dropped in silence.
+Pure functions from details to text. They send no request and write no file. The notes name every instance
+that a format cannot represent.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .models.values import Kind
 __all__ = ["FORMATS", "Host", "Inventory", "make_inventory", "read_hosts"]
 
 _CLUSTER: Final = "fluence"
-"""What the group, the cluster and the pool are called."""
+"""Name of the group, the cluster and the pool."""
 
 
 @attrs.frozen
 class Host:
-    """One instance that SSH can reach.
+    """An instance that SSH can reach.
 
     Attributes:
-        alias: a short name for it, another one for each.
-        hourly: USDC, as text.
+        alias: short name, unique in the inventory.
+        hourly: price per hour in USDC, as text.
     """
 
     alias: str
@@ -50,11 +50,11 @@ class Host:
 
 @attrs.frozen
 class Inventory:
-    """What to write into a file, and what to tell the person who asked for it.
+    """A generated file, and notes for the user.
 
     Attributes:
-        text: the file, with a line end behind its last line.
-        notes: what is missing and why, and what the text takes for granted.
+        text: content of the file, with a line end behind its last line.
+        notes: missing instances with the reason, and assumptions of the text.
     """
 
     text: str
@@ -64,16 +64,16 @@ class Inventory:
 def make_inventory(
     instances: Iterable[Instance], format: str, *, user: str | None = None, identity_file: str | None = None
 ) -> Inventory:
-    """`instances` in one of `FORMATS`.
+    """Generate an inventory of `instances` in one of `FORMATS`.
 
     Args:
-        instances: details, as `get` or a wait gives them.
+        instances: details, as returned by `get` or a wait.
         format: a key of `FORMATS`.
-        user: log in as that user; None: as each instance says, and to containers as root.
-        identity_file: path of the private key; None leaves it to `ssh`.
+        user: login name; None for the name in each detail, and for root in containers.
+        identity_file: path of the private key; None leaves the choice to `ssh`.
 
     Raises:
-        ValueError: there is no such format, or the user or the path cannot be written into a file.
+        ValueError: the format is unknown, or the user or the path cannot be written into a file.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {', '.join(FORMATS)}, not {format!r}")
@@ -89,7 +89,7 @@ def make_inventory(
 def read_hosts(
     instances: Iterable[Instance], *, user: str | None = None
 ) -> tuple[tuple[Host, ...], tuple[str, ...]]:
-    """Those of `instances` that SSH can reach, and a sentence for each of the others."""
+    """Return the `instances` that SSH can reach, and a sentence for each of the others."""
     given = tuple({(instance.kind, instance.id): instance for instance in instances}.values())
     hosts, missing = [], []
     for instance, alias in zip(given, _aliases(given), strict=True):
@@ -119,13 +119,13 @@ _NOT_IN_ALIASES: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _TAKEN: Final = frozenset(
     {"all", "ungrouped", "localhost", _CLUSTER, *(f"{_CLUSTER}_{kind}" for kind in Kind)}
 )
-"""Names that Ansible, or the groups of the inventory, give another meaning."""
+"""Names with another meaning in Ansible, or as groups of the inventory."""
 
 
 def _aliases(instances: Sequence[Instance]) -> list[str]:
-    """A short name for each, no two alike in any case of letters: `ssh` and some file systems fold it.
+    """Return a short alias for each instance, unique even without case: `ssh` and some file systems fold it.
 
-    It is the instance's own name where no other has that, else the name with as much of the id as it takes.
+    An alias is the instance's name if that is unique, else the name and as much of the id as necessary.
     """
     named = [_plain(instance.name) or "host" for instance in instances]
     short = [f"{name}-{_plain(instance.id)[:8]}" for name, instance in zip(named, instances, strict=True)]
@@ -139,7 +139,7 @@ def _aliases(instances: Sequence[Instance]) -> list[str]:
             if not aliases[place] and count[alias.lower()] == 1 and alias.lower() not in free:
                 aliases[place] = alias
                 taken.add(alias.lower())
-    for place, alias in enumerate(whole):  # ids that are alike, as no ids of one service should be
+    for place, alias in enumerate(whole):  # equal ids, which one service should never create
         if not aliases[place]:
             numbered = (f"{alias}-{number}" for number in itertools.count(2))
             aliases[place] = next(other for other in numbered if other.lower() not in taken)
@@ -151,11 +151,11 @@ def _plain(text: str) -> str:
     return _NOT_IN_ALIASES.sub("-", text[:_LONGEST_ALIAS]).lstrip("-.")
 
 
-# --- the formats: each a function from hosts and the path of a key -----------------------------------------
+# --- formats: functions from hosts and the path of a key ---------------------------------------------------
 
 
 def _ssh(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """Entries for ~/.ssh/config, or for a file that it includes."""
+    """Write entries for ~/.ssh/config, or for a file that it includes."""
     entries = []
     for host in hosts:
         lines = [f"Host {host.alias}", f"    HostName {host.host}", f"    Port {host.port}"]
@@ -167,7 +167,7 @@ def _ssh(hosts: Sequence[Host], key: str | None) -> Inventory:
 
 
 def _ansible(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """An inventory in JSON, which is YAML: a group for each kind, below one that has them all."""
+    """Write an inventory in JSON, which is YAML: a group for each kind, below one group with all hosts."""
     groups: dict[str, Any] = {}
     for host in hosts:
         facts: dict[str, Any] = {
@@ -186,7 +186,7 @@ def _ansible(hosts: Sequence[Host], key: str | None) -> Inventory:
 
 
 def _dask(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """A hostfile for `dask-ssh`: a host a line; the first one runs the scheduler, and all of them workers."""
+    """Write a hostfile for `dask-ssh`, one host per line. The first runs the scheduler, all run workers."""
     chosen, notes = _most_alike(hosts, lambda host: (host.user, host.port), "dask-ssh logs in to all hosts")
     if chosen:
         options = f"--ssh-username {chosen[0].user} --ssh-port {chosen[0].port}"
@@ -196,7 +196,7 @@ def _dask(hosts: Sequence[Host], key: str | None) -> Inventory:
 
 
 def _ray(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """A cluster for `ray up`: the first host is its head."""
+    """Write a cluster for `ray up`. The first host is its head."""
     usable = [host for host in hosts if host.port == 22]
     notes = tuple(
         f"{_who(host)} is left out: Ray knows no port but 22, and this is {host.port}"
@@ -220,7 +220,7 @@ def _ray(hosts: Sequence[Host], key: str | None) -> Inventory:
 
 
 def _skypilot(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """A pool for ~/.sky/ssh_node_pools.yaml; a port other than 22 only ssh's own configuration can name."""
+    """Write a pool for ~/.sky/ssh_node_pools.yaml. A port other than 22 needs an entry in ssh's own file."""
     pool: list[Any] = []
     named = []
     for host in hosts:
@@ -235,7 +235,7 @@ def _skypilot(hosts: Sequence[Host], key: str | None) -> Inventory:
 
 
 def _json(hosts: Sequence[Host], key: str | None) -> Inventory:
-    """An array with an object for each host."""
+    """Write an array with an object for each host."""
     of_key = {"identity_file": key} if key is not None else {}
     return Inventory(json.dumps([attrs.asdict(host) | of_key for host in hosts], indent=2) + "\n")
 
@@ -250,13 +250,13 @@ FORMATS: Final[Mapping[str, Format]] = {
     "skypilot": _skypilot,
     "json": _json,
 }
-"""By the name of the format, the function that writes it."""
+"""The function that writes each format, by its name."""
 
 
 def _most_alike(
     hosts: Sequence[Host], login: Callable[[Host], tuple[str, int]], why: str
 ) -> tuple[list[Host], tuple[str, ...]]:
-    """The largest group of hosts with one log-in, and a sentence for each host that is not in it."""
+    """Return the largest group of hosts with the same login, and a sentence for each other host."""
     if not hosts:
         return [], ()
     (user, port), _ = Counter(map(login, hosts)).most_common(1)[0]
@@ -272,5 +272,5 @@ def _who(host: Host) -> str:
 
 
 def _as_yaml(value: Mapping[str, Any]) -> str:
-    """Write JSON, which every YAML 1.2 parser reads, and those of 1.1 for these values."""
+    """Write JSON, which every YAML 1.2 parser reads. For these values, YAML 1.1 parsers read it too."""
     return json.dumps(value, indent=2) + "\n"

@@ -1,6 +1,6 @@
-"""Every public name of `aiofluence`, from where it lives.
+"""Every public name of `aiofluence`, imported from its module.
 
-The package loads this module when it is first asked for one of them. Nobody else does.
+Only the package itself loads this module, on the first use of a public name.
 """
 
 from .batch.launch import Launch as Launch

@@ -1,7 +1,7 @@
-"""For users' own tests: fixtures for the simulator, a session on it and its URL, and two markers.
+"""A pytest plugin for users' tests: fixtures for the simulator, a session on it and its URL, and two markers.
 
-pytest loads it by itself once aiofluence is installed, whether a test uses it or not: so everything but
-pytest is imported by the fixtures. docs/testing.md shows how to use it.
+pytest loads the plugin if aiofluence is installed, even if no test uses it. So only the fixtures import
+anything but pytest. docs/testing.md shows how to use it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 _MARKERS = (
-    "fluence_simulator(time_scale=60.0, **options): the pace of `fluence_simulator_url`, and what else "
-    "`Simulator` takes: seed, balance, provisioning, ...",
+    "fluence_simulator(time_scale=60.0, **options): the time scale of `fluence_simulator_url`, and options "
+    "of `Simulator`: seed, balance, provisioning, ...",
     "virtual_clock: run an async test on a clock that jumps to the next timer when nothing else is ready",
 )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest our markers, and give pytest-asyncio a fixture that it knows for its own."""
+    """Register the markers, and the fixture for pytest-asyncio."""
     for line in _MARKERS:
         config.addinivalue_line("markers", line)
     if config.pluginmanager.has_plugin("asyncio"):
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def fluence_simulator(request: pytest.FixtureRequest) -> Simulator:
-    """The service, simulated: script its faults, look at its ledger."""
+    """The simulated service: script its faults, and check its ledger."""
     from .simulator import Simulator
 
     options = _options(request)
@@ -49,9 +49,9 @@ def fluence_simulator(request: pytest.FixtureRequest) -> Simulator:
 
 @pytest.fixture
 def fluence(request: pytest.FixtureRequest) -> Session:
-    """A `Session` on `fluence_simulator`, in process and open; for async tests, see docs/testing.md."""
+    """An open `Session` on `fluence_simulator`, in process; for async tests, see docs/testing.md."""
     on_anyio = "anyio_backend" in request.fixturenames
-    on_asyncio = request.node.get_closest_marker("asyncio") is not None  # which its auto mode sets as well
+    on_asyncio = request.node.get_closest_marker("asyncio") is not None  # the auto mode sets it, too
     if on_anyio == on_asyncio:
         pytest.fail(
             "the fixture `fluence` is for async tests that have the marker anyio, or asyncio, and not both; "
@@ -80,7 +80,7 @@ async def _fluence_on_anyio(fluence_simulator: Simulator, anyio_backend_name: st
 
 
 def _on_asyncio() -> object:
-    """The same fixture for pytest-asyncio, which is there when this is called; a plugin that holds it."""
+    """Return a plugin with the same fixture for pytest-asyncio, which must be installed."""
 
     async def on_asyncio(fluence_simulator: Simulator) -> AsyncIterator[Session]:
         async with _session(fluence_simulator) as session:
@@ -92,12 +92,12 @@ def _on_asyncio() -> object:
     return plugin
 
 
-# The door for other programs
+# The simulator for other programs
 
 
 @pytest.fixture
 def fluence_simulator_url(request: pytest.FixtureRequest, fluence_simulator: Simulator) -> Iterator[str]:
-    """`fluence_simulator` behind a port of this machine, served from a thread; the port's URL.
+    """The URL of `fluence_simulator`, served by a thread on a port of this machine.
 
     FLUENCE_BASE_URL and FLUENCE_API_KEY are set meanwhile, for the programs that the test starts.
     """
@@ -117,7 +117,7 @@ def fluence_simulator_url(request: pytest.FixtureRequest, fluence_simulator: Sim
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the markers say; that of the function before that of its class and module."""
+    """Return the options of the markers. A function's marker overrides those of its class and module."""
     options: dict[str, Any] = {}
     for marker in request.node.iter_markers("fluence_simulator"):
         if marker.args:
@@ -130,7 +130,7 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 class _VirtualLoops:
-    """Answers pytest-asyncio for one test. Were it always there, all tests would be asked about."""
+    """The event loop of one test for pytest-asyncio. It is registered for that test only."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_asyncio_loop_factories(self) -> Mapping[str, Any]:
@@ -141,7 +141,7 @@ class _VirtualLoops:
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
-    """Give a test of the marker `virtual_clock` its loop."""
+    """Run a test with the marker `virtual_clock` on a virtual clock."""
     if metafunc.definition.get_closest_marker("virtual_clock") is None:
         yield
     elif "anyio_backend" in metafunc.fixturenames:

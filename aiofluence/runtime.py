@@ -1,6 +1,6 @@
-"""What a session and its `with_options` copies share: pool, gate, tasks, custody, journal, lifetime.
+"""State that a session and its `with_options` views share: pool, rate limiter, tasks, custody, journal.
 
-Puts them together, opens and closes them; the work is done in each of them.
+`Runtime` creates, opens and closes these parts. It contains no other logic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .resources.endpoints import Endpoints
 
 @attrs.define
 class Runtime:
-    """One per session."""
+    """Shared state of one session and its views."""
 
     origin: str
     transport: Transport
@@ -50,10 +50,10 @@ class Runtime:
         journal: Journal,
         close_timeout: float,
     ) -> Runtime:
-        """Put the parts together, from the endpoints upwards."""
+        """Create the parts, from the endpoints upwards."""
         home = BackgroundTasks(transport.owner, journal.be_at_work)
         resources = {kind: Endpoints(transport, kind) for kind in Kind}
-        # An instance that a deploy may take so long to list is not over before.
+        # A deploy may take `settle` seconds to appear in lists, so absence proves nothing before that.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
         waiter = Waiter(Pollers(resources, poll, home, transport.gate, transport.clock, evidence), home)
@@ -77,16 +77,16 @@ class Runtime:
             self.state = "open"
             try:
                 await self.home.open()
-            except BaseException:  # cancelled in this very step: who has not entered does not leave
+            except BaseException:  # cancelled in `open`: without __aenter__, there is no __aexit__
                 await self.close()
                 raise
         self.transport.gate.open(partial(self.home.spawn, is_service=True))
 
     async def close(self) -> None:
-        """Wait for what is in custody, then stop everything.
+        """Wait until nothing is in custody, then stop everything.
 
         Raises:
-            ConfigError: this is not the session's event loop; it stays open in its own.
+            ConfigError: this is not the session's event loop. The session stays open in its own.
             CustodyError: something may still be running, and billing.
         """
         self.home.owner.check()

@@ -1,6 +1,6 @@
-"""The session: everything a program needs, around one connection pool and one rate limit.
+"""The session: one object with every verb, one connection pool and one rate limiter.
 
-Composes the floors below and owns their tasks and lifetimes; the work itself is done there.
+`Session` checks arguments, then delegates to the packages below it. It owns their tasks and lifetimes.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ TailT = TypeVar("TailT", bound=Tail[Any])
 class Session:
     """An account at the Fluence GPU Cloud. Use it as `async with Session() as fluence:`.
 
-    One session per program and key: its calls share one connection pool and one rate limit, and it is the
-    custodian of every instance whose caller was cancelled.
+    Make one session per program and key. All its calls share one connection pool and one rate limiter. It
+    ends every instance whose caller was cancelled.
 
     Attributes:
-        plans: what can be rented.
+        plans: plans, offers and their prices.
         images: the service's ready-made container images.
         account: balance, and permissions of the key.
         containers: container endpoints.
@@ -85,29 +85,30 @@ class Session:
         baremetal: bare-metal endpoints.
 
     Args:
-        api_key: else the variable `FLUENCE_API_KEY`, else the file that `FLUENCE_API_KEY_FILE` names. Without
-            any of them the access token in `FLUENCE_ACCESS_TOKEN` takes its place.
-        base_url: else `FLUENCE_BASE_URL`, else `https://api.fluence.dev`; with or without `/gpu` at the end.
-        rate: how fast this session may send, or a `RedisRate` that it shares with others.
-        max_in_flight: how many requests may be under way at once.
-        timeout: for one attempt of one request: a `Timeout`, or seconds in all.
-        retry: how often a call is tried.
-        poll: how often a wait looks.
-        deploy: how a deploy whose outcome is unclear is cleared up.
-        journal: a file in which every deploy is noted before it is sent; made with mode 0600.
-        close_timeout: seconds that leaving the session may take at most to see abandoned instances gone. The
-            default covers a slow provisioning and a DELETE that is refused for 20 minutes after it. Without
-            any progress for 300 s, the session closes earlier.
-        wire: what carries requests instead of aiohttp, such as the simulator's in-process wire.
-        trace_configs: aiohttp's, passed through untouched.
-        on_reply: called with each call and its raw `Reply`, refusals too, before it is judged; what it
-            raises is logged.
-        user_agent_suffix: put behind `aiofluence/<version>`, such as your program's name and version.
-        allow_insecure: let a plain-http `base_url` have the key although it is not this machine.
+        api_key: the key. Default: the variable `FLUENCE_API_KEY`, then the file that `FLUENCE_API_KEY_FILE`
+            names, then the access token in `FLUENCE_ACCESS_TOKEN`.
+        base_url: origin of the service, with or without `/gpu` at the end. Default: `FLUENCE_BASE_URL`, then
+            `https://api.fluence.dev`.
+        rate: rate limit of this session, or a `RedisRate` that it shares with other sessions.
+        max_in_flight: maximum number of requests in flight.
+        timeout: limit for one attempt of one request: a `Timeout`, or total seconds.
+        retry: retry policy of a call.
+        poll: poll intervals of waits.
+        deploy: policy for deploys whose outcome is uncertain.
+        journal: file in which the session notes each deploy before it sends it; created with mode 0600.
+        close_timeout: maximum number of seconds that leaving the session waits until abandoned instances are
+            gone. The default covers a slow provisioning and a DELETE that is refused for 20 minutes after it.
+            Without any progress for 300 s, the session closes earlier.
+        wire: carrier of requests instead of aiohttp, such as the simulator's in-process wire.
+        trace_configs: trace configs of aiohttp, passed through unchanged.
+        on_reply: function called with each call and its raw `Reply`, refusals included, before the reply is
+            decoded. The session logs exceptions of this function.
+        user_agent_suffix: text after `aiofluence/<version>`, such as your program's name and version.
+        allow_insecure: send the key to a plain-http `base_url` on another machine.
         trust_env: let aiohttp read proxies from the environment.
 
     Raises:
-        ConfigError: no key, or an argument that makes no sense.
+        ConfigError: the key is missing, or an argument is invalid.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Session:
         try:
             headers = request_headers(api_key)
         finally:
-            del api_key  # from here on it exists in the headers alone, which no repr shows
+            del api_key  # from here on, only the headers hold the key, and their repr hides it
         headers["User-Agent"] = user_agent(user_agent_suffix)
         if not (max_in_flight >= 1 and close_timeout >= 0):
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
@@ -159,7 +160,7 @@ class Session:
         self._bind(runtime, transport)
 
     def _bind(self, runtime: Runtime, transport: Transport) -> None:
-        """Make everything whose calls go through `transport`; the rest is `runtime`'s."""
+        """Create every object that sends through `transport`; take all others from `runtime`."""
         endpoints = {kind: Endpoints(transport, kind) for kind in Kind}
         self._runtime = runtime
         self._transport = transport
@@ -186,16 +187,17 @@ class Session:
         retry: Retry | None = None,
         on_reply: OnReply | None = None,
     ) -> Session:
-        """This session, with other options for the calls made through what is returned.
+        """A view of this session with other options for its calls.
 
-        Pool, rate limit, custody and lifetime stay the session's own: the copy needs no `async with`. Waits
-        go on looking as the session looks.
+        The view shares the session's pool, rate limiter, custody and lifetime, so it needs no `async with`.
+        Waits keep the session's poll intervals.
 
         Args:
-            timeout: for one attempt of one request: a `Timeout`, or seconds in all. None leaves it.
-            retry: how often a call is tried. None leaves it.
-            on_reply: called with each call and its raw `Reply` (status, headers, body), refusals too,
-                before it is judged. None leaves it.
+            timeout: limit for one attempt of one request: a `Timeout`, or total seconds. None keeps the
+                session's.
+            retry: retry policy of a call. None keeps the session's.
+            on_reply: function called with each call and its raw `Reply` (status, headers, body), refusals
+                included, before the reply is decoded. None keeps the session's.
         """
         changes: dict[str, Any] = {"retry": retry, "on_reply": on_reply}
         if timeout is not None:
@@ -246,25 +248,26 @@ class Session:
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
     ) -> Instance:
-        """Deploy `spec` once and wait until the instance is as far as `until`; 2-3 minutes are usual.
+        """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes.
 
         Args:
-            spec: what to deploy.
-            until: how far it must have come.
-            timeout: seconds for all of it; None waits for ever.
-            on_failure: what becomes of the instance when the wait ends badly, by cancellation too.
-                `"terminate"`: the session ends it as soon as the service allows, if need be after this
-                call has raised. `"keep"`: it runs on, and costs; the error's `ref` names it.
-            adopt: first look for a live instance of that name, and take it instead of paying twice.
+            spec: the spec to deploy.
+            until: state to wait for.
+            timeout: seconds for the deploy and the wait together; None waits forever.
+            on_failure: fate of the instance when the wait fails or is cancelled. `"terminate"`: the session
+                ends the instance as soon as the service allows, if necessary after this call has raised.
+                `"keep"`: the instance keeps running and billing, and the error's `ref` names it.
+            adopt: first search for a live instance of the same name, and adopt it instead of paying twice.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
-            RefusedError: the service did refuse it (balance, plan, image).
-            InstanceFailedError: provisioning failed, and is refunded; or a container does not stay up
-                (`is_billing`; not for ACTIVE). Has the events and last log lines.
-            InstanceEndedError: it has ended meanwhile.
+            RefusedError: the service refused the spec (balance, plan, image).
+            InstanceFailedError: provisioning failed, and the service refunds it. Or a container does not
+                stay up (`is_billing`; never with `until=ACTIVE`). The error has the events and last log
+                lines.
+            InstanceEndedError: the instance ended during the wait.
             WaitTimeoutError: `timeout` ran out.
-            UncertainDeployError: whether it was deployed could not be found out.
+            UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         refuse(
@@ -292,20 +295,20 @@ class Session:
     async def wait(
         self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
-        """Wait until the instance is as far as `until`, and give it in full. Ends nothing.
+        """Wait until the instance has reached `until`, and return its detail.
 
         Args:
             instance: a ref, or any instance object.
-            until: how far it must have come.
-            timeout: seconds; None waits for ever. There is one last look when it runs out.
+            until: state to wait for.
+            timeout: seconds; None waits forever. When the timeout runs out, the session polls once more.
 
         Raises:
-            ConfigError: that is no instance, such as an id alone.
-            InstanceFailedError: provisioning failed, or a container does not stay up (`is_billing`; not for
-                ACTIVE). Has the container's events and last log lines.
-            InstanceEndedError: it has ended, or the service no longer knows it.
+            ConfigError: `instance` is no instance, such as an id alone.
+            InstanceFailedError: provisioning failed, or a container does not stay up (`is_billing`; never
+                with `until=ACTIVE`). The error has the container's events and last log lines.
+            InstanceEndedError: the instance has ended, or the service no longer knows it.
             WaitTimeoutError: `timeout` ran out.
-            AuthError: the key is not, or no longer, good.
+            AuthError: the key is not, or no longer, valid.
         """
         refuse(until_problems(until), timeout_problems(timeout))
         return await self._lifecycle.wait(ref_of(instance), until, timeout)
@@ -317,21 +320,21 @@ class Session:
         *,
         timeout: float | None = 900,
     ) -> Container:
-        """Update a container and wait until its detail shows the new configuration and it has started.
+        """Update a container, then wait until its detail shows the new configuration and it has started.
 
         Args:
             container: a ref, or a container.
-            update: all of the new configuration; start from `ContainerUpdate.from_container`.
-            timeout: seconds; None waits for ever.
+            update: the whole new configuration. Start from `ContainerUpdate.from_container`.
+            timeout: seconds; None waits forever.
 
         Raises:
-            ConfigError: this is no container.
+            ConfigError: `container` is no container.
             SpecError: the service would refuse the update; nothing was sent.
-            UpdateInProgressError: an earlier update is still being applied.
-            InstanceFailedError: it failed, or does not stay up (`is_billing`). Has the events and last log
-                lines.
-            InstanceEndedError: it has ended.
-            WaitTimeoutError: `timeout` ran out; the update may still be applied.
+            UpdateInProgressError: the service is still applying an earlier update.
+            InstanceFailedError: the container failed, or does not stay up (`is_billing`). The error has the
+                events and last log lines.
+            InstanceEndedError: the container has ended.
+            WaitTimeoutError: `timeout` ran out; the service may still apply the update.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         ref = ref_of(container)
@@ -343,19 +346,20 @@ class Session:
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 2400
     ) -> Instance | None:
-        """See the instance gone, whatever its status is now: one that is not ACTIVE yet is waited for.
+        """End the instance and wait until it is gone, whatever its status.
 
-        Gives the last look at it; None when the service does not know it.
+        If the instance is not ACTIVE yet, first wait until it is. Return the last detail of the instance, or
+        None when the service does not know the instance.
 
         Args:
             instance: a ref, or any instance object.
-            timeout: seconds; None waits for ever. The default covers a provisioning and a DELETE that is
-                refused for 20 minutes after it, as machines refuse it.
+            timeout: seconds; None waits forever. The default covers a provisioning and a DELETE that is
+                refused for 20 minutes after it, as for machines.
 
         Raises:
-            ConfigError: that is no instance, such as an id alone.
-            WaitTimeoutError: `timeout` ran out; it may still be billing.
-            AuthError: the key is not, or no longer, good.
+            ConfigError: `instance` is no instance, such as an id alone.
+            WaitTimeoutError: `timeout` ran out; the instance may still be billing.
+            AuthError: the key is not, or no longer, valid.
         """
         refuse(timeout_problems(timeout))
         return await self._lifecycle.end(ref_of(instance), timeout)
@@ -380,20 +384,20 @@ class Session:
         timeout: float | None = 900,
         adopt: bool = False,
     ) -> AbstractAsyncContextManager[Any]:
-        """The instance inside the block, gone behind it, however the block ends.
+        """Context manager with a running instance, which is ended however the block ends.
 
         `async with fluence.running(spec) as container: ...`
 
         Args:
-            spec: what to deploy.
-            until: how far it must have come before the block begins.
-            timeout: seconds until then; None waits for ever.
-            adopt: first look for a live instance of that name, and take it instead of paying twice.
+            spec: the spec to deploy.
+            until: state that the instance must reach before the block begins.
+            timeout: seconds until the block begins; None waits forever.
+            adopt: first search for a live instance of the same name, and adopt it instead of paying twice.
 
         Raises:
-            FluenceError: as `deploy_and_wait`, when the block is entered. When it is left, `AuthError`, or
-                `WaitTimeoutError` after 45 minutes if the instance is not gone; the session then goes on
-                ending it. ConfigError and SpecError come from the call itself.
+            FluenceError: on entering the block, as `deploy_and_wait`. On leaving it, `AuthError`, or
+                `WaitTimeoutError` if the instance is not gone after 45 minutes. The session then continues
+                to end it. ConfigError and SpecError come from the call itself.
         """
         refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
         return self._lifecycle.running(spec, until, timeout, adopt=adopt)
@@ -413,24 +417,25 @@ class Session:
     async def ensure(
         self, spec: Spec, *, until: Until | None = None, timeout: float | None = 900
     ) -> InstanceRef | Instance:
-        """The live instance of that kind and name; if there is none, deploy it. It is never ended here.
+        """Return the live instance of this kind and name; deploy one if there is none.
 
-        Calling it again, in this process or another one, gives the same instance: the primitive for durable
-        engines, which repeat a step until it succeeds. Only the name is compared, not the rest of the spec.
+        A repeated call, in this process or another, returns the same instance. Durable engines, which repeat
+        a step until it succeeds, can build on this. Only the name is compared, not the whole spec. This call
+        never ends an instance.
 
         Args:
-            spec: what to deploy.
-            until: how far it must have come; None does not wait, and gives a ref.
-            timeout: seconds for all of it; None waits for ever.
+            spec: the spec to deploy.
+            until: state to wait for; None does not wait, and returns a ref.
+            timeout: seconds for the deploy and the wait together; None waits forever.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
-            RefusedError: the service did refuse it (balance, plan, image).
-            InstanceFailedError: provisioning failed, and calling again deploys a new one; or a container does
-                not stay up, and bills (`is_billing`; not for ACTIVE).
-            InstanceEndedError: it has ended meanwhile.
-            WaitTimeoutError: `timeout` ran out; the instance, if there is one, runs on.
-            UncertainDeployError: whether it was deployed could not be found out.
+            RefusedError: the service refused the spec (balance, plan, image).
+            InstanceFailedError: provisioning failed, and another call deploys a new instance. Or a container
+                does not stay up, and is billing (`is_billing`; never with `until=ACTIVE`).
+            InstanceEndedError: the instance ended during the wait.
+            WaitTimeoutError: `timeout` ran out; the instance, if there is one, keeps running.
+            UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         refuse(() if until is None else until_problems(until), timeout_problems(timeout), specs=[spec])
@@ -454,37 +459,40 @@ class Session:
         on_progress: OnProgress | None = None,
         adopt: bool = False,
     ) -> Report:
-        """Deploy all specs, each once, wait for all of them, and report what came of each.
+        """Deploy all specs, each once, wait for all instances, and report each outcome.
 
-        Cancelled, it leaves nothing behind (or all of it, with `on_failure="keep"`): the instances are the
-        caller's when the report is.
+        The instances belong to the caller once the report is returned. A cancelled call leaves no instance
+        behind, or all of them with `on_failure="keep"`.
 
         Args:
-            specs: of any kinds; each name once. `spec.many(20)` makes twenty of one.
-            until: how far each must have come. Beyond ACTIVE, ten containers of one image and command are
-                sent first. The others follow when one of them is ready; after three crash loops they do not.
-            timeout: seconds for all of it; None waits for ever. What is not ready then has failed.
-            on_failure: what becomes of an instance whose wait ends badly, and of all when the launch is
-                called off: `"terminate"` or `"keep"`, which leaves it to you as `unknown`.
-            min_ready: as soon as fewer than that many can become ready, the launch is called off. None takes
-                whatever becomes ready, unless the key, the account or the service's judgement of a spec
-                dooms the rest, too: then it is called off. With a number, that number alone decides.
-            max_hourly: what all of it may cost in one hour, in USDC, checked before anything is sent. Then
-                the account's balance is checked as well, if the service gives it.
-            fallback: what to try, in this order, for a spec whose plan is gone: plan ids, offers, functions
-                from spec to spec. One that is over `max_hourly`, or an offer that does not fit, is skipped.
-            on_progress: called with each `LaunchProgress`, in the event loop: keep it short.
-            adopt: resume a launch that was killed: take the live instances of these names, each at its own
-                price, and deploy only those that are missing. Without it, names that are live are refused.
+            specs: specs of any kinds; each name at most once. `spec.many(20)` makes twenty specs from one.
+            until: state to wait for. Beyond ACTIVE, only ten containers of the same image and command are
+                deployed at first. The others follow when one of the ten is ready. After three crash loops,
+                the session does not deploy the others.
+            timeout: seconds for all instances together; None waits forever. An instance that is not ready by
+                then has failed.
+            on_failure: fate of an instance whose wait fails, and of all instances when the launch is called
+                off. `"terminate"` ends them. `"keep"` leaves them to you as `unknown`.
+            min_ready: minimum number of ready instances. The launch is called off as soon as fewer can become
+                ready, and for no other reason. With None, any number is accepted. The launch is then called
+                off if the key, the account or a refused spec shows that the rest would fail too.
+            max_hourly: maximum price of all instances for one hour, in USDC, checked before anything is sent.
+                The session then also checks the account's balance, if the service returns it.
+            fallback: alternatives, in this order, for a spec whose plan is gone: plan ids, offers, or
+                functions from spec to spec. An alternative over `max_hourly` and an offer that does not fit
+                are skipped.
+            on_progress: function called with each `LaunchProgress`, in the event loop. It must be fast.
+            adopt: resume a launch that was killed. Adopt the live instances of these names, each at its own
+                price, and deploy only the missing ones. Without `adopt`, live names are refused.
 
         Raises:
             SpecError: names every problem of every spec and argument; nothing was sent.
-            ConfigError: names every problem: arguments that make no sense, names that are live already,
-                plans that are not for sale, a total over `max_hourly`. Nothing was deployed.
-            InsufficientBalanceError: with `max_hourly`, the balance cannot pay the first hours; nothing was
+            ConfigError: names every problem: invalid arguments, names that are already live, plans that are
+                not for sale, a total over `max_hourly`. Nothing was deployed.
+            InsufficientBalanceError: with `max_hourly`, the balance cannot pay the first hours. Nothing was
                 deployed.
-            LaunchError: it was called off; its `report` says what came of each.
-            FluenceError: a list or the prices could not be had, as in `aiofluence.errors`; nothing was
+            LaunchError: the launch was called off; its `report` has each outcome.
+            FluenceError: a list or the prices could not be fetched, as in `aiofluence.errors`. Nothing was
                 deployed.
         """
         terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
@@ -504,20 +512,20 @@ class Session:
         on_progress: OnProgress | None = None,
         adopt: bool = False,
     ) -> Launch:
-        """`deploy_all_and_wait`, outcome by outcome, in the order in which they settle.
+        """Launch many instances and iterate over the outcomes, in the order in which they become final.
 
-        `async with fluence.launch(specs) as launch:` and inside of it `async for outcome in launch:`. An
-        outcome that came is yours, and its instance with it. Leaving the block, in whatever way, gives up
-        the rest. With `min_ready`, the first outcome comes once that many are ready, so that a launch that
-        is called off has nothing to take back.
+        `async with fluence.launch(specs) as launch:` and inside it `async for outcome in launch:`. The
+        instance of each outcome that the iteration has yielded is yours. Leaving the block gives up the
+        rest. With `min_ready`, the first outcome is yielded once that many instances are ready. A launch
+        that is called off has therefore yielded no instance.
 
         Args:
-            specs: as for `deploy_all_and_wait`, as is every other argument.
+            specs: as for `deploy_all_and_wait`, like every other argument.
 
         Raises:
-            ConfigError: `specs` is not several of anything.
-            FluenceError: as `deploy_all_and_wait`: when the block is entered or, for LaunchError, by the
-                iteration.
+            ConfigError: `specs` is not an iterable of specs.
+            FluenceError: as `deploy_all_and_wait`: on entering the block, or from the iteration in the case
+                of LaunchError.
         """
         terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
         return Launch(self._lifecycle, self.plans, self.account, specs, terms)
@@ -525,58 +533,58 @@ class Session:
     # --- logs and events -----------------------------------------------------------------------------------
 
     def tail_logs(self, container: Referable, *, last: int = 100) -> LogTail:
-        """`async for line in fluence.tail_logs(container)`: every line once and in order.
+        """Tail a container's log, each line once, in order: `async for line in fluence.tail_logs(container)`.
 
-        Where a line may be missing, because the service had dropped it before it could be fetched, a
-        `LogGap` stands in its place. It survives errors, restarts and updates, looks every 1-15 seconds,
-        and ends when the container has ended or failed and its last lines are out.
+        The service may drop a line before the tail can fetch it. In such a place the tail yields a `LogGap`.
+        The tail survives errors, restarts and updates, and polls every 1-15 seconds. It ends when the
+        container has ended or failed and the tail has yielded its last lines.
 
         Args:
-            container: a ref, or any container object; it may still be INITIALIZED.
-            last: how many of the lines that are there already come first, of each pod.
+            container: a ref, or any container object; may still be INITIALIZED.
+            last: number of existing lines to return first, for each pod.
 
         Raises:
-            ConfigError: this is no container, or `last` is below 1.
+            ConfigError: `container` is no container, or `last` is below 1.
         """
-        house, ref = self._runtime, ref_of(container)
-        return self._own(
-            LogTail(
-                self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), house.poll.pace, house.evidence
-            )
-        )
+        runtime, ref = self._runtime, ref_of(container)
+        pace, evidence = runtime.poll.pace, runtime.evidence
+        return self._own(LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence))
 
     def tail_events(self, container: Referable) -> EventTail:
-        """`async for event in fluence.tail_events(container)`: those that are there, then each new one.
+        """Tail a container's events: `async for event in fluence.tail_events(container)`.
 
-        New ones come in the order in which the service lists them, which is by object and not by time.
+        Existing events come first, then each new event. New events come in the order in which the service
+        lists them. The service orders by object, not time.
 
         Args:
-            container: a ref, or any container object; it may still be INITIALIZED.
+            container: a ref, or any container object; may still be INITIALIZED.
 
         Raises:
-            ConfigError: this is no container.
+            ConfigError: `container` is no container.
         """
-        house, ref = self._runtime, ref_of(container)
-        return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, house.poll.pace, house.evidence))
+        runtime, ref = self._runtime, ref_of(container)
+        pace, evidence = runtime.poll.pace, runtime.evidence
+        return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence))
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
-        """`async for tagged in fluence.tail_all(containers)`: the logs of all of them, `.ref` and `.line`.
+        """Tail the logs of several containers: `async for tagged in fluence.tail_all(containers)`.
 
-        In the order of arrival; all of it stays within the session's rate, so that the more containers are
-        followed, the more time lies between two looks at one. It ends when all of them have ended.
+        Each item has a `.ref` and a `.line`. Lines come in the order of arrival. All tails together stay
+        within the session's rate. The more containers there are, the longer the interval between two polls of
+        one container. The iteration ends when all containers have ended.
 
         Args:
             containers: refs, or any container objects.
-            last: how many of the lines that are there already come first, of each pod.
+            last: number of existing lines to return first, for each pod.
 
         Raises:
-            ConfigError: one of these is no container, or `last` is below 1.
+            ConfigError: an element is no container, or `last` is below 1.
         """
         refs = [ref_of(container) for container in containers]
-        house = self._runtime
-        last, pace = _at_least_one(last), house.poll.pace
+        runtime = self._runtime
+        last, pace = _at_least_one(last), runtime.poll.pace
         return self._own(
-            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, house.evidence, house.home)
+            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, runtime.evidence, runtime.home)
         )
 
     def _own(self, tail: TailT) -> TailT:
@@ -587,7 +595,7 @@ class Session:
 
     @property
     def custody(self) -> Custody:
-        """What this session answers for at this moment: instances being ended, twins, names in doubt."""
+        """Everything in this session's custody now: instances being ended, duplicates, uncertain names."""
         return self._runtime.custodian.now
 
     async def sweep(
@@ -598,35 +606,35 @@ class Session:
         dry_run: bool = True,
         only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
-        """Find what earlier runs left behind and, unless `dry_run`, see it gone.
+        """Find instances that earlier runs left behind and, unless `dry_run`, end them.
 
-        With a journal: what other runs had deployed, or were deploying, and neither ended nor handed over,
-        if nothing of them is in flight any more. With `prefix` or `older_than`: also every live instance that
-        fits what is given, whoever deployed it, but for this session's own. One that is still being
-        provisioned is waited for, at most 45 minutes.
+        With a journal, the sweep finds instances that other runs deployed, or were deploying, and neither
+        ended nor handed over. It skips runs that still have work in flight. With `prefix` or `older_than`,
+        it also finds every live instance that matches all given criteria, except this session's own. For an
+        instance that is still provisioning, the sweep waits at most 45 minutes.
 
         Args:
-            prefix: how the name begins.
-            older_than: a timedelta or seconds since it was deployed, by the service's clock.
-            dry_run: end nothing, only report.
-            only: end these alone, such as the `.found` of a dry run. None for all that is found.
+            prefix: beginning of the name.
+            older_than: minimum time since the deploy by the service's clock, as a timedelta or in seconds.
+            dry_run: only report, and end nothing.
+            only: end only these instances, such as the `.found` of a dry run. None ends all that are found.
 
         Raises:
-            ConfigError: no journal, no prefix, no age: a sweep never means everything.
-            FluenceError: no list of any kind came, so nothing was ended. The report says which kinds failed
-                (`.failed`), and which instances could not be ended (`.left`).
+            ConfigError: there is no journal, no prefix and no age. A sweep never means every instance.
+            FluenceError: no list of any kind could be fetched, so nothing was ended. The report names the
+                kinds that failed (`.failed`) and the instances that could not be ended (`.left`).
         """
-        house = self._runtime
-        house.home.owner.check()
+        runtime = self._runtime
+        runtime.home.owner.check()
         sweeper = Sweeper(
             self._lifecycle.resources,
-            house.custodian,
-            house.journal,
-            house.transport.clock,
-            house.deployer,
-            house.evidence,
+            runtime.custodian,
+            runtime.journal,
+            runtime.transport.clock,
+            runtime.deployer,
+            runtime.evidence,
         )
-        with house.home.at_work():
+        with runtime.home.at_work():
             return await sweeper(prefix, older_than, dry_run, only)
 
     # --- any other request ---------------------------------------------------------------------------------
@@ -639,24 +647,25 @@ class Session:
         query: Mapping[str, object] | None = None,
         json: Any = None,
     ) -> Reply:
-        """Any request to the service, for what has no method here: gate, retries and errors as everywhere.
+        """Send any request to the service, with the usual rate limiter, retries and errors.
 
-        A GET is retried as every GET is; anything else is sent once, and again only if it never left.
+        For endpoints that have no method here. A GET is retried like every GET. Any other request is sent
+        once, and again only if it certainly did not leave this machine.
 
         Args:
-            method: such as `"GET"`.
+            method: HTTP method, such as `"GET"`.
             path: such as `"/gpu/plans/"`.
-            query: values are turned into text; those that are None are left out.
-            json: the body, encoded as JSON; None for none.
+            query: query parameters; values are converted to text, and None values are left out.
+            json: the body, encoded as JSON; None sends no body.
 
         Raises:
-            ConfigError: that is no method, or the path is not one of the service's.
+            ConfigError: `method` is no HTTP method, or `path` is not a path of the service.
             FluenceError: as in `aiofluence.errors`.
         """
         method = safe_method(method)
         retryable = Retryable.ALWAYS if method == "GET" else Retryable.NEVER
         body = b"" if json is None else encode(json)
-        del json  # so that no traceback with locals shows what is in it
+        del json  # a traceback with locals must not show the body
         if body is None:
             raise ConfigError("this body cannot be written as JSON")
         call = Call(method, safe_path(path), retryable).to(body=body, query=query)
@@ -672,9 +681,9 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait until what was abandoned is gone, at most `close_timeout` seconds, then close.
+        """Wait until abandoned instances are gone, at most `close_timeout` seconds, then close.
 
-        Being cancelled, again even, does not cut it short; a second Ctrl-C does.
+        Cancellation, even repeated, does not cut the wait short. A second Ctrl-C does.
 
         Raises:
             CustodyError: something may still be running, and billing.
@@ -682,8 +691,8 @@ class Session:
         await self._runtime.close()
 
     def __repr__(self) -> str:
-        house = getattr(self, "_runtime", None)  # a debugger may ask while it is still being built
-        return f"<Session {house.origin} {house.state}>" if house else "<Session>"
+        runtime = getattr(self, "_runtime", None)  # missing if a debugger asks during __init__
+        return f"<Session {runtime.origin} {runtime.state}>" if runtime else "<Session>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a session holds a key and sockets; make one where you need it")

@@ -1,7 +1,7 @@
-"""`aiofluence.run(main())`: `asyncio.run` for programs that rent by the second.
+"""`aiofluence.run(main())`: `asyncio.run` for programs that rent instances.
 
-The first Ctrl-C, SIGTERM or hang-up cancels `main`, so that every session sees its instances gone; the second
-leaves at once. Importing the library installs no handler: only `run` does, and only while it runs.
+The first Ctrl-C, SIGTERM or SIGHUP cancels `main`, so that every session can end its instances. The second
+leaves at once. Importing the library installs no handler. Only `run` does, and only while it runs.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _HANG_UP: Final[int | None] = getattr(signal, "SIGHUP", None)
-"""The terminal was closed, or the ssh connection lost. None on Windows, which has no such signal."""
+"""Signal of a closed terminal or a lost ssh connection. None on Windows, which has no such signal."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([] if _HANG_UP is None else [_HANG_UP]))
 _ONE_HANG_UP: Final = 1.0
-"""Seconds. A terminal that closes sends SIGHUP up to three times, and systemd sends SIGTERM with it."""
+"""Seconds. A closing terminal sends SIGHUP up to three times, and systemd sends SIGTERM with it."""
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run `main` in a new event loop and return what it returns.
+    """Run `main` in a new event loop and return its result.
 
-    Like `asyncio.run`, and SIGTERM (of `kill`, systemd, Docker, Kubernetes) and SIGHUP (of a closed terminal
-    or a lost ssh connection) are treated as Ctrl-C is: the first one cancels `main`, and sessions wait, at
-    most their `close_timeout`, for what they have to end. The second leaves at once, and says on stderr what
-    may still be billing. More SIGHUPs are no second one: a terminal sends several.
+    Like `asyncio.run`, but SIGTERM (of `kill`, systemd, Docker, Kubernetes) and SIGHUP (of a closed terminal
+    or a lost ssh connection) have the same effect as Ctrl-C. The first signal cancels `main`. Sessions then
+    wait, at most their `close_timeout`, for the instances that they have to end. The second signal leaves at
+    once, and reports on stderr what may still be billing. Further SIGHUPs do not count as a second signal,
+    because a terminal sends several.
 
-    Let a supervisor give the process minutes before SIGKILL: an instance can be ended only once it is ACTIVE.
+    An instance can be ended only once it is ACTIVE, so let a supervisor wait minutes before SIGKILL.
 
-    Handlers are installed where the program has the default ones, in the main thread only, and are put back.
-    Under `nohup` SIGHUP stays ignored. What is written to a terminal that has gone is dropped. A forked child
-    handles signals as it would without this.
+    Handlers are installed only in the main thread, and only where the program has the default handlers. They
+    are restored afterwards. Under `nohup`, SIGHUP stays ignored. Output to a closed terminal is dropped. A
+    forked child handles signals as it would without this function.
 
     Args:
-        main: the program.
+        main: coroutine of the program.
         debug: asyncio's debug mode; None leaves it to the environment.
 
     Raises:
-        KeyboardInterrupt: after SIGINT; uncaught it ends the process as a shell expects (130).
+        KeyboardInterrupt: after SIGINT. Uncaught, it ends the process as a shell expects (130).
         SystemExit: with code 143 after SIGTERM, 129 after SIGHUP.
-        BaseException: whatever `main` raises, `CustodyError` among it.
+        BaseException: any exception of `main`, such as `CustodyError`.
     """
     with asyncio.Runner(debug=debug) as runner:
         signals = _Signals(runner.get_loop())
@@ -56,11 +57,11 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
             except asyncio.CancelledError:
                 if signals.first is None:
                     raise
-        raise _end(signals.first)  # here, so that it has no context
+        raise _end(signals.first)  # outside `except`, so that it has no context
 
 
 class _Signals:
-    """Turns the first signal into a cancellation of the program, the second into leaving."""
+    """Signal handlers: the first signal cancels the program, the second leaves at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.first: int | None = None
@@ -83,9 +84,9 @@ class _Signals:
             signal.signal(number, before)
 
     async def watch(self, main: Coroutine[Any, Any, T]) -> T:
-        """`main`, in the task that a signal cancels."""
+        """Run `main` in the task that a signal cancels."""
         self._task = asyncio.current_task()
-        if self.first is not None:  # it came before we had begun
+        if self.first is not None:  # the signal arrived before the task started
             main.close()
             raise asyncio.CancelledError
         return await main
@@ -105,21 +106,21 @@ class _Signals:
         self._came = self._loop.time()
         if self._task is not None:
             self._task.cancel()
-        self._loop.call_soon_threadsafe(lambda: None)  # wakes a loop that sleeps in select
+        self._loop.call_soon_threadsafe(lambda: None)  # wakes a loop that waits in select
 
     def _is_one_hang_up(self) -> bool:
         return self._loop.time() - self._came < _ONE_HANG_UP
 
 
 def _end(number: int) -> BaseException:
-    """What ends the program after a signal."""
+    """Return the exception that ends the program after a signal."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _drop_output() -> None:
-    """Drop what is written to a terminal that has gone: it would be an error (EIO) in every clean-up."""
+    """Drop the output to a closed terminal, where every write in a clean-up would raise EIO."""
     for stream in (sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or no stream at all
             number = stream.fileno()  # type: ignore[union-attr]
             try:
                 os.write(number, b"")

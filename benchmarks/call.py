@@ -1,8 +1,8 @@
-"""What one typed call costs, against what a user would otherwise write: `python benchmarks/call.py`.
+"""The cost of one typed call, compared with what a user would otherwise write: `python benchmarks/call.py`.
 
-CPU (user + system) of the client for `session.containers.get(id)` as a ratio to bare aiohttp with
-`.json()`, on loopback with kept-alive connections. Every contender is a process of its own, and so is the
-server; they take turns, round by round, and each round gives one ratio. Not a test: nothing here fails.
+It measures CPU (user + system) of the client for `session.containers.get(id)`, as a ratio to bare aiohttp
+with `.json()`, on loopback with kept-alive connections. Each contender and the server is a separate process.
+The contenders take turns, and each round gives one ratio. This is not a test: it never fails.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ BASELINE = "aiohttp"
 WIDEST = 100
 
 Once = Callable[[], Awaitable[object]]
-"""One call, made and done with."""
+"""A complete call, including its reply."""
 
 
 @asynccontextmanager
 async def bare_aiohttp(url: str) -> AsyncIterator[Once]:
-    """As a user would write it: no model, no rate limit, no retry, no bound on the body."""
+    """aiohttp as a user would write it: no model, no rate limit, no retry, no bound on the body."""
     import aiohttp
 
     target = f"{url}/gpu/instances/{ID}"
@@ -51,7 +51,7 @@ async def bare_aiohttp(url: str) -> AsyncIterator[Once]:
 
 @asynccontextmanager
 async def aiofluence_session(url: str) -> AsyncIterator[Once]:
-    """A typed get. The rate is out of the way; the gate is not."""
+    """A typed get. The rate is unlimited, but each call still passes the rate limiter."""
     from aiofluence import Container, RateLimit, Session
 
     rate = RateLimit(per_second=1e6, burst=1_000_000)
@@ -78,7 +78,7 @@ async def bare_httpx(url: str) -> AsyncIterator[Once]:
 
 @asynccontextmanager
 async def hcloud_client(url: str) -> AsyncIterator[Once]:
-    """A typed get of a cloud's official, synchronous client: of its own server's detail."""
+    """A typed get of a cloud's official synchronous client, for the detail of its own server."""
     from hcloud import Client  # type: ignore[import-not-found,unused-ignore]
 
     client = Client(token=KEY, api_endpoint=f"{url}/v1")
@@ -90,7 +90,7 @@ async def hcloud_client(url: str) -> AsyncIterator[Once]:
 
 
 class _OneAnswer(asyncio.Protocol):
-    """Collects one answer at a time; what it says is not looked at."""
+    """A connection that collects one reply at a time, and does not parse it."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -118,7 +118,7 @@ class _OneAnswer(asyncio.Protocol):
 
 @asynccontextmanager
 async def bare_protocol(url: str) -> AsyncIterator[Once]:
-    """The floor: bytes out, bytes in, nothing parsed."""
+    """The lower bound: bytes are sent and received, and nothing is parsed."""
     host, port = url.removeprefix("http://").split(":")
     request = f"GET /gpu/instances/{ID} HTTP/1.1\r\nHost: {host}\r\nX-API-KEY: {KEY}\r\n\r\n".encode()
     loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ async def bare_protocol(url: str) -> AsyncIterator[Once]:
 
 
 class Contender:
-    """One way to make the call, and what it needs."""
+    """A way to make the call, and the packages that it needs."""
 
     def __init__(
         self, make: Callable[[str], Any], *needs: str, loop: str = "", without: str = "", widest: int = WIDEST
@@ -160,11 +160,11 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
-# --- the worker: one contender, told over stdin how many calls to make ------------------------------------
+# --- the worker: one contender, which reads from stdin how many calls to make -----------------------------
 
 
 async def burst(once: Once, calls: int, width: int) -> float:
-    """CPU seconds of this process for `calls` calls, `width` at a time."""
+    """Return the CPU seconds of this process for `calls` calls, `width` at a time."""
 
     async def some(number: int) -> None:
         for _ in range(number):
@@ -182,10 +182,10 @@ async def burst(once: Once, calls: int, width: int) -> float:
 
 
 def work(name: str, url: str) -> None:
-    """Serve `calls width` lines from stdin with the CPU seconds a call took."""
+    """Answer each line `calls width` on stdin with the CPU seconds per call."""
     contender = CONTENDERS[name]
     if contender.without:
-        sys.modules[contender.without] = None  # type: ignore[assignment]  # as if it were not installed
+        sys.modules[contender.without] = None  # type: ignore[assignment]  # as if not installed
     factory = importlib.import_module(contender.loop).new_event_loop if contender.loop else None
     with asyncio.Runner(loop_factory=factory) as runner:
         stack = AsyncExitStack()
@@ -207,7 +207,7 @@ def work(name: str, url: str) -> None:
 
 @contextmanager
 def child(*arguments: str) -> Iterator[Callable[[str], str]]:
-    """A Python process; gives a function that sends it a line (if any) and waits for its next one."""
+    """Run a Python process. Yield a function that sends it a line (if any) and returns its next line."""
     with subprocess.Popen(
         [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -230,11 +230,11 @@ def child(*arguments: str) -> Iterator[Callable[[str], str]]:
 
 
 Costs = dict[tuple[str, int], list[float]]
-"""Seconds of CPU a call, by contender and width: one entry per round."""
+"""CPU seconds per call, by contender and width: one entry per round."""
 
 
 def measure(names: list[str], widths: list[int], generations: int, rounds: int, calls: int) -> Costs:
-    """Let the contenders take turns. A generation is a fresh set of processes."""
+    """Let the contenders take turns. A generation is a new set of processes."""
     costs: Costs = {(name, width): [] for name in names for width in widths}
     for _ in range(generations):
         with child(str(HERE / "server.py")) as server:
@@ -248,7 +248,7 @@ def measure(names: list[str], widths: list[int], generations: int, rounds: int, 
                     for name in able:
                         asks[name](f"{calls} {width}")  # opens the connections, fills the caches
                     for turn in range(rounds):
-                        # Another order each time, so that nobody always runs behind the same neighbour.
+                        # The order rotates, so that no contender always runs after the same one.
                         first = turn % len(able)
                         for name in able[first:] + able[:first]:
                             costs[name, width].append(float(asks[name](f"{calls} {width}")))
@@ -266,7 +266,7 @@ def contextmanagers(managers: list[Any]) -> Iterator[list[Any]]:
 
 
 def report(names: list[str], widths: list[int], costs: Costs) -> None:
-    """Medians of the per-round ratios, with the middle half of the rounds behind them."""
+    """Print the medians of the per-round ratios, each with the quartiles."""
     columns = [f"client CPU per call, {BASELINE} = 1", *(f"{width} at a time" for width in widths)]
     print(f"\n| {' | '.join(columns)} |")
     print("|---" * (len(widths) + 1) + "|")
@@ -285,7 +285,7 @@ def report(names: list[str], widths: list[int], costs: Costs) -> None:
 
 
 def missing(name: str) -> str:
-    """The first package that a contender needs and that is not installed."""
+    """Return the first package that a contender needs and that is not installed; empty if none is missing."""
     for package in CONTENDERS[name].needs:
         try:
             importlib.metadata.version(package)

@@ -1,7 +1,7 @@
-"""Prints the table of `docs/durable.md`: fleets whose worker is killed at random moments, by two engines.
+"""Prints the table of `docs/durable.md`: fleets whose worker is killed at random moments, with two engines.
 
 `python -m benchmarks.durable [size] [kills] [seed ...]`, from the checkout, with the group `engines`. The
-lives are those of `tests/engines/lives.py`; a row takes a minute or two.
+simulated lives are those of `tests/engines/lives.py`. A row takes a minute or two.
 """
 
 from __future__ import annotations

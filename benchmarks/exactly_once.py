@@ -1,6 +1,6 @@
-"""Prints the table of `docs/money.md`: how many of thousands of random lives end with a name paid for twice.
+"""Prints the table of `docs/money.md`: how many of thousands of random runs end with a name paid for twice.
 
-`python -m benchmarks.exactly_once [runs]`, from the checkout. The lives are those of `tests/model.py`.
+`python -m benchmarks.exactly_once [runs]`, from the checkout. The runs are those of `tests/model.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ SETTINGS = (
 
 def main(runs: int) -> None:
     print(f"{runs} runs of two names each; settle {SETTLE:g} s; lag up to 25 s, or up to 90 s.\n")
-    print("| setting | two live of one name | lost | taken away | twins ended | POSTs a name | uncertain |")
+    print(
+        "| setting | two live of one name | lost | taken away | duplicates ended | POSTs a name | uncertain |"
+    )
     print("|---|---|---|---|---|---|---|")
     for setting in SETTINGS:
         results = [run(setting, seed) for seed in range(runs)]

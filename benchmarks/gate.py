@@ -1,7 +1,7 @@
-"""What the gate costs: one grant, and queues of up to a hundred thousand: `python benchmarks/gate.py`.
+"""The cost of the rate limiter: one grant, and queues of up to 100,000: `python benchmarks/gate.py`.
 
-Time per waiter should hardly grow with the queue: a cost that is quadratic would show as a tenfold per row.
-The waiting is on a virtual clock, so the figures are CPU alone. Not a test: nothing here fails.
+Time per waiter should hardly grow with the queue. A quadratic cost would show as a factor of ten per row. The
+waits are on a virtual clock, so the figures are CPU alone. This is not a test: it never fails.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from aiofluence.simulator import VirtualClockLoop
 OPEN = RateLimit(per_second=1e9, burst=1_000_000)
 BUSY = RateLimit(per_second=10, burst=20)
 ROUNDS = 9
-LANES = list(Priority)
+PRIORITIES = list(Priority)
 
 
 async def uncontended(grants: int) -> float:
-    """Seconds for one grant and its release when nobody else wants any; an empty coroutine call taken off."""
-    gate = RateLimiter(OPEN, max_in_flight=32)
+    """Return the seconds for one uncontended grant and its release, minus those of an empty coroutine."""
+    limiter = RateLimiter(OPEN, max_in_flight=32)
 
     async def nothing(_: Priority) -> float:
         return 0.0
@@ -38,13 +38,13 @@ async def uncontended(grants: int) -> float:
     empty = time.process_time() - began
     began = time.process_time()
     for _ in range(grants):
-        await gate.acquire(Priority.AWAITED)
-        gate.release()
+        await limiter.acquire(Priority.AWAITED)
+        limiter.release()
     return (time.process_time() - began - empty) / grants
 
 
 async def bare_wait(waiters: int) -> float:
-    """What as many tasks cost that each wait for a future of their own, without a gate."""
+    """Return the seconds per task for tasks that each wait for a future, without a rate limiter."""
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in range(waiters)]
 
@@ -61,27 +61,27 @@ async def bare_wait(waiters: int) -> float:
 
 
 async def queue(waiters: int, *, cancel: bool) -> float:
-    """CPU seconds per waiter until a queue on all lanes is empty; with `cancel`, every second one leaves."""
-    gate = RateLimiter(BUSY, max_in_flight=32)
+    """Return the CPU seconds per waiter until a queue of all priorities is empty. `cancel`: half leave."""
+    limiter = RateLimiter(BUSY, max_in_flight=32)
 
-    async def one(lane: Priority) -> None:
-        await gate.acquire(lane)
-        gate.release()
+    async def one(priority: Priority) -> None:
+        await limiter.acquire(priority)
+        limiter.release()
 
     began = time.process_time()
-    tasks = [asyncio.create_task(one(LANES[number % len(LANES)])) for number in range(waiters)]
+    tasks = [asyncio.create_task(one(PRIORITIES[number % len(PRIORITIES)])) for number in range(waiters)]
     await asyncio.sleep(0)
     if cancel:
         for task in tasks[::2]:
             task.cancel()
     await asyncio.wait(tasks)
     spent = time.process_time() - began
-    assert gate.waiting == 0
+    assert limiter.waiting == 0
     return spent / waiters
 
 
 def run(work: Coroutine[Any, Any, float]) -> float:
-    """On a clock of its own."""
+    """Run `work` on a virtual clock of its own."""
     gc.collect()
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         return runner.run(work)

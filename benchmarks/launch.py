@@ -1,6 +1,6 @@
-"""What waiting costs: requests, lag, bytes and CPU per instance, beside what other clients do.
+"""The cost of waiting: requests, lag, bytes and CPU per instance, compared with other clients.
 
-Against the simulator on virtual time, except for the part `http`. Run all of it, or by part:
+Runs against the simulator in virtual time, except for the part `http`. Run all parts, or some:
 `python benchmarks/launch.py policies shapes truths limits list memory http`. docs/waiting.md has the figures.
 """
 
@@ -33,12 +33,12 @@ from aiofluence.simulator import (
 )
 
 NO_LIMIT = RateLimit(per_second=1e6, burst=10**6)
-LATER = 1e7  # seconds: nothing changes an instance after ACTIVE, so that `updated_at` is that moment
+LATER = 1e7  # seconds: nothing changes an instance after ACTIVE, so `updated_at` is the time of ACTIVE
 
 
 @attrs.frozen
 class Shape(Provisioning):
-    """A shape of provisioning times."""
+    """A distribution of provisioning times."""
 
     pick: Callable[[Random], float] = attrs.field(kw_only=True)
 
@@ -71,7 +71,7 @@ SHAPES: dict[str, Callable[[int], Callable[[Random], float]]] = {
 
 
 class Meter(Simulator):
-    """A simulator that keeps count of what it sends and of the CPU time that is not the client's."""
+    """A simulator that counts the bytes of its replies and the CPU time that is not the client's."""
 
     sent = 0
     cpu = 0.0
@@ -87,7 +87,7 @@ class Meter(Simulator):
 
 @attrs.frozen
 class Figures:
-    """Per instance: requests besides the POST, lag from ACTIVE to handed over, bytes, client CPU."""
+    """Figures per instance: requests besides the POST, lag from ACTIVE to handed over, bytes, client CPU."""
 
     requests: float
     mean: float
@@ -96,9 +96,9 @@ class Figures:
     cpu: float
     polls: float
     span: float
-    """Seconds from the start until the last was handed over."""
+    """Seconds from the start until the last instance was handed over."""
     ready: float
-    """Seconds from the start until the last was ACTIVE."""
+    """Seconds from the start until the last instance was ACTIVE."""
     refusals: int = 0
 
 
@@ -115,7 +115,7 @@ async def ours(session: Session, specs: list[ContainerSpec], handed: Callable[[s
 
 
 def gets(first: float, last: float, factor: float = 1.0) -> Policy:
-    """Everybody asks for his own, after `first` seconds and then `factor` times less often, up to `last`."""
+    """GET each instance alone, first after `first` seconds, then `factor` times less often, up to `last`."""
 
     async def policy(session: Session, specs: list[ContainerSpec], handed: Callable[[str], None]) -> None:
         async def one(spec: ContainerSpec) -> None:
@@ -135,7 +135,7 @@ def gets(first: float, last: float, factor: float = 1.0) -> Policy:
 
 
 def lists(every: float, phase: float = 1.0) -> Policy:
-    """One LIST every so often, for all, and a GET for each that is ACTIVE; `phase` of a gap to the first."""
+    """LIST at every interval, and GET each ACTIVE instance. The first LIST is after `phase` intervals."""
 
     async def policy(session: Session, specs: list[ContainerSpec], handed: Callable[[str], None]) -> None:
         missing = {ref.id for ref in await asyncio.gather(*map(session.containers.deploy, specs))}
@@ -169,7 +169,7 @@ def measure(
     poll: Poll | None = None,
     before: Sequence[int] = (),
 ) -> Figures:
-    """One launch of `number` instances, on virtual time, in a session that had others `before`."""
+    """Launch `number` instances in virtual time, in a session that has launched those of `before`."""
     simulator = Meter(seed, balance=10**9, provisioning=shape(pick), rate_limit=limit)
     simulator.add_ended(history)
     handed: dict[str, float] = {}
@@ -185,13 +185,13 @@ def measure(
             launching = asyncio.ensure_future(
                 policy(session, specs(simulator, number), lambda id: handed.__setitem__(id, loop.time()))
             )
-            await asyncio.sleep(0.1)  # without a limit every POST is through: what follows is the waiting
+            await asyncio.sleep(0.1)  # without a limit, every POST is done, and the rest is the wait
             cpu[0] = time.process_time() - simulator.cpu
             await launching
             cpu[1] = time.process_time() - simulator.cpu
 
     gc.collect()
-    gc.disable()  # whose garbage it is depends on who allocates when
+    gc.disable()  # a collection would be charged to the code that allocates at that moment
     try:
         run_virtual(main)
     finally:
@@ -245,7 +245,7 @@ RUNS = {1: 100, 50: 8, 200: 5, 1000: 2, 10_000: 1}
 
 
 def part_policies(numbers: list[int]) -> None:
-    """Every policy, for every number of instances and every length of history."""
+    """Measure every policy, for every number of instances and every length of history."""
     others: dict[str, Policy] = {
         "GET each, every 1 s": gets(1, 1),
         "GET each, every 5 s (runpod, Linode)": gets(5, 5),
@@ -263,7 +263,7 @@ def part_policies(numbers: list[int]) -> None:
                 if policy is not ours and (
                     number > 1000 or (history and policy is not others["LIST every 5 s"])
                 ):
-                    continue  # a GET does not care for history, and 10,000 pollers take an hour
+                    continue  # history does not change a GET, and 10,000 pollers take an hour
                 runs = RUNS[number] if policy is ours else max(1, RUNS[number] // 4)
                 if history and number > 1:
                     runs = max(1, runs // 4)
@@ -289,7 +289,7 @@ def show(name: str, got: Figures) -> None:
 
 
 def part_shapes(numbers: list[int]) -> None:
-    """The mean lag beside a LIST at fixed intervals that sends as many requests."""
+    """Compare the mean lag with a LIST at fixed intervals that sends as many requests."""
     for number in numbers:
         if number in (1, 10_000):
             continue
@@ -300,7 +300,7 @@ def part_shapes(numbers: list[int]) -> None:
             for seed in range(RUNS[number]):
                 got = measure(ours, number, pick=make(seed), seed=seed)
                 mine.append(got)
-                for phase in (0.2, 0.6):  # by itself a fixed gap may hit, or miss, a fixed time
+                for phase in (0.2, 0.6):  # a fixed gap may happen to hit, or to miss, a fixed time
                     fixed = lists(got.ready / got.polls, phase + 0.08 * seed)
                     theirs.append(measure(fixed, number, pick=make(seed), seed=seed))
             ours_, fixed_ = mean(mine), mean(theirs)
@@ -310,12 +310,12 @@ def part_shapes(numbers: list[int]) -> None:
 
 
 TRUTHS = (33.0, 72.0, 119.0, 150.0, 400.0)
-"""Medians, in seconds: a failed VM, a container and a VM in the service's guides, and two that they lack."""
+"""Medians in seconds: a failed VM, a container and a VM from the service's guides, and two other values."""
 SPREAD = 0.1
 
 
 def part_truths(numbers: list[int]) -> None:
-    """Mean lag and requests by the time that provisioning takes: at first, and once others were seen."""
+    """Measure lag and requests by the provisioning time: without history, and after earlier launches."""
     for number in numbers:
         if number not in (1, 50):
             continue
@@ -333,14 +333,14 @@ def part_truths(numbers: list[int]) -> None:
 
 
 def measure_truth(truth: float, number: int, before: Sequence[int], run: int, runs: int) -> Figures:
-    """One launch in a session that has seen launches of `before` instances, one after the other."""
+    """Measure one launch in a session that has seen launches of `before` instances, one after the other."""
     left = sum(before)
 
     def pick(rng: Random) -> float:
         nonlocal left
         left -= 1
         deviation = rng.gauss(0, SPREAD)
-        if number == 1 and left < 0:  # evenly spread, for a mean that needs no thousands of runs
+        if number == 1 and left < 0:  # evenly spread, so that the mean needs fewer runs
             deviation = statistics.NormalDist(0, SPREAD).inv_cdf((run + 0.5) / runs)
         return truth * math.exp(deviation)
 
@@ -348,7 +348,7 @@ def measure_truth(truth: float, number: int, before: Sequence[int], run: int, ru
 
 
 def part_limits(numbers: list[int]) -> None:
-    """1,000 instances under a limit on the rate, which the server enforces."""
+    """Measure 1,000 instances under a rate limit, which the server enforces."""
     number = 1000
     heading(
         f"{number} instances under a limit", "all after", "bound", "ratio", "mean lag", "requests", "429s"
@@ -376,7 +376,7 @@ def part_limits(numbers: list[int]) -> None:
 
 
 def best(number: int, per_second: float, burst: int) -> float:
-    """Seconds that nobody can beat: each POST at the full rate, or a POST and a GET for each at that rate."""
+    """Return the lower bound in seconds: all POSTs at the full rate, or all POSTs and GETs at that rate."""
     simulator = Simulator(0, balance=10**9, provisioning=shape(lognormal(0.25)))
 
     async def main() -> None:
@@ -394,7 +394,7 @@ def best(number: int, per_second: float, burst: int) -> float:
 
 @attrs.define
 class Canned:
-    """A wire that answers a LIST with what it was given, at once: so that only the client is measured."""
+    """A wire that answers a LIST with a fixed body at once, so that only the client is measured."""
 
     body: bytes = b"[]"
     asked: int = 0
@@ -409,7 +409,7 @@ class Canned:
 
 
 def part_list(numbers: list[int]) -> None:
-    """How long a LIST of 10,000 rows holds up the loop, in real time."""
+    """Measure how long a LIST of 10,000 rows blocks the event loop, in real time."""
     number = 10_000
     simulator = Simulator(balance=10**9)
     simulator.add_ended(number)
@@ -422,7 +422,7 @@ def part_list(numbers: list[int]) -> None:
         poll = Poll(interval=2.0)
         async with Session(DEFAULT_API_KEY, wire=wire, rate=NO_LIMIT, poll=poll) as session:
             waits = [asyncio.ensure_future(session.wait(ref, timeout=None)) for ref in refs]
-            for _ in range(4):  # 10,000 tasks begin, in one turn of the loop: that is the caller's
+            for _ in range(4):  # 10,000 tasks begin in one iteration of the loop, which the caller causes
                 await asyncio.sleep(0)
             while wire.asked < 3:
                 began = loop.time()
@@ -433,7 +433,7 @@ def part_list(numbers: list[int]) -> None:
             await asyncio.wait(waits)
 
     gc.collect()
-    gc.disable()  # a full collection of 10,000 tasks is the caller's, too
+    gc.disable()  # the caller causes a full collection of 10,000 tasks, too
     asyncio.run(main())
     gc.enable()
     heading("A LIST of 10,000 rows, 10,000 waiting", "held up")
@@ -449,7 +449,7 @@ def simulator_list(simulator: Simulator) -> bytes:
 
 
 def part_memory(numbers: list[int]) -> None:
-    """Memory of 10,000 waits, with the task that each of them is."""
+    """Measure the memory of 10,000 waits, each with its task."""
     number = 10_000
     simulator = Simulator(balance=10**9, provisioning=Provisioning(median=LATER))
     used: list[float] = []
@@ -472,7 +472,7 @@ def part_memory(numbers: list[int]) -> None:
         wire = SimulatorWire(simulator)
         async with Session(DEFAULT_API_KEY, wire=wire, rate=NO_LIMIT, max_in_flight=number) as session:
             refs = list(await asyncio.gather(*map(session.containers.deploy, specs(simulator, number))))
-            await session.containers.list()  # the simulator keeps its rows
+            await session.containers.list()  # the simulator caches its rows
             tracemalloc.start()
             await hold(refs, nothing)
             await hold(refs, lambda ref: session.wait(ref, timeout=900))
@@ -485,8 +485,8 @@ def part_memory(numbers: list[int]) -> None:
 
 
 def part_http(numbers: list[int]) -> None:
-    """Over real sockets to a server in a process of its own, in time-lapse. CPU is all the client uses."""
-    scale = 8.0  # faster, and the pollers would be slowed by their own CPU
+    """Measure over real sockets to a server process with fast simulated time. CPU is all of the client's."""
+    scale = 8.0  # at a higher speed, their own CPU would slow the pollers
     policies: dict[str, Policy] = {
         "aiofluence": ours,
         "GET each, every 5 s": gets(5 / scale, 5 / scale),
@@ -502,7 +502,7 @@ def part_http(numbers: list[int]) -> None:
 
 
 async def over_http(policy: Policy, number: int, scale: float) -> tuple[int, float, float]:
-    """Requests after the POSTs, CPU seconds of the client after them, simulated seconds in all."""
+    """Return requests and CPU seconds of the client after the POSTs, and simulated seconds in all."""
     arguments = [
         "-m",
         "aiofluence.simulator",
@@ -531,7 +531,7 @@ async def over_http(policy: Policy, number: int, scale: float) -> tuple[int, flo
     async with Session(DEFAULT_API_KEY, base_url=url, **options) as session:
         launching = asyncio.ensure_future(policy(session, specs(Simulator(), number), lambda id: None))
         began = loop.time()
-        await asyncio.sleep(1)  # every POST is through, and nobody has looked more than once or twice
+        await asyncio.sleep(1)  # every POST is done, and each instance was polled at most twice
         sent.clear()
         cpu = time.process_time()
         await launching

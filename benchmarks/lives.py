@@ -1,7 +1,7 @@
-"""Thousands of random lives (`tests/lives.py`): how many end with money lost, and which.
+"""Thousands of random scenarios (`tests/lives.py`): how many lose money, and which.
 
-`python -m benchmarks.lives [FIRST LAST] [--out FILE] [--processes 2] [--kinds a,b]`. Each life is a line of
-JSON in FILE; a second call with the same FILE leaves out the seeds that it holds. The table is at the end.
+`python -m benchmarks.lives [FIRST LAST] [--out FILE] [--processes 2] [--kinds a,b]`. FILE gets one line of
+JSON per scenario. A second call with the same FILE skips its seeds. The table is printed at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _one(job: tuple[int, tuple[str, ...] | None]) -> dict[str, Any]:
     seed, kinds = job
     try:
         verdict = run_life(seed, kinds)
-    except Exception as error:  # a fault of the judge is no reason to lose the other lives
+    except Exception as error:  # a fault of the judge must not lose the other scenarios
         return {"seed": seed, "kinds": [], "violations": [["judge", repr(error)]], "counts": {}, "seconds": 0}
     return {
         "seed": seed,
@@ -41,12 +41,12 @@ def _read(path: Path | None) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(line))
         except ValueError:
-            continue  # torn, when the run was stopped
+            continue  # an incomplete line of an interrupted run
     return lines
 
 
 def table(lives: Iterable[dict[str, Any]]) -> str:
-    """Violations by class, with seeds, and sums of the figures."""
+    """Return a table of violations by class, with seeds, and sums of the figures."""
     broken: dict[str, list[int]] = defaultdict(list)
     sums: Counter[str] = Counter()
     number = 0

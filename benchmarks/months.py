@@ -1,6 +1,6 @@
-"""A session that lives for 30 virtual days: memory, time and requests of 100,000 deploys.
+"""A session that runs for 30 virtual days: memory, time and requests of 100,000 deploys.
 
-`python -m benchmarks.months [DEPLOYS] [--journal]`. What it deploys is in `tests/months.py`.
+`python -m benchmarks.months [DEPLOYS] [--journal]`. `tests/months.py` contains the deploys.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Draws the tables of the docs as bars: `python benchmarks/plots.py` writes docs/_static/*.svg anew.
+"""Draws tables of the docs as bar charts: `python benchmarks/plots.py` writes docs/_static/*.svg.
 
-The tables stay the only home of the figures; a test holds the pictures equal to them. It measures nothing.
+The figures are only in the tables, and a test compares the pictures with them. This module measures nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ STYLE = (
 
 @attrs.frozen
 class Plot:
-    """One column of one table.
+    """A bar chart of one column or one row of a table.
 
     Attributes:
-        page: the page with the table.
-        table: how the table's header row begins.
-        column: the cell with the value, from 0; the first number in it counts.
-        title: what the bars show, with the unit.
-        name: of the picture.
-        row: None for a bar a row; else the row that begins so, with a bar a column from `column` on.
+        page: page with the table.
+        table: beginning of the table's header row.
+        column: index of the cell with the value; the first number in the cell counts.
+        title: title of the chart, with the unit.
+        name: file name of the picture.
+        row: None for a bar per row; else the first cell of the row, with a bar per column from `column` on.
     """
 
     page: str
@@ -40,7 +40,7 @@ class Plot:
     row: str | None = None
 
     def bars(self) -> Iterator[tuple[str, float]]:
-        """Label and value of each bar."""
+        """Yield the label and value of each bar."""
         header, *rows = _table((DOCS / self.page).read_text(encoding="utf-8"), self.table)
         if self.row is not None:
             (cells,) = [row for row in rows if row[0] == self.row]
@@ -71,10 +71,10 @@ def _table(text: str, begins: str) -> list[list[str]]:
 
 
 def draw(plot: Plot) -> str:
-    """The picture: a bar each, ours in the accent colour, on a ground as light or dark as the page."""
+    """Return the picture: a bar per value, ours in the accent colour, light or dark as the page."""
     bars = list(plot.bars())
     longest = max(value for _, value in bars)
-    top, step, left, room = 46, 26, 300, 380
+    top, step, left, longest_bar = 46, 26, 300, 380
     height = top + step * len(bars) + 30
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" '
@@ -87,7 +87,7 @@ def draw(plot: Plot) -> str:
     for number, (label, value) in enumerate(bars):
         y = top + step * number
         ours = label.startswith("aiofluence") or plot.name == "money"
-        width = max(room * value / longest, 1.5)
+        width = max(longest_bar * value / longest, 1.5)
         out += [
             f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(label)}</text>',
             f'<rect x="{left}" y="{y + 2}" width="{width:.1f}" height="16" rx="3" '

@@ -1,8 +1,8 @@
 """Thousands of launches from several processes that share one rate through Redis, against one simulator.
 
-`python -m benchmarks.scale -n 10000`, from the checkout; needs redis-server. The simulator's HTTP server, in
-time-lapse, is in this process, each launcher in one of its own. Figures are in simulated seconds, except for
-CPU and memory. Not a test: nothing here fails.
+`python -m benchmarks.scale -n 10000`, from the checkout. Needs redis-server. This process runs the
+simulator's HTTP server with fast simulated time. Each launcher is a separate process. Figures are in
+simulated seconds, except for CPU and memory. This is not a test: it never fails.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from aiofluence.simulator import DEFAULT_API_KEY, Provisioning, Simulator, Simul
 from benchmarks.shared_rate import burst_of, most_in
 from tests.shared_rate.server import RedisServer
 
-LATER = 1e7  # seconds: nothing changes an instance after ACTIVE, so that `updated_at` is that moment
+LATER = 1e7  # seconds: nothing changes an instance after ACTIVE, so `updated_at` is the time of ACTIVE
 
 
 async def work(url: str, redis: str, number: int, name: str, scale: float, rate: float) -> None:
-    """One process: launch `number` instances, print what it took."""
+    """Launch `number` instances in this process, and print the figures."""
     handed: dict[str, float] = {}
     loop = asyncio.get_running_loop()
     plan = Simulator().catalog.find("container").id
@@ -57,7 +57,7 @@ STALLS: list[float] = []
 
 
 async def watch_loop() -> None:
-    """Note how late the loop wakes a sleeper: what a grant may come late."""
+    """Note how late the event loop wakes a sleeper, since a grant may be that late."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + 0.05
@@ -66,7 +66,7 @@ async def watch_loop() -> None:
 
 
 def peak() -> float:
-    """The most memory that this process has had, in MiB."""
+    """Return the peak memory of this process in MiB."""
     unit = 1024 if sys.platform != "darwin" else 1024**2
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -76,7 +76,7 @@ async def measure(number: int, processes: int, scale: float, rate: float) -> Non
     simulator = Simulator(balance=10**9, provisioning=quiet)
     loop = asyncio.get_running_loop()
     async with RedisServer() as redis, SimulatorServer(simulator, time_scale=scale) as server:
-        server.now()  # its clock runs from here on
+        server.now()  # starts its clock
         workers = [
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "benchmarks.scale", "--scale", str(scale), "--rate", str(rate)),

@@ -1,8 +1,8 @@
-"""The other end of `call.py`: an HTTP server that does next to nothing, in a process of its own.
+"""The server of `call.py`: an HTTP server in a separate process that does very little.
 
-Answers are made beforehand, so that what is measured is the client. The container comes from the simulator;
-what changes in a real one changes from answer to answer. hcloud, which asks for something else, gets a
-server of its own shape. Not an HTTP server: it reads no header and knows only requests without a body.
+All replies are made in advance, so that only the client is measured. The container comes from the simulator,
+and the fields that change in a real one change from reply to reply. hcloud gets a server in its own format.
+This is no complete HTTP server: it reads no header and accepts only requests without a body.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPEC = {
     },
 }
 
-# The fields that hcloud's `Server` takes apart, about as many bytes as the container has.
+# The fields that hcloud's `Server` parses, with about as many bytes as the container.
 HCLOUD_SERVER = {
     "server": {
         "id": 42,
@@ -62,11 +62,11 @@ HCLOUD_SERVER = {
 
 
 ANSWERS = 1024
-"""More than any cache of values in a client should hold."""
+"""Number of different replies: more than any value cache of a client should hold."""
 
 
 def containers() -> list[bytes]:
-    """One active container, as the service writes it, at many moments; all of the same length."""
+    """Return JSON of one active container at many moments, in the service's format, all of equal length."""
     simulator = Simulator()
     headers = {"X-API-KEY": DEFAULT_API_KEY}
     body = json.dumps(SPEC | {"plan_id": simulator.catalog.find("container").id}).encode()
@@ -84,7 +84,7 @@ def containers() -> list[bytes]:
 
 
 def answer(body: bytes) -> bytes:
-    """`body` behind the headers that a service behind nginx sends."""
+    """Return `body` after the headers of a service behind nginx."""
     lines = [
         "HTTP/1.1 200 OK",
         "Server: nginx",
@@ -101,13 +101,13 @@ def answer(body: bytes) -> bytes:
 
 
 class Answering(asyncio.Protocol):
-    """One connection."""
+    """A connection that answers each request at once."""
 
     containers = itertools.cycle([answer(body) for body in containers()])
     hcloud = answer(json.dumps(HCLOUD_SERVER).encode())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport for the replies."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._head = b""
@@ -121,7 +121,7 @@ class Answering(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Say the port, and serve until the other side closes our stdin."""
+    """Print the port, and serve until the other process closes stdin."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -1,7 +1,7 @@
-"""One rate for four processes: aiofluence's `RedisRate`, pyrate-limiter, limits and throttled-py, in one run.
+"""A shared rate for four processes: `RedisRate`, pyrate-limiter, limits and throttled-py compared.
 
-`python -m benchmarks.shared_rate`, from the checkout; needs redis-server. Each contender gets an empty Redis
-and four fresh processes whose tasks all want a turn from the start. Not a test: nothing here fails.
+`python -m benchmarks.shared_rate`, from the checkout. Needs redis-server. Each contender gets an empty Redis
+and four new processes. All their tasks want a turn from the start. This is not a test: it never fails.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Take: TypeAlias = Callable[[], Awaitable[object]]
 
 @asynccontextmanager
 async def aiofluence(url: str, rate: int) -> AsyncIterator[Take]:
-    async with opened(RedisRate(url, RateLimit(rate, BURST))) as gate:
+    async with opened(RedisRate(url, RateLimit(rate, BURST))) as limiter:
 
         async def take() -> None:
-            await gate.acquire(Priority.AWAITED)
-            gate.release()
+            await limiter.acquire(Priority.AWAITED)
+            limiter.release()
 
         yield take
 
@@ -59,7 +59,7 @@ async def limits(url: str, rate: int) -> AsyncIterator[Take]:
     limiter = MovingWindowRateLimiter(storage)
     item = RateLimitItemPerSecond(rate)
 
-    async def take() -> None:  # it has no wait of its own
+    async def take() -> None:  # limits has no method that waits
         while not await limiter.hit(item, "bench"):
             stats = await limiter.get_window_stats(item, "bench")
             await asyncio.sleep(max(0.001, stats.reset_time - time.time()))
@@ -90,7 +90,7 @@ CONTENDERS: dict[str, tuple[str, Any]] = {
 
 
 async def work(name: str, url: str, rate: int, tasks: int) -> None:
-    """One process: say "ready", wait for a line, take the turns, print when each came and the CPU spent."""
+    """Print "ready", wait for a line, take the turns, and print their times and the CPU spent."""
     loop = asyncio.get_running_loop()
     times: list[float] = []
 
@@ -109,7 +109,7 @@ async def work(name: str, url: str, rate: int, tasks: int) -> None:
 
 
 async def measure(name: str, rate: int, tasks: int) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     async with RedisServer() as server:
         workers = [
             await asyncio.create_subprocess_exec(
@@ -137,7 +137,7 @@ async def measure(name: str, rate: int, tasks: int) -> str:
     span = turns[-1] - began
     first = min(times[-1] for times in each)
     had = [sum(at <= first for at in times) for times in each]
-    burst = BURST if name in ("aiofluence", "throttled-py") else rate  # the others count in whole seconds
+    burst = BURST if name in ("aiofluence", "throttled-py") else rate  # the others count whole seconds
     cells = (
         f"{rate}/s, {PROCESSES} × {tasks}",
         f"{100 * len(turns) / (rate * span + burst):.1f} %",
@@ -151,14 +151,14 @@ async def measure(name: str, rate: int, tasks: int) -> str:
 
 
 async def calls(server: RedisServer) -> int:
-    """Commands that clients have sent so far, and that scripts have run."""
+    """Return the number of commands that clients have sent and that scripts have run."""
     stats = await server.ask("INFO", "commandstats")
     names = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_zremrangebyscore", "cmdstat_zcard", "cmdstat_lrange")
     return sum(int(stats[name]["calls"]) for name in names if name in stats)
 
 
 def most_in(turns: list[float], seconds: float) -> int:
-    """The most turns in any window of that length."""
+    """Return the maximum number of turns in any window of that length."""
     last = most = 0
     for first, start in enumerate(turns):
         while last < len(turns) and turns[last] < start + seconds:
@@ -168,7 +168,7 @@ def most_in(turns: list[float], seconds: float) -> int:
 
 
 def burst_of(turns: list[float], rate: int) -> float:
-    """The burst of the tightest budget of that rate that these turns keep to, in every window."""
+    """Return the smallest burst with which a budget of that rate permits these turns in every window."""
     least = best = float("inf")
     for number, at in enumerate(turns):
         least = min(least, number - rate * at)
@@ -181,9 +181,7 @@ def main() -> None:
     parser.add_argument("--work", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=int, action="append", help="turns a second; may be given again")
-    parser.add_argument(
-        "--tasks", type=int, help="of each process; default: 50, or what takes all of them 2.5 s"
-    )
+    parser.add_argument("--tasks", type=int, help="tasks per process; default: 50, or as many as take 2.5 s")
     given = parser.parse_args()
     if given.work:
         return asyncio.run(work(given.work, given.url, given.rate[0], given.tasks))

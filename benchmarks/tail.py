@@ -1,7 +1,7 @@
-"""What a tail loses, repeats, fetches and delays, ours beside four that people write: logs of many shapes.
+"""Lines that a tail loses, repeats, fetches and delays, ours and four common approaches, for many log shapes.
 
-`python -m benchmarks.tail [quick | full] [shape …]`, from the checkout. Time is simulated; the server and the
-judge are `tests/tail/store.py`. At the end: time to stitch a wide answer, and the memory that a pod takes.
+`python -m benchmarks.tail [quick | full] [shape …]`, from the checkout. Time is simulated. The server and the
+judge are in `tests/tail/store.py`. At the end: time to join a wide reply, and memory per pod.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ FAILING = 0.02  # of the polls
 POD = "web-1"
 
 
-# --- the shapes: each writes to the store what its log would have written by `now` ------------------------
+# --- the shapes: each writes to the store the lines that its log would have by `now` ----------------------
 
 Writer = Callable[[float], None]
 
 
 @attrs.frozen
 class Shape:
-    """A log and the server behind it. `lossy`: the server itself loses lines, so that marks are due."""
+    """A log and the server behind it. `lossy`: the server itself loses lines, so gaps are correct."""
 
     name: str
     make: Callable[[Random], tuple[Store, Writer]]
@@ -52,7 +52,7 @@ def clocked(
     start: float = 0.0,
     then: Writer | None = None,
 ) -> Writer:
-    """Writes the lines one by one, at random moments."""
+    """Write the lines one by one, at random moments."""
     due = start + rng.expovariate(per_second)
 
     def write(now: float) -> None:
@@ -113,7 +113,7 @@ def plain(
 
 
 def every(seconds: float, act: Callable[[], None]) -> Writer:
-    """Does something now and then."""
+    """Call `act` at regular intervals."""
     due = seconds
 
     def write(now: float) -> None:
@@ -263,11 +263,11 @@ def _ignoring(rng: Random) -> tuple[Store, Writer]:
     return store, clocked(store, rng, 2.0, unique(rng))
 
 
-# --- the contenders: told an answer, they say what to deliver, what to ask next, and when -----------------
+# --- the contenders: each takes a reply, and returns what to deliver, what to request next, and when -------
 
 
 class Fixed:
-    """Polls every two seconds, always alike."""
+    """A poll every two seconds, always with the same window."""
 
     def __init__(self, ask: int | None) -> None:
         self.ask = ask
@@ -283,7 +283,7 @@ class Fixed:
 
 
 class SetDedup(Fixed):
-    """Whatever was never seen."""
+    """All lines that were never seen before."""
 
     def __init__(self) -> None:
         super().__init__(100)
@@ -299,7 +299,7 @@ class SetDedup(Fixed):
 
 
 class LastLine(Fixed):
-    """Whatever stands behind the line that was last."""
+    """All lines after the line that was last."""
 
     def __init__(self) -> None:
         super().__init__(100)
@@ -316,7 +316,7 @@ class LastLine(Fixed):
 
 
 class Overlap(Fixed):
-    """Whatever is behind the longest overlap with the answer before."""
+    """All lines after the longest overlap with the reply before."""
 
     def __init__(self) -> None:
         super().__init__(1000)
@@ -332,7 +332,7 @@ class Overlap(Fixed):
 
 
 class FullCount(Fixed):
-    """The whole log each time, and whatever is behind the count so far."""
+    """The whole log each time, and all lines after the count so far."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -352,12 +352,12 @@ CONTENDERS: dict[str, Callable[[], Fixed | Stitch]] = {
 }
 
 
-# --- one life of one tail -----------------------------------------------------------------------------------
+# --- one simulation of one tail -----------------------------------------------------------------------------
 
 
 @attrs.define
 class Figures:
-    """What is printed of one contender on one shape; summed over the seeds."""
+    """The printed figures of one contender on one shape, summed over the seeds."""
 
     lines: int = 0
     lost: int = 0
@@ -380,7 +380,7 @@ def live(shape: Shape, tail: Fixed | Stitch, seed: int, figures: Figures, second
     now, ask = 0.0, tail.ask
     ending = False
     while True:
-        for step in range(1, 5):  # so that the order between pods is not that of the calls
+        for step in range(1, 5):  # in steps, so that the order of pods is not the order of the calls
             store.clock = max(0.0, min(now, seconds) - LATENCY * (4 - step))
             write(store.clock)
         store.snapshot(now)
@@ -436,7 +436,7 @@ def compare(shape: Shape, seeds: int, share: float) -> None:
 
 
 def micro() -> None:
-    """Time of one poll, and memory of one pod."""
+    """Measure the time of one poll, and the memory of one pod."""
     print("\n| lines in the answer | unique, ms | constant, ms | period 7, ms | state of a pod, KiB |")
     print("|---|---|---|---|---|")
     for size in (64, 256, 1024, 4096):
@@ -459,7 +459,7 @@ def micro() -> None:
 
 
 def state() -> float:
-    """Bytes that one pod's tail keeps after a long life."""
+    """Return the bytes that one pod's tail keeps after many polls."""
     rng = Random(0)
     lines = unique(rng)
     gc.collect()

@@ -1,7 +1,7 @@
-"""Fixtures and profiles that every test shares.
+"""Fixtures and hypothesis profiles of all tests.
 
-hypothesis: `ci` is the default; `HYPOTHESIS_PROFILE=thorough` searches for longer, as `nox -s thorough` does.
-`mutation` is what tools/mutation.py uses: few examples, the same for each mutant.
+`ci` is the default profile. `HYPOTHESIS_PROFILE=thorough` searches longer, as `nox -s thorough` does.
+tools/mutation.py uses `mutation`: few examples, the same for each mutant.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, settings
 
 from .harness import RawServer, http
 
-# What a script starts in the background ignores Ctrl-C, and so would every child of ours.
+# Background jobs of a shell script ignore SIGINT. Child processes would inherit this.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# On a shared machine a slow example says nothing about the code, so time is no criterion in either profile.
-# Under CI the examples are the same each time: a red run must be about the change that it tests.
+# On a shared machine a slow example proves nothing about the code. No profile has a deadline.
+# Under CI the examples are the same each time, so that a failure is caused by the tested change.
 settings.register_profile(
     "ci",
     max_examples=150,
@@ -37,19 +37,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """The library is asyncio's: aiohttp knows no other loop."""
+    """Name the only backend of the library: aiohttp needs asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """A certificate authority that no machine trusts."""
+    """Return a certificate authority that no machine trusts."""
     return trustme.CA()
 
 
 @pytest.fixture
 async def tls_server(authority: trustme.CA) -> AsyncIterator[RawServer]:
-    """An HTTPS server with a certificate of `authority`; it answers `[]`."""
+    """Run an HTTPS server that has a certificate of `authority` and answers `[]`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with RawServer(then=http("200 OK", b"[]"), context=context) as server:

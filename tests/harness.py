@@ -1,6 +1,6 @@
-"""What many tests share: sessions on a simulator, specs that are fine, and an HTTP server of raw bytes.
+"""Shared helpers of the tests: sessions on a simulator, valid specs, and an HTTP server of raw bytes.
 
-No test double of the client: a session here is a user's session, and only the service is simulated.
+No helper replaces the client: a session here is a user's session, and only the service is simulated.
 """
 
 from __future__ import annotations
@@ -29,46 +29,46 @@ from aiofluence.simulator import (
 )
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-"""More random lives and examples: for a night or a doubt. `nox -s thorough` sets it."""
+"""Run more random lives and examples, for thorough checks. `nox -s thorough` sets the variable."""
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd9 someone@example.org"
 
 IMAGE = "docker.io/fluencelabs/ubuntu-ssh-root:24.04"
-"""An image that stays and has sshd, which reads the SSH key."""
+"""An image that keeps running. Its sshd reads the SSH key."""
 OTHER_IMAGE = "docker.io/fluencelabs/debian-ssh-root:11"
-"""As `IMAGE`, for updates."""
+"""Another image like `IMAGE`, for updates."""
 
 VIRTUAL = ("asyncio", {"loop_factory": VirtualClockLoop})
-"""For a module's `anyio_backend` fixture: its async tests run on virtual time."""
+"""Value of a module's `anyio_backend` fixture that runs its async tests on virtual time."""
 
 FAST = RateLimit(per_second=1000, burst=1000)
-"""For tests that are not about the rate."""
+"""Rate limit for tests of other things than the rate."""
 
 
 HALF_A_CENT = Decimal("0.005")
-"""By which an amount in an answer may differ from the ledger's."""
+"""Largest difference between an amount in an answer and the ledger's amount."""
 ROOMY = LIKELY.replace(capacity=None)
-"""Plans that always have room, for tests that launch hundreds."""
+"""Profile without a capacity limit, for tests that launch hundreds of instances."""
 
 
 BOTH = pytest.mark.parametrize("profile", ["likely", "kind"])
-"""Shows a promise on both profiles."""
+"""Runs a test on both profiles."""
 
 
 def now() -> float:
-    """The loop's time, virtual or real."""
+    """Return the loop's time, virtual or real."""
     return asyncio.get_running_loop().time()
 
 
 def session_on(simulator: Simulator, **options: Any) -> Session:
-    """A session whose wire is the simulator, in process."""
+    """Return a session whose wire is the simulator, in process."""
     options.setdefault("rate", FAST)
     return Session(DEFAULT_API_KEY, wire=SimulatorWire(simulator), **options)
 
 
 @asynccontextmanager
 async def session_over_http(simulator: Simulator, **options: Any) -> AsyncIterator[Session]:
-    """A session that reaches the simulator through real sockets, in the same loop."""
+    """Open a session that reaches the simulator through real sockets, in the same loop."""
     options.setdefault("rate", FAST)
     async with (
         SimulatorServer(simulator) as server,
@@ -78,19 +78,19 @@ async def session_over_http(simulator: Simulator, **options: Any) -> AsyncIterat
 
 
 def container_spec(simulator: Simulator, name: str = "exp-1", **fields: Any) -> ContainerSpec:
-    """A container that the simulator accepts."""
+    """Return the spec of a container that the simulator accepts."""
     plan_id = simulator.catalog.find("container").id
     given: dict[str, Any] = {"image": IMAGE, "expose": [22], "ssh_key": SSH_KEY, "plan_id": plan_id}
     return ContainerSpec(name=name, **(given | fields))
 
 
 def vm_spec(simulator: Simulator, name: str = "vm-1", **fields: Any) -> VMSpec:
-    """A VM that the simulator accepts."""
+    """Return the spec of a VM that the simulator accepts."""
     return VMSpec(**(_machine(simulator, "vm", name) | fields))
 
 
 def baremetal_spec(simulator: Simulator, name: str = "metal-1", **fields: Any) -> BareMetalSpec:
-    """A bare-metal machine that the simulator accepts."""
+    """Return the spec of a bare-metal machine that the simulator accepts."""
     return BareMetalSpec(**(_machine(simulator, "baremetal", name) | fields))
 
 
@@ -105,18 +105,18 @@ def _machine(simulator: Simulator, kind: Any, name: str) -> dict[str, Any]:
 
 
 def is_gone(group: int) -> bool:
-    """Whether no process of that group runs; one that only waits to be reaped does not. POSIX only."""
+    """Return True if no process of the group runs. Zombies do not count. POSIX only."""
     if not Path("/proc/self/stat").exists():
         try:
             os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):  # macOS: a group of zombies
+        except (ProcessLookupError, PermissionError):  # macOS: PermissionError for a group of zombies
             return True
         return False
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, found, *_ = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         if int(found) == group and state not in "ZX":
             return False
     return True
@@ -126,9 +126,9 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class RawServer:
-    """A TCP server that answers each HTTP request as told, byte for byte, and counts the requests.
+    """TCP server with scripted answers to HTTP requests, byte for byte. It counts the requests.
 
-    For what the simulator's server cannot do, because a sane HTTP server would not.
+    For answers that the simulator's server cannot give, because a correct HTTP server would not.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class RawServer:
                         await reader.readexactly(int(line.split(b":")[1]))
                 self.heads.append(head)
                 answer = self._answers.pop(0) if self._answers else self._then
-                if answer is None:  # close without a word
+                if answer is None:  # close the connection without an answer
                     break
                 writer.write(answer)
                 await writer.drain()
@@ -178,11 +178,11 @@ class RawServer:
 
 
 def http(status: str, body: bytes = b"", *headers: str) -> bytes:
-    """An HTTP/1.1 answer with a Content-Length."""
+    """Return an HTTP/1.1 answer with a Content-Length."""
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def endpoints(fluence: Session, kind: Kind = Kind.CONTAINER) -> Endpoints:
-    """The raw endpoints of one kind, as poller and deploys use them."""
+    """Return the raw endpoints of one kind, as the poller and deploys use them."""
     return fluence._endpoints[kind]

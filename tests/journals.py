@@ -1,4 +1,4 @@
-"""Journals for tests: lines as a run of the simulator's account writes them, and files of them."""
+"""Journals for tests: lines of the simulator's account, and files with such lines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ORIGIN = "https://api.fluence.dev"
 
 
 def journal_at(path: Path | None, api_key: str = DEFAULT_API_KEY) -> Journal:
-    """A journal that is not open yet."""
+    """Return a journal that is not open yet."""
     return Journal(path, ORIGIN, api_key)
 
 
 def entry(run: str, number: int, event: str, **more: object) -> dict[str, Any]:
-    """A line of this account."""
+    """Return a journal line of the simulator's account."""
     about = {
         "kind": "container",
         "name": "exp-1",
@@ -30,10 +30,10 @@ def entry(run: str, number: int, event: str, **more: object) -> dict[str, Any]:
 
 
 def write(path: Path, *lines: object, torn: str = "") -> None:
-    """Make a journal of these lines."""
+    """Write a journal with these lines. `torn` is an unfinished last line."""
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + torn)
 
 
 def events(path: Path) -> list[str]:
-    """The events in the file, in order."""
+    """Return the events in the file, in order."""
     return [json.loads(line)["event"] for line in path.read_text().splitlines() if line]

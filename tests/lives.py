@@ -1,9 +1,9 @@
 """Random lives: programs that deploy, update and end instances while the service lies and processes die.
 
-A life is its number. `python -m tests.lives SEED [-v] [--kinds a,b | --without a,b]` replays one, with some
-kinds of faults alone or without some. `tests/test_lives.py` runs hundreds, `benchmarks/lives.py` thousands.
-Nothing here asserts: a life gives a `Verdict`. The service is `tests/second_service.py`, the faults are
-`tests/weather.py`.
+The seed determines a life. `python -m tests.lives SEED [-v] [--kinds a,b | --without a,b]` repeats one, with
+all of its kinds of faults, only some, or all except some. `tests/test_lives.py` runs hundreds of lives,
+`benchmarks/lives.py` thousands. This module asserts nothing: a life returns a `Verdict`. The service is
+`tests/second_service.py`, the faults are `tests/weather.py`.
 """
 
 from __future__ import annotations
@@ -69,19 +69,19 @@ PROGRAM: Final = (
     "running",
     "update",
 )
-"""Kinds of lives that are not the service's doing."""
+"""Kinds of lives that concern the programs, not the service."""
 KINDS: Final = (*FAULTS, *PROGRAM)
 CLOSE_TIMEOUT: Final = 4500.0
 LONGEST: Final = 3600.0
-"""Seconds of the loop after which the user of a program presses Ctrl-C."""
+"""Loop seconds after which the user of a program presses Ctrl-C."""
 CPU_SECONDS: Final = 60
 REAL_SECONDS: Final = 300
-"""Seconds of this machine after which a life counts as stuck: at work, and for want of any event."""
+"""Limits of a life: `CPU_SECONDS` of work and `REAL_SECONDS` in total. Beyond them it counts as stuck."""
 HOPELESS: Final = 280.0
-"""Seconds without a usable reply after which a close may give up and say so."""
+"""Seconds without a usable reply after which a close may give up and report so."""
 OUTAGES: Final = ("down", "gateway", "lost", "throttle")
 GONE_WITHIN: Final = 2700.0
-"""Seconds that the end of a `running` block, or a sweep, waits for an instance to be gone."""
+"""Seconds that the end of a `running` block, or a sweep, waits for the end of an instance."""
 SPARE: Final = 120.0
 """Seconds by which a verb may exceed its own timeout."""
 
@@ -100,7 +100,7 @@ CLASSES: Final[Mapping[str, str]] = {
 
 @attrs.frozen
 class Violation:
-    """One broken promise."""
+    """A broken promise."""
 
     kind: str
     text: str
@@ -111,15 +111,15 @@ class Violation:
 
 @attrs.define
 class Verdict:
-    """How one life ended.
+    """Result of one life.
 
     Attributes:
-        seed: its number.
-        kinds: kinds of faults it had.
+        seed: seed of the life.
+        kinds: kinds of faults in the life.
         violations: broken promises.
         counts: figures for the table.
         story: faults, programs and timeline, as text.
-        seconds: CPU time it took.
+        seconds: CPU time of the life.
     """
 
     seed: int
@@ -132,12 +132,12 @@ class Verdict:
 
 @attrs.define(eq=False)
 class Hold:
-    """An instance in a caller's hands.
+    """An instance held by a caller.
 
     Attributes:
-        since: loop time.
-        free: loop time from which the library may end it, for the caller asked for that.
-        gone: the caller was told that it is over.
+        since: loop time at which the caller received the instance.
+        free: loop time from which the library may end the instance, at the caller's request.
+        gone: the library told the caller that the instance has ended.
     """
 
     ref: InstanceRef
@@ -148,13 +148,13 @@ class Hold:
 
 @attrs.define(eq=False)
 class Books:
-    """What the callers of one run know.
+    """Knowledge of the callers of one run.
 
     Attributes:
-        named: ids that an error names as perhaps running.
-        names: names that an error names as perhaps running.
-        kept: names that run on because the caller asked for that and was cancelled.
-        custody: ids and names that the session could not end by its close.
+        named: ids that an error names as possibly running.
+        names: names that an error names as possibly running.
+        kept: names of instances that run on because the caller requested `keep` and was cancelled.
+        custody: ids and names of instances that the session could not end by its close.
     """
 
     holds: list[Hold] = attrs.field(factory=list)
@@ -164,7 +164,7 @@ class Books:
     custody: set[str] = attrs.field(factory=set)
 
     def names_row(self, row: Row) -> bool:
-        """Whether an error names this row."""
+        """Return True if an error names this row."""
         return row.id in self.named or row.name in self.names
 
 
@@ -175,11 +175,11 @@ _RUN: ContextVar[str] = ContextVar("run", default="")
 
 
 class Stuck(BaseException):
-    """A life took too long by the machine's clock."""
+    """Signal that a life took too long by the machine's clock."""
 
 
 class Life:
-    """One life, from its seed to its verdict."""
+    """A life, from its seed to its verdict."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class Life:
         self.rng = Random(seed)
         allowed = KINDS if kinds is None else tuple(kinds)
         likely = self.rng.choice((0.1, 0.2, 0.3))
-        # All are drawn before the filter, so that fewer kinds leave the others as they were.
+        # Draw all kinds before the filter, so that a filter does not change the remaining kinds.
         drawn = [kind for kind in KINDS if self.rng.random() < (likely if kind in FAULTS else 0.5)]
         self.kinds = tuple(kind for kind in drawn if kind in allowed)
         self.settle = self.rng.choice((30.0, 90.0))
@@ -212,14 +212,14 @@ class Life:
         self._drawn = [f"  {episode}" for episode in self.sky.episodes]
 
     def blame(self, kind: str, text: str) -> None:
-        """Note a violation."""
+        """Record a violation."""
         self.verdict.violations.append(Violation(kind, text))
         self.cloud.note("-", f"VIOLATION {kind}: {text}")
 
     # The course of a life
 
     def live(self) -> Verdict:
-        """Run it all on virtual time, and judge."""
+        """Run the life on virtual time, and judge it."""
         began = time.process_time()
         random.seed(self.seed)
         shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -280,7 +280,7 @@ class Life:
         cloud.know_holders(self._holds_live)
 
     def _holds_live(self, name: str, kind: str) -> bool:
-        """Whether a run knows a live instance of that kind that a complete LIST must show."""
+        """Return True if a run knows a live instance of that kind that a complete LIST must show."""
         now = asyncio.get_running_loop().time()
         return any(
             hold.ref.kind.value == kind
@@ -297,7 +297,7 @@ class Life:
         self.cloud.suspend(seconds)
 
     async def _program(self, run: Run) -> None:
-        """One program, and its next runs when it is killed."""
+        """Run one program, and its next runs after each kill."""
         await asyncio.sleep(run.rng.choice((0.0, run.rng.uniform(0, 300))))
         if run.is_cron:
             await self._cron(run)
@@ -319,7 +319,7 @@ class Life:
             await self._one_run(sweeper)
 
     async def _one_run(self, run: Run) -> bool:
-        """One process from start to end; True when it was killed."""
+        """Run one process from start to end. Return True if the process was killed."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         token = _RUN.set(run.name)
@@ -338,7 +338,7 @@ class Life:
         return False
 
     async def _kill(self, run: Run) -> None:
-        """As SIGKILL: from this moment nothing reaches the service or the disk."""
+        """Kill a process as SIGKILL does: from this moment nothing reaches the service or the disk."""
         self.cloud.note(run.name, "KILLED")
         run.is_killed = True
         run.wire.is_dead = True
@@ -362,7 +362,7 @@ class Life:
     # At rest
 
     async def _rest(self) -> None:
-        """Heal the service, wait until nothing changes, sweep every journal, and judge."""
+        """End all faults, wait until nothing changes, sweep every journal, and judge."""
         cloud = self.cloud
         cloud.note("-", "AT REST")
         held_at_rest = {row.id for row in cloud.live()}
@@ -381,7 +381,7 @@ class Life:
         self._judge(swept)
 
     def _is_blind(self) -> bool:
-        """Whether the service is out of sight for so long that a close may stop before `close_timeout`."""
+        """Return True if an outage is so long that a close may stop before `close_timeout`."""
         return any(
             episode.on & {"get", "list"} and episode.length > HOPELESS and episode.fault in OUTAGES
             for episode in self._episodes
@@ -406,7 +406,7 @@ class Life:
                 if not hold.gone:
                     held[hold.ref.id] = hold
         live = cloud.live()
-        # `on_failure="keep"`: "it runs on, and costs", "by cancellation too". Each run may have kept one.
+        # With `on_failure="keep"` an instance runs on, also after a cancellation. Each run may keep one.
         kept = Counter(name for run in self.runs for name in run.books.kept)
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in live:
@@ -490,7 +490,7 @@ class Life:
 
 @attrs.define(eq=False)
 class Run:
-    """One process: a session and what its callers do."""
+    """A process: a session and the actions of its callers."""
 
     life: Life
     name: str
@@ -519,7 +519,7 @@ class Run:
         return asyncio.get_running_loop().time()
 
     def plan(self, shares: bool) -> None:
-        """Draw what the program does: (action, kind, name, size) for each of its tasks."""
+        """Draw the actions of the program: (action, kind, name, size) for each of its tasks."""
         rng, kinds = self.rng, self.life.kinds
         offered = ["hold", "hold", "rent", "bare", "ensure", "endpoint"]
         offered += [each for each in ("batch", "running", "update") if each in kinds]
@@ -542,7 +542,7 @@ class Run:
             self.steps.append(("sweep", "container", "", 1))
 
     def successor(self) -> Run:
-        """The same program, started again with the same journal."""
+        """Return the next run of the same program, with the same journal."""
         number = self.number + 1
         rng = Random(f"{self.life.seed}/{self.base}/{number}")
         run = Run(self.life, f"{self.base}r{number}", self.journal, rng, number, base=self.base)
@@ -554,19 +554,19 @@ class Run:
         return run
 
     def describe(self) -> str:
-        """One line for the story."""
+        """Return one line for the story."""
         steps = ", ".join(f"{action} {kind} {name}" for action, kind, name, _ in self.steps)
         ends = f", killed {self.dies_at:.1f} s after its start" if self.is_killed and self.dies_at else ""
         return f"{self.name} journal={self.journal and self.journal.name}: {steps or 'sweep'}{ends}"
 
     def doing(self) -> str:
-        """Verbs that have not returned yet."""
+        """Return the verbs that have not returned yet."""
         return ", ".join(f"{what} since {since:.0f} s" for what, since in self.active.values()) or "close"
 
     # The process
 
     async def main(self) -> None:
-        """Open a session, run every step in a task, close."""
+        """Open a session, run every step in a task, and close."""
         rng, life = self.rng, self.life
         wire: Wire = self.wire if life.sabotage is None else life.sabotage(self.wire)
         session = Session(
@@ -664,10 +664,10 @@ class Run:
             async with asyncio.timeout(limit):
                 await sweep(self, fluence, None, self.rng)
 
-    # What a caller knows
+    # Knowledge of the callers
 
     def hold(self, ref: InstanceRef | None, *, adopt: bool = False) -> Hold:
-        """The caller was handed `ref`."""
+        """Record that the caller received `ref`."""
         if self.is_killed:
             raise asyncio.CancelledError
         assert ref is not None
@@ -686,7 +686,7 @@ class Run:
     async def verb(
         self, what: str, call: Awaitable[Any], *, timeout: float | None, keep: bool = False, name: str = ""
     ) -> Any:
-        """Await one public verb, and note how it ends."""
+        """Await one public verb, and record its result."""
         key = id(call)
         began = self.now
         self.active[key] = (what, began)
@@ -711,7 +711,7 @@ class Run:
                 )
 
     def _note(self, error: FluenceError, *, keep: bool) -> None:
-        """What `error` names as perhaps running."""
+        """Record the instances that `error` names as possibly running."""
         books = self.books
         if isinstance(error, UncertainDeployError):
             books.names.add(error.name)
@@ -726,13 +726,13 @@ class Run:
             books.named.add(error.ref.id)
 
     def _names_like(self, prefix: str) -> Iterator[str]:
-        """A launch is named by the common beginning of its names."""
+        """Return the names that begin with `prefix`. An error names a launch by the common prefix."""
         for row in self.life.cloud.rows.values():
             if row.by == self.name and len(prefix) > 2 and row.name.startswith(prefix):
                 yield row.name
 
     def note_outcomes(self, outcomes: Iterable[Outcome]) -> None:
-        """What a report names as perhaps running."""
+        """Record the instances that a report names as possibly running."""
         for outcome in outcomes:
             if outcome.status is LaunchState.UNKNOWN:
                 self.books.names.add(outcome.spec.name)
@@ -744,7 +744,7 @@ class Run:
 
 
 def make_spec(kind: str, name: str) -> Any:
-    """A spec that the second service takes."""
+    """Return a spec that the second service accepts."""
     if kind == "container":
         return ContainerSpec(name=name, plan_id=PLAN, image=IMAGE, expose=[22], ssh_key=SSH_KEY)
     make: Any = VMSpec if kind == "vm" else BareMetalSpec
@@ -752,13 +752,13 @@ def make_spec(kind: str, name: str) -> Any:
 
 
 def resource_of(fluence: Session, spec: Any) -> Any:
-    """The endpoints of the spec's kind."""
+    """Return the endpoints of the spec's kind."""
     kinds = {"container": fluence.containers, "vm": fluence.vms, "baremetal": fluence.baremetal}
     return kinds[spec.kind.value]
 
 
 async def hold(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """Deploy, wait, and keep what comes for ever."""
+    """Deploy, wait, and hold the instance for ever."""
     await _hold(run, fluence, spec, rng)
 
 
@@ -780,7 +780,7 @@ async def _hold(run: Run, fluence: Session, spec: Any, rng: Random) -> Hold:
         raise
     except LifecycleError as error:
         if keep and error.ref is None and isinstance(error, WaitTimeoutError):
-            run.books.names.add(spec.name)  # the error: "it may still be created, and runs on"
+            run.books.names.add(spec.name)  # WaitTimeoutError: "it may still be created, and runs on"
         if keep and error.ref is not None:
             held = run.hold(error.ref)
             if rng.random() < 0.5:
@@ -790,7 +790,7 @@ async def _hold(run: Run, fluence: Session, spec: Any, rng: Random) -> Hold:
 
 
 async def rent(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """Deploy, use for a while, and see it gone."""
+    """Deploy, use the instance for a while, and wait for its end."""
     held = await _hold(run, fluence, spec, rng)
     await asyncio.sleep(rng.uniform(0, 400))
     await _end(run, fluence, held, rng)
@@ -805,7 +805,7 @@ async def _end(run: Run, fluence: Session, held: Hold, rng: Random) -> None:
 
 
 async def bare(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """The endpoint's own deploy, and a wait."""
+    """Call the endpoint's own deploy, and wait."""
     run.calls[spec.name] = run.calls.get(spec.name, 0) + 1
     call = resource_of(fluence, spec).deploy(spec)
     ref = await run.verb(f"deploy {spec.name}", call, timeout=None, name=spec.name)
@@ -815,19 +815,19 @@ async def bare(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
 
 
 async def endpoint(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """Deploy, then the endpoint's own DELETE, list and get."""
+    """Deploy, then call the endpoint's own DELETE, list and get."""
     held = await _hold(run, fluence, spec, rng)
     await asyncio.sleep(rng.uniform(0, 300))
     resource = resource_of(fluence, spec)
     with contextlib.suppress(FluenceError):
         await run.verb("list", resource.list(), timeout=None)
     held.free = run.now
-    # The bare endpoint takes a 204 at its word, so the program stays responsible for the instance.
+    # The raw endpoint does not verify the effect of a 204. The program stays responsible for the instance.
     await run.verb(f"terminate {spec.name}", resource.terminate(held.ref.id), timeout=None)
 
 
 async def ensure(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """Take the live instance of that name, or deploy it."""
+    """Adopt the live instance of that name, or deploy a new one."""
     until = rng.choice((None, Until.ACTIVE))
     run.calls[spec.name] = run.calls.get(spec.name, 0) + 1
     call: Any = fluence.ensure(spec, until=until, timeout=900)
@@ -836,7 +836,7 @@ async def ensure(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
 
 
 async def running(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """A block with an instance inside."""
+    """Enter a `running` block and leave it."""
     run.calls[spec.name] = run.calls.get(spec.name, 0) + 1
     began = run.now
     timeout = rng.choice((300.0, 900.0, 1800.0))
@@ -859,7 +859,7 @@ async def running(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
         if isinstance(error, FluenceError):
             run._note(error, keep=False)
         if held is not None:
-            held.gone = True  # the session answers for it
+            held.gone = True  # the session is responsible for the instance
         raise
     finally:
         del run.active[key]
@@ -869,7 +869,7 @@ async def running(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
 
 
 async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """Several at once, with and without a quorum, whole or outcome by outcome."""
+    """Deploy several instances, with or without a quorum, as a whole or outcome by outcome."""
     specs: Sequence[Any] = spec
     for each in specs:
         run.calls[each.name] = run.calls.get(each.name, 0) + 1
@@ -912,8 +912,8 @@ async def batch(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
         finally:
             run.note_outcomes(launch.report.outcomes)
             for outcome in launch.report.ready if keep and not run.is_killed else ():
-                run.hold(outcome.ref)  # kept when the block was left
-    except StrangeError:  # ends the launch as a cancellation does
+                run.hold(outcome.ref)  # still running after the block
+    except StrangeError:  # ends the launch like a cancellation
         if keep:
             run.books.kept |= {each.name for each in specs}
         raise
@@ -936,14 +936,14 @@ async def sweep(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
     report = await run.verb("sweep", fluence.sweep(dry_run=False), timeout=None)
     run.life.cloud.note(run.name, f"sweep: {report}")
     run.books.named |= {ref.id for ref in report.left}
-    if run.name == "final":  # what cannot be proven stays open in the journal, and each sweep says so
+    if run.name == "final":  # unproven entries stay open in the journal, and each sweep reports them
         run.books.names |= set(report.unsettled)
 
 
 async def prefix(run: Run, fluence: Session, spec: Any, rng: Random) -> None:
-    """Sweep the program's own names, as a program does at its start or now and then."""
+    """Sweep the program's own names, as a program does at its start or occasionally."""
     await asyncio.sleep(rng.choice((0.0, rng.uniform(0, 900))))
-    for other in run.life.runs:  # earlier runs of this program are dead, and what they held is given up
+    for other in run.life.runs:  # earlier runs of this program are dead, and their instances may be ended
         if other.base == run.base and other is not run:
             for held in other.books.holds:
                 held.free = held.free or run.now
@@ -970,7 +970,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
 
 
 class _Disk:
-    """The journal as it was when its process died: the same file, with the same content."""
+    """The journal at the moment of its process's death: the same file, with the same content."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -981,7 +981,7 @@ class _Disk:
                 self._files[file] = file.read_bytes()
 
     def restore(self) -> None:
-        """Undo every write since."""
+        """Undo every write since that moment."""
         if self._path is None:
             return
         for file in self._path.parent.glob(f"{self._path.name}*"):
@@ -992,7 +992,7 @@ class _Disk:
             if saved.read_bytes() != content:
                 saved.write_bytes(content)
             os.replace(saved, file)
-            saved.unlink(missing_ok=True)  # a rename between two links of one file does nothing
+            saved.unlink(missing_ok=True)  # renaming a link over another link of the same file has no effect
 
 
 def _title(row: Row) -> str:
@@ -1006,7 +1006,7 @@ def _text(error: BaseException) -> str:
 
 
 def _fold(log: Sequence[tuple[float, str, str]]) -> list[str]:
-    """The timeline; looks that repeat are one line."""
+    """Return the timeline. Repeated GETs are merged into one line."""
     lines: list[str] = []
     last: dict[tuple[str, str], int] = {}
     for when, run, text in log:
@@ -1016,18 +1016,18 @@ def _fold(log: Sequence[tuple[float, str, str]]) -> list[str]:
             if last[key] > 2:
                 continue
         else:
-            for (by, look), times in list(last.items()):
+            for (by, poll), times in list(last.items()):
                 if by == run:
                     if times > 2:
-                        lines.append(f"{when:9.1f} {run:>6}     (x{times} {look})")
-                    del last[by, look]
+                        lines.append(f"{when:9.1f} {run:>6}     (x{times} {poll})")
+                    del last[by, poll]
         lines.append(f"{when:9.1f} {run:>6} {text}")
     return lines
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Dying sessions complain, rightly."""
+    """Silence the log and stderr, because dying sessions complain rightly."""
     logging.disable(logging.CRITICAL)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -1043,14 +1043,14 @@ def _watchdog() -> Iterator[None]:
         yield
         return
 
-    def bark(*_: object) -> None:
+    def raise_stuck(*_: object) -> None:
         raise Stuck
 
     timers = (
         (signal.ITIMER_VIRTUAL, signal.SIGVTALRM, CPU_SECONDS),
         (signal.ITIMER_REAL, signal.SIGALRM, REAL_SECONDS),
     )
-    before = [(number, signal.signal(number, bark)) for _, number, _ in timers]
+    before = [(number, signal.signal(number, raise_stuck)) for _, number, _ in timers]
     for timer, _, seconds in timers:
         signal.setitimer(timer, seconds)
     try:
@@ -1063,12 +1063,12 @@ def _watchdog() -> Iterator[None]:
 
 
 def run_life(seed: int, kinds: Iterable[str] | None = None, **options: Any) -> Verdict:
-    """The verdict on one life."""
+    """Run one life and return its verdict."""
     return Life(seed, kinds, **options).live()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Retryable one life; 1 when it breaks a promise."""
+    """Run the lives of the given seeds. Return 1 if one breaks a promise."""
     kinds = None
     given = list(arguments)
     for option in {"--kinds", "--without"} & set(given):

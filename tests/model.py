@@ -1,7 +1,7 @@
-"""Random lives of programs that deploy, while a service loses answers, is slow, and lies: who pays twice?
+"""Random lives of programs that deploy while a service loses answers, is slow, or lies, and their duplicates.
 
-Seeded: a run is its number. Used by `tests/test_model.py` with a few hundred runs and by
-`benchmarks/exactly_once.py` with thousands; nothing here asserts.
+The seed determines a run. `tests/test_model.py` uses a few hundred runs,
+`benchmarks/exactly_once.py` thousands. This module asserts nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ NAMES = ("exp-1", "exp-2")
 
 @attrs.frozen
 class Setting:
-    """What all runs of one line of the table share.
+    """Common settings of all runs in one line of the table.
 
     Attributes:
-        title: the line's.
-        lag: at most so many seconds between a POST and the moment when it is committed and listed.
-        settle: seconds for which the client trusts no empty list.
-        watch: seconds for which it looks for twins.
-        crash: whether the first run is killed at a random moment, and a second one started.
-        adopt: whether deploys adopt.
-        journal: whether there is one.
+        title: title of the line.
+        lag: maximum seconds from a POST until its instance is committed and listed.
+        settle: seconds for which the client does not trust an empty list.
+        watch: seconds for which the client polls for duplicates.
+        crash: the first run is killed at a random moment, and a second one is started.
+        adopt: deploys adopt.
+        journal: sessions have a journal.
     """
 
     title: str
@@ -58,14 +58,14 @@ class Setting:
 
 @attrs.frozen
 class Result:
-    """How one run ended, when everything had come to rest.
+    """Result of one run after all delayed effects.
 
     Attributes:
         twice: names with more than one live instance.
         lost: live instances that no caller was given and no error named.
-        harmed: names that a caller was given and whose instance was ended under him.
-        posts: how many were sent.
-        duplicates: how many twins were ended.
+        harmed: names whose instance was given to a caller and later ended.
+        posts: number of POSTs sent.
+        duplicates: number of duplicates ended.
         uncertain: deploys that ended in `UncertainDeployError`.
     """
 
@@ -79,7 +79,7 @@ class Result:
 
 @attrs.define
 class _Books:
-    """What the callers know."""
+    """Knowledge of the callers."""
 
     held: dict[str, InstanceRef] = attrs.field(factory=dict)
     doubtful: set[str] = attrs.field(factory=set)
@@ -87,7 +87,7 @@ class _Books:
 
 
 def run(setting: Setting, seed: int) -> Result:
-    """One life, or two."""
+    """Run one process, and a second one if the first is killed."""
     rng = Random(f"{setting.title}/{seed}")
     kind = rng.choice(tuple(POSTS))
     simulator = Simulator(
@@ -100,7 +100,7 @@ def run(setting: Setting, seed: int) -> Result:
         death = rng.uniform(0.0, 100.0) if setting.crash else None
         run_virtual(_life(simulator, setting, kind, journal, books, death))
         if death is not None:
-            books = _Books(duplicates=books.duplicates)  # the dead know nothing
+            books = _Books(duplicates=books.duplicates)  # the knowledge of a killed process is lost
             run_virtual(_life(simulator, setting, kind, journal, books, None))
     simulator.advance(simulator.now + 3 * setting.lag)
     live = simulator.live()
@@ -126,7 +126,7 @@ def _script_faults(simulator: Simulator, post: str, rng: Random, setting: Settin
             case "after":
                 simulator.fail(post, rng.choice(LOST), skip=skip, when="after")
             case "late":
-                # From the POST to the commit; the list's own lag comes on top.
+                # The delay from the POST to the commit. The list's own lag is added to it.
                 late = rng.uniform(0.0, setting.lag - simulator.list_lag)
                 simulator.fail(post, rng.choice(LOST), skip=skip, commit_after=max(0.0, late))
             case _:
@@ -144,7 +144,7 @@ async def _life(
     books: _Books,
     death: float | None,
 ) -> None:
-    """One process: deploy every name, and stay until the session has closed, or until it is killed."""
+    """Run one process: deploy every name, and stay until the session has closed or the process is killed."""
     wire = SimulatorWire(simulator)
     session = Session(
         DEFAULT_API_KEY,
@@ -159,7 +159,7 @@ async def _life(
     async def deploy(fluence: Session, name: str) -> None:
         make: Any = {"container": container_spec, "vm": vm_spec, "baremetal": baremetal_spec}[kind]
         spec = make(simulator, name)
-        for _ in range(5):  # as whoever starts a program again would
+        for _ in range(5):  # as a user who starts a program again
             try:
                 books.held[name] = (await fluence.deploy_and_wait(spec, adopt=setting.adopt)).ref
                 return
@@ -167,7 +167,7 @@ async def _life(
                 books.doubtful.add(name)
                 return
             except FluenceError:
-                pass  # told, and nothing may be left of it
+                pass  # the caller was told that no instance is left
 
     async def live() -> None:
         async with session as fluence, asyncio.TaskGroup() as group:
@@ -178,7 +178,7 @@ async def _life(
     await asyncio.wait([living], timeout=death)
     books.duplicates += len(session.custody.duplicates)
     if not living.done():
-        # From here on nothing reaches the service or the disk: what still runs is a ghost.
+        # From here on nothing reaches the service or the disk. Tasks that still run have no effect.
         written = _read(journal)
         await wire.aclose()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -198,7 +198,7 @@ def _write(journal: Path | None, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Dying sessions complain, rightly."""
+    """Silence the log and stderr, because dying sessions complain rightly."""
     logging.disable(logging.CRITICAL)
     try:
         with contextlib.redirect_stderr(io.StringIO()):

@@ -1,6 +1,6 @@
-"""A session that lives for 30 days of virtual time and deploys thousands of instances: does it grow?
+"""Memory and time of a session that deploys thousands of instances in 30 days of virtual time.
 
-Used by `tests/test_months.py` with a few thousand deploys and by `benchmarks/months.py` with 100,000.
+`tests/test_months.py` uses it with a few thousand deploys, `benchmarks/months.py` with 100,000.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .second_service import Cloud, Episode, SecondWire
 
 DAYS = 30.0
 TOGETHER = 10
-"""Deploys that run at the same time."""
+"""Concurrent deploys."""
 _SHOWN = 800
 _TRACED = 400
 FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
@@ -32,16 +32,16 @@ FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "
 
 @attrs.frozen
 class Months:
-    """What a session of many days has cost.
+    """Cost of a session of 30 days.
 
     Attributes:
-        deploys: how many it made.
-        grown: bytes that live at the end and were allocated in the last part.
+        deploys: number of deploys.
+        grown: bytes allocated in the last part and still in use at the end.
         measured: deploys in the last part.
         seconds: CPU seconds of each tenth of the deploys before the last part.
         requests: requests in each tenth.
-        live: instances that nobody holds at the end.
-        journal: bytes of the journal's file at the end.
+        live: live instances at the end that no caller holds.
+        journal: size of the journal's file at the end, in bytes.
     """
 
     deploys: int
@@ -54,14 +54,14 @@ class Months:
 
     @property
     def bytes_a_deploy(self) -> float:
-        """Growth that each deploy leaves behind."""
+        """Memory growth per deploy in the last part."""
         return self.grown / self.measured
 
 
 def run_months(deploys: int, *, journal: Path | None = None) -> Months:
-    """Run `deploys` deploys of every fate within `DAYS`; the growth is that of the last part alone.
+    """Run `deploys` deploys of every fate within `DAYS`, and measure the growth of the last part.
 
-    Tracing the memory of all would take three times as long.
+    Tracing the memory of all deploys would take three times as long.
     """
     months = run_virtual(_months(deploys, journal))
     return attrs.evolve(months, journal=journal.stat().st_size) if journal is not None else months
@@ -94,7 +94,7 @@ async def _months(deploys: int, journal: Path | None) -> Months:
         for number in range(rounds):
             if number == first:
                 tracemalloc.start()
-            if number == base:  # what is made only once has been made
+            if number == base:  # memory that is allocated only once is in use by now
                 gc.collect()
                 grown = -tracemalloc.get_traced_memory()[0]
             if number <= first and number % tenth == 0:
@@ -163,9 +163,10 @@ async def _deploy_and_end(
 
 
 def _forget(cloud: Cloud, held: dict[str, None]) -> None:
-    """Drop rows that have ended, so that the service's own memory is not measured; end the kept ones.
+    """Delete ended rows, so that the service's own memory is not measured, and end the held rows.
 
-    A LIST keeps what has ended (contract 1): so do the last `_SHOWN` of those whose end no session has seen.
+    A LIST keeps ended instances (contract 1). Therefore the last `_SHOWN` held rows stay: no session has seen
+    their end.
     """
     cloud.forget_requests()
     for id in held:

@@ -1,7 +1,7 @@
-"""A second fake of the GPU Cloud, written from the wire contract alone, with episodes of seeded faults.
+"""A second fake of the GPU Cloud, written only from the wire contract, with episodes of seeded faults.
 
-It shares no code with `aiofluence.simulator`, so a mistake of one is not a mistake of both. `tests/lives.py`
-and `tests/test_months.py` use it. Every state is a function of time: a stale replica looks at the past.
+It shares no code with `aiofluence.simulator`, so the two do not share mistakes. `tests/lives.py` and
+`tests/test_months.py` use it. Every state is a function of time: a stale replica shows an earlier time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATHS: Final[Mapping[str, str]] = {
     "baremetal": "/gpu/instances/baremetal",
 }
 LEASE: Final = 490.0
-"""Seconds for which a container may crash before its lease is closed (behaviour of Akash: 41 checks)."""
+"""Seconds for which a container may crash before its lease is closed (Akash: 41 checks)."""
 _SUPPLY: Final = {
     "vcpu": {"count": 16},
     "memory": {"count": 128, "units": "Gi"},
@@ -44,14 +44,14 @@ Operation: TypeAlias = Literal["deploy", "list", "get", "put", "delete", "other"
 
 @attrs.frozen(eq=False)
 class Episode:
-    """One fault, from `start` to `end` by the loop's clock.
+    """A fault, from `start` to `end` by the loop's clock.
 
     Attributes:
         fault: kind of fault, a key of `FAULTS` in `tests/lives.py`.
-        share: share of the requests that it strikes.
-        on: operations that it strikes.
-        how: what it does, see `Cloud`.
-        times: how often it strikes at most.
+        share: share of the requests that the fault strikes.
+        on: operations that the fault strikes.
+        how: effect of the fault, see `Cloud`.
+        times: maximum number of strikes.
     """
 
     fault: str
@@ -64,7 +64,7 @@ class Episode:
 
     @property
     def length(self) -> float:
-        """Seconds that it lasts."""
+        """Duration in seconds."""
         return self.end - self.start
 
     def __str__(self) -> str:
@@ -77,20 +77,20 @@ class Episode:
 
 @attrs.define(eq=False)
 class Row:
-    """One instance of the account; times in service seconds.
+    """An instance of the account. Times are in service seconds.
 
     Attributes:
-        born: when it was committed; later than its POST where the commit was late.
+        born: time of the commit, which may be later than the POST.
         provision: seconds from `born` to ACTIVE or FAILED.
-        created: what `created_at` says.
-        by: the run that sent the POST; "console" for another user of the account.
-        ended: when it ends; None while no DELETE was carried out.
-        deletes: loop time and run of each DELETE that was accepted.
-        final: the word for its end.
-        between: the word for INITIALIZED.
-        stuck: it shows `between` even when it is ACTIVE.
-        crashes: its command exits and is started again, until the provider closes the lease.
-        logs: status of the reply to its logs once it is over; 200 for an empty list.
+        created: time shown as `created_at`.
+        by: run that sent the POST, or "console" for another user of the account.
+        ended: time of the end. None before a DELETE is carried out.
+        deletes: loop time and run of each accepted DELETE.
+        final: status word shown after the end.
+        between: status word shown for INITIALIZED.
+        stuck: `between` is shown even when the instance is ACTIVE.
+        crashes: the command exits and is started again, until the provider closes the lease.
+        logs: status of the reply to its logs after the end. 200 means an empty list.
     """
 
     id: str
@@ -114,17 +114,17 @@ class Row:
     odd: Mapping[str, Any] = attrs.field(factory=dict)
 
     def is_over(self, at: float) -> bool:
-        """Whether it was deleted, or its lease closed by then."""
+        """Return True if the instance was deleted, or its lease closed, by that second."""
         if self.crashes and self.kind == "container" and at >= self.born + self.provision + LEASE:
             return True
         return self.ended is not None and at >= self.ended
 
     def is_started(self, at: float) -> bool:
-        """Whether its command runs; one that exits is started again."""
+        """Return True if the command runs. A command that exits is started again."""
         return not self.crashes or (at - self.born) % 60 < 10
 
     def status(self, at: float) -> str:
-        """The status at a service second."""
+        """Return the status at a service second."""
         if self.is_over(at):
             return self.final
         if at < self.born + self.provision:
@@ -134,32 +134,32 @@ class Row:
         return self.between if self.stuck else "ACTIVE"
 
     def is_live(self, at: float) -> bool:
-        """Whether it exists and bills."""
+        """Return True if the instance exists and is billed."""
         over = self.is_over(at)
         return at >= self.born and not over and not (self.fails and at >= self.born + self.provision)
 
     def shown(self, at: float) -> str:
-        """The image that a detail shows."""
+        """Return the image that a detail shows."""
         done = [image for when, image, _ in self.updates if at >= when]
         return done[-1] if done else self.image
 
     def is_updating(self, at: float) -> bool:
-        """Whether an update is still being applied."""
+        """Return True if an update is still being applied."""
         return any(at < when for when, _, _ in self.updates)
 
 
 class Cloud:
-    """The service: one account, all kinds, and the episodes that trouble it.
+    """The service: one account, all kinds, and the episodes of faults.
 
     Args:
-        rng: decides everything that `episodes` leave open.
-        episodes: faults; the first that strikes a request decides its fate.
+        rng: draws everything that `episodes` leave open.
+        episodes: faults. The first one that strikes a request decides the reply.
         lag: seconds from the commit until lists and details show an instance.
-        provision: seconds until ACTIVE, drawn for each instance.
+        provision: draws the seconds until ACTIVE for each instance.
         fails: share of instances whose provisioning fails.
         minimum: seconds after ACTIVE for which DELETE is refused.
-        minimum_of: kinds of which that is so.
-        only_active: refuse DELETE of what is not ACTIVE yet, as the contract says.
+        minimum_of: kinds that have this minimum.
+        only_active: refuse DELETE before ACTIVE, as the contract says.
     """
 
     def __init__(
@@ -196,11 +196,11 @@ class Cloud:
 
     @property
     def now(self) -> float:
-        """Service seconds: the loop's clock, and what a suspended machine has slept."""
+        """Service seconds: the loop's clock plus the suspended time of the machine."""
         return _loop_time() + self.shift
 
     def suspend(self, seconds: float) -> None:
-        """Let the service's clock go on while the loop's stands."""
+        """Advance the service's clock while the loop's clock stops."""
         self.shift += seconds
         self.note("-", f"suspended for {seconds:.0f} s")
 
@@ -214,11 +214,11 @@ class Cloud:
             row.final = "ENDED"
 
     def know_holders(self, holding: Callable[[str, str], bool]) -> None:
-        """Tell the service, for the fault `thin`, which runs hold a live instance of a kind."""
+        """Set the function that says which runs hold a live instance of a kind, for the fault `thin`."""
         self._holding = holding
 
     def forget_requests(self) -> None:
-        """Drop what was counted so far: a service that runs for months must not grow."""
+        """Drop the counts so far, so that the memory of a service that runs for months does not grow."""
         self.posts.clear()
         self._struck.clear()
         self._encoded = {id: text for id, text in self._encoded.items() if id in self.rows}
@@ -230,7 +230,7 @@ class Cloud:
     # The account
 
     def add(self, kind: str, name: str, *, age: float, by: str = "console", over: bool = False) -> Row:
-        """An instance that was there before the first run."""
+        """Add an instance that existed before the first run."""
         now = self.now
         row = Row(str(self._uuid()), kind, name, now - age, 60.0, False, now - age, by)
         if over:
@@ -239,7 +239,7 @@ class Cloud:
         return row
 
     def live(self) -> list[Row]:
-        """All that bills at this moment."""
+        """Return all rows that are billed at this moment."""
         return [row for row in self.rows.values() if row.is_live(self.now)]
 
     def _uuid(self) -> uuid.UUID:
@@ -248,7 +248,7 @@ class Cloud:
     # Requests
 
     def receive(self, request: Request, run: str) -> Reply | Exception | float:
-        """Carry out one request: its reply, the error of a lost one, or for how long it is silent."""
+        """Carry out one request. Return its reply, the error of a lost reply, or the seconds of silence."""
         self.requests += 1
         operation, kind, id, part = _parse(request)
         reply: Any = None
@@ -292,7 +292,7 @@ class Cloud:
         return {"Date": format_datetime(date.replace(microsecond=0), usegmt=True)}
 
     def _striking(self, operation: str) -> Iterable[Episode]:
-        """Episodes that strike this request, in order."""
+        """Iterate over the episodes that strike this request, in order."""
         now = _loop_time()
         for episode in self.episodes:
             if (
@@ -310,7 +310,7 @@ class Cloud:
     def _struck_by(
         self, episode: Episode, request: Request, run: str, operation: str, kind: str, id: str
     ) -> Any:
-        """The answer of a request that `episode` strikes; None when it spares the request."""
+        """Return the answer to a request that `episode` strikes, or None if the request passes."""
         how = episode.how
         commit = how.get("commit", False)
         if isinstance(commit, float):
@@ -445,7 +445,7 @@ class Cloud:
         return Reply(200, {"Content-Type": "application/json", **headers}, json.dumps(body).encode())
 
     def _lean_list(self, rows: list[Row], at: float) -> bytes:
-        """The body of a LIST; rows that have ended are encoded once."""
+        """Return the body of a LIST. Rows that have ended are encoded only once."""
         shown = []
         for row in rows:
             text = self._encoded.get(row.id)
@@ -543,7 +543,7 @@ class StrangeError(Exception):
 
 
 class SecondWire:
-    """Carries the requests of one run to a `Cloud`, each once."""
+    """Wire of one run to a `Cloud` that sends each request once."""
 
     def __init__(self, cloud: Cloud, run: str, latency: float = 0.05) -> None:
         self.cloud = cloud
@@ -555,8 +555,8 @@ class SecondWire:
         """Send `request` exactly once.
 
         Raises:
-            NotSentError: it never arrived.
-            NoReplyError: it may have arrived.
+            NotSentError: the request never arrived.
+            NoReplyError: the request may have arrived.
         """
         await asyncio.sleep(self.latency * (0.5 + self.cloud.rng.random()))
         if self.is_dead:
@@ -574,12 +574,12 @@ class SecondWire:
         return answer
 
     async def aclose(self) -> None:
-        """Close for good."""
+        """Close permanently."""
         self.is_dead = True
 
 
 def _parse(request: Request) -> tuple[Operation, str, str, str]:
-    """Operation, kind, id, and the part of the detail that is asked for."""
+    """Return operation, kind, id, and the requested part of the detail."""
     path = request.path
     if not path.startswith("/gpu/instances"):
         return "other", "", "", ""

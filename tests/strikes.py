@@ -1,8 +1,8 @@
-"""Ctrl-C at each line of the bridge without async: `python -m tests.strikes deploy 1 KeyboardInterrupt`.
+"""Ctrl-C at each line of the synchronous bridge: `python -m tests.strikes deploy 1 KeyboardInterrupt`.
 
-Each strike has a forked process of its own, which runs a scenario and delivers the exception at one trace
-event, as the interpreter may. Reports every process that hung, or left an instance that its program neither
-holds nor was told of. POSIX only; a program and no test module, since a test process has threads.
+Each strike forks a process, which runs a scenario and raises the exception at one trace event, as the
+interpreter may. The report names every process that hung, or left an instance that its program neither holds
+nor learned about. POSIX only. This is a program and no test module, because a test process has threads.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .harness import container_spec
 
 BRIDGE: Final = str(Path(door.__file__).parent)
 LIMIT: Final = 20.0
-"""Seconds until a process counts as hung: on an idle machine each takes less than one."""
+"""Seconds until a process counts as hung. On an idle machine each takes less than one."""
 AT_ONCE: Final = 4
 NOISE: Final = ("Exception ignored", "never retrieved", "was destroyed", "never awaited")
 
 
 class Striker:
-    """Raises `error` at the trace event with that number, if there are so many."""
+    """Trace function that raises `error` at the trace event of that number, if there are so many."""
 
     def __init__(self, number: int, error: type[BaseException]) -> None:
         self.left = number
@@ -70,7 +70,7 @@ def session_of(simulator: Simulator, **options: Any) -> Session:
 
 
 def empty_session(simulator: Simulator, striker: Striker, held: list[str]) -> None:
-    """From before its start to behind its end."""
+    """Strike from before the start of a session until after its end."""
     session = session_of(simulator)
     striker.begin()
     with session:
@@ -78,7 +78,7 @@ def empty_session(simulator: Simulator, striker: Striker, held: list[str]) -> No
 
 
 def deploy(simulator: Simulator, striker: Striker, held: list[str]) -> None:
-    """One call that hands an instance over."""
+    """Strike one call that hands an instance over."""
     with session_of(simulator) as fluence:
         spec = container_spec(simulator)
         striker.begin()
@@ -87,7 +87,7 @@ def deploy(simulator: Simulator, striker: Striker, held: list[str]) -> None:
 
 
 def blocks(simulator: Simulator, striker: Striker, held: list[str]) -> None:
-    """An instance inside a block, and a launch."""
+    """Strike an instance inside a block, and a launch."""
     with session_of(simulator) as fluence:
         spec = container_spec(simulator)
         striker.begin()
@@ -101,7 +101,7 @@ def blocks(simulator: Simulator, striker: Striker, held: list[str]) -> None:
 
 
 def close(simulator: Simulator, striker: Striker, held: list[str]) -> None:
-    """The end of a session that has something to end."""
+    """Strike the end of a session that has an instance to end."""
     with session_of(simulator) as fluence:
         ref = fluence.containers.deploy(container_spec(simulator))
         fluence.call(fluence._door.give_back, ref)
@@ -109,7 +109,7 @@ def close(simulator: Simulator, striker: Striker, held: list[str]) -> None:
 
 
 def second(simulator: Simulator, striker: Striker, held: list[str]) -> None:
-    """The end of a session that was struck already, and whose instance will never be ACTIVE."""
+    """Strike the end of a session a second time. Its instance never becomes ACTIVE."""
     simulator.provisioning = Provisioning(median=1e9, sigma=0.0)
     with session_of(simulator, close_timeout=6.0) as fluence:
         with contextlib.suppress(WaitTimeoutError):
@@ -125,7 +125,7 @@ SCENARIOS: Final[dict[str, Callable[[Simulator, Striker, list[str]], None]]] = {
 
 @attrs.frozen
 class Process:
-    """One process, struck at one event."""
+    """A process, struck at one trace event."""
 
     number: int
     pid: int
@@ -139,25 +139,25 @@ class Process:
             os.close(inside)
             return cls(number, pid, output)
         os.dup2(inside, 2)
-        # It ends as any program ends: by this exception, or by the end of what was called for this process.
+        # The exception reaches the module's end, where the child runs its scenario as a program of its own.
         raise _Struck(scenario, number, error)
 
     def ended(self, seconds: float) -> str | None:
-        """Everything on its stderr; None if it has hung."""
-        told = b""
+        """Return the stderr of the ended process, or None if it has hung."""
+        text = b""
         while select.select([self.output], [], [], seconds)[0]:
             if not (more := os.read(self.output, 65536)):
                 os.waitpid(self.pid, 0)
                 os.close(self.output)
-                return told.decode()
-            told += more
+                return text.decode()
+            text += more
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         return None
 
 
 class _Struck(Exception):
-    """Unwinds a child to where it can run as a program of its own."""
+    """Unwinds a child's stack, so that it can run as a program of its own."""
 
 
 def live_through(scenario: str, number: int, error: type[BaseException]) -> None:
@@ -179,13 +179,13 @@ def live_through(scenario: str, number: int, error: type[BaseException]) -> None
         sys.settrace(None)
 
 
-def judge(number: int, told: str | None) -> tuple[bool, str]:
-    """Whether there was such an event, and what was wrong with its process."""
-    if told is None:
+def judge(number: int, text: str | None) -> tuple[bool, str]:
+    """Return whether the trace event exists, and the fault of its process or an empty text."""
+    if text is None:
         return True, f"{number}: hung"
-    said, _, testimony = told.rpartition("testimony ")
+    said, _, testimony = text.rpartition("testimony ")
     if not testimony:
-        return True, f"{number}: no testimony; {told}"
+        return True, f"{number}: no testimony; {text}"
     facts = json.loads(testimony.splitlines()[0])
     unnamed = [id for id, name in facts["lost"] if not (id in said or name in said)]
     noise = [word for word in NOISE if word in said]

@@ -28,6 +28,10 @@ def public_classes() -> list[type]:
     return sorted({c for c in found if c.__name__ in aiofluence.__all__} | set(resource_classes()), key=str)
 
 
+INTERNAL = {"endpoints", "kinds"}
+"""Modules of `resources` for `polling`, `lifecycle` and `tail` alone."""
+
+
 def resource_classes() -> list[type]:
     package = aiofluence.resources
     modules = [
@@ -39,6 +43,7 @@ def resource_classes() -> list[type]:
         for module in modules
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if module.__name__.rpartition(".")[2] not in INTERNAL
     ]
 
 

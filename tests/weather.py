@@ -1,6 +1,6 @@
-"""Seeded faults for random lives: the list of kinds, and what each puts into the second service.
+"""Seeded faults for random lives: the list of kinds, and the episodes of each kind.
 
-A life draws some kinds; each kind draws its episodes. Delays stay within what `DeployPolicy` can decide:
+A life draws some kinds, and each kind draws its episodes. Delays stay within the limits of `DeployPolicy`:
 commit, lag and stale replicas together take less than `settle`, and a late commit less than `settle + watch`.
 """
 
@@ -27,21 +27,21 @@ LIES: Final = (429, 503, 408, 425, 520, 521, 522, 523, 524, 525, 530)
 
 @attrs.define
 class Weather:
-    """The faults of one life, while they are drawn.
+    """The faults of one life, filled by the kinds.
 
     Attributes:
-        settle: seconds, from the policy of all sessions of the life.
-        watch: seconds, as `settle`.
-        room: seconds that commit, lag and stale replicas may still take together.
-        suspends: loop times at which the machine sleeps, and for how many seconds.
+        settle: `DeployPolicy.settle` of all sessions of the life.
+        watch: `DeployPolicy.watch` of all sessions of the life.
+        delay_left: seconds that commit, lag and stale replicas may still take together.
+        suspends: (loop time, seconds) of each suspension of the machine.
         foreign: share of the names that another user of the account has used earlier.
-        old: ended rows of the account.
+        old: number of ended rows of the account.
     """
 
     rng: Random
     settle: float
     watch: float
-    room: float
+    delay_left: float
     episodes: list[Episode] = attrs.field(factory=list)
     lag: float = 0.0
     provision: tuple[float, float] = (30.0, 240.0)
@@ -64,16 +64,16 @@ class Weather:
         share: float | None = None,
         start: float | None = None,
     ) -> None:
-        """Add one episode; without `length` it lasts for ever."""
+        """Add one episode. Without `length` it lasts for ever."""
         rng = self.rng
         begins = rng.choice((0.0, rng.uniform(0, SPAN))) if start is None else start
         ends = float("inf") if length is None else begins + rng.uniform(*length)
         self.episodes.append(Episode(fault, begins, ends, 1.0 if share is None else share, on, how, times))
 
-    def take_room(self, share: float) -> float:
-        """Seconds of delay, drawn from what `settle` leaves."""
-        seconds = self.rng.uniform(0, self.room * share)
-        self.room -= seconds
+    def take_delay(self, share: float) -> float:
+        """Draw seconds of delay from `delay_left`, and subtract them."""
+        seconds = self.rng.uniform(0, self.delay_left * share)
+        self.delay_left -= seconds
         return seconds
 
 
@@ -115,17 +115,17 @@ def _lost(sky: Weather) -> None:
 
 def _late(sky: Weather) -> None:
     rng = sky.rng
-    late = sky.take_room(0.9) if rng.random() < 0.6 else sky.settle + rng.uniform(0, sky.watch * 0.5)
+    late = sky.take_delay(0.9) if rng.random() < 0.6 else sky.settle + rng.uniform(0, sky.watch * 0.5)
     how = {"act": "lose", "form": rng.choice(FORMS), "commit": True, "late": late}
     sky.add("late", frozenset({"deploy"}), how, times=rng.randint(1, 2))
 
 
 def _lag(sky: Weather) -> None:
-    sky.lag = sky.take_room(0.6)
+    sky.lag = sky.take_delay(0.6)
 
 
 def _stale(sky: Weather) -> None:
-    how = {"act": "stale", "by": sky.take_room(0.6)}
+    how = {"act": "stale", "by": sky.take_delay(0.6)}
     sky.add("stale", sky.rng.choice((READS, frozenset({"list"}), frozenset({"get"}))), how, share=0.5)
 
 
@@ -308,7 +308,7 @@ def _nulls(sky: Weather) -> None:
 
 def _minimum(sky: Weather) -> None:
     sky.minimum = sky.rng.choice((60.0, 300.0, 1200.0, 1200.0))
-    if sky.rng.random() < 0.6:  # as of the provider of VMs and bare metal
+    if sky.rng.random() < 0.6:  # as the provider of VMs and bare metal requires
         sky.minimum_of = ("vm", "baremetal")
 
 
@@ -337,7 +337,7 @@ def _stray(sky: Weather) -> None:
             "body": b'{"error": "forbidden", "code": "forbidden"}',
             "headers": {"Content-Type": "application/json"},
         }
-        # Each alone: several in a row would say that the key is bad.
+        # One strike per episode: several in a row would mean that the key is bad.
         on = rng.choice((ANY, frozenset({"delete"}), READS))
         sky.add("stray", on, how, times=1, start=rng.uniform(0, 900))
 
@@ -414,12 +414,12 @@ FAULTS: Final[Mapping[str, Draw]] = {
     "crashes": _crashes,
     "nologs": _nologs,
 }
-"""By the name of the kind, the function that draws its episodes."""
+"""Functions that draw episodes, by the name of the kind."""
 
 
 def draw(rng: Random, kinds: Sequence[str], settle: float, watch: float) -> Weather:
-    """The weather of one life that has these kinds of faults."""
-    sky = Weather(rng, settle, watch, room=settle * 0.8)
+    """Draw the weather of one life that has these kinds of faults."""
+    sky = Weather(rng, settle, watch, delay_left=settle * 0.8)
     for kind in kinds:
         FAULTS[kind](sky)
     rng.shuffle(sky.episodes)
@@ -427,7 +427,7 @@ def draw(rng: Random, kinds: Sequence[str], settle: float, watch: float) -> Weat
 
 
 def make_cloud(sky: Weather) -> Cloud:
-    """The service under that weather."""
+    """Return the service with the faults of that weather."""
     low, high = sky.provision
     return Cloud(
         sky.rng,

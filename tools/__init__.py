@@ -1,1 +1,1 @@
-"""Generators that run in a checkout."""
+"""Tools that run in a checkout: a code generator and mutation tests."""

@@ -1,7 +1,7 @@
-"""Mutation testing of the core: `nox -s mutation -- 300`; docs/mutants.md has the figures and survivors.
+"""Mutation tests of the core: `nox -s mutation -- 300`. docs/mutants.md has the figures and survivors.
 
-cosmic-ray's operators make the mutants. All tests are collected once; for each mutant a fork runs the tests
-that execute the mutated line, the quickest first. The checkout is never changed: a copy is.
+The operators of cosmic-ray make the mutants. All tests are collected once. For each mutant, a fork runs the
+tests that execute the mutated line, the quickest first. Only a copy of the checkout is changed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "mutants.md"
 CAUGHT_AT_LEAST = 0.92
 SLOW = 2.0
-"""Seconds of CPU; a test that takes longer judges no mutant."""
+"""Seconds of CPU. A test that takes longer judges no mutant."""
 
 WIRE = "http/test_retry http/test_transport http/test_wire_direct http/test_aiohttp_wire"
 DEPLOY = (
@@ -97,7 +97,7 @@ TESTS = {
     "tail/truncation": TAIL,
     "tail/pace": TAIL,
 }
-"""Test files that exercise a module. Virtual time or sockets of this process: a busy machine does no harm."""
+"""Test files that exercise a module. They use virtual time or local sockets, so machine load does no harm."""
 
 COMPARISONS = "Eq_NotEq NotEq_Eq Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt Is_IsNot IsNot_Is"
 ARITHMETIC = "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul BitAnd_BitOr"
@@ -117,13 +117,13 @@ OPERATORS = {
     *(f"ReplaceComparisonOperator_{pair}" for pair in COMPARISONS.split()),
     *(f"ReplaceBinaryOperator_{pair}" for pair in ARITHMETIC.split()),
 }
-"""Of cosmic-ray's. The others give the same program (`is` for `==`), or a TypeError that any test sees."""
+"""Operators of cosmic-ray. The others give the same program (`is` for `==`), or an obvious TypeError."""
 
 # --- mutants ----------------------------------------------------------------------------------------------
 
 
 class RemoveStatement(Operator):
-    """Puts `pass` for a call, an assignment to an attribute, `raise`, or `return` without a value."""
+    """Replace a call, an attribute assignment, `raise`, or `return` without a value by `pass`."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
         if node.type == "simple_stmt" and self._does_something(node.children[0]):
@@ -132,7 +132,7 @@ class RemoveStatement(Operator):
     def mutate(self, node: Any, index: int) -> Any:
         statement = node.children[0]
         first = statement.get_first_leaf()
-        # As many lines as before, so that no other line moves.
+        # The number of lines stays the same, so that no other line moves.
         lines = statement.get_code(include_prefix=False).count("\n")
         node.children[0] = parso.python.tree.Keyword("pass", first.start_pos, "\n" * lines + first.prefix)
         return node
@@ -144,7 +144,7 @@ class RemoveStatement(Operator):
     @staticmethod
     def _does_something(statement: Any) -> bool:
         code = statement.get_code(include_prefix=False)
-        if code.startswith("log."):  # what is logged is for people to read
+        if code.startswith("log."):  # log records are for people, and tests need not notice
             return False
         try:
             (parsed,) = ast.parse(code.replace("await ", "")).body
@@ -160,7 +160,7 @@ class RemoveStatement(Operator):
 
 @attrs.frozen
 class Mutant:
-    """One change to one place. `lines` are those of the statement that holds it."""
+    """A change at one place. `lines` are those of the statement that contains it."""
 
     module: str
     where: str
@@ -177,7 +177,7 @@ Choice = tuple[Operator, int]
 
 
 def places(module: str, source: str, seed: int) -> Iterator[tuple[str, list[Choice], int]]:
-    """Every place that can be mutated: a key that edits elsewhere leave as it is, the choices, the line."""
+    """Yield each mutable place: a key that other edits do not change, the choices, and the line."""
     lines = source.splitlines()
     tree = get_ast(source)
     operators = [
@@ -187,7 +187,7 @@ def places(module: str, source: str, seed: int) -> Iterator[tuple[str, list[Choi
     for operator in [*operators, RemoveStatement()]:
         spots = (spot for node in ast_nodes(tree) for spot in operator.mutation_positions(node))
         for occurrence, (start, _) in enumerate(spots):
-            if lines[start[0] - 1].strip() != "*,":  # keyword-only parameters are no product
+            if lines[start[0] - 1].strip() != "*,":  # this marks keyword-only parameters, not a product
                 found[start].append((operator, occurrence))
     seen: dict[str, int] = defaultdict(int)
     for (line, column), choices in sorted(found.items()):
@@ -210,7 +210,7 @@ def make(module: str, source: str, choice: Choice, line: int) -> Mutant:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.stmt) and node.end_lineno and node.lineno <= line <= node.end_lineno
     ]
-    begin = max((node.lineno for node in around), default=line)  # a decorator is in no statement
+    begin = max((node.lineno for node in around), default=line)  # a decorator belongs to no statement
     names = [
         node.name
         for node in around
@@ -221,13 +221,13 @@ def make(module: str, source: str, choice: Choice, line: int) -> Mutant:
 
 
 def plain(lines: list[str]) -> str:
-    """The lines as one, without comments, and without the blanks that cosmic-ray leaves."""
+    """Join lines without comments, and without the blanks that cosmic-ray leaves."""
     text = " ".join(" ".join(re.sub(r"  ?# .*", "", line) for line in lines).split())
     return re.sub(r"([\[(]) ", r"\1", text)
 
 
 def choose(count: int, seed: int, only: list[str]) -> list[Mutant]:
-    """`count` places by the order of their keys, one mutant each."""
+    """Return mutants of the first `count` places by the order of their keys, one for each."""
     sources = {name: (ROOT / "aiofluence" / f"{name}.py").read_text("utf-8") for name in TESTS}
     drawn = [
         (key, module, choices, line)
@@ -248,7 +248,7 @@ def choose(count: int, seed: int, only: list[str]) -> list[Mutant]:
 
 
 def in_fork(work: Callable[[], bool], limit: float) -> bool:
-    """What `work` gives in a child process; False if the child dies or takes more than `limit` seconds."""
+    """Return the result of `work` in a child; False if the child dies or takes more than `limit` seconds."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -278,7 +278,7 @@ def compiled(source: str) -> types.CodeType:
 
 
 def functions_changed(old: types.CodeType, new: types.CodeType) -> list[tuple[Any, Any]] | None:
-    """Functions whose code differs; None if the code outside of functions does."""
+    """Return the functions whose code differs; None if code outside of functions differs."""
     nested = [[each for each in code.co_consts if isinstance(each, types.CodeType)] for code in (old, new)]
     own = [
         (
@@ -305,7 +305,7 @@ def functions_changed(old: types.CodeType, new: types.CodeType) -> list[tuple[An
 
 
 def put_in_place(changed: list[tuple[Any, Any]]) -> bool:
-    """Change the functions that are loaded; False if that cannot be done."""
+    """Replace the code of loaded functions. Return False if that is impossible."""
     known = [each for each in gc.get_objects() if isinstance(each, types.FunctionType)]
     for before, after in changed:
         found = [each for each in known if each.__code__ == before]
@@ -314,16 +314,16 @@ def put_in_place(changed: list[tuple[Any, Any]]) -> bool:
         try:
             for function in found:
                 function.__code__ = after
-        except ValueError:  # another number of variables from outside
+        except ValueError:  # the new code has another number of free variables
             return False
     return True
 
 
 def run(session: pytest.Session, items: list[pytest.Item], seconds: dict[str, float]) -> bool:
-    """Run `items` until one fails; whether all passed."""
+    """Run `items` until one fails. Return True if all passed."""
     for number, item in enumerate(items):
         following = items[number + 1] if number + 1 < len(items) else None
-        # An endless loop ends by this signal, whose default is to end the process.
+        # This signal ends the process by default, and so an endless loop.
         signal.setitimer(signal.ITIMER_PROF, 1.5 + 8 * seconds.get(item.nodeid, SLOW))
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
@@ -333,10 +333,10 @@ def run(session: pytest.Session, items: list[pytest.Item], seconds: dict[str, fl
 
 @attrs.define
 class Profile:
-    """What each test executes, and how long it takes."""
+    """The lines that each test executes, and its duration."""
 
     lines: dict[str, dict[int, list[str]]] = attrs.field(factory=dict)
-    """Of a module, line by line: the ids of the tests."""
+    """Ids of the tests, by module and line."""
     seconds: dict[str, float] = attrs.field(factory=dict)
     failed: list[str] = attrs.field(factory=list)
 
@@ -359,7 +359,7 @@ class Profile:
         return True
 
     def tests(self, mutant: Mutant, *, executed: bool) -> list[str]:
-        """The tests that execute the mutated lines, or else all of the module's files; the quickest first."""
+        """Return the tests that execute the mutated lines, or else all of the module, quickest first."""
         files = tuple(f"tests/{name}.py::" for name in TESTS[mutant.module].split())
         lines = self.lines[mutant.module]
         found = {test for line in mutant.lines for test in lines.get(line, ())} if executed else self.seconds
@@ -368,7 +368,7 @@ class Profile:
 
 
 class Sorted:
-    """A pytest plugin: these tests alone, in this order."""
+    """A pytest plugin that selects these tests, in this order."""
 
     def __init__(self, tests: list[str]) -> None:
         self._tests = {test: number for number, test in enumerate(tests)}
@@ -385,7 +385,7 @@ def run_anew(file: Path, mutant: Mutant, tests: list[str]) -> bool:
         if name.split(".")[0] in ("aiofluence", "tests", "harness", "conftest"):
             del sys.modules[name]
     file.write_text(mutant.code, "utf-8")
-    os.utime(file, (1, 1))  # a compiled module is told by the date of its source
+    os.utime(file, (1, 1))  # Python compares the date of a source with its compiled module
     files = list(dict.fromkeys(test.split("::")[0] for test in tests))
     return pytest.main([*OPTIONS, *files], plugins=[Sorted(tests)]) == pytest.ExitCode.OK
 
@@ -394,7 +394,7 @@ OPTIONS = ("-x", "-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "--asse
 
 
 class Runner:
-    """A pytest plugin that runs mutants instead of tests."""
+    """A pytest plugin that runs mutants in place of tests."""
 
     def __init__(self, mutants: list[Mutant], folder: Path, profile: Path) -> None:
         self._mutants = mutants
@@ -453,7 +453,7 @@ def main() -> None:
     parser.add_argument("--like", default="", metavar="TEXT", help="only mutants whose description has it")
     parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
     parser.add_argument(
-        "--profile", type=Path, help="keep what was measured in this file, or take it from there"
+        "--profile", type=Path, help="file that keeps the measurements of the tests between runs"
     )
     given = parser.parse_args()
     mutants = [each for each in choose(given.count, given.seed, given.only) if given.like in str(each)]

@@ -1,4 +1,4 @@
 """Many instances at once: the launch, its options, progress and report.
 
-One instance is `lifecycle`'s work.
+`lifecycle` handles single instances.
 """

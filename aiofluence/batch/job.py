@@ -1,6 +1,6 @@
-"""One spec of a launch on its way: its state, its instance, and its outcome once it has settled.
+"""The state of one spec in a launch: its instance, and its outcome once it has settled.
 
-Plain data; `batch` moves it.
+Plain data, which `launch` changes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,25 @@ from .report import LaunchState, Outcome
 
 @attrs.define
 class Job:
-    """One spec on its way.
+    """The state of one spec in a launch.
 
     Attributes:
         index: place of the spec in the launch, from 0.
-        spec: the spec that is tried now; after a fallback another than `wanted`.
+        spec: spec of the present attempt. After a fallback, it differs from `wanted`.
         wanted: the spec as it was given.
-        known: the LIST of before the launch, in which an instance to adopt is found.
-        live: the instance to adopt.
-        others: the fallbacks not tried yet; None before the first is needed.
+        state: state of the spec in the launch.
+        ref: the instance. None before it has an id.
+        instance: the instance when it became ready. None before.
+        error: error that settled the job. None without one.
+        known: the LIST from before the launch, in which an instance to adopt is found.
+        live: the instance to adopt. None if there is none.
+        others: the untried fallbacks. None before the first is needed.
+        times: times of the stages.
+        history: history of the wait. None before it begins.
+        task: task that deploys and waits. None before it begins.
         is_refused: the last deploy was refused, so that no POST of this job can have made an instance.
         is_settled: the state is final.
-        is_handed_over: the caller has the outcome, and the instance with it.
+        is_handed_over: the caller has the outcome, and with it the instance.
     """
 
     index: int
@@ -47,18 +54,18 @@ class Job:
     live: Summary | None = None
     others: Iterator[Spec] | None = None
     times: Times = attrs.field(factory=Times)
-    seen: WaitHistory | None = None
+    history: WaitHistory | None = None
     task: asyncio.Task[None] | None = None
     is_refused: bool = False
     is_settled: bool = False
     is_handed_over: bool = False
 
     def snapshot(self) -> Outcome:
-        """The outcome so far; the final one as soon as the job has settled."""
+        """Return the outcome so far, which is final once the job has settled."""
         return Outcome(self.spec, self.index, self.state, self.ref, self.instance, self.error, self.times)
 
     def is_over(self, error: FluenceError | None) -> bool:
-        """Whether nothing of the job runs, for certain, when it ends with `error`."""
+        """Return True if certainly no instance of the job runs when it ends with `error`."""
         if self.state is LaunchState.QUEUED:
             return True
         if isinstance(error, InstanceFailedError):

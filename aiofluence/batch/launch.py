@@ -1,7 +1,7 @@
-"""Launching many: what is sent when, what becomes of each, and when all of it is called off.
+"""Launching many instances: the order of the deploys, the fate of each job, and the end of the launch.
 
-One launch is one task of the session's with a task below it for each instance under way; no scope or group
-is open while the caller's code runs. Deploying, waiting and handing to custody are `launch`'s.
+A launch is one task of the session, with a child task for each instance in flight. No scope or group is open
+while the caller's code runs. `lifecycle` deploys, waits and ends.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ from .trials import Trials
 log: Final = logging.getLogger("aiofluence")
 
 _AT_ONCE: Final = 32
-"""Deploys of one launch that are under way at once. When something dooms all, no more than these are sent."""
-_DOOM: Final = (AuthError, InsufficientBalanceError)
-"""What is wrong with the key or the account is wrong for the next as well."""
+"""Deploys of one launch in flight at once. If an error dooms all specs, no more than these are sent."""
+_FATAL: Final = (AuthError, InsufficientBalanceError)
+"""Errors of the key or the account, which the next spec would meet as well."""
 _BAD_SPEC: Final = (InvalidRequestError, UnsupportedImageError)
-"""So is, as a rule, what is wrong with a spec; but not with what a fallback made of it."""
+"""Errors of a spec, which usually strike similar specs, too. A fallback's spec is an exception."""
 
 
 class Launch:
-    """A launch of many, as `async with fluence.launch(specs) as launch:`; its outcomes as they settle.
+    """A launch of many instances, as `async with fluence.launch(specs) as launch:`.
 
-    `async for outcome in launch:` hands each outcome over, and with it the instance. What was not handed
-    over when the block is left is given up: ended, or kept, as `on_failure` says.
+    `async for outcome in launch:` yields outcomes as they settle, and hands over their instances. At the
+    exit, instances that were not handed over are given up: ended or kept, according to `on_failure`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Launch:
 
     @property
     def report(self) -> Report:
-        """What has come of the specs by now: an outcome for each that has settled."""
+        """The outcomes that have settled so far."""
         return Report(tuple(job.snapshot() for job in self._jobs if job.is_settled))
 
     # The caller's side
@@ -94,24 +94,24 @@ class Launch:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise ConfigError("a launch is entered once; make a new one")
-        with self._lifecycle.home.at_work():
+        with self._lifecycle.tasks.at_work():
             await self._begin()
-            self._block.enter_context(self._lifecycle.home.at_work())
+            self._block.enter_context(self._lifecycle.tasks.at_work())
         return self
 
     async def _begin(self) -> None:
         names = [str(getattr(job.spec, "name", "")) for job in self._jobs]
-        # What the names have in common is what a sweep would look for.
+        # The common prefix of the names is the prefix for a sweep.
         common = (commonprefix(names) or names[0]) if names else ""  # noqa: RUF071  (of letters, not folders)
-        # A session that is left meanwhile waits: the launch begins in the step in which the look is over.
+        # A session that closes meanwhile waits for `ready`: the launch begins in the step that sets it.
         ready = asyncio.get_running_loop().create_future()
         self._lifecycle.custodian.expect(ready, common)
         try:
             await self.check()
             self._tally = Tally(len(self._jobs), self._terms.on_progress)
             for job in self._jobs:
-                self._tally.tell(job.snapshot())
-            self._work = self._lifecycle.home.spawn(self._launch_all())
+                self._tally.report(job.snapshot())
+            self._work = self._lifecycle.tasks.spawn(self._launch_all())
             self._work.add_done_callback(lambda _: self._news.set())
             if names:
                 self._lifecycle.custodian.expect(self._work, common)
@@ -119,19 +119,19 @@ class Launch:
             ready.set_result(None)
 
     async def check(self) -> tuple[InstanceRef, ...]:
-        """Check all that is checked before the first deploy, and deploy nothing: a dry run.
+        """Check everything that is checked before the first deploy, and deploy nothing: a dry run.
 
         Returns:
             The live instances that `adopt` would take.
 
         Raises:
-            FluenceError: as entering the block would raise.
+            FluenceError: any error that the entry of the block would raise.
         """
         self._terms.check([job.spec for job in self._jobs])
         self._deadline = deadline_in(self._terms.timeout)
         self._outage = Outage(self._deadline)
         if self._terms.timeout == 0 or not self._jobs:
-            return ()  # nothing will be sent
+            return ()  # no request will be sent
         prepare = Preparation(
             self._lifecycle, self._plans, self._account, self._jobs, self._terms, self._outage
         )
@@ -149,15 +149,15 @@ class Launch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give up what was not handed over.
+        """Give up the instances that were not handed over.
 
-        A caller that is cancelled here leaves nothing behind: the session waits for the rest.
+        A cancellation of the caller here leaves no instance behind: the session waits for the rest.
         """
         assert self._work is not None
-        self._lifecycle.home.owner.check()
+        self._lifecycle.tasks.owner.check()
         with self._block:
             self._stop()
-            # When all is over this does not suspend: a cancellation would lose what was just handed over.
+            # If all is done, do not suspend: a cancellation would lose outcomes that were just handed over.
             if not self._work.done():
                 await asyncio.wait([self._work])
 
@@ -165,14 +165,14 @@ class Launch:
         return self
 
     async def __anext__(self) -> Outcome:
-        """The next outcome.
+        """Return the next outcome, and hand over its instance.
 
         Raises:
             LaunchError: the launch was called off.
         """
         work = self._running()
         while True:
-            if self._failure is None and self._settled and self._quorum_stands():
+            if self._failure is None and self._settled and self._has_quorum():
                 job = self._settled.popleft()
                 self._hand_over(job)
                 return job.snapshot()
@@ -183,7 +183,7 @@ class Launch:
             await self._news.wait()
 
     async def complete(self) -> Report:
-        """Wait for every outcome, and hand all of them over at once.
+        """Wait for all outcomes, and hand all of them over at once.
 
         Raises:
             LaunchError: the launch was called off.
@@ -201,7 +201,7 @@ class Launch:
             self._lifecycle.custodian.hand_over(job.ref)
 
     def _running(self) -> asyncio.Future[None]:
-        self._lifecycle.home.owner.check()
+        self._lifecycle.tasks.owner.check()
         if self._work is None:
             raise ConfigError("use it as `async with fluence.launch(specs) as launch:`")
         return self._work
@@ -215,8 +215,8 @@ class Launch:
         if self._failure is not None:
             raise self._failure
 
-    def _quorum_stands(self) -> bool:
-        """Nothing is handed over that a launch called off for want of a quorum would have to take back."""
+    def _has_quorum(self) -> bool:
+        """Return True if the quorum is met: a hand-over before that might have to be taken back."""
         wanted = self._terms.min_ready
         return wanted is None or self._tally.counts[LaunchState.ACTIVE] >= wanted
 
@@ -228,7 +228,7 @@ class Launch:
                 async for job in self._trials.in_turn(self._jobs):
                     if not await self._may_send():
                         break
-                    # Said before the task runs: from here on it may have been sent.
+                    # Set before the task runs: from here on the POST may have been sent.
                     self._move(job, LaunchState.POSTING)
                     job.task = group.create_task(self._bring_up(job))
         finally:
@@ -239,7 +239,7 @@ class Launch:
     async def _may_send(self) -> bool:
         try:
             async with asyncio.timeout_at(self._deadline):
-                await asyncio.sleep(0)  # a deadline that has come is seen here, though a slot is free
+                await asyncio.sleep(0)  # a deadline that has passed raises here, even if a slot is free
                 await self._slots.acquire()
         except TimeoutError:
             self._close(WaitTimeoutError("the launch's timeout ran out before this was sent"))
@@ -252,9 +252,9 @@ class Launch:
                 job.ref = await self._deploy(job)
             finally:
                 self._slots.release()
-            job.seen = WaitHistory(job.ref)
+            job.history = WaitHistory(job.ref)
             self._move(job, LaunchState.PROVISIONING)
-            if self._stopped:  # and this one was let through to have its ref
+            if self._stopped:  # this deploy was completed only to learn its ref
                 self._lifecycle.custodian.hand_over(job.ref)
                 self._settle(job, LaunchState.UNKNOWN, None)
                 return
@@ -264,21 +264,21 @@ class Launch:
                 self._deadline,
                 terms.on_failure,
                 fresh=not terms.adopt,
-                seen=job.seen,
+                history=job.history,
             )
             self._settle(job, LaunchState.ACTIVE, None)
         except FluenceError as error:
             self._settle(job, self._fate(job, error), error)
-            if isinstance(error, _DOOM) or (isinstance(error, _BAD_SPEC) and job.spec is job.wanted):
-                self._doom(job, error)
-        except Exception as error:  # a fallback function's own, or one that the deploy did not expect
+            if isinstance(error, _FATAL) or (isinstance(error, _BAD_SPEC) and job.spec is job.wanted):
+                self._stop_similar(job, error)
+        except Exception as error:  # from a fallback function, or unexpected in the deploy
             self._settle(job, LaunchState.FAILED if job.is_refused else LaunchState.UNKNOWN, None)
             self._call_off(error)
         if job.is_settled:
             self._trials.settled(job)
 
     async def _deploy(self, job: Job) -> InstanceRef:
-        """Deploy the job's spec, or if its plan is gone the next that there is to try."""
+        """Deploy the job's spec. If its plan is gone, deploy the next fallback."""
         pauses = self._outage.pauses()
         while True:
             job.is_refused = False
@@ -300,7 +300,7 @@ class Launch:
                 gone = error
             job.is_refused = True
             if self._lifecycle.custodian.is_failing:
-                # What could not be ended goes on billing: no more is spent before somebody has seen to it.
+                # An instance that cannot be ended keeps billing: no more money is spent until that is solved.
                 raise gone
             if job.others is None:
                 job.others = self._terms.alternatives(job.wanted)
@@ -309,12 +309,12 @@ class Launch:
                 raise gone
             log.info("%s %s: %s; trying plan %s", job.spec.kind, job.spec.name, gone, other.plan_id)
             job.spec = other
-            job.times = self._tally.stamp(job.times, job.state, job.seen)
+            job.times = self._tally.stamp(job.times, job.state, job.history)
 
-    # What becomes of it
+    # The fate of jobs
 
     def _fate(self, job: Job, error: FluenceError | None) -> LaunchState:
-        """The final state of a job that ends with `error`, or that is given up."""
+        """The final state of a job that ends with `error`. None as `error` if the job is given up."""
         if job.is_over(error):
             return LaunchState.FAILED
         is_cancelled = error is None or isinstance(error, InstanceFailedError | WaitTimeoutError)
@@ -333,22 +333,22 @@ class Launch:
             self._check_quorum(job)
         self._news.set()
 
-    def _doom(self, job: Job, error: FluenceError) -> None:
-        """What has struck one would strike all that are not sent yet. With a quorum, that alone decides."""
+    def _stop_similar(self, job: Job, error: FluenceError) -> None:
+        """Call the launch off, since unsent specs would meet the same error. A quorum decides alone."""
         if self._terms.min_ready is None:
             self._call_off(LaunchError(f"called off at {job.spec.name}: {error}"), error)
         else:
             self._close(error)
 
     def _close(self, error: FluenceError) -> None:
-        """Send nothing more: what is still queued fails with `error`."""
+        """Send no more deploys: queued jobs fail with `error`."""
         if self._closed_by is None:
             self._closed_by = error
             self._trials.close()
             for job in self._jobs:
                 if job.state is LaunchState.QUEUED:
                     self._settle(job, LaunchState.FAILED, error)
-                    if job.task is not None:  # it waits until the service can be reached
+                    if job.task is not None:  # it waits for the service to be reachable
                         job.task.cancel()
 
     def _check_quorum(self, job: Job) -> None:
@@ -368,7 +368,7 @@ class Launch:
             self._stop(cause)
 
     def _stop(self, cause: FluenceError | None = None) -> None:
-        """Give up what was not handed over, and send nothing more."""
+        """Send no more deploys, and give up the instances that were not handed over."""
         if self._stopped:
             return
         self._stopped = True
@@ -382,11 +382,11 @@ class Launch:
                 else:
                     self._lifecycle.custodian.take(job.ref)
                     self._move(job, LaunchState.TERMINATED)
-            # What is kept must be known: a deploy whose answer is under way is let go on until it has come.
+            # A kept instance needs an id: a deploy whose reply is in flight continues until it comes.
             elif job.task is not None and not (keep and job.state is LaunchState.POSTING):
                 job.task.cancel()
 
     def _move(self, job: Job, state: LaunchState) -> None:
         was, job.state = job.state, state
-        job.times = self._tally.stamp(job.times, state, job.seen)
+        job.times = self._tally.stamp(job.times, state, job.history)
         self._tally.move(was, job.snapshot())

@@ -1,6 +1,6 @@
-"""What a launch of many was asked for: its options, what it may cost, what to try when a plan is gone.
+"""The options of a launch, its budget, and its fallbacks for plans that are gone.
 
-Only reckons; sending and waiting are `batch`'s.
+Pure arithmetic. `launch` sends and waits.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from ..models.specs import Spec, VMSpec
 from .progress import OnProgress
 
 Fallback: TypeAlias = str | Offer | Callable[[Spec], Spec]
-"""What to try when a plan is gone: another plan's id, an offer, or a function from spec to spec."""
+"""Fallback for a plan that is gone: another plan's id, an offer, or a function from spec to spec."""
 
 
 def _read_fallback(given: Sequence[Fallback] | Fallback) -> tuple[Fallback, ...]:
-    """The fallbacks in order; a value that is none stays, for `Terms.check` to name it."""
+    """Return the fallbacks in order. An invalid value is kept, for the error of `Terms.check`."""
     if isinstance(given, str | Offer) or not isinstance(given, Iterable):
         return (given,)
     return tuple(given)
@@ -44,7 +44,7 @@ def _read_fallback(given: Sequence[Fallback] | Fallback) -> tuple[Fallback, ...]
 
 @attrs.frozen
 class Terms:
-    """What a launch was asked for; see `Session.launch`."""
+    """The options of a launch. See `Session.launch`."""
 
     until: Until
     timeout: float | None
@@ -56,11 +56,11 @@ class Terms:
     adopt: bool
 
     def check(self, specs: Sequence[object]) -> None:
-        """Refuse arguments that make no sense for `specs`, and specs that the service would refuse.
+        """Refuse arguments that do not fit `specs`, and specs that the service would refuse.
 
         Raises:
-            SpecError: the service would refuse a spec; names every problem of the call.
-            ConfigError: names every problem, such as a quorum of more than there are specs.
+            SpecError: the service would refuse a spec. Names every problem of the call.
+            ConfigError: names every problem, such as a quorum larger than the number of specs.
         """
         refuse(
             until_problems(self.until),
@@ -75,7 +75,7 @@ class Terms:
         )
 
     def alternatives(self, spec: Spec) -> Iterator[Spec]:
-        """`spec` with each fallback in turn; an offer that cannot take its place is left out."""
+        """Yield `spec` with each fallback in turn, without offers that do not fit the spec."""
         for fallback in self.fallback:
             other = _fall_back(spec, fallback)
             if other is not None:
@@ -90,7 +90,7 @@ def _fall_back(spec: Spec, fallback: Fallback) -> Spec | None:
     if fallback.kind is not spec.kind:
         return None
     if isinstance(spec, VMSpec):
-        # Providers spell one system differently, and an image must be written as the offer writes it.
+        # Providers spell one system differently, and an image must have the spelling of its offer.
         known = not fallback.os_options or spec.os_image in fallback.os_options
         image = spec.os_image if known else fallback.os_options[0]
         return attrs.evolve(spec, plan_id=fallback.plan_id, os_image=image)
@@ -100,7 +100,7 @@ def _fall_back(spec: Spec, fallback: Fallback) -> Spec | None:
 
 
 class Budget:
-    """What a launch may cost in one hour, by the prices of the day; without a ceiling, anything goes."""
+    """The limit of a launch's hourly cost, by current prices. Without a ceiling, every booking succeeds."""
 
     def __init__(self, offers: Iterable[Offer] = (), ceiling: Decimal | None = None) -> None:
         self._offers: Mapping[tuple[str, str], Offer] = {(o.kind, o.plan_id): o for o in offers}
@@ -109,12 +109,12 @@ class Budget:
         self._total = Decimal(0)
 
     def knows(self, spec: Spec) -> bool:
-        """Whether the spec's plan is for sale, as far as that was asked."""
+        """Return True if the spec's plan is for sale, or if there is no ceiling and thus no catalogue."""
         return self._ceiling is None or (spec.kind, spec.plan_id) in self._offers
 
     @exact()
     def book(self, index: int, spec: Spec) -> bool:
-        """Take `spec` for the place `index`, instead of what it had; False when it is too dear."""
+        """Book `spec` at place `index`, in exchange for the earlier one. Return False if it is too dear."""
         if self._ceiling is None:
             return True
         offer = self._offers.get((spec.kind, spec.plan_id))
@@ -127,17 +127,17 @@ class Budget:
 
     @exact()
     def free(self, index: int) -> None:
-        """Nothing runs at that place, after all."""
+        """Cancel the booking at place `index`: no instance runs there."""
         self._total -= self._booked.pop(index, Decimal(0))
 
     @exact()
     def take(self, index: int, price: Decimal) -> None:
-        """Book an instance that is there already, whatever it costs."""
+        """Book an instance that exists already, at any price."""
         self._booked[index] = price
         self._total += price
 
     def book_all(self, specs: Mapping[int, Spec]) -> Iterator[str]:
-        """Book the specs, each for its place; yields the reasons why that cannot be."""
+        """Book the specs, each at its place. Yield the reasons if that is impossible."""
         gone = [f"{spec.name} ({spec.plan_id})" for spec in specs.values() if not self.knows(spec)]
         if gone:
             yield f"no such plan is for sale now: {', '.join(gone)}"
@@ -150,7 +150,7 @@ class Budget:
             yield f"{adopted}{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}"
 
     def unknown_plans(self, fallback: Iterable[Fallback]) -> Iterator[str]:
-        """Ids among `fallback` that no plan for sale has."""
+        """Yield a problem if ids among `fallback` belong to no plan for sale."""
         plans = {plan_id for _, plan_id in self._offers}
         unknown = [each for each in fallback if isinstance(each, str) and each not in plans]
         if unknown:
@@ -158,13 +158,13 @@ class Budget:
             yield f"fallback: no {kinds} plan is for sale now as: {', '.join(unknown)}"
 
     def check_balance(self, balance: Balance, specs: Sequence[Spec], needed: int) -> str:
-        """Refuse a launch when the account cannot pay the first hours of `needed` of `specs`.
+        """Refuse a launch if the account cannot pay the first hours of `needed` of `specs`.
 
         Returns:
-            The price of all specs, and how long the balance lasts.
+            The price of all specs, and how long the balance lasts, as a sentence.
 
         Raises:
-            InsufficientBalanceError: a deploy takes the first hours at once, and they cost more.
+            InsufficientBalanceError: the first hours, which a deploy charges at once, exceed the balance.
         """
         offers = [self._offers[spec.kind, spec.plan_id] for spec in specs]
         upfront = total(sorted(offer.upfront for offer in offers)[:needed])

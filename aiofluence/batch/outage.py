@@ -1,4 +1,4 @@
-"""Trying again while the service cannot be reached, until a deadline: only for requests that never left.
+"""Retries of unsent requests while the service cannot be reached, until a deadline.
 
 One `Outage` belongs to one launch, so that many deploys report one outage once.
 """
@@ -18,14 +18,14 @@ T = TypeVar("T")
 log: Final = logging.getLogger("aiofluence")
 
 _LONGEST: Final = 20.0
-"""Seconds between two tries, at most. Each try already is several attempts of the transport."""
+"""Longest pause between two attempts, in seconds. Each includes several attempts of the transport."""
 
 
 class Outage:
-    """Pauses between the tries of one launch. `deadline` is a loop time; None has no end.
+    """Pauses between the attempts of one launch. `deadline` is a loop time, or None for no end.
 
     Attributes:
-        last_error: the error of the last try; None before one has failed.
+        last_error: error of the last failed attempt. None before the first.
     """
 
     def __init__(self, deadline: float | None) -> None:
@@ -34,14 +34,14 @@ class Outage:
 
     @staticmethod
     def pauses() -> Iterator[float]:
-        """Seconds between one request's tries: from 1 up to 20."""
+        """Seconds between the attempts of one request: from 1 up to 20."""
         return backing_off(_LONGEST)
 
     async def pause(self, error: NotSentError, pauses: Iterator[float]) -> None:
-        """Sleep before the next try.
+        """Sleep before the next attempt.
 
         Raises:
-            NotSentError: `error`: it is permanent, or the deadline comes before the next try.
+            NotSentError: `error`, if it is permanent or the deadline comes before the next attempt.
         """
         loop = asyncio.get_running_loop()
         seconds = next(pauses)
@@ -54,7 +54,7 @@ class Outage:
         await asyncio.sleep(seconds)
 
     async def outlast(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, which is called until its requests leave.
+        """Call `work` until its requests are sent, and return its result.
 
         Raises:
             NotSentError: as `pause`.

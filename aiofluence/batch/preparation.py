@@ -1,7 +1,7 @@
-"""Everything that a launch checks before its first deploy: names that are live already, plans, prices.
+"""The checks of a launch before its first deploy: names that are live already, plans, prices.
 
-Sends one LIST a kind. With a price limit it asks for the catalogue and the balance as well, and for the price
-of each instance that is adopted. Logs the doubts about the specs. Deploys and ends nothing.
+Sends one LIST per kind. With a price limit, it also requests the catalogue, the balance, and the price of
+each instance to adopt. Logs doubts about the specs. Deploys and ends nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log: Final = logging.getLogger("aiofluence")
 
 
 class Preparation:
-    """Prepares the jobs of one launch."""
+    """The preparation of one launch."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class Preparation:
         """Find the live instances of the jobs, choose plans that are for sale, and book all prices.
 
         Raises:
-            ConfigError: names are live already and `adopt` is false, plans are not for sale, or the whole
-                is over `max_hourly`.
-            InsufficientBalanceError: the balance cannot pay what a deploy takes at once.
+            ConfigError: names are live already and `adopt` is false, plans are not for sale, or the total
+                exceeds `max_hourly`.
+            InsufficientBalanceError: the balance cannot pay the first hours, which deploys charge at once.
             FluenceError: a LIST, the catalogue or a price did not come.
         """
         problems = [*await self._find_live()]
@@ -72,7 +72,7 @@ class Preparation:
         return budget
 
     async def _find_live(self) -> Iterator[str]:
-        """Look for the jobs' names, with one LIST a kind; gives the problems of names that are live already.
+        """Find the jobs' names with one LIST per kind. Return the problems of names that are live already.
 
         Raises:
             DecodeError: a LIST is partial and lacks a name, which proves nothing.
@@ -91,16 +91,16 @@ class Preparation:
             if self._terms.adopt and live:
                 job.live, *others = live
                 if others or doubtful:
-                    told = ", ".join([*(str(row.ref) for row in others), *doubtful])
-                    log.warning("%s: adopting the oldest of that name; live too: %s", job.live.ref, told)
+                    names = ", ".join([*(str(row.ref) for row in others), *doubtful])
+                    log.warning("%s: adopting the oldest of that name; live too: %s", job.live.ref, names)
             else:
                 taken += [*(str(row.ref) for row in live), *doubtful]
         return _taken(taken, self._terms.adopt)
 
     def _live(self, job: Job, rows: NamedRows) -> tuple[list[Summary], list[str]]:
-        """The live instances of the job's name, oldest first, and rows that may be some.
+        """Live instances of the job's name, oldest first, and descriptions of rows that cannot be read.
 
-        An instance that this session is ending is none: the deployer tells it from a new one by its id.
+        An instance that this session is ending is left out: the deployer knows its id.
         """
         live: list[Summary] = []
         doubtful: list[str] = []
@@ -126,7 +126,7 @@ class Preparation:
         return detail
 
     async def _book_live(self, budget: Budget) -> None:
-        """Book each instance that is adopted at its own price: its plan's price may have changed since."""
+        """Book each instance to adopt at its own price: its plan's price may have changed since."""
         adopted = [(job, job.live.ref) for job in self._jobs if job.live is not None]
         details = await asyncio.gather(
             *(self._outage.outlast(partial(self._detail, ref)) for _, ref in adopted)
@@ -138,10 +138,10 @@ class Preparation:
                 budget.take(job.index, detail.billing.hourly_usage)
 
     async def _check_balance(self, budget: Budget) -> None:
-        """Check that the account can pay what is to be deployed; a balance that does not come proves nothing.
+        """Check that the account can pay the deploys. If the balance does not come, the check passes.
 
         Raises:
-            InsufficientBalanceError: it cannot.
+            InsufficientBalanceError: the account cannot pay.
         """
         rest = [job.spec for job in self._jobs if job.live is None]
         balance = await known_balance(self._account) if rest else None
@@ -151,7 +151,7 @@ class Preparation:
             log.info("%s", budget.check_balance(balance, rest, needed))
 
     def _book_rest(self, budget: Budget) -> Iterator[str]:
-        """Book the jobs that are to be deployed; a job whose plan is gone, at its first fallback for sale."""
+        """Book the jobs to deploy. A job whose plan is gone is booked at its first fallback for sale."""
         rest = [job for job in self._jobs if job.live is None]
         for job in rest:
             if not budget.knows(job.spec):

@@ -1,6 +1,6 @@
-"""Keeps count of a launch while it is under way: how many specs are in each state, and when each came there.
+"""Counts of a launch in progress: the number of specs in each state, and the time of each step.
 
-Tells whoever listens of each step. What came of it all is `report`'s.
+Reports each step to `on_progress`. `report` has the results.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .report import LaunchState, Outcome
 log: Final = logging.getLogger("aiofluence")
 
 _TYPICAL: Final = 150.0
-"""Seconds that provisioning takes, as long as a launch has seen none."""
+"""Seconds that provisioning is assumed to take before the first instance of a launch is active."""
 
 
 @attrs.frozen
 class LaunchProgress:
-    """One spec of a launch has come a step further.
+    """A step of one spec in a launch.
 
     Attributes:
-        index: the place of the spec in the launch, from 0.
-        spec: the spec; after a fallback the one that is now tried.
-        state: how far it has come.
-        ref: the instance, once it has an id.
-        instance: the instance as it was when it became active, else None.
-        error: why it failed, if it did.
-        counts: how many specs of the launch are in each state now.
-        eta: seconds until the last one will be active, roughly: by how long this launch's own have taken,
-            150 s until the first of them is; 0.0 when nothing is under way.
+        index: place of the spec in the launch, from 0.
+        spec: spec of the present attempt. After a fallback, it differs from the given one.
+        state: new state of the spec.
+        ref: the instance. None before it has an id.
+        instance: the instance when it became active. None before.
+        error: error that made the spec fail. None without one.
+        counts: number of specs of the launch in each state now.
+        eta: rough number of seconds until the last instance is active, from the times of earlier instances
+            of this launch. The first is assumed to take 150 s. 0.0 if none is in progress.
     """
 
     index: int
@@ -57,26 +57,26 @@ OnProgress: TypeAlias = Callable[[LaunchProgress], object]
 
 
 class Tally:
-    """Counts the specs of a launch by state, and tells of each step."""
+    """Counts the specs of a launch by state, and reports each step."""
 
-    def __init__(self, total: int, hear: OnProgress | None) -> None:
+    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
         self.counts: dict[str, int] = dict.fromkeys(LaunchState, 0)
         self.counts[LaunchState.QUEUED] = total
         self._total = total
-        self._hear = hear
+        self._on_progress = on_progress
         self._began = _now()
         self._last_named = 0.0
         self._took = 0.0
 
-    def stamp(self, times: Times, state: LaunchState, seen: WaitHistory | None) -> Times:
-        """`times`, with this moment as the one at which `state` came, or another deploy began."""
+    def stamp(self, times: Times, state: LaunchState, history: WaitHistory | None) -> Times:
+        """Return `times` with now as the time at which `state` began, or another deploy."""
         now = self.since()
-        if times.active is None and seen is not None:
-            active = next((look.after for look in seen.timeline if look.status is Status.ACTIVE), None)
+        if times.active is None and history is not None:
+            active = next((each.after for each in history.timeline if each.status is Status.ACTIVE), None)
             if active is not None:
-                times = attrs.evolve(times, active=self.since(seen.began + active))
+                times = attrs.evolve(times, active=self.since(history.began + active))
         match state:
-            case LaunchState.QUEUED:  # nothing was sent, and it is tried again
+            case LaunchState.QUEUED:  # the POST was not sent, and is retried
                 return times
             case LaunchState.POSTING:
                 return attrs.evolve(times, posted=(*times.posted, now))
@@ -88,11 +88,11 @@ class Tally:
                 return attrs.evolve(times, ended=now)
 
     def since(self, moment: float | None = None) -> float:
-        """Seconds from the launch's beginning to that loop time; without one, to now."""
+        """Seconds from the beginning of the launch to the loop time `moment`, or to now."""
         return (_now() if moment is None else moment) - self._began
 
     def move(self, was: LaunchState, outcome: Outcome) -> None:
-        """A spec has left the state `was`."""
+        """Note that a spec has left the state `was`."""
         state, times = outcome.status, outcome.times
         self.counts[was] -= 1
         self.counts[state] += 1
@@ -100,28 +100,28 @@ class Tally:
             self._last_named = self.since()
         elif state is LaunchState.ACTIVE and times.ready is not None and times.named is not None:
             self._took += times.ready - times.named
-        self.tell(outcome)
+        self.report(outcome)
 
-    def tell(self, at: Outcome) -> None:
-        """Tell where a spec is; `at` may be one that has not settled."""
-        if self._hear is None:
+    def report(self, at: Outcome) -> None:
+        """Report the state of a spec. `at` need not be settled."""
+        if self._on_progress is None:
             return
         counts = MappingProxyType(dict(self.counts))
         try:
-            self._hear(
+            self._on_progress(
                 LaunchProgress(
                     at.index, at.spec, at.status, at.ref, at.instance, at.error, counts, self._eta()
                 )
             )
-        except Exception:  # what shows the progress must not cost an instance
+        except Exception:  # a failing progress display must not cost an instance
             log.exception("on_progress failed")
 
     def _eta(self) -> float:
         queued, posting = self.counts[LaunchState.QUEUED], self.counts[LaunchState.POSTING]
         if not (queued or posting or self.counts[LaunchState.PROVISIONING]):
             return 0.0
-        seen = self.counts[LaunchState.ACTIVE]
-        typical = self._took / seen if seen else _TYPICAL
+        ready = self.counts[LaunchState.ACTIVE]
+        typical = self._took / ready if ready else _TYPICAL
         if not (queued or posting):
             return max(0.0, self._last_named + typical - self.since())
         sent = self._total - queued

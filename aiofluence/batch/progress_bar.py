@@ -1,6 +1,6 @@
-"""Shows a launch while it is under way: a bar in a notebook, one line that renews itself in a terminal.
+"""Display of a launch in progress: a bar in a notebook, or a self-updating line in a terminal.
 
-To be given as `on_progress`. Needs no extra; behind a pipe it prints a line only when the counts change.
+For use as `on_progress`. Needs no extra. In a pipe, it prints a line only when the counts change.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ _COLOURS: Final = {
     LaunchState.TERMINATED: "#757c89",
     LaunchState.UNKNOWN: "#e69f00",
 }
-"""In the order in which they are shown; the colours are those of `Report.timeline`."""
+"""Colours of the states, in the order of display. They are those of `Report.timeline`."""
 _WORDS: Final = {LaunchState.TERMINATED: "given up and being ended"}
-"""The states that are shown in other words: a launch does not see the end of what it gives up."""
+"""States with another display text: a launch does not see the end of given-up instances."""
 _PENDING: Final = (LaunchState.QUEUED, LaunchState.POSTING, LaunchState.PROVISIONING)
 _EVERY: Final = 1.0
-"""Seconds between two pictures, however much happens."""
+"""Least number of seconds between two updates."""
 
 
 class ProgressDisplay:
-    """Shows a launch: `fluence.launch(specs, on_progress=ProgressDisplay())`. One for each launch.
+    """Display of a launch: `fluence.launch(specs, on_progress=ProgressDisplay())`. One for each launch.
 
-    In a Jupyter notebook a bar that renews itself, in a terminal a line on stderr; both count down between
-    the events, once a second. Elsewhere, a line on stderr whenever the counts have changed.
+    In a Jupyter notebook it is a self-updating bar, in a terminal a line on stderr. Both count down once a
+    second between events. Elsewhere it is a line on stderr whenever the counts have changed.
     """
 
     def __init__(self) -> None:
         self._event: LaunchProgress | None = None
-        self._heard = 0.0
+        self._noted = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._handle: Any = None
         self._text = "nothing yet"
         self._display = _notebook_display()
 
     def __call__(self, event: LaunchProgress) -> None:
-        """Take note of an event; it is shown within a second."""
+        """Note an event, and show it within a second."""
         first, self._event = self._event is None, event
-        self._heard = asyncio.get_running_loop().time()
+        self._noted = asyncio.get_running_loop().time()
         if first or not _pending(event):
             self._show(event)
 
@@ -63,7 +63,7 @@ class ProgressDisplay:
         if _pending(event):
             self._timer = loop.call_later(_EVERY, lambda: self._show(self._event or event))
             if self._display is not None or sys.stderr.isatty():
-                left = event.eta - (loop.time() - self._heard)
+                left = event.eta - (loop.time() - self._noted)
                 self._text += f"; about {left:.0f} s to go" if left >= 1 else "; any moment now"
         if self._display is None:
             self._write(before)
@@ -101,7 +101,7 @@ def _pending(event: LaunchProgress) -> bool:
 
 
 def _notebook_display() -> Any:
-    """IPython's `display` if a notebook's kernel runs this, else None. Loads no IPython that is not there."""
+    """IPython's `display` in a notebook's kernel, else None. Does not import IPython by itself."""
     if "IPython" not in sys.modules:
         return None
     shell = importlib.import_module("IPython").get_ipython()

@@ -1,6 +1,6 @@
-"""What came of a launch of many: an Outcome for each spec, the Report of all, and the error of a failed one.
+"""The results of a launch: an Outcome for each spec, the Report of all, and the error of a failed launch.
 
-Plain values; who is launched when, and what is called off, is `batch`'s.
+Plain values. `launch` decides the order of the deploys, and when a launch is called off.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ..models.spending import estimate_spend
 
 
 class LaunchState(StrEnum):
-    """How far one spec of a launch has come. The last four are final, and say who pays for what."""
+    """The state of one spec in a launch. The last four are final, and show who decides about the instance."""
 
     QUEUED = "queued"
-    """Not sent yet."""
+    """The spec was not sent yet."""
     POSTING = "posting"
-    """Its deploy is under way."""
+    """Its deploy is in flight."""
     PROVISIONING = "provisioning"
-    """It has an id, and costs money."""
+    """Its instance has an id, and bills."""
     ACTIVE = "active"
-    """It is as far as `until` asked, and the caller's own."""
+    """Its instance is in the state `until`, and belongs to the caller."""
     FAILED = "failed"
-    """Nothing is running, and that is certain: never sent, refused, or failed and refunded."""
+    """Certainly no instance is running: never sent, refused, or failed and refunded."""
     TERMINATED = "terminated"
-    """Given up: ended, or being ended by the session; it bills until then, and the session waits for it."""
+    """Given up: ended, or being ended by the session, which waits for that. It bills until its end."""
     UNKNOWN = "unknown"
-    """It may be running, and the session does not end it: kept by `on_failure="keep"`, or not found out."""
+    """An instance may be running that the session does not end: `on_failure="keep"`, or uncertain."""
 
 
 _FATES: Final[dict[LaunchState, Fate]] = {
@@ -51,16 +51,17 @@ _FATES: Final[dict[LaunchState, Fate]] = {
 
 @attrs.frozen(repr=False)
 class Outcome(Row):
-    """What came of one spec.
+    """The result of one spec.
 
     Attributes:
-        spec: what was deployed at last; after a fallback not what was asked for.
-        index: the place of the spec in the launch, from 0.
+        spec: spec of the last deploy. After a fallback, it differs from the given one.
+        index: place of the spec in the launch, from 0.
         status: one of the final states.
-        ref: the instance, None when none is known.
-        instance: the instance as it was when it became active, else None.
-        error: why it is not active. None when it is, or was given up without a fault of its own.
-        times: when it came how far.
+        ref: the instance. None if none is known.
+        instance: the instance when it became active. None if it did not.
+        error: error because of which the spec is not active. None if it is active, or was given up without
+            a fault of its own.
+        times: times of the stages.
     """
 
     spec: Spec
@@ -85,28 +86,28 @@ class Outcome(Row):
 
 @attrs.frozen(repr=False)
 class Report:
-    """What came of a launch; `outcomes`, and each selection of them, in the order of the specs."""
+    """The results of a launch. `outcomes`, and each selection from them, is in the order of the specs."""
 
     outcomes: tuple[Outcome, ...] = ()
 
     @property
     def ready(self) -> tuple[Outcome, ...]:
-        """Active, and the caller's."""
+        """Outcomes with an active instance, which belongs to the caller."""
         return self._of(LaunchState.ACTIVE)
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """Nothing is running of these, and that is certain."""
+        """Outcomes for which certainly no instance is running."""
         return self._of(LaunchState.FAILED)
 
     @property
     def terminated(self) -> tuple[Outcome, ...]:
-        """Given up: the session has ended these, or is ending them, and they bill until then."""
+        """Outcomes given up: the session has ended or is ending their instances, which bill until then."""
         return self._of(LaunchState.TERMINATED)
 
     @property
     def unknown(self) -> tuple[Outcome, ...]:
-        """These may be running and billing, and are the caller's to look after."""
+        """Outcomes whose instances may be running and billing. The caller must decide about them."""
         return self._of(LaunchState.UNKNOWN)
 
     @property
@@ -116,20 +117,20 @@ class Report:
 
     @property
     def hourly_cost(self) -> Decimal:
-        """What the instances of `ready` cost together in one hour, in USDC."""
+        """Price of all instances of `ready` for one hour, in USDC."""
         return total(instance.billing.hourly_usage for instance in self.instances)
 
     @property
     def least_cost(self) -> Decimal:
-        """What the launch costs at least, in USDC, by the last look at each bill; see `estimated_spend`.
+        """Least cost of the launch in USDC, from the last seen bills. See `estimated_spend`.
 
-        For a machine, the hours that begin before the service ends it are included: it refuses DELETE for
+        For a machine, it includes the hours that begin before the service ends it: DELETE is refused for
         20 minutes after ACTIVE.
         """
         return total(map(_least, self.outcomes))
 
     def timeline(self) -> Timeline:
-        """A picture of the launch: from queued to ready, a bar for each instance. `.save("launch.svg")`."""
+        """Draw the launch, with a bar per instance from queued to ready. `.save("launch.svg")` saves it."""
         return draw(
             Bar(outcome.spec.name, _FATES[outcome.status], outcome.times) for outcome in self.outcomes
         )
@@ -156,12 +157,12 @@ def _least(outcome: Outcome) -> Decimal:
 
 
 class LaunchError(LifecycleError):
-    """A launch of many was called off: too few could become ready, or nothing more could be deployed.
+    """A launch was called off: too few instances could become ready, or no more could be deployed.
 
-    Its `__cause__` is the error that did it, if it was one alone.
+    Its `__cause__` is the error that caused this, if there is a single one.
 
     Attributes:
-        report: what came of each spec.
+        report: the results so far.
     """
 
     def __init__(self, message: str, *, report: Report | None = None) -> None:

@@ -1,7 +1,7 @@
-"""The first containers of a program that a launch sends; the others wait until one of them runs.
+"""Trials: the first containers of a program in a launch. The others wait until a trial runs.
 
-A program that exits again and again then costs a launch a few instances instead of all. Sending and settling
-are `batch`'s.
+A program that exits again and again then costs a launch a few instances instead of all. `launch` sends and
+settles.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .job import Job
 from .report import LaunchState
 
 _FIRST: Final = 10
-"""Containers of one program that are under way at once before one of them has become ready."""
+"""Containers of one program in flight at once before the first has become ready."""
 _LOOPS: Final = 3
-"""Containers in a crash loop after which no more of their program are sent."""
+"""Number of containers in a crash loop after which no more of their program are sent."""
 
 _Program: TypeAlias = tuple[str, str | None]
 """Image and startup command."""
@@ -30,14 +30,14 @@ _Program: TypeAlias = tuple[str, str | None]
 
 @attrs.define(eq=False)
 class _Trial:
-    """One program of a launch.
+    """The state of one program in a launch.
 
     Attributes:
         under_way: number of containers that were sent and have not settled, and of those that loop.
         ready: number of containers that have become ready.
         loops: names of containers in a crash loop.
         held: jobs that wait.
-        error: reason why no more of them are sent; None while they are.
+        error: reason why no more containers are sent. None while they are sent.
     """
 
     under_way: int = 0
@@ -47,8 +47,8 @@ class _Trial:
     error: LifecycleError | None = None
 
     @property
-    def has_room(self) -> bool:
-        """Whether one more may be sent."""
+    def can_send(self) -> bool:
+        """Return True if one more container may be sent."""
         return bool(self.ready) or self.under_way < _FIRST
 
 
@@ -66,20 +66,20 @@ class Trials:
         self._closed = False
 
     async def in_turn(self, jobs: Iterable[Job]) -> AsyncIterator[Job]:
-        """The jobs in the order in which to send them, each when it may be sent."""
+        """Yield the jobs in the order of the deploys, each as soon as it may be sent."""
         for job in jobs:
             trial = self._trial(job)
             if trial is None or job.live is not None:
                 yield job
             elif trial.error is not None:
                 self._refuse(job, trial.error)
-            elif trial.has_room and not trial.held:
+            elif trial.can_send and not trial.held:
                 trial.under_way += 1
                 yield job
             else:
                 trial.held.append(job)
         while (held := [trial for trial in self._trials.values() if trial.held]) and not self._closed:
-            trial = next((trial for trial in held if trial.has_room), None)
+            trial = next((trial for trial in held if trial.can_send), None)
             if trial is None:
                 self._news.clear()
                 await self._news.wait()
@@ -88,18 +88,18 @@ class Trials:
                 yield trial.held.popleft()
 
     def close(self) -> None:
-        """Let no job wait any more: none is sent."""
+        """End all waiting: none of the held jobs is sent."""
         self._closed = True
         self._news.set()
 
     def settled(self, job: Job) -> None:
-        """Note that a job that was sent has settled. After too many crash loops, refuse those that wait."""
+        """Note that a sent job has settled. After too many crash loops, refuse the held jobs."""
         trial = self._trial(job)
         if trial is None:
             return
         trial.ready += job.state is LaunchState.ACTIVE
         if isinstance(job.error, InstanceFailedError) and job.error.is_billing:
-            trial.loops.append(job.spec.name)  # and its place stays taken: a second try would loop, too
+            trial.loops.append(job.spec.name)  # and it stays under way: a second attempt would loop, too
         elif job.live is None:
             trial.under_way -= 1
         if trial.error is None and len(trial.loops) >= max(_LOOPS, trial.ready + 1):

@@ -1,6 +1,6 @@
-"""How old an instance is, by the service's own clock: the `Date` of its answers.
+"""The age of an instance by the service's own clock, which is the `Date` of its replies.
 
-Also how an age is written. It asks nothing by itself.
+Also the text form of an age. This module makes no requests.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import aiofluence
 
 
 class ServiceTime:
-    """Remembers the service's time; give `note` to a session as `on_reply`."""
+    """The service's time. Pass `note` to a session as `on_reply`."""
 
     def __init__(self) -> None:
         self.now: datetime | None = None
-        """Time of the last answer that had one."""
+        """Time of the last reply with a `Date`; None before the first."""
 
     def note(self, call: object, reply: aiofluence.Reply) -> None:
-        """An answer came."""
-        with suppress(ValueError):  # a gateway that tells no time
+        """Note the time of a reply."""
+        with suppress(ValueError):  # a gateway may reply without `Date`
             self.now = parsedate_to_datetime(reply.headers.get("Date", "")).astimezone(UTC)
 
     def age(self, since: datetime) -> str:
-        """How long ago that was: `3m`, `2h05m`, `1d04h`; nothing when the service never told its time."""
+        """Return the time since `since`: `3m`, `2h05m`, `1d04h`; empty if the service's time is not known."""
         if self.now is None:
             return ""
         return short_time((self.now - since).total_seconds())
 
 
 def short_time(seconds: float) -> str:
-    """`40s`, `3m`, `2h05m`, `1d04h`."""
+    """Format seconds as `40s`, `3m`, `2h05m` or `1d04h`."""
     whole = max(0, int(seconds))
     minutes, hours, days = whole // 60, whole // 3600, whole // 86400
     if days:

@@ -1,7 +1,6 @@
-"""The command line as typer sees it: which commands there are, in which order, and what all of them share.
+"""The typer application: the commands, their order, and the options that all of them share.
 
-Loads without aiohttp, so that help and shell completion are quick; what a command does stands in the
-modules that it gathers.
+Loads without aiohttp, so that help and shell completion are quick. The commands themselves are in `commands`.
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .commands import (
-    change as changing,
-    demo as playing,
-    deploy as launching,
-    logs as tails,
-    plans as catalogue,
-    show as looking,
-)
+from .commands import change, demo, deploy, logs, plans, show
 
 app: typer.Typer = typer.Typer(
     name="aiofluence",
@@ -28,7 +20,7 @@ app: typer.Typer = typer.Typer(
     epilog="Exit codes: 0 reached, 1 failed, 2 wrong usage, 124 timed out, 130 interrupted "
     "(143 by SIGTERM, 129 by SIGHUP).",
     no_args_is_help=True,
-    # Plain text: the same on every terminal, in a pipe and in the documentation.
+    # Plain text is the same on every terminal, in a pipe and in the documentation.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,27 +42,27 @@ def _root(
 
 
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    catalogue.plans,
-    catalogue.images,
-    catalogue.account,
-    launching.deploy,
-    launching.launch,
-    looking.ls,
-    looking.show,
-    looking.wait,
-    tails.logs,
-    tails.events,
-    changing.update,
-    changing.rename,
-    changing.terminate,
-    changing.sweep,
-    looking.ssh,
-    looking.inventory,
-    playing.demo,
+    plans.plans,
+    plans.images,
+    plans.account,
+    deploy.deploy,
+    deploy.launch,
+    show.ls,
+    show.show,
+    show.wait,
+    logs.logs,
+    logs.events,
+    change.update,
+    change.rename,
+    change.terminate,
+    change.sweep,
+    show.ssh,
+    show.inventory,
+    demo.demo,
 )
 for _command in _COMMANDS:
     app.command()(_command)
-# The simulator has a command line of its own, which is handed what stands behind its name.
+# The simulator parses its own command line: all arguments after its name.
 app.command(
     add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)(playing.simulator)
+)(demo.simulator)

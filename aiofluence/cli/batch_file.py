@@ -1,7 +1,7 @@
-"""What a person wants deployed, as flags or as TOML, and what becomes of it: specs, each with its offer.
+"""Orders of instances, as flags or as TOML, and their conversion to specs, each with its offer.
 
-The caller brings the text, the offers and the images; nobody is asked. Every problem of every instance is
-told at once. The format is documented in docs/cli.md.
+The caller supplies the text, the offers and the images, so this module makes no requests. It reports every
+problem of every instance at once. docs/cli.md documents the format.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _CONDITIONS: Final[Sequence[str]] = (
     "min_vram",
     "provider",
 )
-"""What an offer is found by when no plan is named."""
+"""The keys by which an offer is chosen if no plan is named."""
 _MACHINES_LACK: Final = (
     "image",
     "expose",
@@ -72,22 +72,22 @@ _LACKS: Final[Mapping[str, Sequence[str]]] = {
     Kind.VM: _MACHINES_LACK,
     Kind.BAREMETAL: _MACHINES_LACK,
 }
-"""What each kind has no use for: no mistake in [defaults], which are for all of them."""
+"""The keys that each kind cannot use. They are no mistake in [defaults], which apply to all kinds."""
 _TOP: Final = ("defaults", "instance")
 _ANY_PLAN: Final = "unknown"
-"""Stands for a plan that was not found, so that the rest of the spec can be judged all the same."""
+"""Placeholder for a plan that was not found, so that the rest of the spec can still be checked."""
 
 
 @attrs.frozen
 class Item:
-    """One instance to deploy, and what it costs."""
+    """An instance to deploy, and its offer."""
 
     spec: Spec
     offer: Offer
 
 
 class Orders:
-    """Instances as they were written down. Collects problems; `price` tells them, or gives what to deploy."""
+    """A set of orders, and their problems. `price` raises all problems, or returns the items to deploy."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -95,14 +95,14 @@ class Orders:
 
     @property
     def wants_images(self) -> bool:
-        """Whether one of them may mean one of the service's own images."""
+        """True if an order may refer to one of the service's own images."""
         return any(_may_be_slug(order.given.get("image")) for order in self._orders)
 
     def read_toml(self, text: str, changes: Mapping[str, Any] | None = None) -> None:
-        """Add what a file asks for; `changes` go before what it says of each instance.
+        """Add the orders of a file. `changes` take precedence over the values of each instance.
 
         Raises:
-            CommandError: it is not TOML.
+            CommandError: the text is not TOML.
         """
         try:
             document = tomllib.loads(text)
@@ -113,7 +113,7 @@ class Orders:
         if not isinstance(defaults, dict) or not isinstance(instances, list) or not instances:
             self._problems.append("write [defaults], and at least one [[instance]]")
             return
-        # Told once, and not of each instance.
+        # Report these once, not for each instance.
         self._problems += [f"defaults: {_unknown(key, tuple(_KEYS))}" for key in defaults if key not in _KEYS]
         defaults = {key: value for key, value in defaults.items() if key in _KEYS}
         for number, instance in enumerate(instances, 1):
@@ -126,7 +126,7 @@ class Orders:
             self.add({**usual, **own}, f"instance {number}")
 
     def add(self, given: Mapping[str, Any], where: str = "") -> None:
-        """Add one [[instance]], or what flags say in the same words."""
+        """Add one [[instance]], or flags with the same keys."""
         name = given.get("name")
         order = _Order(f"{where} ({name})" if where and isinstance(name, str) else where)
         for key, value in given.items():
@@ -138,7 +138,7 @@ class Orders:
                 order.given[key] = value
             else:
                 order.bad.add(key)
-                order.problems.append(f"{key}: this is {wanted}")
+                order.problems.append(f"{key}: must be {wanted}")
         self._orders.append(order)
 
     def price(
@@ -147,12 +147,12 @@ class Orders:
         images: Sequence[DefaultImage] = (),
         others: Callable[[int], Iterable[str]] = lambda _: (),
     ) -> list[Item]:
-        """What to deploy, in the order in which it was written.
+        """Return the items to deploy, in the order of the file.
 
         `others` yields further problems of the command, given the number of instances.
 
         Raises:
-            CommandError: something makes no sense, or is not for rent; names every problem.
+            CommandError: an order is invalid or not for rent. The error names every problem.
         """
         items = [item for order in self._orders for item in order.price(offers, images)]
         problems = [*self._problems]
@@ -170,14 +170,14 @@ class Orders:
 
 @attrs.define
 class _Order:
-    """One [[instance]]: what was given, what of it could not be read, and what is wrong with it."""
+    """An [[instance]]: its valid keys, its invalid keys, and its problems."""
 
     where: str
     given: dict[str, Any] = attrs.field(factory=dict)
     bad: set[str] = attrs.field(factory=set)
     problems: list[str] = attrs.field(factory=list)
     specs: Sequence[Spec] = ()
-    """What it asks for, whether or not that is for rent."""
+    """The specs of this order, whether or not their plan is for rent."""
 
     def price(self, offers: Sequence[Offer], images: Sequence[DefaultImage]) -> list[Item]:
         kind = self._kind()
@@ -187,7 +187,7 @@ class _Order:
         spec = self._container(offer, images) if kind is Kind.CONTAINER else self._machine(kind, offer)
         self.specs = self._many(spec)
         for each in self.specs or [spec]:
-            # What could not be read has been told already.
+            # Problems of invalid keys are reported already.
             self.problems += [p for p in each.problems() if p.partition(":")[0].split(".")[0] not in self.bad]
         return [] if offer is None else [Item(each, offer) for each in self.specs]
 
@@ -321,11 +321,11 @@ class _Order:
 def read_environment(
     given: Mapping[str, str], passed_on: Sequence[object], problems: list[str]
 ) -> dict[str, str]:
-    """The variables that are `given`, and those of our own that are `passed_on`."""
+    """Return the variables in `given`, and those of this process that `passed_on` names."""
     found = dict(given)
     for name in passed_on:
         if not isinstance(name, str):
-            problems.append("pass_environment: this is a list of names")
+            problems.append("pass_environment: must be a list of names")
         elif name not in os.environ:
             problems.append(f"pass_environment: you have no variable {name!r}")
         else:
@@ -334,7 +334,7 @@ def read_environment(
 
 
 def read_credentials(given: Mapping[str, Any], problems: list[str]) -> RegistryCredentials:
-    """The log-in to a registry. Its values are never quoted: a password may stand in the wrong place."""
+    """Read the log-in to a registry. Errors never quote its values: a password may be in the wrong place."""
     keys = ("host", "username", "password_variable")
     host, username, variable = (given.get(key) if isinstance(given.get(key), str) else "" for key in keys)
     problems += [f"credentials.{_unknown(key, keys)}" for key in given if key not in keys]
@@ -348,10 +348,10 @@ def read_credentials(given: Mapping[str, Any], problems: list[str]) -> RegistryC
 
 
 def read_ssh_key(given: str | None) -> str | None:
-    """The text of a public key: `given` itself, or what is in the file that it names.
+    """Return the text of a public key: `given` itself, or the content of the file that it names.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file cannot be read.
     """
     if given is None or " " in given.strip():
         return given

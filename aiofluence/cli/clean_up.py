@@ -1,6 +1,6 @@
-"""The clean-up at the end of a command, on stderr: what is being ended, how many are gone, and how long.
+"""The clean-up line on stderr at the end of a command: how many instances have ended, and the time left.
 
-Reads the session's custody once a second; ends nothing itself.
+It reads the session's custody once a second and ends nothing itself.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .live import minutes
 from .printable import printable
 
 _EVERY: Final = 1.0
-"""Seconds between two looks at the custody."""
+"""Seconds between two readings of the custody."""
 _QUIET: Final = 30.0
-"""Seconds after which a pipe or a file gets a line although nothing has changed."""
+"""Seconds after which a pipe or a file gets a line without a change."""
 
 
 class CleanUp:
-    """Shows the clean-up of one session.
+    """The display of one session's clean-up.
 
     Args:
-        custody: gives the session's custody now.
-        interrupted: Ctrl-C has been pressed once, so that the next leaves at once.
+        custody: returns the current custody of the session.
+        interrupted: Ctrl-C was pressed once, so the next one leaves at once.
     """
 
     def __init__(self, custody: Callable[[], aiofluence.Custody], interrupted: bool) -> None:
@@ -38,7 +38,7 @@ class CleanUp:
         self._seen: set[InstanceRef] = set()
 
     async def show(self) -> None:
-        """Show the line, and renew it until cancelled."""
+        """Show the line, and update it until cancelled."""
         loop = asyncio.get_running_loop()
         shown, shown_at, is_open = "", loop.time(), False
         try:
@@ -59,7 +59,7 @@ class CleanUp:
                 sys.stderr.flush()
 
     def line(self) -> str:
-        """`5 of 8 ended, about 1:20 left; Ctrl-C again leaves 3 running`; empty when nothing is awaited."""
+        """Return `5 of 8 ended, about 1:20 left; Ctrl-C again leaves 3 running`; empty when all is done."""
         custody = self._custody()
         left = {*custody.ending, *custody.lost}
         self._seen |= left

@@ -1,6 +1,6 @@
-"""Conditions of containers that their status does not show: a program that does not run, or loops.
+"""Conditions of containers that their status does not show: a program that does not run, or keeps crashing.
 
-Reads details that are there already, and asks for the events of those alone that do not run.
+Details come from the caller. Only containers that do not run cost a request, for their events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WORDS: Final[Mapping[Cause | None, str]] = {
 
 
 async def find_conditions(fluence: aiofluence.Session, instances: Iterable[Instance]) -> dict[str, str]:
-    """A word for each ACTIVE container that does not run, by its id; one request for each of those."""
+    """Return a word by id for each ACTIVE container that does not run. Makes one request for each."""
     down = [
         one
         for one in instances
@@ -38,5 +38,5 @@ async def find_conditions(fluence: aiofluence.Session, instances: Iterable[Insta
 async def _word(fluence: aiofluence.Session, container: Container) -> str:
     try:
         return _WORDS[back_off(await fluence.containers.events(container.id))]
-    except aiofluence.FluenceError:  # the rest of the table is worth having
+    except aiofluence.FluenceError:  # show the rest of the table without this detail
         return _WORDS[None]

@@ -1,7 +1,6 @@
-"""What commands print: a table or fields for people, JSON for scripts, and notes beside both on stderr.
+"""Output of commands: tables or fields for people, JSON for scripts, and notes for both on stderr.
 
-For people every text goes through `printable`; in JSON it is exactly what it is. What JSON shapes there are
-is `shapes`' business.
+Text for people goes through `printable`. JSON keeps each text unchanged. `json_output` defines its shapes.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from .printable import printable
 _LISTED: Final = 8
 
 _CLOSED: Final[set[int]] = set()
-"""Standard streams that were closed when the program began."""
+"""Numbers of the standard streams that were closed when the program began."""
 
 
 def prepare() -> None:
-    """Make the standard streams safe: a letter that the encoding lacks, or a closed stream, is no crash."""
+    """Make the standard streams safe: neither an unencodable letter nor a closed stream raises an error."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -36,9 +35,9 @@ def prepare() -> None:
 
 
 def _stand_in(number: int, name: str) -> None:
-    """Open a stream in the place of a closed one, so that no socket gets its number.
+    """Open a stream in place of a closed one, so that no socket gets its number.
 
-    A closed stdout becomes a pipe that nobody reads: writing fails as it does behind `| head`.
+    A closed stdout becomes a pipe without a reader, so that writing fails as it does behind `| head`.
     """
     if number == 1:
         reader, descriptor = os.pipe()
@@ -53,13 +52,13 @@ def _stand_in(number: int, name: str) -> None:
 
 
 def give_up_stdout() -> None:
-    """Write no more to stdout: what could not be written must not fail once more at exit."""
+    """Stop writing to stdout, so that unwritten text does not raise a second error at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def finish() -> int:
-    """Write what is still buffered; gives 0, or 1 when stdout takes no more."""
+    """Write all buffered output. Return 0, or 1 if stdout accepts no more."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -69,39 +68,39 @@ def finish() -> int:
 
 
 def is_closed(number: int) -> bool:
-    """Whether the standard stream of that number was closed when the program began."""
+    """Return True if the standard stream of that number was closed when the program began."""
     return number in _CLOSED
 
 
 def say(text: str) -> None:
-    """One line for people."""
+    """Print one line for people."""
     print(printable(text), flush=True)
 
 
 def note(text: str) -> None:
-    """One line that is no result: what is going on, what is missing."""
+    """Print one line that is not part of the result to stderr: a progress message or a warning."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document, indented."""
+    """Print one JSON document, indented."""
     print(json.dumps(value, indent=2), flush=True)
 
 
 def print_json_line(value: Any) -> None:
-    """One JSON object on one line, for what comes one by one."""
+    """Print one JSON object on one line, for results that arrive one by one."""
     print(json.dumps(value), flush=True)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """A table; the columns in `right` hold numbers. Never cut: what it shows is there to be copied."""
+    """Print a table. The columns in `right` hold numbers. Cells are never cut, so that they can be copied."""
     for line in plain_table(head, rows, right):
         print(line)
     sys.stdout.flush()
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
-    """A table as lines, its columns aligned by blanks."""
+    """Return a table as lines, with columns aligned by blanks."""
     lines = [[printable(cell) for cell in line] for line in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
@@ -114,7 +113,7 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Seque
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
-    """Names and values, one a line; those without a value are left out."""
+    """Print names and values, one per line. Names without a value are left out."""
     width = max((len(name) for name, value in fields if value), default=0)
     for name, value in fields:
         if value:
@@ -122,6 +121,6 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a person would list them, the first few of many."""
+    """Join names by commas: the first few, and the number of the others."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

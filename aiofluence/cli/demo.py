@@ -1,6 +1,6 @@
-"""`aiofluence demo`: starts the simulated cloud and a session, and answers for how the story ends.
+"""`aiofluence demo`: starts the simulator and a session, and plays the script.
 
-Exit codes, Ctrl-C and errors are its business; what happens in between is `story`'s.
+This module handles exit codes, Ctrl-C and errors. `demo_script` contains the acts.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Final
 
 from .. import FluenceError, Poll, RateLimit, Session, run
 from ..simulator import DEFAULT_PROFILE, LocalProcesses, Profile, Simulator, SimulatorServer
-from .demo_script import LOOK_EVERY, Story, count_live
+from .demo_script import UPDATE_INTERVAL, Story, count_live
 from .exit_codes import explain
 from .live import Display, choose_display
 
 PROFILE: Final = Profile.of(DEFAULT_PROFILE).replace(cluster={"log_interval": 6.0})
-"""Fewer log lines than usual: in time-lapse they would rush past."""
+"""Fewer log lines than usual, since simulated time runs fast."""
 
 
 def demo(speed: float, seed: int, *, run_commands: bool = False) -> int:
-    """Run the demo; returns the exit code: 0, 1 when something failed, 130 on Ctrl-C or SIGTERM."""
+    """Run the demo and return the exit code: 0, 1 after a failure, 130 after Ctrl-C or SIGTERM."""
     try:
         return run(_run(speed, seed, run_commands))
     except KeyboardInterrupt:
-        # Before anything was launched, or a second Ctrl-C: the simulated cloud ends with this process.
+        # Ctrl-C before the launch, or a second one: the simulated cloud ends with this process.
         print("Interrupted; the simulated cloud is gone, and everything in it.", file=sys.stderr)
         return 130
     except (FluenceError, OSError, ExceptionGroup) as error:
@@ -56,7 +56,7 @@ async def _run(speed: float, seed: int, run_commands: bool) -> int:
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
-            # The session has closed, so everything is gone; unless a second Ctrl-C cut that short. Ask anew.
+            # The closed session has ended everything, unless a second Ctrl-C cut that short. So count again.
             async with _session(server) as session:
                 left = await count_live(session)
             gone = "everything is terminated" if left == 0 else "not everything is terminated"
@@ -67,7 +67,7 @@ async def _run(speed: float, seed: int, run_commands: bool) -> int:
 
 @contextmanager
 def warnings_shown(display: Display) -> Iterator[None]:
-    """Show the library's warnings as a part of the story."""
+    """Show the library's warnings as part of the demo."""
     log = logging.getLogger("aiofluence")
     log.addHandler(shown := _Shown(display))
     try:
@@ -89,7 +89,7 @@ def _session(server: SimulatorServer) -> Session:
     return Session(
         server.simulator.api_key,
         base_url=server.url,
-        # In time-lapse the usual 10 seconds would be minutes, and 10 requests a second a trickle.
-        poll=Poll(interval=min(LOOK_EVERY, 10 / server.time_scale)),
+        # In simulated time, the usual 10 seconds would be minutes, and 10 requests per second very few.
+        poll=Poll(interval=min(UPDATE_INTERVAL, 10 / server.time_scale)),
         rate=RateLimit(per_second=200, burst=100),
     )

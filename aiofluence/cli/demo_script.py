@@ -1,7 +1,7 @@
-"""What the demo shows, act by act: the library's main job from the catalogue to the last instance's end.
+"""The acts of the demo: the main work of the library, from the catalogue to the end of the last instance.
 
-Everything told about an instance is what the client sees; the simulator only fails one deploy on purpose,
-counts the requests and says how fast its time runs. How it looks is `display`'s business.
+All facts about instances come from the client. The simulator only fails one deploy on purpose, counts the
+requests and gives the speed of its time. `live` formats the output.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _SSH_KEY: Final = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hZGVVcEZvclRoZURlbW9Pbmx5Tm9ib2R5SGFzSXQ demo@example"
 )
 _DOOMED: Final = "demo-4"
-LOOK_EVERY: Final = 0.25
-"""Real seconds between two looks, of the display and of the waits."""
+UPDATE_INTERVAL: Final = 0.25
+"""Real seconds between two updates of the display, and between two polls of the waits."""
 _HURRY: Final = 6.0
-"""How many times as fast time runs while everything ends."""
+"""Factor by which simulated time speeds up while everything ends."""
 _TAIL: Final = 100.0
 """Simulated seconds for which logs are followed."""
 
 
 class Story:
-    """The acts, in order. `play` tells them all; `give_back` ends what an interrupted one has left."""
+    """The acts, in order. `play` runs all of them. `give_back` ends the instances of an interrupted run."""
 
     def __init__(
         self, session: Session, server: SimulatorServer, display: Display, *, run_commands: bool
@@ -61,19 +61,19 @@ class Story:
         self._display = display
         self._run_commands = run_commands
         self._held: dict[str, InstanceRef] = {}
-        """What we must end ourselves; until the launch hands it over, the session is the custodian."""
+        """Instances that the demo must end itself. Until the launch hands them over, the session does."""
         self._ready: dict[str, Instance] = {}
         self._failed: dict[str, InstanceFailedError] = {}
         self._took: dict[str, float] = {}
-        """Simulated seconds from the order to ready or failed."""
+        """Simulated seconds from the order until ready or failed."""
         self._shown: dict[str, str] = {}
-        """How far each has come, in the display's words."""
+        """State of each instance, in the display's words."""
 
     async def play(self) -> None:
-        """Everything from the catalogue to the summary.
+        """Play everything from the catalogue to the summary.
 
         Raises:
-            FluenceError: a call failed for good; out of a task group, in an ExceptionGroup.
+            FluenceError: a call failed for good. From a task group, it is in an ExceptionGroup.
         """
         loop = asyncio.get_running_loop()
         say = self._display.say
@@ -101,14 +101,14 @@ class Story:
         say(f"left running  {await count_live(self._session)}")
 
     def hurry(self) -> None:
-        """Let time run faster: a machine's DELETE is refused for 20 minutes."""
+        """Speed up simulated time, because the service refuses a machine's DELETE for 20 minutes."""
         self._server.rescale(_HURRY * self._server.time_scale)
 
     async def give_back(self) -> None:
-        """End everything that is still held: nothing, after a story without trouble.
+        """End everything that is still held. After a run without trouble, that is nothing.
 
         Raises:
-            FluenceError: something could not be ended; in an ExceptionGroup.
+            FluenceError: an instance could not be ended. It is in an ExceptionGroup.
         """
         async with asyncio.TaskGroup() as group:
             for name in tuple(self._held):
@@ -117,7 +117,7 @@ class Story:
     # The acts
 
     async def _browse(self) -> tuple[Offer, Offer]:
-        """The cheapest container plan and the cheapest VM."""
+        """Return the cheapest container plan and the cheapest VM plan."""
         self._display.act("What can be rented, cheapest first")
         offers = await self._session.plans.find()
         containers = [offer for offer in offers if offer.kind is Kind.CONTAINER]
@@ -149,7 +149,7 @@ class Story:
         ]
         ordered.append((machine.to_spec(name="demo-vm", ssh_key=_SSH_KEY), machine))
 
-        # The simulator fails the next deploy that it accepts. This one goes first and alone, so it is it.
+        # The simulator fails the next deploy that it accepts. This deploy goes first and alone.
         self._server.simulator.fail_next_provisioning()
         doomed = next(spec for spec, _ in ordered if spec.name == _DOOMED)
         assert isinstance(doomed, ContainerSpec)
@@ -164,20 +164,20 @@ class Story:
             ]
             with self._display.progress() as update:
                 while True:
-                    # Looked at first: what is done by now is shown as done.
+                    # Checked before the update, so that the last update shows everything as done.
                     settled = all(task.done() for task in work)
                     update(self._rows(ordered, began))
                     if settled:
                         break
-                    await asyncio.wait(work, timeout=LOOK_EVERY)
+                    await asyncio.wait(work, timeout=UPDATE_INTERVAL)
 
     def _container_spec(self, image: DefaultImage, name: str, plan_id: str) -> ContainerSpec:
         spec = image.to_spec(name=name, plan_id=plan_id, ssh_key=_SSH_KEY)
-        # What the image would start is in the image, which is not here.
+        # The image's own command needs the image, which this machine does not have.
         return attrs.evolve(spec, startup_command=_command(1)) if self._run_commands else spec
 
     async def _bring_up(self, specs: Sequence[Spec], began: float) -> None:
-        """Deploy all of them, and hold each as soon as it can be used."""
+        """Deploy all of them, and hold each as soon as it is ready."""
         async with self._session.launch(specs, until=Until.READY, on_progress=self._note) as launch:
             async for outcome in launch:
                 if outcome.error is not None:
@@ -191,17 +191,17 @@ class Story:
         self._shown[progress.spec.name] = SHOWN[progress.state]
 
     async def _see_it_fail(self, ref: InstanceRef, began: float) -> None:
-        """Wait for the one that was made to fail: its failure is part of the story."""
+        """Wait for the instance that was made to fail. Its failure is part of the demo."""
         try:
             self._ready[ref.name] = await self._session.wait(ref, until=Until.READY)
         except InstanceFailedError as error:
-            self._held.pop(ref.name)  # the service has ended it, and refunds it
+            self._held.pop(ref.name)  # the service has ended it, and refunds its price
             self._failed[ref.name] = error
             self._shown[ref.name] = SHOWN[LaunchState.FAILED]
         self._took[ref.name] = self._server.now() - began
 
     def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[LiveRow]:
-        """Every instance as the launch last told of it."""
+        """Return a row per instance, with the last progress of the launch."""
         age = self._server.now() - began
         rows = []
         for spec, offer in ordered:
@@ -241,7 +241,7 @@ class Story:
                 async for item in self._session.tail_logs(container):
                     self._display.say(item.text if isinstance(item, LogLine) else str(item), aside=True)
         except TimeoutError:
-            pass  # it would go on as long as the container
+            pass  # the tail would continue as long as the container
 
     async def _tell_events(self, container: Container) -> None:
         self._display.act(f"What the cluster says about {container.name}")
@@ -258,7 +258,7 @@ class Story:
         self._display.say(f"applied after {took:.0f} s: {updated.container_info.startup_command}")
 
     async def _tell_bill(self) -> dict[InstanceRef, Billing]:
-        """What each instance costs, by its own detail."""
+        """Show the cost of each instance by its own detail, and return the bills."""
         self._display.act("The bill so far, in USDC")
         details = [await self._detail(ref) for ref in self._all_refs()]
         bills = {detail.ref: detail.billing for detail in details}
@@ -271,7 +271,7 @@ class Story:
         return bills
 
     async def _terminate(self, bills: Mapping[InstanceRef, Billing]) -> Decimal:
-        """End everything at once; gives what all of it has cost."""
+        """End everything at once, and return the total cost."""
         self._display.act("Terminating everything at once")
         self._display.say("The service ends a machine only after 20 minutes, so the time runs faster here.")
         self.hurry()
@@ -280,13 +280,13 @@ class Story:
         for ref, bill in bills.items():
             ended = await self._detail(ref)
             cost = total([cost, ended.billing.total_spendings])
-            if not bill.reserved_amount:  # it had failed, and was refunded then
+            if not bill.reserved_amount:  # the instance had failed and was refunded then
                 continue
             refund = total([bill.reserved_amount, ended.billing.reserved_amount.copy_negate()])
             self._display.say(f"{ended.name:<8} {ended.status}, {_money(refund)} USDC refunded")
         return cost
 
-    # The parts of the acts
+    # Helpers of the acts
 
     def _all_refs(self) -> list[InstanceRef]:
         failed = [error.ref for error in self._failed.values() if error.ref is not None]
@@ -303,20 +303,20 @@ class Story:
 
 
 def _command(epoch: int) -> str:
-    """Something that can be run anywhere, and talks."""
+    """Return a command that runs anywhere and prints lines."""
     step = f"step=$((step + 1)); echo epoch {epoch} step $step in process $$; sleep 0.25"
     return f"sh -c 'step=0; while :; do {step}; done'"
 
 
 async def count_live(session: Session) -> int:
-    """How many instances may still cost money, as the service's lists say."""
+    """Return the number of instances that may still cost money, according to the service's lists."""
     listed: list[Summary] = [*await session.containers.list(), *await session.vms.list()]
     listed += await session.baremetal.list()
     return sum(not row.status.final for row in listed)
 
 
 def _address(instance: Instance) -> str:
-    """Where to reach it: the SSH line, or the domain and the port to which 22 is forwarded."""
+    """Return the address of an instance: its SSH line, or its domain and the port that 22 is forwarded to."""
     if isinstance(instance, Machine):
         return instance.ssh_connection or ""
     network = instance.network
@@ -336,7 +336,7 @@ def _money(amount: Decimal) -> str:
 
 
 def _amounts(bills: Iterable[Billing]) -> tuple[str, str, str]:
-    """Price per hour, spent, reserved: of all of them together."""
+    """Return the hourly price, spent amount and reserved amount of all bills together."""
     three = [(bill.hourly_usage, bill.total_spendings, bill.reserved_amount) for bill in bills]
     hourly, spent, reserved = (total(column) for column in zip(*three, strict=True))
     return _money(hourly), _money(spent), _money(reserved)

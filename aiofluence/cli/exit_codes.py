@@ -1,6 +1,6 @@
-"""How a command ends: its exit code, and a few plain lines on stderr about what went wrong.
+"""The end of a command: its exit code, and a few plain lines on stderr about errors.
 
-The one home of both. A bug of ours keeps its traceback; everything else never shows one.
+All exit codes are defined here. A bug of the library shows its traceback, and no other error does.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ INTERRUPTED: Final = 130
 
 
 class CommandError(Exception):
-    """What a command finds wrong by itself.
+    """A problem that the command itself has found.
 
     Attributes:
-        code: the exit code; 2 when the command line or a file makes no sense.
+        code: the exit code; 2 if the command line or a file is invalid.
     """
 
     def __init__(self, message: str, code: int = FAILED) -> None:
@@ -36,13 +36,13 @@ class CommandError(Exception):
 
 
 def refusal(problems: Sequence[str], consequence: str) -> CommandError:
-    """What is wrong with what was asked for, all of it at once."""
+    """Return one error with all problems of a request."""
     head = f"{len(problems)} problem(s), {consequence}:"
     return CommandError("\n".join([head, *problems]), USAGE)
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code that belongs to one error."""
+    """Return the exit code of one error."""
     if isinstance(error, CommandError):
         return error.code
     if isinstance(error, aiofluence.ConfigError | aiofluence.SpecError):
@@ -51,14 +51,14 @@ def code_of(error: BaseException) -> int:
 
 
 def explain(error: BaseException, command: str = "aiofluence", *, journal: Path | None = None) -> int:
-    """Say what went wrong, and give the exit code; what is no failure but a bug is raised again.
+    """Print the errors and return the exit code. A bug of the library is raised again.
 
     Raises:
         BaseException: `error`, if it is a bug.
     """
     causes = list(leaves(error))
     if any(isinstance(cause, BrokenPipeError) for cause in causes):
-        # The reader has left, as `| head` does. Python flushes stdout once more when it exits.
+        # The reader has left, as `| head` does. Python would flush stdout once more at exit.
         give_up_stdout()
         if is_closed(1):
             print(f"{command}: stdout is closed, and the result could not be written", file=sys.stderr)
@@ -73,7 +73,7 @@ def explain(error: BaseException, command: str = "aiofluence", *, journal: Path 
 
 
 def told(error: BaseException, command: str, journal: Path | None = None) -> Iterator[str]:
-    """One error in a few lines."""
+    """Yield one error as a few lines."""
     if isinstance(error, aiofluence.CustodyError):
         yield f"{command}: not everything could be ended."
         yield from how_to_end(error.refs, error.names, journal)
@@ -84,19 +84,19 @@ def told(error: BaseException, command: str, journal: Path | None = None) -> Ite
     for line in rest:
         yield f"  {line.strip()}"
     if isinstance(error, aiofluence.UncertainDeployError):
-        yield f"  look for it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
+        yield f"  find it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
 
 
 def how_to_end(
     refs: Sequence[aiofluence.InstanceRef], names: Sequence[str], journal: Path | None = None
 ) -> Iterator[str]:
-    """What may still be running, all of it, and the commands that end it."""
+    """Yield everything that may still be running, and the commands that end it."""
     refs = sorted(refs, key=lambda ref: (ref.name, ref.id))
     things = [str(ref) for ref in refs]
     if names:
         things.append(f"what came of deploying {', '.join(names)} is not known")
     yield f"This may still be running, and billing: {', '.join(things)}. End it with:"
-    if journal is not None:  # it has every deploy of this run, also one that no list shows yet
+    if journal is not None:  # the journal has every deploy of this run, even if no list shows it yet
         yield f"  aiofluence sweep --journal {shlex.quote(str(journal))}"
         return
     if refs:
@@ -106,7 +106,7 @@ def how_to_end(
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in an ExceptionGroup, in order; one that is no group is its own only leaf."""
+    """Yield the errors of an ExceptionGroup, in order; any other error yields itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)

@@ -1,7 +1,7 @@
-"""The JSON shapes of the command line, documented in docs/cli.md: plain dicts of models, and nothing else.
+"""The JSON shapes of the command line, as documented in docs/cli.md: dicts made from models.
 
-Money is text, times are ISO 8601 in UTC, sizes are GiB. The values of variables, keys and log-ins are in
-none of them.
+Money is text, times are ISO 8601 in UTC, sizes are GiB. No shape contains values of variables, keys or
+log-ins.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Json: TypeAlias = dict[str, Any]
 
 
 def ref_shape(ref: InstanceRef) -> Json:
-    """What names an instance."""
+    """Return the kind, id and name of an instance."""
     return {"kind": ref.kind, "id": ref.id, "name": ref.name}
 
 
 def offer_shape(offer: Offer) -> Json:
-    """One thing that can be deployed."""
+    """Return one offer."""
     return {
         "kind": offer.kind,
         "plan_id": offer.plan_id,
@@ -47,7 +47,7 @@ def offer_shape(offer: Offer) -> Json:
 
 
 def balance_shape(balance: Balance) -> Json:
-    """Money of the account."""
+    """Return the amounts of the account."""
     return {
         "balance": str(balance.balance),
         "usage": _text(balance.usage),
@@ -60,7 +60,7 @@ def balance_shape(balance: Balance) -> Json:
 
 
 def image_shape(image: DefaultImage) -> Json:
-    """One of the service's own images."""
+    """Return one of the service's own images."""
     return {
         "slug": image.slug,
         "name": image.name,
@@ -74,7 +74,7 @@ def image_shape(image: DefaultImage) -> Json:
 
 
 def summary_shape(row: Summary) -> Json:
-    """An instance as a list shows it."""
+    """Return an instance as a list shows it."""
     return {
         **ref_shape(row.ref),
         "status": row.status,
@@ -88,7 +88,7 @@ def summary_shape(row: Summary) -> Json:
 
 
 def instance_shape(instance: Instance) -> Json:
-    """An instance in full: what a list shows, its money, how to reach it, and its configuration."""
+    """Return an instance in full: its list row, costs, access and configuration."""
     bill = instance.billing
     access = ssh_access(instance)
     ssh = None if access is None else {"user": access.user, "host": access.host, "port": access.port}
@@ -105,7 +105,7 @@ def instance_shape(instance: Instance) -> Json:
 
 
 def order_shape(spec: Spec, offer: Offer) -> Json:
-    """What would be deployed, and what it takes."""
+    """Return an instance that would be deployed, and its price."""
     return {
         "kind": spec.kind,
         "name": spec.name,
@@ -117,7 +117,7 @@ def order_shape(spec: Spec, offer: Offer) -> Json:
 
 
 def line_shape(ref: InstanceRef, line: LogLine | LogGap) -> Json:
-    """One line of a log, or a place where lines may be missing."""
+    """Return one line of a log, or a gap where lines may be missing."""
     shape = {"id": ref.id, "name": ref.name, "pod": line.pod}
     if isinstance(line, LogGap):
         lost = {"gap": line.reason, "at_least": line.at_least}
@@ -127,7 +127,7 @@ def line_shape(ref: InstanceRef, line: LogLine | LogGap) -> Json:
 
 
 def event_shape(event: Event) -> Json:
-    """One event of the cluster."""
+    """Return one event of the cluster."""
     return {
         "object": event.object,
         "type": event.type,
@@ -139,12 +139,12 @@ def event_shape(event: Event) -> Json:
 
 
 def time_shape(moment: datetime | None) -> str | None:
-    """`2026-01-01T09:30:00+00:00`."""
+    """Format a time as `2026-01-01T09:30:00+00:00`; None stays None."""
     return None if moment is None else moment.isoformat()
 
 
 def refs_shape(refs: Sequence[InstanceRef]) -> list[Json]:
-    """Several refs."""
+    """Return several refs."""
     return [ref_shape(ref) for ref in refs]
 
 

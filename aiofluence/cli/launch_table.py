@@ -1,6 +1,6 @@
-"""A launch as it is shown while it runs: the state, age and price of each instance, and the time to go.
+"""The table of a running launch: state, age and price of each instance, and the time left.
 
-Listens to a launch's progress and makes rows of it; how rows look is `display`'s business.
+It turns the progress of a launch into rows. `live` formats the rows.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ SHOWN: Final[Mapping[str, str]] = {
     "terminated": "ending",
     "unknown": "unknown",
 }
-"""The states of a launch, as people see them."""
+"""The displayed text for each state of a launch."""
 
 _OF_SERVICE: Final[Mapping[str, str]] = {
     "posting": "deploying",
     "provisioning": "INITIALIZED",
     "active": "ACTIVE",
 }
-"""The service's status of an instance in the state from which it was given up; it lasts until the DELETE."""
+"""The service's status of an instance, by the state in which it was given up. It lasts until the DELETE."""
 
 _BUSY: Final = ("queued", "posting", "provisioning")
 
 
 class LaunchTable:
-    """What is known of each instance of a launch by now. Make it inside a running loop."""
+    """The current state of each instance of a launch. Create it inside a running event loop."""
 
     def __init__(self, items: Sequence[Item], offers: Iterable[Offer] = ()) -> None:
         self._names = [item.spec.name for item in items]
@@ -55,12 +55,12 @@ class LaunchTable:
         self._due = 0.0
         self._counts: Mapping[str, int] = {}
         self.begun: Final = asyncio.Event()
-        """Set as soon as the launch has told anything."""
+        """Set by the first progress of the launch."""
         self.refs: dict[str, aiofluence.InstanceRef] = {}
-        """Those that have an id, by name."""
+        """Refs of the instances that have an id, by name."""
 
     def note(self, progress: aiofluence.LaunchProgress) -> None:
-        """One of them has come a step further."""
+        """Note a progress of one instance."""
         self.begun.set()
         now, index = _now(), progress.index
         self._given_up[index] = _OF_SERVICE.get(self._states[index], "unknown")
@@ -69,24 +69,24 @@ class LaunchTable:
         self._due = now + progress.eta
         if progress.ref is not None:
             self.refs[progress.spec.name] = progress.ref
-        # After a fallback it is another plan's.
+        # A fallback changes the plan, and so the offer.
         plan = progress.spec.kind, progress.spec.plan_id
         self._shown[index] = self._offers.get(plan, self._shown[index])
         if progress.state.value != "queued" and self._began[index] is None:
             self._began[index] = now
         if progress.state.value not in _BUSY:
             self._settled[index] = now
-            told = []
+            notes = []
             if progress.state.value == "terminated":
-                told.append("ending")
+                notes.append("ending")
             if progress.error is not None:
-                told.append(f"{type(progress.error).__name__}: {progress.error}".splitlines()[0])
-            elif progress.instance is not None and not told:
-                told.append(_reached_at(progress.instance))
-            self._notes[index] = ": ".join(told)
+                notes.append(f"{type(progress.error).__name__}: {progress.error}".splitlines()[0])
+            elif progress.instance is not None and not notes:
+                notes.append(_reached_at(progress.instance))
+            self._notes[index] = ": ".join(notes)
 
     def rows(self) -> list[LiveRow]:
-        """All of them, as they are now."""
+        """Return a row for each instance, with its current state."""
         now = _now()
         rows = []
         for index, (name, offer) in enumerate(zip(self._names, self._shown, strict=True)):
@@ -105,21 +105,21 @@ class LaunchTable:
         return rows
 
     def _status(self, index: int) -> str:
-        """The state of one; once it is given up, the service's status, which is what is billed."""
+        """Return the state of an instance; once it is given up, its status, which decides the bill."""
         state = self._states[index]
         return self._given_up[index] if state == "terminated" else SHOWN[state]
 
     def title(self) -> str:
-        """`12 READY, 8 provisioning, about 1:40 to go`."""
+        """Return the title: `12 READY, 8 provisioning, about 1:40 to go`."""
         counts = [f"{self._counts[state]} {SHOWN[state]}" for state in SHOWN if self._counts.get(state)]
         busy = any(self._counts.get(state) for state in _BUSY)
         left = self._due - _now()
-        # Later than was guessed: then there is nothing to guess from.
+        # The estimate is exceeded, so there is no basis for a new one.
         return ", ".join([*counts, *([f"about {minutes(left)} to go"] if busy and left >= 1 else [])])
 
 
 def summary(report: aiofluence.Report) -> list[str]:
-    """What has come of a launch, in a few lines."""
+    """Return the result of a launch in a few lines."""
     cost: Decimal = report.hourly_cost
     counts = str(report).replace("terminated", "being ended")
     least = report.least_cost
@@ -133,7 +133,7 @@ def summary(report: aiofluence.Report) -> list[str]:
 
 
 def _reached_at(instance: Instance) -> str:
-    """How to log in to it, else its address in the web; empty when it has neither."""
+    """Return the command to log in, else the web address; empty if the instance has neither."""
     access = ssh_access(instance)
     if access is not None:
         return shlex.join(access.command)

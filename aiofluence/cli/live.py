@@ -1,7 +1,6 @@
-"""How a command shows what happens: plain lines for a pipe or a file, rich for a terminal.
+"""The displays of a running command: plain lines for a pipe or a file, rich for a terminal.
 
-Two displays with one interface. They know nothing of the service, and every text that they show goes
-through `printable`, wherever it came from.
+Both displays have one interface and do not use the service. All their text goes through `printable`.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from .console import plain_table
 from .printable import printable
 
 Clock: TypeAlias = Callable[[], float]
-"""Simulated seconds since the command began."""
+"""Returns the simulated seconds since the command began."""
 
 
 @attrs.frozen
 class LiveRow:
-    """One instance as the progress shows it.
+    """An instance in the progress display.
 
     Attributes:
         age: simulated seconds since it was ordered.
-        note: where it is reached, or why it is not; may be empty.
-        busy: something is still awaited of it.
+        note: its address, or the reason why it has none; may be empty.
+        busy: the launch still waits for it.
     """
 
     name: str
@@ -47,33 +46,33 @@ class LiveRow:
 
 
 class Progress(Protocol):
-    """Shows the instances as they now are; called again and again with all of them."""
+    """The update function of a progress display. Each call passes the current rows of all instances."""
 
     def __call__(self, rows: Sequence[LiveRow], title: str = "", /) -> None: ...
 
 
 class Display(ABC):
-    """Where a command's story is told."""
+    """The output of a command while it runs."""
 
     @abstractmethod
     def act(self, title: str) -> None:
-        """A new part of the story begins."""
+        """Begin a new part of the output."""
 
     @abstractmethod
     def say(self, text: str, *, aside: bool = False) -> None:
-        """One line; an aside is of less weight, such as a log line."""
+        """Print one line. An aside is less important, such as a log line."""
 
     @abstractmethod
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-        """A small table; the columns in `right` hold numbers."""
+        """Print a small table. The columns in `right` hold numbers."""
 
     @abstractmethod
     def progress(self) -> AbstractContextManager[Progress]:
-        """Inside the block, instances are shown as they change."""
+        """Show instances as they change, within the block."""
 
 
 def choose_display(clock: Clock) -> Display:
-    """The live display on a terminal that can move its cursor, plain lines everywhere else."""
+    """Return the live display on a terminal that can move its cursor, and plain lines otherwise."""
     if sys.stdout.isatty():
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_dumb_terminal:
@@ -82,7 +81,7 @@ def choose_display(clock: Clock) -> Display:
 
 
 class PlainDisplay(Display):
-    """One line per event, each beginning with the simulated time. No control characters, no cursor."""
+    """A display of one line per event, which begins with the simulated time, without control characters."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -112,18 +111,18 @@ class PlainDisplay(Display):
         yield update
 
     def _print(self, text: str) -> None:
-        # Flushed, because whoever reads a pipe wants to see it while it happens.
+        # Flushed, so that the reader of a pipe sees each line at once.
         print(f"{minutes(self._clock()):>6}  {printable(text)}".rstrip(), flush=True)
 
 
 _WIDE: Final = 80
 _FRAME: Final = 6
-"""Lines of a live table that hold no instance."""
+"""Number of lines of a live table that hold no instance."""
 _STYLES: Final = {"READY": "bold green", "ACTIVE": "green", "FAILED": "bold red", "provisioning": "yellow"}
 
 
 class LiveDisplay(Display):
-    """Colours, tables and a progress that redraws itself."""
+    """Colours, tables and a progress table that is redrawn."""
 
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console = console
@@ -136,7 +135,7 @@ class LiveDisplay(Display):
         self._console.print(line)
 
     def say(self, text: str, *, aside: bool = False) -> None:
-        # An aside (a log line, an event) is cut to the width; what we say ourselves is wrapped.
+        # An aside (a log line, an event) is cut to the width. Other text is wrapped.
         if aside:
             self._console.print(_text(f"  {text}", "dim"), no_wrap=True, overflow="ellipsis", crop=True)
         else:
@@ -152,9 +151,9 @@ class LiveDisplay(Display):
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        # One spinner for each name and all redraws, or none of them would ever turn.
+        # The same spinner for a name in all redraws: a new one would start at its first frame.
         spinners: dict[str, Spinner] = {}
-        # Redrawn by the updates alone: no thread draws into the terminal behind our back.
+        # Only the updates redraw: a refresh thread could draw into other output.
         with Live(console=self._console, auto_refresh=False) as live:
             yield lambda rows, title="", /: live.update(self._instances(rows, spinners, title), refresh=True)
 
@@ -162,18 +161,18 @@ class LiveDisplay(Display):
         table = _empty_table()
         if title:
             table.title, table.title_justify, table.title_style = printable(title), "left", "bold"
-        # What is still awaited goes before what has settled, where there is no room for all.
-        room = max(5, self._console.height - _FRAME)
-        if len(rows) > room:
-            table.caption, table.caption_justify = f"and {len(rows) - room} more", "left"
-            rows = sorted(rows, key=lambda row: not row.busy)[:room]
+        # Instances that are still awaited come first if not all rows fit.
+        visible = max(5, self._console.height - _FRAME)
+        if len(rows) > visible:
+            table.caption, table.caption_justify = f"and {len(rows) - visible} more", "left"
+            rows = sorted(rows, key=lambda row: not row.busy)[:visible]
         wide = self._console.width >= _WIDE
         table.add_column("", width=1)
         for title in ("Name", "GPU", "Status") if wide else ("Name", "Status"):
             table.add_column(title, no_wrap=True)
         for title in ("Age", "USDC/h"):
             table.add_column(title, no_wrap=True, justify="right")
-        # The one column that gives way: rich never narrows a column that must not wrap.
+        # Only this column may shrink: rich never narrows a column that must not wrap.
         table.add_column("Reached at", ratio=1)
         for row in rows:
             table.add_row(
@@ -193,13 +192,13 @@ class LiveDisplay(Display):
             return spinners.setdefault(row.name, Spinner("line" if ascii_only else "dots", style="cyan"))
         if row.status == "FAILED":
             return Text("x" if ascii_only else "✗", "red")
-        if row.status not in ("READY", "ACTIVE"):  # given up, or not known: no success
+        if row.status not in ("READY", "ACTIVE"):  # given up, or not known, so no success
             return Text("-", "dim")
         return Text("+" if ascii_only else "✓", "green")
 
 
 def minutes(seconds: float) -> str:
-    """`3:07` for 187 seconds."""
+    """Format seconds as minutes: `3:07` for 187 seconds."""
     whole = int(max(0.0, seconds))
     return f"{whole // 60}:{whole % 60:02d}"
 
@@ -209,5 +208,5 @@ def _empty_table() -> Table:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """As it is: rich finds no markup in it."""
+    """Return the text unchanged, without markup for rich."""
     return Text(printable(text), style)

@@ -1,6 +1,6 @@
-"""From what a person types, a name or an id, to the one instance that is meant.
+"""Lookup of instances by a name or an id that a person typed.
 
-An id goes before a name, and what is live before what has ended. Two that fit are never guessed between.
+An id takes precedence over a name, and a live instance over an ended one. Ambiguous names are an error.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .exit_codes import USAGE, CommandError
 
 
 def resource_of(fluence: aiofluence.Session, kind: Kind) -> Any:
-    """The endpoints of one kind."""
+    """Return the endpoints of one kind."""
     return {Kind.CONTAINER: fluence.containers, Kind.VM: fluence.vms, Kind.BAREMETAL: fluence.baremetal}[kind]
 
 
 async def list_all(fluence: aiofluence.Session, kinds: Iterable[Kind] = tuple(Kind)) -> list[Summary]:
-    """Every instance of these kinds that the account ever had, oldest first.
+    """Return all instances of these kinds that the account ever had, oldest first.
 
     Raises:
-        FluenceError: a list did not come.
+        FluenceError: a list could not be fetched.
     """
     lists: Sequence[Sequence[Summary]] = await asyncio.gather(
         *(resource_of(fluence, kind).list() for kind in kinds)
@@ -34,38 +34,38 @@ async def list_all(fluence: aiofluence.Session, kinds: Iterable[Kind] = tuple(Ki
 
 
 async def get_detail(fluence: aiofluence.Session, ref: InstanceRef) -> Instance:
-    """One instance in full.
+    """Return one instance in full.
 
     Raises:
-        FluenceError: it did not come.
+        FluenceError: the detail could not be fetched.
     """
     instance: Instance = await resource_of(fluence, ref.kind).get(ref.id)
     return instance
 
 
 async def find_all(fluence: aiofluence.Session, given: Sequence[str]) -> list[InstanceRef]:
-    """The instances that `given` names, each once, in that order.
+    """Return the instances that `given` names, each once, in that order.
 
     Raises:
-        CommandError: nothing, or more than one, has that name; all of them are told at once.
-        FluenceError: a list did not come.
+        CommandError: a name fits no instance, or more than one. The error lists all such names.
+        FluenceError: a list could not be fetched.
     """
     return choose_all(await list_all(fluence), given)
 
 
 async def find_one(fluence: aiofluence.Session, given: str) -> InstanceRef:
-    """The instance that `given` names.
+    """Return the instance that `given` names.
 
     Raises:
-        CommandError: nothing, or more than one, has that name.
-        FluenceError: a list did not come.
+        CommandError: the name fits no instance, or more than one.
+        FluenceError: a list could not be fetched.
     """
     (ref,) = await find_all(fluence, [given])
     return ref
 
 
 def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRef]:
-    """Those of `rows` that `given` names.
+    """Return the refs of those `rows` that `given` names.
 
     Raises:
         CommandError: as `find_all`.

@@ -1,6 +1,6 @@
 """The options that several commands share, each with one spelling and one help text.
 
-Declarations for typer, and the reading of durations; what an option does is its command's business.
+Contains declarations for typer, and the parsing of durations. The commands define what an option does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 
 
 def read_duration(text: str | float) -> float:
-    """Seconds of `90`, `90s`, `15m`, `2h`, `1d`; `never` is infinite.
+    """Return the seconds of `90`, `90s`, `15m`, `2h` or `1d`; `never` is infinite.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: the text is none of these.
     """
-    if isinstance(text, float):  # typer hands over an option's default as well
+    if isinstance(text, float):  # typer passes an option's default here, too
         return text
     if text == "never":
         return math.inf
@@ -35,7 +35,7 @@ def read_duration(text: str | float) -> float:
 
 
 def timeout_of(seconds: float) -> float | None:
-    """As the library takes it: None for ever."""
+    """Convert seconds to a timeout of the library: None if infinite."""
     return None if math.isinf(seconds) else seconds
 
 
@@ -69,11 +69,11 @@ ProviderOption: TypeAlias = Annotated[
 ]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRunOption: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what would be done, and what it would cost.")
+    bool, typer.Option("--dry-run", help="Only print what would be done, and what it would cost.")
 ]
 UntilOption: TypeAlias = Annotated[
     UntilChoice,
-    typer.Option(help="How far it must have come: the service says so, it can be used, a port answers."),
+    typer.Option(help="State to wait for: active in the service, ready for use, or reachable at a port."),
 ]
 TimeoutOption: TypeAlias = Annotated[
     float,
@@ -81,7 +81,7 @@ TimeoutOption: TypeAlias = Annotated[
         parser=read_duration,
         metavar="TIME",
         show_default=False,
-        help="For all: 90, 15m, 2h, never; 15m unless told.",
+        help="Time for all instances: 90, 15m, 2h, never. Default: 15m.",
     ),
 ]
 EndTimeoutOption: TypeAlias = Annotated[
@@ -90,29 +90,29 @@ EndTimeoutOption: TypeAlias = Annotated[
         parser=read_duration,
         metavar="TIME",
         show_default=False,
-        help="For all: 90, 15m, 2h, never; 40m unless told: machines refuse their end for 20 minutes.",
+        help="Time for all instances: 90, 15m, 2h, never. Default: 40m, as machines refuse for 20 minutes.",
     ),
 ]
 AdoptOption: TypeAlias = Annotated[
-    bool, typer.Option("--adopt", help="Take live instances of these names, and deploy only what is missing.")
+    bool, typer.Option("--adopt", help="Adopt live instances of these names, and deploy only the others.")
 ]
 KeepOption: TypeAlias = Annotated[
-    bool, typer.Option("--keep", help="Leave running, and billing, what does not get there in time.")
+    bool, typer.Option("--keep", help="Leave instances that are not ready in time running, and billing.")
 ]
 JournalOption: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Note every deploy there before it is sent, for sweep.")
+    Path | None, typer.Option(metavar="FILE", help="Record every deploy there before it is sent, for sweep.")
 ]
 LastOption: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the newest N.")]
-FollowOption: TypeAlias = Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")]
+FollowOption: TypeAlias = Annotated[bool, typer.Option("--follow", "-f", help="Continue as new ones arrive.")]
 UserOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="Log in as this user; else as the service says, to containers as root.")
+    str | None, typer.Option(help="Log in as this user. Default: the service's user, root for containers.")
 ]
 IdentityOption: TypeAlias = Annotated[
-    str | None, typer.Option("--identity", "-i", metavar="FILE", help="The private key to log in with.")
+    str | None, typer.Option("--identity", "-i", metavar="FILE", help="The private key for the log-in.")
 ]
 EnvironmentOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; without value, your own."),
+    typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable. Without a value: your own."),
 ]
 SshKeyOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="KEY|FILE", help="Public key, as text or as the file that ends in .pub.")
@@ -121,5 +121,6 @@ RegistryOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="HOST", help="Private registry of the image: docker.io or ghcr.io.")
 ]
 RegistryUserOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="USER", help="Its user; the password is in FLUENCE_REGISTRY_PASSWORD.")
+    str | None,
+    typer.Option(metavar="USER", help="User of the registry; password: FLUENCE_REGISTRY_PASSWORD."),
 ]

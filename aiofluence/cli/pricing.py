@@ -1,6 +1,6 @@
-"""From flags or a file to what is to be deployed and what it costs, by the prices of the day.
+"""The conversion of flags or a file to priced orders, at current prices.
 
-Asks for the catalogue, and deploys nothing; how the words are judged is `orders`' business.
+It fetches the catalogue and deploys nothing. `batch_file` checks the orders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .console import print_json, print_table, say
 from .exit_codes import USAGE, CommandError
 from .json_output import order_shape, refs_shape
 
-if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
     from ..models.plans import Offer
     from .batch_file import Item, Orders
 
@@ -32,12 +32,12 @@ _PROVISIONING: Final = timedelta(minutes=2)
 
 
 def given_by_flags(**flags: Any) -> dict[str, Any]:
-    """Flags in the words of the TOML format, without those that were not given."""
+    """Return flags as keys of the TOML format, without those that were not given."""
     return {key: value for key, value in flags.items() if value is not None}
 
 
 def variables(env: Sequence[str] | None) -> dict[str, Any]:
-    """`--env` in the words of the TOML format: `NAME=VALUE` is set, `NAME` is passed on."""
+    """Return `--env` as keys of the TOML format: `NAME=VALUE` sets a variable, `NAME` passes yours on."""
     pairs = [text.partition("=") for text in env or ()]
     return given_by_flags(
         environment={name: value for name, equals, value in pairs if equals} or None,
@@ -46,14 +46,14 @@ def variables(env: Sequence[str] | None) -> dict[str, Any]:
 
 
 def registry_login(host: str | None, user: str | None) -> dict[str, str] | None:
-    """`--registry` and `--registry-user` in the words of the TOML format."""
+    """Return `--registry` and `--registry-user` as `credentials` of the TOML format."""
     if host is None and user is None:
         return None
     return {"host": host or "", "username": user or "", "password_variable": "FLUENCE_REGISTRY_PASSWORD"}
 
 
 def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
-    """What `file` asks for, changed by what is `given`; without a file, that alone.
+    """Return the orders in `file`, changed by `given`. Without a file, `given` is the only order.
 
     Raises:
         CommandError: the file cannot be read, or is not TOML.
@@ -82,13 +82,13 @@ async def priced(
     fallback: Sequence[str] = (),
     others: Callable[[int], Iterable[str]] = lambda _: (),
 ) -> tuple[list[Item], list[Offer], list[Offer]]:
-    """Items to deploy, all offers, and the offers that `fallback` names by id or name.
+    """Return the items to deploy, all offers, and the offers that `fallback` names by id or name.
 
     `others` yields further problems of the command, given the number of instances.
 
     Raises:
-        CommandError: something makes no sense, or is not for rent; names every problem.
-        FluenceError: the catalogue did not come.
+        CommandError: an order is invalid or not for rent. The error names every problem.
+        FluenceError: the catalogue could not be fetched.
     """
     offers = await fluence.plans.find()
     images = await fluence.images.list() if orders.wants_images else []
@@ -106,7 +106,7 @@ async def show_order(
     as_json: bool,
     adopted: Sequence[aiofluence.InstanceRef] = (),
 ) -> None:
-    """Print the instances that would be deployed or adopted, their prices, and a balance that is known."""
+    """Print the instances that would be deployed or adopted, their prices, and the balance if it is known."""
     from ..resources.account import known_balance
 
     time = ServiceTime()
@@ -146,7 +146,7 @@ async def show_order(
     if any(item.spec.kind is not Kind.CONTAINER for item in missing):
         say(
             f"The service ends a machine only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime: "
-            f"ended as soon as possible, all of it costs {least:f} USDC."
+            f"ended as soon as possible, these instances cost {least:f} USDC."
         )
     if balance is not None and upfront > balance.balance:
         say(f"The balance of {balance.balance:f} USDC cannot pay that. Nothing was deployed.")
@@ -158,7 +158,7 @@ async def show_order(
 
 @exact()
 def _least(items: Iterable[Item], time: ServiceTime) -> Decimal:
-    """Price of the items when each is ended as soon as possible: machines after their minimum runtime."""
+    """Return the price of the items if each ends as soon as possible: machines after the minimum runtime."""
     of_machine = 2  # when the service's time is not known
     if time.now is not None:
         end = time.now + _PROVISIONING + timedelta(seconds=MINIMUM_RUNTIME)

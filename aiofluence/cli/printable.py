@@ -1,6 +1,6 @@
-"""Text from elsewhere, made safe to show: nothing in it can move the cursor, recolour or reorder the screen.
+"""Escaping of foreign text, so that nothing in it can move the cursor, recolour or reorder the screen.
 
-One pure function. It decides nothing about layout, and it is no encoding: it cannot be undone.
+Contains one pure function. It does no layout, and its result cannot be decoded.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    r"""`text` on one line, with whatever a terminal would obey instead of show written as an escape.
+    r"""Return `text` on one line, with escapes for all characters that a terminal would obey, not show.
 
-    That is control characters (ESC, CR, LF and the 8-bit ones too), bidi marks, invisible characters and
+    Those are control characters (ESC, CR, LF and the 8-bit ones too), bidi marks, invisible characters and
     line separators: ESC becomes the four characters `\x1b`. Tabs and unusual blanks become blanks.
     """
     if text.isprintable():

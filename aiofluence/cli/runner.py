@@ -1,6 +1,6 @@
-"""Runs what a command does: in a session of its own, until it is done, fails, or is interrupted.
+"""Running of a command in a session of its own, until it is done, fails, or is interrupted.
 
-Says what custody does when something is given up, and turns whatever happens into an exit code.
+Reports the clean-up by custody, and turns every outcome into an exit code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .console import listed, note
 from .exit_codes import FAILED, INTERRUPTED, REACHED, CommandError, explain, how_to_end
 
 Command: TypeAlias = "Callable[[aiofluence.Session], Awaitable[int | None]]"
-"""What a command does in a session; gives its exit code, None for 0."""
+"""The work of a command in a session. Returns its exit code; None for 0."""
 
 
 def execute(command: Command, *, journal: Path | None = None) -> None:
-    """Run `command` and leave with its exit code.
+    """Run `command` and exit with its exit code.
 
     Raises:
         typer.Exit: always.
@@ -34,7 +34,7 @@ def execute(command: Command, *, journal: Path | None = None) -> None:
 
 
 def run_in_session(command: Command, *, journal: Path | None = None) -> int:
-    """Run `command` and give its exit code. SIGTERM is treated as Ctrl-C is, and ends the process."""
+    """Run `command` and return its exit code. SIGTERM has the effect of Ctrl-C, and ends the process."""
     log = logging.getLogger("aiofluence")
     log.addFilter(_is_not_shown_here)
     try:
@@ -48,7 +48,7 @@ def run_in_session(command: Command, *, journal: Path | None = None) -> int:
 
 
 def _is_not_shown_here(record: logging.LogRecord) -> bool:
-    """Whether a log record is not about the clean-up, which the command shows in its own words."""
+    """Return True if a log record is not about the clean-up, which the command reports itself."""
     return not (record.module == "custody" and record.funcName in ("drain", "_report"))
 
 
@@ -77,39 +77,39 @@ async def _in_session(command: Command, journal: Path | None) -> int:
 
 
 def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str]:
-    """Say what the session will see to before it closes; gives the names of what it ends."""
+    """Print what the session will end or watch before it closes, and return the names of what it ends."""
     names = list(dict.fromkeys((*(ref.name for ref in custody.ending), *custody.deploying)))
     if names:
         note(f"Ending {listed(names)}. What is not ACTIVE yet cannot be ended, so this waits until it is.")
     if custody.watching:
         watched = listed(list(dict.fromkeys(custody.watching)))
-        note(f"A deploy's answer was lost, so this watches a few minutes for a late twin of {watched}.")
+        note(f"A deploy's reply was lost, so this watches a few minutes for a late duplicate of {watched}.")
     if interrupted and (names or custody.watching):
-        note("A second Ctrl-C leaves at once, and what runs then goes on running.")
+        note("A second Ctrl-C leaves at once. Instances that run then keep running, and billing.")
     return names
 
 
 def _tell_the_end(
     custody: aiofluence.Custody, ending: Sequence[str], interrupted: bool, journal: Path | None
 ) -> None:
-    """Say what the clean-up has come to; for an interrupted command, with the way to end what is left."""
+    """Print the result of the clean-up. For an interrupted command, add the commands that end the rest."""
     refs = list(dict.fromkeys((*custody.ending, *custody.lost)))
     names = list(dict.fromkeys((*custody.deploying, *custody.uncertain)))
     begun = "Interrupted: " if interrupted else ""
     if not (refs or names):
         if ending:
-            note(f"{begun}{listed(ending)} ended, nothing of it is left running.")
+            note(f"{begun}{listed(ending)} ended, none is left running.")
         elif interrupted:
             note("Interrupted.")
         if custody.watching:
             watched = ", ".join(dict.fromkeys(custody.watching))
-            note(f"Not watched any more for late duplicates: {watched}. Look for them with: aiofluence ls")
-    elif interrupted:  # otherwise a CustodyError says it
+            note(f"Not watched any more for late duplicates: {watched}. Find them with: aiofluence ls")
+    elif interrupted:  # otherwise a CustodyError reports them
         for line in how_to_end(refs, names, journal):
             note(line)
 
 
 def worst(*codes: int) -> int:
-    """One exit code for several outcomes: 0 if all are, the one they share, else 1."""
+    """Return one exit code for several outcomes: 0 if all are 0, the failure code they share, else 1."""
     bad = {code for code in codes if code != REACHED}
     return REACHED if not bad else bad.pop() if len(bad) == 1 else FAILED

@@ -1,10 +1,10 @@
 """A Dask cluster whose workers are containers: `FluenceCluster`. Needs the extra `dask`.
 
-Imported by those who want it, and by nothing of the library's own.
+No other module of the library imports this package.
 """
 
 try:
-    import distributed  # noqa: F401 - asked for here, so that there is one place that explains its absence
+    import distributed  # noqa: F401 - imported here, so that one place explains a missing extra
 except ModuleNotFoundError:
     raise ModuleNotFoundError("aiofluence.dask needs an extra: pip install 'aiofluence[dask]'") from None
 

@@ -1,7 +1,7 @@
-"""Who must reach whom in a Dask cluster on the fleet, judged before anything is deployed. Pure.
+"""Checks of the addresses of a Dask cluster, before anything is deployed. Pure.
 
-Containers connect to the scheduler's contact address; the scheduler and the other workers connect to a
-container's forwarded port. Whether a packet gets through only a connection can tell, and `cluster` tries.
+Containers connect to the scheduler's contact address. The scheduler and the other workers connect to a
+container's forwarded port. Only a connection shows if an address is reachable, and `cluster` tries that.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..models.instances import Container
 from ..models.values import PortProtocol
 
 WORKER_PORT: Final = 9000
-"""Where a worker listens in its container."""
+"""Port on which a worker listens in its container."""
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether that address is this machine's own."""
+    """Return True if the address belongs to this machine only."""
     try:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
@@ -27,7 +27,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def contact_problems(contact: str | None, protocol: str, origin: str) -> Iterator[str]:
-    """Why containers of the service at `origin` could not reach a scheduler at `contact`."""
+    """Yield the reasons why containers of the service at `origin` cannot reach a scheduler at `contact`."""
     nearby = is_loopback(urlsplit(origin).hostname)
     if contact is None:
         if not nearby:
@@ -54,12 +54,12 @@ def _may_be_reached(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return True
-    # A private address may be reached through a VPN; these never.
+    # A private address may be reachable through a VPN. These addresses never are.
     return not (address.is_unspecified or address.is_link_local or address.is_multicast)
 
 
 def worker_contact(container: Container, protocol: str) -> str | None:
-    """Where scheduler and workers reach the worker in a READY container; None when nothing leads to it."""
+    """Return the address of the worker in a READY container for all others; None if no port is forwarded."""
     network = container.network
     if network is None:
         return None

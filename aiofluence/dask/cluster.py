@@ -1,7 +1,7 @@
-"""`FluenceCluster`: a Dask cluster with its scheduler here and its workers in containers of the fleet.
+"""`FluenceCluster`: a Dask cluster with its scheduler in this process and its workers in containers.
 
-Says which workers there should be, and replaces those that are lost; what becomes of one is `worker`'s
-business, scaling and adapting are Dask's.
+The cluster decides which workers there should be, and replaces lost workers. `worker` deploys and ends one
+container. Dask does the scaling.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ log: Final = logging.getLogger("aiofluence")
 
 _COMMAND: Final = "python -c \"import os; exec(os.environ['FLUENCE_WORKER_CODE'])\""
 _OURS: Final = {"contact_address", "host", "name", "port", "protocol", "security"}
-"""What `inside` says of a worker itself."""
+"""Options of a worker that this package sets, so that `worker_options` cannot."""
 _STEADY: Final = 600.0
-"""Seconds for which a worker must have been there for its loss not to count as a failure."""
+"""Seconds that a worker must have worked for its loss not to count as a failure."""
 _ANSWER_TIMEOUT: Final = 10.0
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class FluenceCluster(SpecCluster):
-    """A Dask cluster whose workers are containers. Use it as `async with`, and only so.
+    """A Dask cluster whose workers are containers. Use it only as `async with`.
 
     ```python
     async with (
@@ -53,32 +53,33 @@ class FluenceCluster(SpecCluster):
         total = await client.submit(sum, range(100))
     ```
 
-    The block begins as soon as `min_ready` workers can compute; the others join when they are ready. A worker
-    that is lost is replaced, at growing intervals when that keeps happening. Behind the block everything is
-    given back, however it ends; what is still being provisioned then goes when the session closes.
+    The block begins as soon as `min_ready` workers have joined. The others join when they are ready. The
+    cluster replaces a lost worker, at growing intervals if losses continue. At its end, the block ends all
+    workers, even after an error. Containers that are still being provisioned end when the session closes.
 
-    `scale`, `adapt`, `get_logs` and all else are Dask's.
+    All other methods are Dask's, such as `scale`, `adapt` and `get_logs`.
 
     Args:
-        spec: a worker's container. Its name is the beginning of each worker's; the image needs Python and
-            `distributed`, in the versions that run here. `startup_command` is ours, and port 9000 is added.
-        n: workers to begin with.
-        min_ready: how many must have joined for the block to begin; as soon as fewer can, the start fails.
-            None is all of them.
-        session: None makes one, and closes it.
-        contact: `tls://host:port` at which containers reach this machine, or a tunnel to it. None is right
-            only where the service is on this machine, too: the simulator.
-        security: of all connections. None makes a certificate for this cluster alone.
-        worker_options: of each `distributed.Worker`, such as `{"nthreads": 4, "resources": {"GPU": 1}}`.
-        scheduler_options: of the `distributed.Scheduler`. Without `host` and `port` it listens on the port of
-            `contact`; behind a tunnel, give both.
-        timeout: seconds a worker may take from its deploy until it has joined; None is for ever.
+        spec: container of a worker. Its name is the prefix of each worker's name. The image needs Python and
+            `distributed`, in the versions of this process. The cluster sets `startup_command` and adds port
+            9000.
+        n: number of workers at the start.
+        min_ready: number of workers that must join before the block begins. The start fails as soon as fewer
+            can join. None means all of them.
+        session: session that deploys the workers. None creates a session and closes it.
+        contact: `tls://host:port` at which containers reach this machine, or a tunnel to it. None works only
+            if the service runs on this machine too, as the simulator does.
+        security: security of all connections. None creates a certificate for this cluster alone.
+        worker_options: options of each `distributed.Worker`: `{"nthreads": 4, "resources": {"GPU": 1}}`.
+        scheduler_options: options of the `distributed.Scheduler`. Without `host` and `port`, it listens on
+            the port of `contact`. Behind a tunnel, set both.
+        timeout: seconds from the deploy of a worker until it must have joined; None for no limit.
 
     Raises:
         SpecError: the service would refuse the container.
-        ConfigError: an argument makes no sense, or containers could not reach us; nothing was sent.
-        LifecycleError: fewer than `min_ready` workers can join; its cause is the last that failed. All of it
-            is given back.
+        ConfigError: an argument is invalid, or containers could not reach this machine. Nothing was sent.
+        LifecycleError: fewer than `min_ready` workers can join. Its cause is the last error of a worker. All
+            workers are ended.
         RuntimeError: the scheduler could not be started.
     """
 
@@ -148,20 +149,20 @@ class FluenceCluster(SpecCluster):
         if problems:
             raise ConfigError("; ".join(problems))
 
-    # What there is
+    # Workers
 
     @property
     def containers(self) -> dict[str, InstanceRef]:
-        """The containers that are workers, or are about to be, by the worker's name."""
+        """The containers of current and joining workers, by the worker's name."""
         return {worker.name: worker.ref for worker in self._alive if worker.ref is not None}
 
     def tail_logs(self, *, last: int = 100) -> MergedTail:
-        """`async for tagged in cluster.tail_logs()`: what the containers of this moment print, as it comes.
+        """Follow the logs of the current containers: `async for tagged in cluster.tail_logs()`.
 
-        Dask's own `get_logs` has the lines of its loggers alone, and of workers that have joined.
+        Dask's own `get_logs` has only the lines of its loggers, and only of workers that have joined.
 
         Args:
-            last: how many of the lines that are there already come first, of each.
+            last: number of existing lines per container that come first.
 
         Raises:
             ConfigError: `last` is below 1.
@@ -173,13 +174,13 @@ class FluenceCluster(SpecCluster):
         assert isinstance(self.scheduler, Scheduler)
         return self.scheduler
 
-    # Beginning and end
+    # Start and close
 
     async def __aenter__(self) -> Self:
         """Start the scheduler, then the workers, and wait for `min_ready` of them.
 
         Raises:
-            FluenceError: as the class says; nothing is left behind.
+            FluenceError: as documented for the class. Nothing is left running.
         """
         try:
             if self._own_session:
@@ -190,13 +191,13 @@ class FluenceCluster(SpecCluster):
             self.scale(self._count)
             await self._see_started()
         except BaseException:
-            # Dask would take down only what an Exception broke off, and not what was cancelled.
+            # Dask would clean up only after an Exception, not after a cancellation.
             await self._close()
             raise
         return self
 
     async def _check_contact(self) -> None:
-        """A container costs money before it could find out that nobody answers there."""
+        """Check that the scheduler answers at the contact address, before a container costs money."""
         address = self._contact or self._here.address
         try:
             args = self.security.get_connection_args("client")
@@ -219,27 +220,27 @@ class FluenceCluster(SpecCluster):
             self._news.clear()
             await self._news.wait()
         self._starting = False
-        self.scale(self._count)  # those that have failed meanwhile
+        self.scale(self._count)  # replaces the workers that have failed meanwhile
 
     async def _close(self) -> None:
-        """Give everything back.
+        """End all workers, the scheduler and an own session.
 
         Raises:
             CustodyError: something may still be running, and billing.
         """
         for worker in self._alive:
-            worker.cancel()  # first of all: from here on the session sees to it
-        if self.status == Status.starting:  # cancelled in the middle; Dask would leave the scheduler running
+            worker.cancel()  # first, so that the session ends the containers in any case
+        if self.status == Status.starting:  # after a cancellation, Dask would leave the scheduler running
             self.status = Status.failed
         if (waiting := self._correct_state_waiting) is not None and waiting.cancelled():
-            self._correct_state_waiting = None  # cancelled with us; Dask would wait for it, and stop there
-        with anyio.CancelScope(shield=True):  # a cancelled scope would cancel again in every turn of the loop
+            self._correct_state_waiting = None  # Dask would wait for this cancelled future, and stop there
+        with anyio.CancelScope(shield=True):  # a cancelled scope would cancel again in each loop iteration
             try:
                 await super()._close()
             finally:
                 await self._stack.aclose()
 
-    # Its workers
+    # Changes of workers
 
     def _new_worker_name(self, worker_number: int) -> str:
         return unique_name(self._spec.name)
@@ -267,7 +268,7 @@ class FluenceCluster(SpecCluster):
         return worker
 
     async def _tell_contact(self, name: str) -> str:
-        """What a worker in its container asks: where it is reached from outside."""
+        """Answer a worker's question for its contact address outside its container."""
         worker = self.workers[name]
         assert isinstance(worker, ContainerWorker)
         return await asyncio.shield(worker.contact)
@@ -280,14 +281,14 @@ class FluenceCluster(SpecCluster):
         super()._update_worker_status(op, msg)
 
     def _note_change(self, worker: ContainerWorker) -> None:
-        """A worker has joined, or has ended: by itself, scaled down, or because Dask has lost it."""
+        """Note that a worker has joined, or has ended: by itself, scaled down, or lost by Dask."""
         self._news.set()
         if not worker.ended:
             return
         self._alive.discard(worker)
         self.workers.pop(worker.name, None)
         if self.worker_spec.pop(worker.name, None) is None or self.status != Status.running:
-            return  # it was to go
+            return  # its end was intended
         since = worker.joined_at
         steady = since is not None and asyncio.get_running_loop().time() - since >= _STEADY
         self._failures = 0 if steady else self._failures + 1
@@ -298,18 +299,18 @@ class FluenceCluster(SpecCluster):
 
 
 def pause_after(failures: int) -> float:
-    """Seconds before the next deploy, after so many failures in a row.
+    """Return the seconds before the next deploy, after that many failures in a row.
 
-    At last an hour, which is what every deploy is charged for: failures then cost no more than workers would.
+    The limit is an hour, the minimum charge of every deploy. So failures never cost more than workers would.
     """
     return 0.0 if failures < 2 else min(3600.0, 15.0 * 2.0 ** min(failures - 2, 8))
 
 
 def _completed(spec: ContainerSpec) -> ContainerSpec:
-    """The container that workers are made of.
+    """Return the spec of the workers' containers.
 
     Raises:
-        SpecError: it cannot be.
+        SpecError: the service would refuse the container.
     """
     problems = []
     if not isinstance(spec, ContainerSpec):
@@ -325,7 +326,7 @@ def _completed(spec: ContainerSpec) -> ContainerSpec:
 
 
 def _listening(contact: str | None) -> dict[str, Any]:
-    """Where the scheduler listens when nobody says."""
+    """Return the address on which the scheduler listens by default."""
     parts = urlsplit(contact or "")
     if contact is None or is_loopback(parts.hostname):
         return {"host": "127.0.0.1", "port": parts.port or 0}
@@ -333,7 +334,7 @@ def _listening(contact: str | None) -> dict[str, Any]:
 
 
 def _in_memory(security: Security) -> dict[str, Any]:
-    """What a worker needs of `security`, with the texts of files in place of their names."""
+    """Return the part of `security` that a worker needs, with file contents in place of file names."""
     tls = security.get_tls_config_for_role("worker")
     texts = {
         key: path if path is None or "\n" in path else Path(path).read_text(encoding="utf-8")

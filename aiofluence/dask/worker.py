@@ -1,7 +1,7 @@
-"""One worker of a cluster: a container from its deploy to its end, in one task.
+"""A worker of a cluster: a container from its deploy to its end, in one task.
 
-However the task ends, the container is in the session's custody by then, and gone when `close` returns
-unless it was still being provisioned. Which workers there should be is `cluster`'s business.
+When the task ends, the container is in the session's custody in every case. It is gone when `close` returns,
+unless it was still being provisioned. `cluster` decides which workers there should be.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from ..session import Session
 from .addresses import worker_contact
 
 _LOOK_EVERY: Final = 5.0
-"""Seconds between two looks at a container whose worker has not joined yet: it may have ended."""
+"""Seconds between two polls of a container whose worker has not joined yet: it may have ended."""
 _CONNECT_TIMEOUT: Final = 10.0
 _RETIRE_TIMEOUT: Final = 60.0
 _EVIDENCE: Final = 10
-"""How many of its last lines tell why a worker did not join."""
+"""Number of last log lines that are added to the error if a worker does not join."""
 
 
 class ContainerWorker(ProcessInterface):
-    """A worker that is deployed when it starts; `start` does not wait for it.
+    """A worker that is deployed when it starts. `start` does not wait for the deploy.
 
     Attributes:
-        name: its name in Dask, and its container's.
-        ref: its container, once there is one.
-        contact: where it is reached, for it to be told.
-        joined_at: the loop's time since which it has been there; None before.
-        error: why it ended, when nobody had asked it to.
+        name: name of the worker in Dask, and of its container.
+        ref: its container; None before the deploy.
+        contact: its address for all others, which the worker asks for.
+        joined_at: loop time at which it joined; None before.
+        error: error that ended it; None if its end was intended.
 
     Args:
-        fluence: whose container it is.
-        scheduler: whose worker it is.
-        spec: its container.
-        timeout: seconds it may take to join; None is as long as it takes.
-        pause: seconds to wait first.
+        fluence: session that deploys the container.
+        scheduler: scheduler of the cluster.
+        spec: spec of the container.
+        timeout: seconds until it must have joined; None for no limit.
+        pause: seconds to wait before the deploy.
         on_change: called when it has joined, and when it has ended.
     """
 
@@ -76,29 +76,29 @@ class ContainerWorker(ProcessInterface):
 
     @property
     def ended(self) -> bool:
-        """Whether it is there no more."""
+        """True if the worker has ended."""
         return self._task is not None and self._task.done()
 
     def note_registered(self) -> None:
-        """The scheduler knows it now."""
+        """Note that the scheduler knows the worker now."""
         self._registered.set()
 
     async def start(self) -> None:
-        """Begin to deploy."""
+        """Begin the deploy."""
         self.status = Status.running
         self._task = asyncio.create_task(self._live())
         self._task.add_done_callback(self._end)
 
     def cancel(self) -> None:
-        """Give the container up, at once."""
+        """Leave the container to the session's custody at once."""
         if self._task is not None and self.status is Status.running:
             self.status = Status.closing
             self._task.cancel()
 
     async def close(self) -> None:
-        """Give the container up, and wait until it is gone; one that is being provisioned goes later.
+        """End the container and wait until it is gone. While it is being provisioned, it ends later.
 
-        What only this worker knows is first given to others, for at most a minute.
+        Results that only this worker holds are first moved to others, for at most a minute.
         """
         if self.status is Status.running and self.joined_at is not None:
             with contextlib.suppress(TimeoutError):
@@ -118,9 +118,9 @@ class ContainerWorker(ProcessInterface):
             ) as container:
                 self.ref = container.ref
                 await self._join(container, deadline)
-                await asyncio.Event().wait()  # until it is cancelled
+                await asyncio.Event().wait()  # until the task is cancelled
         except InstanceEndedError as error:
-            if self.ref is None and error.ref is not None:  # it ended before it was READY
+            if self.ref is None and error.ref is not None:  # the container ended before it was READY
                 await self._explain(error, error.ref)
             raise
 
@@ -135,10 +135,10 @@ class ContainerWorker(ProcessInterface):
         self._on_change(self)
 
     async def _join(self, container: Container, deadline: float | None) -> None:
-        """Tell the worker where it is, and wait until it has joined and can be reached.
+        """Pass the worker its address, and wait until it has joined and is reachable.
 
         Raises:
-            LifecycleError: it never will be.
+            LifecycleError: it cannot join any more.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -151,16 +151,16 @@ class ContainerWorker(ProcessInterface):
                     raise WaitTimeoutError(
                         f"worker {self.name} had not joined within {self._timeout:g} s", ref=self.ref
                     )
-                await self._fluence.wait(container, until=Until.READY)  # raises when it has ended
+                await self._fluence.wait(container, until=Until.READY)  # raises if the container has ended
             await self._reach(contact)
         except Exception as error:
-            await self._explain(error, container.ref)  # now, while there is a log for sure
+            await self._explain(error, container.ref)  # now, while the log certainly exists
             raise
         self.joined_at = loop.time()
         self._on_change(self)
 
     async def _reach(self, contact: str) -> None:
-        """Connect once: results are fetched this way, and without it would be computed for ever."""
+        """Connect once: results are fetched this way. Without it, Dask would compute them again for ever."""
         host, _, port = contact.partition("://")[2].rpartition(":")
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
@@ -173,14 +173,14 @@ class ContainerWorker(ProcessInterface):
         writer.close()
 
     async def _explain(self, error: Exception, ref: InstanceRef) -> None:
-        """Add the container's last lines to `error`, if they can be had."""
+        """Add the container's last lines to `error`, if they can be fetched."""
         with contextlib.suppress(FluenceError):
             lines = await self._fluence.containers.logs(ref.id, last=_EVIDENCE)
             error.add_note("\n  ".join((f"The last lines of {self.name}:", *(line.text for line in lines))))
 
 
 async def _comes(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event happens within so many seconds."""
+    """Return True if the event happens within that many seconds."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

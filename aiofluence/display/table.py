@@ -1,6 +1,6 @@
-"""How plans, offers and instances show themselves: a short repr, and a table in notebooks.
+"""Display of plans, offers and instances: a short repr, and a table in notebooks.
 
-Text only; nothing here knows what it shows. Whatever comes from elsewhere is escaped.
+Text only, and independent of the displayed objects. All external text is escaped.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Final, SupportsIndex, TypeAlias, TypeVar, overload
 __all__ = ["Cell", "Row", "Table", "age", "encodable", "escaped", "short", "visible"]
 
 Cell: TypeAlias = str | int | Decimal | None
-"""Text, a number (set to the right), or nothing."""
+"""Text, a number (aligned to the right), or nothing."""
 
 _IN_NOTEBOOKS: Final = 100
-"""Rows of a list that a notebook shows."""
+"""Maximum number of rows of a list in a notebook."""
 _IN_REPRS: Final = 10
-"""Rows of a list that its repr shows."""
+"""Maximum number of rows of a list in its repr."""
 _IN_CELLS: Final = 300
-"""Characters of a text that one cell shows."""
+"""Maximum number of characters of a text in one cell."""
 
 
 class Row:
-    """What a table shows as one row, and a repr in one line.
+    """Base class of objects that are one row of a table, and one line as a repr.
 
-    The repr is short on purpose, and no Python; `attrs.asdict` has every field.
+    The repr is short on purpose, and not Python code. `attrs.asdict` has every field.
     """
 
     __slots__ = ()
 
     def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
-        """What is shown of it, by column, the name first; ages are told as they were `at` that moment.
+        """Return the displayed values by column, the name first. Ages are relative to `at`.
 
-        What stands behind the id is for tables, and not for a repr.
+        A repr shows the columns up to the id, a table all columns.
         """
         raise NotImplementedError
 
@@ -55,13 +55,13 @@ T = TypeVar("T")
 
 
 class Table(list[T]):
-    """A list, in every respect, that a notebook shows as a table and a repr line by line, cut if long.
+    """A list that a notebook shows as a table, with one row per line in its repr. Long lists are cut.
 
     Attributes:
-        at: when it was so, by the service's clock; ages in the table are reckoned from here, so that they do
-            not change with the time of looking. None when that is not known.
-        left_out: an error for each part of the answer that could not be read, and is missing here: a row, or
-            all plans of one kind.
+        at: time of the reply, by the service's clock; None if unknown. Ages in the table are relative to
+            `at`, so that they do not change with the time of display.
+        left_out: an error for each unreadable part of the reply that is missing here: a row, or all plans of
+            one kind.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Table(list[T]):
 
 
 def _html_table(rows: Sequence[Mapping[str, Cell]], total: int, remark: str = "") -> str:
-    """`rows` as an HTML table, with every cell escaped; below it how many there are in all."""
+    """Return `rows` as an HTML table, with every cell escaped and the total number of rows below."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     used = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
     numbers = {c for c in used if all(isinstance(row.get(c), int | Decimal | None) for row in rows)}
@@ -112,27 +112,27 @@ def _html_table(rows: Sequence[Mapping[str, Cell]], total: int, remark: str = ""
 
 
 def visible(text: str) -> str:
-    """`text` on one line, without the characters that a screen would obey instead of show."""
+    """Return `text` on one line, without the characters that a terminal would obey instead of show."""
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def short(text: str) -> str:
-    """`text` as `visible` gives it, cut after a few hundred characters."""
+    """Return `text` as from `visible`, cut after a few hundred characters."""
     return visible(_cut(text))
 
 
 def encodable(text: str) -> str:
-    """`text` with `?` for lone surrogates, which no stream can write."""
+    """Return `text` with `?` for lone surrogates, which no stream can write."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def escaped(text: str) -> str:
-    """`text` for HTML and SVG: no markup, and no character that is not allowed there."""
+    """Return `text` for HTML and SVG: no markup, and no character that they do not permit."""
     return html.escape(visible(text))
 
 
 def age(created: datetime, at: datetime | None) -> str:
-    """`3 min`, `5.2 h`, `12 d` at that moment; without one, `since 2026-11-23 14:02 UTC`."""
+    """Return the age at a moment: `3 min`, `5.2 h`, `12 d`; without `at`, `since 2026-11-23 14:02 UTC`."""
     if at is None:
         return f"since {_moment(created)}"
     seconds = max(timedelta(), at - created).total_seconds()
@@ -160,6 +160,6 @@ def _cut(text: str) -> str:
 
 
 def _html_cell(tag: str, text: str, number: bool) -> str:
-    # The padding is the notebooks' own; elsewhere numbers would touch what stands right of them.
+    # Notebooks have this padding anyway. Elsewhere, a number would touch the next column.
     side = "right" if number else "left"
     return f'<{tag} style="text-align:{side};padding:.3em .6em">{escaped(text)}</{tag}>'

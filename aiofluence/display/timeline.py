@@ -1,7 +1,7 @@
-"""The picture of a launch: one bar for each instance, its phases in colour, over seconds.
+"""Timeline of a launch: one bar for each instance, its phases in colour, over seconds.
 
-Pure: from times to SVG text, without dependencies. Who takes the times is `tally`'s business. The colours are
-those of Okabe and Ito, which colour-blind people can tell apart; how a bar ends is a shape, too.
+Pure: from times to SVG text, without dependencies. `batch` records the times. The colours are those of Okabe
+and Ito, which colour-blind people can distinguish. The end of a bar has a shape as well as a colour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Fate: TypeAlias = Literal["ready", "failed", "given up", "unknown"]
 
 _PHASES: Final = ("queued", "posting", "provisioning", "starting", "running")
 _FATES: Final[tuple[Fate, ...]] = ("ready", "failed", "given up", "unknown")
-"""In the order of their bands, from the top."""
+"""Fates in the order of their bands, from the top."""
 
 _STYLE: Final = """
 .aft{font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -40,22 +40,22 @@ _WIDTH: Final = 960
 _RIGHT: Final = 110
 _TOP: Final = 104
 _TALL: Final = 480
-"""Pixels for the bars when they are too many to be named."""
+"""Pixels for all bars when there are too many to name each."""
 _NAMED: Final = 40
-"""Up to so many instances each bar has its name; beyond it the bands have theirs."""
+"""Maximum number of instances with a name at each bar. Above it, each band has a name."""
 _TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
 @attrs.frozen
 class Times:
-    """When a spec of a launch came how far: seconds since the launch began, None for what was not seen.
+    """Times of a spec's phases, in seconds since the start of the launch; None for a phase not seen.
 
     Attributes:
-        posted: each deploy that was begun: one, and one more for each fallback.
-        named: it had an id; from here on it cost money.
-        active: a look showed it ACTIVE.
-        ready: it was as far as `until` asked.
-        ended: it had failed, or was given up; the service may take some minutes more to end it.
+        posted: start of each deploy: the first, and one more for each fallback.
+        named: the instance had an id, and cost money from then on.
+        active: a poll showed the instance ACTIVE.
+        ready: the instance had reached `until`.
+        ended: the instance had failed, or was given up. The service may take some minutes more to end it.
     """
 
     posted: tuple[float, ...] = ()
@@ -66,12 +66,12 @@ class Times:
 
     @property
     def last(self) -> float:
-        """The last moment that is known of it."""
+        """The latest known time."""
         known = (*self.posted, self.named, self.active, self.ready, self.ended)
         return max((moment for moment in known if moment is not None), default=0.0)
 
     def phases(self) -> Iterator[tuple[str, float, float]]:
-        """What it was in, from when to when."""
+        """Iterate over phases as (name, start, end)."""
         starts = (0.0, self.posted[0] if self.posted else None, self.named, self.active, self.ready)
         reached = [(phase, at) for phase, at in zip(_PHASES, starts, strict=True) if at is not None]
         ends = [*(at for _, at in reached[1:]), self.last]
@@ -82,7 +82,7 @@ class Times:
 
 @attrs.frozen
 class Bar:
-    """What is drawn of one instance."""
+    """Data of one instance's bar."""
 
     name: str
     fate: Fate
@@ -91,10 +91,10 @@ class Bar:
 
 @attrs.frozen(repr=False)
 class Timeline:
-    """A picture; notebooks show it by themselves.
+    """A picture of a launch. Notebooks display it automatically.
 
     Attributes:
-        svg: the picture as SVG text. It has its own background, light or dark as the reader's screen is.
+        svg: the picture as SVG text. Its background is light or dark, like the reader's screen.
     """
 
     svg: str
@@ -103,7 +103,7 @@ class Timeline:
         """Write the picture to `path`, such as `"launch.svg"`.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         Path(path).write_text(self.svg, encoding="utf-8")
 
@@ -115,7 +115,7 @@ class Timeline:
 
 
 def draw(bars: Iterable[Bar]) -> Timeline:
-    """The picture of `bars`: those that became ready first, and each sort by when it ended."""
+    """Draw `bars`: ready instances first, then the other fates, each sorted by end."""
     order = {fate: place for place, fate in enumerate(_FATES)}
     return Timeline(_Drawing(sorted(bars, key=lambda bar: (order[bar.fate], bar.times.last))).svg())
 
@@ -132,7 +132,7 @@ class _Row:
 
 
 class _Drawing:
-    """One drawing: where things are, and their SVG."""
+    """Layout and SVG of a drawing."""
 
     def __init__(self, bars: Sequence[Bar]) -> None:
         self._bars = bars
@@ -146,13 +146,13 @@ class _Drawing:
         self._bottom = max((row.top + row.height for row in self._rows), default=_TOP) + 8
 
     def _place(self) -> Iterator[_Row]:
-        """A row for each bar. When they are more than pixels, the last of each few stands for them."""
+        """Iterate over one row per bar. With more bars than pixels, the last of each few represents them."""
         top = float(_TOP)
         for _, bars in self._bands:
             chosen = bars[::-1][:: self._every][::-1] if bars else []
             height = 18.0
             if not self._named:
-                # A band of few must be seen beside one of many.
+                # A band of few bars must remain visible next to a band of many.
                 height = max(_TALL / len(self._bars) * self._every, min(6.0, 60 / max(1, len(chosen))))
             for bar in chosen:
                 yield _Row(bar, top, height)
@@ -210,7 +210,7 @@ class _Drawing:
         return f"{moment:.1f} s" if self._end < 10 else f"{moment:,.0f} s"
 
     def _legend(self) -> Iterator[str]:
-        """What is in the picture, and nothing else."""
+        """Iterate over entries for the phases and fates in the picture."""
         phases = {phase for bar in self._bars for phase, _, _ in bar.times.phases()}
         x = 24.0
         for phase in _PHASES:

@@ -1,4 +1,4 @@
-"""One request to the service and its reply: messages, retry, rate limit, codec, errors, and the aiohttp wire.
+"""A request to the service and its reply: messages, retry, rate limit, codec, errors, and the aiohttp wire.
 
-Nothing here knows what an instance is.
+No module here knows instances.
 """

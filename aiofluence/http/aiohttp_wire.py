@@ -1,8 +1,7 @@
-"""The aiohttp wire: one request, sent once, answered by status, headers and a bounded body.
+"""The aiohttp wire: one request, sent once; its reply is status, headers and a bounded body.
 
-The border at which aiohttp's errors become ours. Of aiohttp it uses the pool, the writer and the parser,
-not the session, which costs as much as all of them. It neither retries nor waits its turn: that is
-`Transport`'s and the gate's.
+This module translates aiohttp's errors into the library's. It uses aiohttp's pool, writer and parser, but
+not `ClientSession`, which costs as much as all three. Retries and the rate limiter belong to `Transport`.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ from .messages import Reply, Request, Timeout
 from .session_sender import Head, LostError, SessionSender
 
 TraceConfig: TypeAlias = aiohttp.TraceConfig
-"""aiohttp's own, for `Session(trace_configs=...)`."""
+"""aiohttp's class, for `Session(trace_configs=...)`."""
 
 _TRIED = "3.14."
-"""The aiohttp whose pool, writer and parser are known to go together as they do here. Any other is asked
-through its session: slower, and as safe."""
+"""Version of aiohttp whose pool, writer and parser were tested together. With any other version, the wire
+uses `ClientSession`, which is slower and as safe."""
 _ERROR_BODY = 64 * 1024
-"""Of a refusal only the beginning is read: what it means stands in its status and first lines."""
+"""Bytes of a refusal's body to read: its status and first lines contain its meaning."""
 _INTERIM = frozenset(range(100, 200)) - {101}
-"""Statuses that announce another one."""
+"""Interim statuses, which announce a final status."""
 _FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError, LostError, ValueError)
-"""All that may break below here."""
+"""All exceptions that the layers below may raise."""
 
 
 class AiohttpWire:
-    """Sends to one origin over a connection pool of its own.
+    """Wire to one origin, with its own connection pool.
 
     Args:
         origin: scheme, host and port, such as `https://api.fluence.dev`.
-        trace_configs: aiohttp's own, passed through, so that e.g. OpenTelemetry's instrumentation works.
-        ssl_context: other than aiohttp's default, e.g. for a private certificate authority.
+        trace_configs: trace configs of aiohttp, passed through, e.g. for OpenTelemetry's instrumentation.
+        ssl_context: replacement for aiohttp's default, e.g. for a private certificate authority.
         trust_env: let aiohttp read proxies and `.netrc` from the environment.
     """
 
@@ -72,12 +71,12 @@ class AiohttpWire:
         """Send `request` exactly once; see `Wire.send`.
 
         Raises:
-            NotSentError: it certainly never left.
-            NoReplyError: it may have arrived; no usable answer came back in time.
-            DecodeError: a 2xx answer is larger than `request.max_body` bytes.
+            NotSentError: the request was certainly not sent.
+            NoReplyError: the request may have arrived, but no usable reply came in time.
+            DecodeError: a 2xx reply is larger than `request.max_body` bytes.
         """
         task = asyncio.current_task()
-        assert task is not None  # aiohttp, too, works in tasks alone
+        assert task is not None  # aiohttp requires a task as well
         flight = InFlightRequest(self._headers_for(request), task)
         if self._closed:
             raise _closed(flight)
@@ -90,17 +89,17 @@ class AiohttpWire:
         except asyncio.CancelledError:
             if task.cancelling() > cancelling + flight.late:
                 raise
-            # aiohttp gives requests it drops while closing a bare CancelledError; a real one is counted.
+            # On close, aiohttp raises CancelledError in dropped requests. `cancelling` counts only real ones.
             if not flight.late and not self._is_closed():
                 raise
             failure = _translate(TimeoutError(), flight) if flight.late else _closed(flight)
         finally:
             self._clock.stop(flight)
-        # Raised out here: aiohttp's errors, and the frames they hold, print every header, the key too.
+        # Raised outside `except`: aiohttp's errors and their frames show every header, including the key.
         raise failure
 
     async def aclose(self) -> None:
-        """Close the pool; requests still waiting fail with NotSentError or NoReplyError."""
+        """Close the pool. Pending requests fail with NotSentError or NoReplyError."""
         self._closed = True
         self._clock.close()
         if self._connector is not None:
@@ -123,33 +122,33 @@ class AiohttpWire:
         try:
             body = await content.readany()
             if not content.at_eof() or len(body) > min(request.max_body, _ERROR_BODY):
-                # Few do not come in one piece.
+                # Few bodies arrive in more than one piece.
                 body = await _read_on(content, body, request.max_body, good=200 <= status < 300)
         except BaseException:
             held.close()
             raise
-        held.release()  # the pool drops a connection whose answer is not at its end
+        held.release()  # the pool drops a connection whose body was not read to its end
         return Reply(status, headers, body)
 
     async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: InFlightRequest) -> Head:
-        """Write the request, once, and wait for the head of the answer; as `SessionSender.ask`."""
+        """Write the request once and wait for the head of the reply, like `SessionSender.ask`."""
         connection = await connector.connect(self._address, [], self._connect_timeout)
         try:
             protocol = connection.protocol
-            assert protocol is not None  # it has just been connected
+            assert protocol is not None  # the connection is new
             protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
             writer = StreamWriter(protocol, self._loop)
             await writer.write_headers(f"{request.method} {_target(request)} HTTP/1.1", flight.headers)
-            flight.phase = "sent"  # or some of it; up to here, certainly nothing
+            flight.phase = "sent"  # maybe only in part; before this line, certainly not at all
             if request.body:
-                await writer.write(request.body, drain=False)  # so that a refusal is read at once
+                await writer.write(request.body, drain=False)  # a refusal can then be read at once
             writer.set_eof()
             message, content = await protocol.read()
             while message.code in _INTERIM:
                 message, content = await protocol.read()
             transport = connection.transport
             if request.body and transport is not None and transport.get_write_buffer_size():
-                protocol.force_close()  # refused before all was taken: what is left must not stay in the way
+                protocol.force_close()  # the reply came before the whole body was sent: no reuse
         except BaseException:
             connection.close()
             raise
@@ -159,11 +158,11 @@ class AiohttpWire:
     def _open(self) -> aiohttp.TCPConnector:
         self._loop = asyncio.get_running_loop()
         self._connector = _Connector(
-            limit=0,  # the gate limits; aiohttp's own limit can lose a wake-up when a request is cancelled
-            resolver=aiohttp.ThreadedResolver(),  # with aiodns installed, DNS would silently move to c-ares
+            limit=0,  # the rate limiter limits; aiohttp's own limit can lose a wake-up on cancellation
+            resolver=aiohttp.ThreadedResolver(),  # aiohttp would use c-ares if aiodns is installed
             ssl=True if self._ssl is None else self._ssl,
         )
-        # All that the pool wants to know of a request is where it goes.
+        # The pool needs a request only for its origin.
         self._address = aiohttp.ClientRequest("GET", URL(self._origin), loop=self._loop)
         observed = SessionSender(self._connector, self._trace_configs, trust_env=self._trust_env)
         if observed.wanted or not aiohttp.__version__.startswith(_TRIED):
@@ -173,7 +172,7 @@ class AiohttpWire:
         return self._connector
 
     def _headers_for(self, request: Request) -> CIMultiDict[str]:
-        """The request's headers as they are sent; most of a session's requests all have the same."""
+        """Return the headers to send. They are the same for most requests of a session, so they are kept."""
         if self._given != request.headers:
             self._given = dict(request.headers)
             host = URL(self._origin).host_port_subcomponent or ""
@@ -186,10 +185,10 @@ class AiohttpWire:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """aiohttp's pool, without the connections on which something came that nobody had asked for.
+    """aiohttp's pool without connections that received bytes while idle.
 
-    Such as a 408 that a proxy sends to whoever has been idle for long: it would be taken for the next answer,
-    that for the one after it, and so on.
+    An example is a 408 that a proxy sends on an idle connection. aiohttp would take the 408 for the reply to
+    the next request, and that reply for the reply to the request after it, and so on.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -197,8 +196,8 @@ class _Connector(aiohttp.TCPConnector):
         self._process = os.getpid()
 
     def __del__(self, *given: Any) -> None:
-        # A forked child shares the parent's sockets and its epoll: to close the pool there, as aiohttp does
-        # with one that is garbage, says goodbye on the parent's connections.
+        # A forked child shares the parent's sockets and epoll. aiohttp closes a garbage-collected pool. In
+        # the child, that would end the parent's connections.
         if os.getpid() == self._process:
             super().__del__(*given)
 
@@ -211,19 +210,19 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _target(request: Request) -> str:
-    """Path and query, as they stand in the request's first line."""
+    """Return path and query as the request line contains them."""
     if not request.query:
         return request.path
     return str(URL(request.path, encoded=True).with_query(request.query))
 
 
 def _only_connecting(seconds: float) -> aiohttp.ClientTimeout:
-    # The time in all is the wire's own: see `TimeoutScheduler`.
+    # `TimeoutScheduler` limits the total time.
     return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
 async def _read_on(content: aiohttp.StreamReader, body: bytes, cap: int, *, good: bool) -> bytes:
-    """`body` and the rest, as it streams in, never more than the cap."""
+    """Return `body` and the rest of the stream, but never more than the cap."""
     limit = cap if good else _ERROR_BODY
     chunks: list[bytes] = []
     size = 0
@@ -239,7 +238,7 @@ async def _read_on(content: aiohttp.StreamReader, body: bytes, cap: int, *, good
 
 
 def _translate(error: Exception, flight: InFlightRequest) -> WireError:
-    """What a foreign error means to us: how far the flight had come decides, not the error's type."""
+    """Translate a foreign error. The phase of the request decides, not the type of the error."""
     if flight.phase == "new":
         certificate = isinstance(
             error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch
@@ -249,7 +248,7 @@ def _translate(error: Exception, flight: InFlightRequest) -> WireError:
 
 
 def _text(error: BaseException) -> str:
-    """What happened, without `str(error)` of anything that holds headers or bytes of a body."""
+    """Describe an error without `str(error)` of any object that holds headers or bytes of a body."""
     name = type(error).__name__
     if isinstance(error, LostError):
         return _text(error.args[0])

@@ -1,7 +1,7 @@
-"""The one converter between JSON and models, strict where a guess would hide a mistake (cattrs).
+"""Conversion between JSON and models with cattrs, strict where a guess would hide a mistake.
 
-Reads answers into models (`structure`), writes specs into bodies (`payload`). No I/O, no rules of
-its own: the specs know theirs.
+`structure` reads answers into models, and `payload` writes specs into bodies. No I/O. The rules for valid
+specs belong to the specs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _member = functools.lru_cache(scalars.REMEMBERED)(scalars.member)
 
 
 def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
-    """Arrays only: cattrs itself would iterate over an object or a text."""
+    """Hook for arrays only: cattrs itself would also iterate over an object or a text."""
     sequence = get_origin(kind)
     item = get_args(kind)[0]
     items: Any = GenericAlias(list, item)
@@ -56,11 +56,11 @@ def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, An
 
 
 def _remembering(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Gives the same object for the same JSON; only for what is public, for it is kept."""
+    """Cache the results of a hook by JSON value. Only for public data, because the cache keeps it."""
     known: dict[bytes, Any] = {}
 
     def recall(value: Any, kind: Any) -> Any:
-        key = marshal.dumps(value, 2)  # the fastest exact key there is: it tells 1 from true and 1.0
+        key = marshal.dumps(value, 2)  # the fastest exact key: it distinguishes 1, true and 1.0
         found = known.get(key)
         if found is None:
             found = hook(value, kind)
@@ -77,7 +77,7 @@ def _is_array(kind: Any) -> bool:
 
 @functools.cache
 def _converter(*, detailed: bool) -> cattrs.Converter:
-    """Two alike: a quick one, and one that takes its time to say where a value did not fit."""
+    """Create a converter. There are two: a quick one, and a detailed one that locates a misfit."""
     converter = cattrs.Converter(detailed_validation=detailed, prefer_attrib_converters=False)
     converter.register_structure_hook(str, scalars.exactly(str))
     converter.register_structure_hook(bool, scalars.exactly(bool))
@@ -89,7 +89,7 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
     converter.register_structure_hook(Environment, scalars.environment)
     converter.register_structure_hook_factory(_is_array, _array_hook)
 
-    # By class: cattrs would otherwise take a StrEnum for the str that it also is.
+    # By class, because cattrs would otherwise treat a StrEnum as a str.
     converter.register_structure_hook(OpenEnum, scalars.member if detailed else _member)
     converter.register_structure_hook(Kind, scalars.member if detailed else _member)
     if not detailed:
@@ -130,7 +130,7 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
     plan = register(ContainerPlan)
 
     def container_plan(value: Any, kind: Any) -> ContainerPlan:
-        """`{"plan": ..., "attributes": {"location": [...]}}` as one flat plan."""
+        """Flatten `{"plan": ..., "attributes": {"location": [...]}}` into one plan."""
         inner = value.get("plan") if type(value) is dict else None
         attributes = value.get("attributes") if type(value) is dict else None
         if type(inner) is not dict or type(attributes) is not dict:
@@ -145,19 +145,19 @@ _QUICK: Final = _converter(detailed=False)
 
 
 def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
-    """The value of `answer` as `kind`.
+    """Convert the value of `answer` to `kind`.
 
     Args:
-        answer: what a call came to.
-        kind: a model, or a list of one.
-        under: for machines, the kind they were asked under: the wire does not repeat it.
+        answer: the decoded answer of a call.
+        kind: a model, or a list of one model.
+        under: for machines, the kind of the endpoint, which the reply does not repeat.
 
     Raises:
-        DecodeError: it does not fit; the message says where and how, without the value.
+        DecodeError: the value does not fit. The message names the place and the problem, not the value.
     """
-    made = _made(_under(answer.value, under), kind, "$", answer.call)
+    made = _convert(_add_kind(answer.value, under), kind, "$", answer.call)
     if isinstance(made, DecodeError):
-        raise made  # out here, where no variable of the traceback has the value
+        raise made  # here, where no variable in the traceback holds the value
     return made
 
 
@@ -169,14 +169,14 @@ def structure_rows(
     field: str | None = None,
     nested: Collection[str] = (),
 ) -> tuple[list[T], list[DecodeError]]:
-    """The items of an array as `item`, and an error for each row that is left out because it does not fit.
+    """Convert the items of an array to `item`, and return an error for each row that does not fit.
 
     Args:
         answer: decoded answer of a call; null counts as an empty array.
         item: model of one row.
-        under: for machines, the kind they were asked under: the wire does not repeat it.
+        under: for machines, the kind of the endpoint, which the reply does not repeat.
         field: name of the field that holds the array; None when the array is the whole answer.
-        nested: names of fields of the model, at any depth, whose items are rows, too.
+        nested: names of fields of the model, at any depth, whose items are also rows.
 
     Raises:
         DecodeError: the answer holds no array there.
@@ -185,19 +185,19 @@ def structure_rows(
     rows = _rows_of(answer.value, field)
     if rows is None:
         raise DecodeError(f"expected an array at {path}", path=path, call=str(answer.call))
-    rows = _under(rows, under)
+    rows = _add_kind(rows, under)
     many: Any = GenericAlias(list, item)
     try:
         return _QUICK.structure(rows, many), []
     except Exception:
-        pass  # now each row is tried by itself
+        pass  # each row is now converted separately
     errors: list[DecodeError] = []
     good = [made for _, made in _fitting(rows, item, path, answer.call, nested, errors)]
     return good, errors
 
 
 def _rows_of(value: Json, field: str | None) -> list[Any] | None:
-    """The array in `value`, null being an empty one; None when there is no array."""
+    """Return the array in `value`, or an empty one for null; None when there is no array."""
     if field is not None:
         if type(value) is not dict or field not in value:
             return None
@@ -208,7 +208,7 @@ def _rows_of(value: Json, field: str | None) -> list[Any] | None:
 def _fitting(
     rows: list[Any], item: type[T], path: str, call: Call, nested: Collection[str], errors: list[DecodeError]
 ) -> Iterator[tuple[Any, T]]:
-    """The rows that fit: without their odd nested rows, and as models. `errors` takes the rest."""
+    """Iterate over rows that fit, as JSON without misfit nested rows and as model. `errors` gets misfits."""
     for place, given in enumerate(rows):
         here, row = f"{path}[{place}]", given
         for name in nested if type(row) is dict else ():
@@ -216,34 +216,34 @@ def _fitting(
             if inner is not None and type(row.get(name)) is list:
                 parts = _fitting(row[name], get_args(inner)[0], f"{here}.{name}", call, nested, errors)
                 row = {**row, name: [part for part, _ in parts]}
-        made = _made(row, item, here, call)
+        made = _convert(row, item, here, call)
         if isinstance(made, DecodeError):
             errors.append(made)
         else:
             yield row, made
 
 
-def _made(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
-    """`value`, found at `path` of the answer to `call`, as `kind`; or the error, not raised yet."""
+def _convert(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
+    """Convert `value` at `path` in the answer to `call`, or return (not raise) the error."""
     try:
         return _QUICK.structure(value, kind)
     except Exception:
-        pass  # now that it is known not to fit, the time to find out where is well spent
+        pass  # the slow, detailed converter is only needed for a value that does not fit
     try:
         return _converter(detailed=True).structure(value, kind)
     except Exception as error:
-        first = cattrs.transform_error(error, path=path, format_exception=_said)[0]
+        first = cattrs.transform_error(error, path=path, format_exception=_describe)[0]
     problem, _, where = first.rpartition(" @ ")
     return DecodeError(f"{problem} at {where}", path=where, call=str(call))
 
 
-def _said(error: BaseException, _: Any) -> str:
+def _describe(error: BaseException, _: Any) -> str:
     if isinstance(error, scalars.MisfitError):
         return str(error)
     return "missing" if isinstance(error, KeyError) else "does not fit"
 
 
-def _under(value: Json, kind: Kind | None) -> Json:
+def _add_kind(value: Json, kind: Kind | None) -> Json:
     if kind is None:
         return value
     if type(value) is list:
@@ -252,17 +252,17 @@ def _under(value: Json, kind: Kind | None) -> Json:
 
 
 def check(specs: Sequence[Spec | ContainerUpdate]) -> None:
-    """Refuse what the service would refuse, before the first of it is sent.
+    """Refuse specs that the service would refuse, before any is sent.
 
     Raises:
-        SpecError: naming every problem of every spec, and every name that is given twice.
+        SpecError: names every problem of every spec, and every name that is given twice.
     """
     problems = [
         f"{spec.name if len(specs) > 1 else ''}{': ' if len(specs) > 1 else ''}{problem}"
         for spec in specs
         for problem in spec.problems()
     ]
-    # The name is the key by which a lost deploy is found again: two of one name could not be told apart.
+    # A lost deploy is found by its name, so two deploys of one name could not be distinguished.
     names = Counter((type(spec), str(spec.name)) for spec in specs)
     problems += [
         f"name: {name!r} is given to {count} specs of one kind"
@@ -274,10 +274,10 @@ def check(specs: Sequence[Spec | ContainerUpdate]) -> None:
 
 
 def payload(spec: Spec | ContainerUpdate) -> bytes:
-    """`spec` as the body the service wants.
+    """Encode `spec` as the body that the service expects.
 
     Raises:
-        SpecError: the service would refuse it; all problems at once.
+        SpecError: the service would refuse the spec; names all problems.
     """
     check([spec])
     if isinstance(spec, ContainerSpec):
@@ -311,7 +311,7 @@ def payload(spec: Spec | ContainerUpdate) -> bytes:
 
 
 def encode(value: Json) -> bytes | None:
-    """`value` as JSON; None when it cannot be written as that (an error would hold it)."""
+    """Encode `value` as JSON; return None if that is impossible (an error would hold the value)."""
     try:
         return json.dumps(value, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
@@ -319,7 +319,7 @@ def encode(value: Json) -> bytes | None:
 
 
 def rename_payload(name: str) -> bytes:
-    """The body that renames a machine.
+    """Encode the body of a request that renames a machine.
 
     Raises:
         SpecError: the service would refuse the name.

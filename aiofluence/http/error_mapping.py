@@ -1,7 +1,7 @@
-"""The meaning of a refusal: the error for a status and its words.
+"""The error for a refusal, from its status and its text.
 
-Pure and of no HTTP library; the one table of the service's 400s by their text is here. Everything is
-linear in the length of the answer, and bounded.
+Pure, and independent of HTTP libraries. The only table of the service's 400s by their text is here. All
+functions take time linear in the length of the reply, and produce bounded output.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _BUSINESS: Final[tuple[tuple[re.Pattern[str], re.Pattern[str] | None, type[Reply
         (r"\bapi[ _-]?key\b", None, AuthError),
     )
 )
-"""The subject of a 400, which only its words state. The second pattern is searched behind the first match
-of the first one. The first row that matches wins; without one the error is a RefusedError."""
+"""Errors of a 400 by its text. The second pattern is searched behind the first match of the first pattern.
+The first matching row wins. Without a matching row, the error is a RefusedError."""
 
 _BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
     401: AuthError,
@@ -71,7 +71,7 @@ _BY_STATUS: Final[Mapping[int, type[ReplyError]]] = {
 _DETAIL_LENGTH: Final = 2000
 _PAGE_LENGTH: Final = 65_536
 _MANY: Final = 100
-"""Problems, options or texts of one answer that are read."""
+"""Maximum number of problems, options or texts to read from one reply."""
 _DEEP: Final = 4
 
 
@@ -84,22 +84,22 @@ def refusal(
     hidden: Collection[str],
     service_time: datetime | None = None,
 ) -> ReplyError:
-    """The error for an answer other than 2xx.
+    """Return the error for a reply other than 2xx.
 
     Args:
         status: HTTP status.
-        headers: headers of the answer.
-        body: body of the answer.
+        headers: headers of the reply.
+        body: body of the reply.
         call: method and path of the request.
-        hidden: texts that the error must not repeat, though the service may.
-        service_time: time at the service, for a `Retry-After` that is a date; None when it is not known.
+        hidden: texts that the error must not repeat, even if the service does.
+        service_time: time at the service, for a `Retry-After` that is a date; None if unknown.
     """
     said = _parsed(body)
     plain = _detail(status, headers, body, said)
     detail = starred(plain, hidden)[:_DETAIL_LENGTH]
     kind: type[ReplyError]
     if status == 400:
-        # Stars may hide the word that names the subject: an environment's value is "balance", say.
+        # `plain`, because stars may hide the deciding word: an environment's value may be "balance".
         kind = _subject(plain[:_DETAIL_LENGTH])
     elif status >= 500:
         kind = ServerError
@@ -139,7 +139,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def _detail(status: int, headers: Mapping[str, str], body: bytes, said: Any) -> str:
-    """The service's own words, else the title of an HTML page or a plain text."""
+    """Return the service's own words, else the title of an HTML page, else a plain text."""
     if 300 <= status < 400:
         return _redirect(headers.get("Location", ""))
     if said is not None:
@@ -148,15 +148,14 @@ def _detail(status: int, headers: Mapping[str, str], body: bytes, said: Any) -> 
     if start.lstrip().startswith(b"<"):
         words = from_html(_title(start.decode(errors="replace")))
     else:
-        words = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(
-            start
-        )  # may end in a character
+        # `start` may end inside a character.
+        words = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(start)
         words = "" if "\ufffd" in words else words.strip()
     return words or "no explanation given"
 
 
 def _redirect(location: str) -> str:
-    """Names scheme and host only: the rest of a redirect's target is no part of a message."""
+    """Describe a redirect by scheme and host. The rest of its target may hold secrets."""
     host = ""
     try:
         target = urlsplit(location[:_DETAIL_LENGTH])
@@ -168,7 +167,7 @@ def _redirect(location: str) -> str:
 
 
 def _title(page: str) -> str:
-    """The title of an HTML page; found by plain searches, since a pattern may backtrack on a hostile page."""
+    """Return the title of an HTML page. Plain searches, as a pattern may backtrack on a hostile page."""
     low = page.lower()
     opened = low.find("<title")
     begin = low.find(">", opened) + 1 if opened >= 0 else 0
@@ -177,9 +176,9 @@ def _title(page: str) -> str:
 
 
 def _words(said: Any, depth: int = 0) -> Iterator[str]:
-    """The texts of an error's JSON: of the fields that state the problem, else of all fields.
+    """Iterate over the texts of an error's JSON: of the fields that state the problem, else of all fields.
 
-    `input` and `ctx` of a 422 are left out: they echo what was sent, secrets too.
+    `input` and `ctx` of a 422 are left out: they echo the request, including its secrets.
     """
     if isinstance(said, str):
         if said.strip():
@@ -202,7 +201,7 @@ _ECHOES: Final = frozenset({"input", "ctx", "loc", "type", "url"})
 
 
 def _problems(said: Any) -> list[str]:
-    """One sentence per field of a 422. Its `input` is left out: it echoes what was sent, secrets too."""
+    """Return one sentence per field of a 422, without `input`, which echoes the request and its secrets."""
     items = said.get("detail") if isinstance(said, dict) else said
     if not isinstance(items, list):
         return []
@@ -223,7 +222,7 @@ def _where(loc: Any) -> str:
 
 
 def _options(detail: str) -> tuple[str, ...]:
-    """The valid images that the text lists behind its last colon, quoted or bare."""
+    """Return the valid images that the text lists behind its last colon, quoted or bare."""
     before, _, listed = detail.rpartition(": ")
     if not before:
         return ()
@@ -242,7 +241,7 @@ _KEY_ADVICE: Final = {
 
 
 def _key_reason(words: str) -> Literal["expired", "read-only"] | None:
-    """Why the key is refused, where the text says so."""
+    """Return the reason for which the service refuses the key; None if the text has none."""
     if _READ_ONLY.search(words):
         return "read-only"
     return "expired" if _EXPIRED.search(words) else None
@@ -257,16 +256,16 @@ _DURATION: Final = re.compile(
 _BEFORE_LEFT: Final = re.compile(r"\b(wait|again|retry|another|remaining|left|in)\b", re.IGNORECASE)
 _BEHIND_LEFT: Final = re.compile(r" (more|remain(ing|s)?|left|to go)\b", re.IGNORECASE)
 _NEAR: Final = 24
-"""Characters before a duration among which a word may say that the duration is the time left."""
+"""Number of characters before a duration in which a word may mark the duration as the time left."""
 
 
 def _time_left(words: str) -> float | None:
-    """Seconds that a refusal says are left: `13 minutes left`, `try again in 12 minutes 30 seconds`.
+    """Return the seconds left by a refusal's text: `13 minutes left`, `try again in 12 minutes 30 seconds`.
 
-    A duration without such words is the minimum itself, of which an unknown part has passed.
+    A duration without such words is the whole minimum, of which an unknown part has passed.
     """
     found: list[tuple[int, int, float]] = []
-    """Start, end and seconds of each duration; adjacent parts such as `12 minutes and 30 seconds` are one."""
+    """Start, end and seconds of each duration. Adjacent parts such as `12 minutes and 30 seconds` are one."""
     for match in islice(_DURATION.finditer(words), _MANY):
         seconds = float(match[1]) * _UNITS[match[2].lower()]
         if found and words[found[-1][1] : match.start()].strip(" ,").lower() in ("", "and"):
@@ -286,17 +285,17 @@ def _time_left(words: str) -> float | None:
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _DATE_LENGTH: Final = 64
 _YEARS: Final = range(1970, 9000)
-"""Years of a date: arithmetic with those at the ends of `datetime`'s range overflows."""
+"""Valid years of a date. Arithmetic with the first and last years of `datetime` overflows."""
 
 
 def retry_after(headers: Mapping[str, str], service_time: datetime | None = None) -> float | None:
-    """Seconds that `Retry-After` asks for; None when it is absent or is neither of RFC 9110's two forms.
+    """Return the seconds of `Retry-After`; None if it is absent or in neither of RFC 9110's two formats.
 
     Args:
-        headers: headers of the answer.
-        service_time: time at the service, for an answer without a `Date`; None for this machine's time.
+        headers: headers of the reply.
+        service_time: time at the service, for a reply without a `Date`; None for this machine's time.
 
-    A date is taken relative to the answer's own `Date`, so that no clock here has to be right.
+    A date is relative to the reply's own `Date`, so that no clock of this machine has to be right.
     """
     text = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(text):
@@ -309,12 +308,12 @@ def retry_after(headers: Mapping[str, str], service_time: datetime | None = None
 
 
 def http_date(text: str) -> datetime | None:
-    """The moment that an HTTP date names, in UTC; None when it names none."""
+    """Parse an HTTP date as a time in UTC; return None if it is invalid."""
     if not text.isascii() or len(text) > _DATE_LENGTH:
         return None
     try:
         date = parsedate_to_datetime(text)
-        # HTTP knows no other zone, and this machine's own has nothing to do with it.
+        # HTTP dates have no other zone than UTC, and this machine's zone does not apply.
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None

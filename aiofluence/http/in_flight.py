@@ -1,6 +1,6 @@
-"""One request under way: how far it has come, and whether it is too late for it.
+"""A request in flight: its progress and its timeout.
 
-No HTTP and no sending: the wire keeps these up to date, and reads them when something breaks.
+No HTTP and no sending: the wire updates these objects, and reads them after an error.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from multidict import CIMultiDict
 
 @attrs.define(eq=False)
 class InFlightRequest:
-    """One request on its way, in the task that waits for it; what it carries, the key too, is in no repr."""
+    """A request in flight, and the task that waits for it. No repr shows its contents, such as the key."""
 
     headers: CIMultiDict[str] = attrs.field(repr=False)
     task: asyncio.Task[Any] = attrs.field(repr=False)
     deadline: float = 0.0
     late: bool = False
     phase: str = "new"
-    """`new`, `connected` (which aiohttp's session alone tells apart), `sent` or `head`."""
+    """`new`, `connected` (reported only by aiohttp's session), `sent` or `head`."""
 
 
 class TimeoutScheduler:
-    """Cancels flights that take too long, as `asyncio.timeout` would, but with one timer for all of them.
+    """Timeouts of all requests in flight, as from `asyncio.timeout`, but with a single timer.
 
-    A timer each, set and hardly ever needed, would be a tenth of what a call costs.
+    A timer for each request, set and rarely needed, would be a tenth of the cost of a call.
     """
 
     def __init__(self) -> None:
@@ -47,16 +47,16 @@ class TimeoutScheduler:
             flight.task.uncancel()
 
     def close(self) -> None:
-        """Leave nothing behind in the loop; what still runs is timed to its end."""
+        """Leave no timer behind in the loop, unless requests are still in flight."""
         if self._timer is not None and not self._running:
             self._timer.cancel()
 
     def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._look, loop)
+        self._timer = loop.call_at(when, self._cancel_late, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _cancel_late(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time() + 1e-3  # a timer may fire early by its clock's resolution
         for flight in self._running:

@@ -1,7 +1,7 @@
-"""What goes over the wire, as plain data: Call, Request, Reply, the Wire seam, and decipher().
+"""Requests and replies as plain data: `Call`, `Request`, `Reply`, `Answer`, and the `Wire` interface.
 
-Pure: nothing here waits, retries or opens a socket. `Transport` turns a Call into a Request,
-a `Wire` carries it, and `decode_reply` says what the Reply means.
+Pure: no code here waits, retries or opens a socket. `Transport` turns a `Call` into a `Request`, a `Wire`
+sends it, and `decode_reply` turns the `Reply` into a value or an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import error_mapping as refusals, redaction
 from .redaction import Secrets
 
 Json: TypeAlias = Any
-"""A decoded JSON value; `convert.structure` checks its shape."""
+"""A decoded JSON value. `codec.structure` checks its shape."""
 
 MiB: Final = 2**20
 _NONE: Final = Secrets()
@@ -28,16 +28,16 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z]{1,32}")
 BALANCES_PATH: Final = "/v2/users/balances"
 ME_PATH: Final = "/v1/users/me"
-_BESIDE: Final = frozenset({BALANCES_PATH, ME_PATH})
+_ACCOUNT_PATHS: Final = frozenset({BALANCES_PATH, ME_PATH})
 """Paths of the account, which are the only ones outside `/gpu` (contract 7)."""
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
 def safe_id(id: object) -> str:
-    """`id` if it cannot change the path it is put into.
+    """Return `id` if it cannot change the path that contains it.
 
     Raises:
-        ConfigError: it is not 1-64 characters of `A-Z a-z 0-9 _ -`.
+        ConfigError: `id` is not 1-64 characters of `A-Z a-z 0-9 _ -`.
     """
     if is_safe_id(id):
         return id
@@ -45,15 +45,15 @@ def safe_id(id: object) -> str:
 
 
 def is_safe_id(id: object) -> TypeGuard[str]:
-    """Whether `id` is 1-64 characters of `A-Z a-z 0-9 _ -`, so that it cannot change a path."""
+    """Return True if `id` is 1-64 characters of `A-Z a-z 0-9 _ -`, so that it cannot change a path."""
     return isinstance(id, str) and _ID.fullmatch(id) is not None
 
 
 def safe_method(method: object) -> str:
-    """`method` in capitals, if it can stand in a request's first line.
+    """Return `method` in capitals if a request line may contain it.
 
     Raises:
-        ConfigError: it is more than a word.
+        ConfigError: `method` is not a single word of letters.
     """
     if isinstance(method, str) and _METHOD.fullmatch(method):
         return method.upper()
@@ -61,35 +61,35 @@ def safe_method(method: object) -> str:
 
 
 def safe_path(path: object) -> str:
-    """`path` if it stays below `/gpu`: no dots that climb, no query, nothing that must be escaped.
+    """Return `path` if it stays below `/gpu`: no dot segments, no query, no character that needs escaping.
 
-    The two paths of the account beside `/gpu` are good as well.
+    The two account paths outside `/gpu` are accepted as well.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: `path` is none of these.
     """
-    if isinstance(path, str) and (_PATH.fullmatch(path) or path in _BESIDE):
+    if isinstance(path, str) and (_PATH.fullmatch(path) or path in _ACCOUNT_PATHS):
         return path
     raise ConfigError(f"{path!r} is not a path of the GPU Cloud; it looks like '/gpu/plans/'")
 
 
 class Retryable(Enum):
-    """Whether a call may be sent again when nobody knows what became of it."""
+    """Permission to send a call again when its outcome is unknown."""
 
     ALWAYS = "always"
-    """Reading changes nothing."""
+    """A read changes nothing."""
     LOOK = "look"
-    """Only after a look: a second PUT or DELETE is refused when the first one worked."""
+    """Only after a poll: the service refuses a second PUT or DELETE if the first one worked."""
     NEVER = "never"
-    """A second POST is a second machine, and a second bill."""
+    """A second POST would deploy a second machine, with a second bill."""
 
 
 class Priority(IntEnum):
-    """Who goes first when calls queue; the gate sees to it that none starves."""
+    """Priority of a call at the rate limiter, highest first. The rate limiter never starves a priority."""
 
     TERMINATE = 0
     HANDOVER = 1
-    """What is ACTIVE and paid for is handed over before more is deployed; see `Poll.prefer`."""
+    """An ACTIVE instance is already paid for: hand it over before more are deployed. See `Poll.prefer`."""
     DEPLOY = 2
     AWAITED = 3
     POLL = 4
@@ -97,7 +97,7 @@ class Priority(IntEnum):
 
 
 def refuse_to_pickle(self: object) -> NoReturn:
-    """Keep the API key and the bodies of requests out of pickles, whatever object holds them."""
+    """Keep the API key and request bodies out of pickles, whatever object holds them."""
     raise TypeError(
         f"{type(self).__name__} holds secrets and is never pickled; make a session where you need it"
     )
@@ -105,10 +105,11 @@ def refuse_to_pickle(self: object) -> NoReturn:
 
 @attrs.frozen
 class Call:
-    """One endpoint, or one call of it, as data. The body carries secrets and is in no repr.
+    """An endpoint, or one call to an endpoint, as data. The body holds secrets, so no repr shows it.
 
-    `is_text`: the reply quotes a container's output, which need be no UTF-8: bad bytes are replaced.
-    `cancelled_when` is asked when the call's turn has come: if it says True, nobody wants it sent any more.
+    Attributes:
+        is_text: True if the reply quotes a container's output. Bytes that are not UTF-8 are replaced.
+        cancelled_when: called when the rate limiter grants the call; True drops the call.
     """
 
     method: str
@@ -129,15 +130,15 @@ class Call:
         priority: Priority | None = None,
         query: Mapping[str, object] | None = None,
     ) -> Call:
-        """This endpoint for one instance, body and query; query values that are None are left out.
+        """Return this endpoint's call for an instance, body and query. Query values of None are left out.
 
         Raises:
             ConfigError: the id is not 1-64 characters of `A-Z a-z 0-9 _ -`, so it could change the path.
         """
         path = self.path if id is None else self.path.replace("{id}", safe_id(id))
-        asked = {name: str(value) for name, value in query.items() if value is not None} if query else {}
+        texts = {name: str(value) for name, value in query.items() if value is not None} if query else {}
         priority = self.priority if priority is None else priority
-        return Call(self.method, path, self.retryable, priority, self.max_body, asked, body, self.is_text)
+        return Call(self.method, path, self.retryable, priority, self.max_body, texts, body, self.is_text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -148,18 +149,18 @@ class Call:
 
 @attrs.frozen
 class Timeout:
-    """How long one attempt may take, in seconds: to connect, and from start to the end of the reply."""
+    """Time limits of one attempt, in seconds: to connect, and from the start to the end of the reply."""
 
     connect: float = 10.0
     total: float = 60.0
 
     def __attrs_post_init__(self) -> None:
-        if not (self.connect > 0 and self.total > 0):  # nor NaN, which would unsettle the loop's timers
+        if not (self.connect > 0 and self.total > 0):  # rejects NaN, which would break the timers
             raise ConfigError("Timeout needs connect > 0 and total > 0")
 
     @classmethod
     def of(cls, given: Timeout | float | None) -> Timeout:
-        """`given` itself, or that many seconds in all; None is the default."""
+        """Convert total seconds to a `Timeout`; return a `Timeout` unchanged, and the default for None."""
         if given is None:
             return cls()
         return given if isinstance(given, Timeout) else cls(total=given)
@@ -170,11 +171,11 @@ BEARER: Final = "Bearer "
 
 
 class Headers(dict[str, str]):
-    """Request headers; their repr shows names, never values, for one is the key."""
+    """Request headers. Their repr shows names but no values, because one value is the key."""
 
     @property
     def credential(self) -> str:
-        """The API key, or the access token that takes its place."""
+        """The API key, or the access token in its place."""
         return self.get("X-API-KEY") or self.get("Authorization", "").removeprefix(BEARER)
 
     def __repr__(self) -> str:
@@ -186,10 +187,10 @@ class Headers(dict[str, str]):
 
 @attrs.define
 class Request:
-    """One HTTP request to one origin; `path` is one of `safe_path` and safe to send as it is.
+    """An HTTP request to one origin. `path` is a result of `safe_path`, safe to send unchanged.
 
-    Not frozen, for one is made per call: frozen, its fields would take six times as long to set.
-    Headers carry the API key and bodies carry secrets, so neither is in the repr.
+    Not frozen: every call creates a request, and setting frozen fields takes six times as long. The headers
+    hold the API key and the body holds secrets, so the repr shows neither.
     """
 
     method: str
@@ -206,10 +207,10 @@ class Request:
 
 @attrs.frozen
 class Reply:
-    """One HTTP answer, body read to its end.
+    """An HTTP reply with its whole body.
 
-    Header names are looked up as the standards write them (`Retry-After`, `Date`). Neither headers nor
-    body are in the repr.
+    Header names are looked up as the standards write them (`Retry-After`, `Date`). The repr shows neither
+    headers nor body.
     """
 
     status: int
@@ -217,42 +218,42 @@ class Reply:
     body: bytes = attrs.field(default=b"", repr=False)
 
     def json(self) -> Json:
-        """The body as JSON.
+        """Decode the body as JSON.
 
         Raises:
-            DecodeError: it is not JSON.
+            DecodeError: the body is not JSON.
         """
         return decode(None, self)
 
 
 @attrs.define
 class Answer:
-    """What a call came to: its decoded body, which may hold secrets and is in no repr."""
+    """The decoded body of a successful reply. It may hold secrets, so the repr does not show it."""
 
     call: Call
     value: Json = attrs.field(default=None, repr=False)
 
 
 class Wire(Protocol):
-    """Carries one request, once. The aiohttp wire and the simulator's are the two there are."""
+    """Sender of single requests. The aiohttp wire and the simulator's wire implement it."""
 
     async def send(self, request: Request) -> Reply:
-        """Send `request` exactly once and return the answer, whatever its status.
+        """Send `request` exactly once and return the reply, whatever its status.
 
         Raises:
-            NotSentError: it certainly never left.
-            NoReplyError: it may have arrived; no usable answer came back in time.
-            DecodeError: a 2xx answer is larger than `request.max_body` bytes.
+            NotSentError: the request was certainly not sent.
+            NoReplyError: the request may have arrived, but no usable reply came in time.
+            DecodeError: a 2xx reply is larger than `request.max_body` bytes.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close for good; requests still waiting fail with one of the errors above."""
+        """Close for good. Pending requests fail with one of the errors of `send`."""
         ...
 
 
 def decode_reply(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
-    """What `reply` means: the decoded body of a 2xx (None where the call has none), or the error, raised.
+    """Return the decoded body of a 2xx, or None where the call has no body; raise an error otherwise.
 
     Args:
         call: the request.
@@ -260,14 +261,14 @@ def decode_reply(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
         secrets: texts that no error may repeat.
 
     Raises:
-        ReplyError: any other status, as the subclass that says what it means; and a 2xx to a POST in which
-            the service states a refusal that it otherwise sends with 400.
-        DecodeError: a reply that is not in the service's format.
+        ReplyError: the status is not 2xx. The subclass depends on the status and the text. Also for a 2xx to
+            a POST whose body is a refusal that the service otherwise sends with 400.
+        DecodeError: the reply is not in the service's format.
     """
     if not 200 <= reply.status < 300:
         raise refusal(call, reply, secrets)
     if call.method not in ("GET", "POST"):
-        # PUT and DELETE answer 204 without a body (contract 1). A body is a portal's or a proxy's.
+        # PUT and DELETE answer 204 without a body (contract 1). A body comes from a portal or a proxy.
         if reply.body.strip():
             raise DecodeError("a success with a body where the service sends none", call=str(call))
         return None
@@ -276,7 +277,7 @@ def decode_reply(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
         stated = refusal(call, attrs.evolve(reply, status=400), secrets)
         if isinstance(stated, RefusedError) and type(stated) is not RefusedError:
             stated.status = reply.status
-            del value  # no traceback with locals shows what the service repeats
+            del value  # the service may repeat secrets, and a traceback with locals would show them
             raise stated
     return value
 
@@ -284,13 +285,13 @@ def decode_reply(call: Call, reply: Reply, secrets: Secrets = _NONE) -> Json:
 def refusal(
     call: Call, reply: Reply, secrets: Collection[str] = (), service_time: datetime | None = None
 ) -> ReplyError | DecodeError:
-    """The error that a reply other than 2xx is; see `refusals`.
+    """Return the error for a reply other than 2xx; see `error_mapping`.
 
     Args:
-        call: the request; secrets in its body are starred out of the service's words.
+        call: the request; the error shows stars in place of the secrets in its body.
         reply: the reply.
         secrets: further texts that no error may repeat.
-        service_time: time at the service, as in `refusals.retry_after`.
+        service_time: time at the service, as in `error_mapping.retry_after`.
     """
     hidden = (*secrets, *redaction.secrets_in(call.body))
     error = refusals.refusal(
@@ -298,7 +299,7 @@ def refusal(
     )
     if has_service_format(reply):
         return error
-    message = f"HTTP {reply.status} without the service's JSON, so a gateway's: {error.detail}"
+    message = f"HTTP {reply.status} without the service's JSON, so from a gateway: {error.detail}"
     return DecodeError(message, call=str(call), status=reply.status)
 
 
@@ -307,7 +308,7 @@ _OVERLOAD: Final = frozenset({408, 425, 429})
 
 
 def has_service_format(reply: Reply) -> bool:
-    """Whether an error reply is the service's own, so that its status may be given a meaning.
+    """Return True if an error reply is the service's own, so that its status has a meaning.
 
     The service sends every 4xx with a JSON object that has `detail` or `error` (contract 8). Redirects, 5xx
     and the statuses of overload mean the same from any sender.
@@ -322,16 +323,16 @@ def has_service_format(reply: Reply) -> bool:
 
 
 def decode(call: Call | None, reply: Reply) -> Json:
-    """The JSON value in the body of `reply`, the answer to `call`.
+    """Decode the JSON body of `reply`, the reply to `call`.
 
     Raises:
-        DecodeError: it is not JSON: empty, HTML, NaN, bad UTF-8, or nested beyond reason.
+        DecodeError: the body is not JSON: empty, HTML, NaN, bad UTF-8, or nested too deeply.
     """
     if _quick_decode is not None:
         try:
             return _quick_decode(reply.body)
         except ValueError:
-            pass  # the other one says why, or takes it: both shall accept the same
+            pass  # the standard decoder, which must accept the same, decodes the body or names the problem
     try:
         if call is not None and call.is_text:
             return _LENIENT.decode(reply.body.decode(errors="replace"))
@@ -342,17 +343,17 @@ def decode(call: Call | None, reply: Reply) -> Json:
         problem = "nested too deeply"
     except ValueError:
         problem = "not JSON" if reply.body.strip() else "empty"
-    # Raised out here, because the errors above hold the whole body, and bodies hold secrets.
+    # Raised outside `except`: the caught errors hold the whole body, which may hold secrets.
     raise DecodeError(f"the body ({len(reply.body)} bytes) is {problem}", call=str(call) if call else None)
 
 
 def decode_rows(call: Call, reply: Reply) -> Iterator[Json]:
-    """The elements of the JSON array in the body of `reply`, each decoded when it is asked for.
+    """Iterate over the elements of the JSON array in the body of `reply`, and decode each on demand.
 
-    A list of 10,000 instances takes longer to decode than an event loop should be held up.
+    A list of 10,000 instances takes so long to decode at once that it would block the event loop.
 
     Raises:
-        DecodeError: it is no array, or not JSON; what came before the fault has been given.
+        DecodeError: the body is not JSON, or no array. Elements before the error have been returned.
     """
     try:
         text = reply.body.decode()
@@ -371,7 +372,7 @@ def decode_rows(call: Call, reply: Reply) -> Iterator[Json]:
         yield row
         match = _BETWEEN.match(text, position)
     if match is None or match.end() < len(text):
-        del text  # the error below is raised here, and its traceback should not show all of it
+        del text  # raised here, so that the traceback does not show the text
         raise DecodeError(f"the body ({len(reply.body)} bytes) is no JSON array", call=str(call))
 
 
@@ -384,13 +385,13 @@ def _no_constant(name: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
-_LENIENT = json.JSONDecoder(parse_constant=_no_constant, strict=False)  # control characters in texts
+_LENIENT = json.JSONDecoder(parse_constant=_no_constant, strict=False)  # accepts control characters
 
 
 def _find_quick_decode() -> Callable[[bytes], Json] | None:
     try:
         import orjson  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:  # it comes with the extra `speed`
+    except ImportError:  # orjson comes with the extra `speed`
         return None
     decode_quickly: Callable[[bytes], Json] = orjson.loads
     return decode_quickly

@@ -1,7 +1,8 @@
-"""The gate before the wire: how fast, how many at once, and who goes first. One clock: the event loop's.
+"""The rate limiter of a session: rate, number of requests in flight, and order of priority.
 
-Rate by GCRA (one number instead of a bucket and a refill task), lanes served FIFO, a cap on requests in
-flight, and one pause for the whole session when the service says it is too much. It sends nothing itself.
+The rate is limited by GCRA: one number instead of a bucket and a refill task. Each priority has a FIFO queue.
+When the service refuses requests, the whole session pauses. The only clock is the event loop's. The rate
+limiter sends nothing itself.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from ..errors import ConfigError, NotSentError
 from .messages import Priority
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
-"""Runs something as a task of the session's own."""
+"""Function that runs a coroutine as a task of the session."""
 
 
 @attrs.frozen
 class RateLimit:
-    """The session's own limit: in any window of W seconds at most `burst` + `per_second` x W requests go out.
+    """Rate of a session: in any window of W seconds, at most `burst` + `per_second` x W requests are sent.
 
-    The service documents no limit; 10 a second is an assumption. A 429 or 503 lowers the rate, success
-    raises it again, up to this.
+    The service documents no limit, so 10 per second is an assumption. A 429 or 503 lowers the rate. Each
+    success raises it again, up to `per_second`.
     """
 
     per_second: float = 10.0
@@ -36,27 +37,27 @@ class RateLimit:
             raise ConfigError("RateLimit needs per_second > 0 and burst >= 1")
 
     def gate(self, max_in_flight: int) -> RateLimiter:
-        """The gate of one session that keeps to this rate."""
+        """Create the rate limiter of one session."""
         return RateLimiter(self, max_in_flight)
 
 
 _SHARE_OF_THE_OLDEST: Final = 4
-"""Every n-th grant goes to whoever has waited longest, whatever the lane: urgent calls pass a backlog
-at once, and no backlog of urgent calls can starve the rest."""
+"""Every n-th grant goes to the caller that has waited longest, whatever its priority. Urgent calls still
+overtake a queue of other calls at once, but a queue of urgent calls cannot starve the others."""
 EARLY: Final = 1e-9
-"""The loop may fire a timer early by its clock's resolution."""
+"""Seconds by which the loop may fire a timer early, because of its clock's resolution."""
 _PATIENCE: Final = 60.0
 _LONGEST_PAUSE: Final = 2.0
 CUT: Final = 0.5
 FLOOR: Final = 0.02
 RECOVERY: Final = 0.01
-"""After a refusal the rate is halved (never below 2 %), and each success gives back 1 % of the whole."""
+"""A refusal halves the rate, to no less than 2 % of the limit. Each success restores 1 % of the limit."""
 
 
 class RateLimiter:
-    """Lets callers through one by one; each `acquire` that returns must be followed by one `release`.
+    """Rate limiter of a session. A `release` must follow each `acquire` that returned.
 
-    A gate that gets its turns from elsewhere says so in `_opens_at`, `_take` and `_give_back`.
+    A subclass with another source of grants overrides `_opens_at`, `_take` and `_give_back`.
     """
 
     def __init__(self, rate: RateLimit, max_in_flight: int) -> None:
@@ -76,19 +77,19 @@ class RateLimiter:
 
     @property
     def rate(self) -> float:
-        """Requests a second that go out at present."""
+        """Requests per second that the session may send now."""
         return self._rate
 
     @property
     def waiting(self) -> int:
-        """How many callers stand before the gate."""
+        """Number of callers that wait for a grant."""
         return self._waiting
 
     def open(self, spawn: Spawn) -> None:
-        """The session is open: a gate with work of its own starts it here. This one has none."""
+        """Start background work with `spawn`, when the session opens. This class has none."""
 
     def acquire_at_once(self) -> float | None:
-        """What `acquire` gives, if nobody has to wait; None otherwise. Most calls need no more."""
+        """Return the loop time of the grant as `acquire` does, or None if the caller would have to wait."""
         if self._waiting or self._closed:
             return None
         now = asyncio.get_running_loop().time()
@@ -98,7 +99,7 @@ class RateLimiter:
         return now
 
     async def acquire(self, priority: Priority) -> float:
-        """Wait for a turn; gives the loop time at which it came.
+        """Wait for a grant and return its loop time.
 
         Raises:
             NotSentError: the session is closed.
@@ -116,14 +117,14 @@ class RateLimiter:
             granted = await self._granted(waiter, priority, loop)
             if self._not_before <= granted + EARLY:
                 return granted
-            # A refusal became known between the grant and this step: its pause holds for this caller too.
+            # A refusal arrived between the grant and this line. Its pause applies to this caller too.
             self._give_back(waiter.taken)
             self._free += 1
             waiter = _Waiter(loop.create_future(), since)
             self._queues[priority].appendleft(waiter)
 
     async def _granted(self, waiter: _Waiter, priority: Priority, loop: asyncio.AbstractEventLoop) -> float:
-        """Wait in `priority`; the loop time of the grant."""
+        """Wait in the queue of `priority` and return the loop time of the grant."""
         self._waiting += 1
         self._serve(loop)
         try:
@@ -133,28 +134,28 @@ class RateLimiter:
                 self._waiting -= 1
                 self._sweep(priority)
             elif waiter.turn.exception() is None:
-                # Granted in the tick in which the caller was cancelled: nothing was sent, all is given back.
+                # Granted in the same tick as the cancellation: nothing was sent, so the grant is returned.
                 self._give_back(waiter.taken)
                 self.release()
             raise
 
     def release(self) -> None:
-        """A request has come back (or failed): its place in flight is free."""
+        """Report that a request is no longer in flight, whether it succeeded or failed."""
         self._free += 1
         if self._waiting:
             self._serve(asyncio.get_running_loop())
 
     def succeeded(self) -> None:
-        """The service answered without complaint: the rate recovers a little."""
+        """Report a reply without a refusal: the rate recovers a little."""
         self._outage = None
         if self._rate < self._limit.per_second:
             self._set_rate(min(self._limit.per_second, self._rate + self._limit.per_second * RECOVERY))
 
     def refused(self, sent_at: float, pause: float | None) -> None:
-        """The service said "too fast" (429 or 503) to a request granted at `sent_at`.
+        """Report a 429 or 503 to a request that was granted at loop time `sent_at`.
 
-        Nobody is let through for `pause` seconds. Refusals of requests that were already out at the last
-        cut are echoes of it: they may lengthen the pause, but cut the rate no further.
+        No request is granted for `pause` seconds. A refusal of a request that was in flight at the last cut
+        is a consequence of the same overload. It may lengthen the pause, but does not cut the rate again.
         """
         now = asyncio.get_running_loop().time()
         if sent_at > self._last_cut:
@@ -163,10 +164,11 @@ class RateLimiter:
         self._pause(now + (pause or 0.0))
 
     def unreachable(self, sent_at: float) -> None:
-        """The request granted at `sent_at` could not even be sent: nobody listens at the other end.
+        """Report that the request granted at `sent_at` could not be sent, as the service is unreachable.
 
-        While that lasts, everybody waits, longer each time, and few try: a queue of calls must not run into
-        a closed door one after the other and fail. After a minute of it they may: it is no hiccup any more.
+        During an outage all callers wait, longer after each failure, and few requests are tried. Otherwise a
+        whole queue of calls would fail one after the other. After a minute of outage, requests are no longer
+        delayed, and fail.
         """
         now = asyncio.get_running_loop().time()
         outage = self._outage = self._outage or _Outage(now)
@@ -177,24 +179,24 @@ class RateLimiter:
         outage.pause = min(_LONGEST_PAUSE, 2 * outage.pause)
 
     def close(self) -> None:
-        """Whoever waits, and whoever comes, gets NotSentError."""
+        """Fail pending and future calls of `acquire` with NotSentError."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for priority in self._queues:
-            for waiter in priority:
+        for queue in self._queues:
+            for waiter in queue:
                 if not waiter.turn.done():
                     self._waiting -= 1
                     waiter.turn.set_exception(_closed())
-            priority.clear()
+            queue.clear()
 
     def _pause(self, until: float) -> None:
-        """Nobody passes before `until`; then one after the other, an interval apart, and no burst."""
+        """Grant nothing before `until`, and afterwards one request per interval, without a burst."""
         self._not_before = max(self._not_before, until)
         self._arrival = max(self._arrival, self._not_before + (self._limit.burst - 1) / self._rate)
 
     def _set_rate(self, rate: float) -> None:
-        """Change the rate; what was used of the burst stays used, and a pause is as long as it was."""
+        """Change the rate. The used part of the burst stays used, and a pause keeps its length."""
         base = max(asyncio.get_running_loop().time(), self._not_before)
         if self._arrival > base:
             self._arrival = base + (self._arrival - base) * self._rate / rate
@@ -212,13 +214,13 @@ class RateLimiter:
         self._serve(loop)
 
     def _opens_at(self) -> float:
-        """When the next may pass; infinite while too many are in flight."""
+        """Return the loop time of the next possible grant; infinite at the limit of requests in flight."""
         if self._free <= 0:
             return float("inf")
         return max(self._not_before, self._arrival - (self._limit.burst - 1) / self._rate)
 
     def _take(self, now: float) -> Any:
-        """Use up a turn; what this returns, if anything, `_give_back` is given."""
+        """Use up one grant. Return a value, or None, that `_give_back` gets if the grant is returned."""
         self._free -= 1
         self._arrival = max(self._arrival, now) + 1 / self._rate
 
@@ -226,7 +228,7 @@ class RateLimiter:
         self._arrival -= 1 / self._rate
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let through whoever may pass now, and set the one timer for the next."""
+        """Grant all requests that are due, and set the only timer for the next grant."""
         now = loop.time()
         while self._waiting:
             opens = self._opens_at()
@@ -241,25 +243,26 @@ class RateLimiter:
             waiter.turn.set_result(now)
 
     def _next(self) -> _Waiter | None:
-        """Whose turn it is: the most urgent lane's first, and every few grants the oldest of all.
+        """Take the next waiter: the first of the highest priority, or at every n-th grant the oldest of all.
 
-        None when all who wait were cancelled in this tick: they are counted until they have noticed.
+        Return None when every waiter was cancelled in this tick. `_waiting` counts a cancelled waiter until
+        its task has run.
         """
-        heads = []
-        for priority in self._queues:
-            while priority and priority[0].turn.done():
-                priority.popleft()
-            if priority:
-                heads.append(priority)
-        if not heads:
+        queues = []
+        for queue in self._queues:
+            while queue and queue[0].turn.done():
+                queue.popleft()
+            if queue:
+                queues.append(queue)
+        if not queues:
             return None
         self._turn += 1
         if self._turn % _SHARE_OF_THE_OLDEST == 0:
-            return min(heads, key=lambda priority: priority[0].since).popleft()
-        return heads[0].popleft()
+            return min(queues, key=lambda queue: queue[0].since).popleft()
+        return queues[0].popleft()
 
     def _sweep(self, priority: Priority) -> None:
-        """Drop cancelled waiters once they are the larger part, so that a long pause cannot pile them up."""
+        """Drop cancelled waiters once they are the majority, so that they do not pile up in a long pause."""
         queue = self._queues[priority]
         if len(queue) > 64 and len(queue) > 2 * self._waiting:
             alive = [waiter for waiter in queue if not waiter.turn.done()]
@@ -269,7 +272,7 @@ class RateLimiter:
 
 @attrs.define(eq=False)
 class _Outage:
-    """Nobody listens, since loop time `began`; the next one who finds out makes all wait `pause` seconds."""
+    """An outage since loop time `began`. The next failure makes all callers wait `pause` seconds."""
 
     began: float
     last: float = float("-inf")

@@ -1,6 +1,7 @@
-"""Writes, for each model, the function that makes it from JSON: what one would type by hand, without a loop.
+"""Generator of functions that make a model from JSON, like handwritten code without a loop.
 
-For the quick converter alone: the other one says what is wrong where this one only raises. No I/O.
+Only the quick converter uses these functions. When a function raises, the detailed converter names the
+problem. No I/O.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from typing import Any, NoReturn, TypeAlias, get_args, get_origin
 import attrs
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
-"""Makes a value of the kind (its second argument) from JSON, or raises."""
+"""Function that makes a value of a type (the second argument) from JSON, or raises."""
 
 _AS_IT_COMES = (str, bool)
-"""JSON has them already; that it is this type and no other is all there is to check."""
+"""Types that JSON has already. The reader only checks for exactly this type."""
 _MISSING = object()
 
 
 def reader(model: type[Any], hook_for: Callable[[Any], Hook], **overrides: Any) -> Hook:
-    """A function from a JSON object to a `model`; any exception means that it does not fit.
+    """Generate a function from a JSON object to a `model`. Any exception means that the object does not fit.
 
     Args:
         model: an attrs class.
-        hook_for: the converter's hook for a kind.
+        hook_for: returns the converter's hook for a type.
         overrides: by field, cattrs' `override(rename=..., struct_hook=...)`.
 
-    For `InstanceRef`, were it ever an answer, it would be
+    For `InstanceRef`, if the service returned one, the function would be
 
         lambda o, _: model(
             kind=hook_kind(o['kind'], type_kind),
@@ -35,8 +36,8 @@ def reader(model: type[Any], hook_for: Callable[[Any], Hook], **overrides: Any) 
             name=v if type(v := o['name']) is str else refuse(),
         )
 
-    cattrs would call a function for every text and number, and pass on what has a default as `**some`: for
-    a container that is half as slow again.
+    cattrs would call a function for every text and number, and pass fields with a default as `**some`. For a
+    container, that takes half as long again.
     """
     names: dict[str, Any] = {"model": model, "missing": _MISSING, "refuse": _refuse}
     attrs.resolve_types(model)
@@ -67,7 +68,7 @@ def reader(model: type[Any], hook_for: Callable[[Any], Hook], **overrides: Any) 
 
 
 def _without_none(kind: Any) -> Any:
-    """`X` of `X | None`; anything else as it is."""
+    """Return `X` for `X | None`, and any other type unchanged."""
     if get_origin(kind) is types.UnionType:
         others = [each for each in get_args(kind) if each is not types.NoneType]
         if len(others) == 1:

@@ -1,6 +1,6 @@
-"""Stars in the place of secrets in the service's words: plain, and as JSON, HTML, URLs and base64 write them.
+"""Stars in place of secrets in the service's words: plain, and as JSON, HTML, URLs and base64 encode them.
 
-A service may repeat what it was sent. A secret that it repeats in parts cannot be recognised.
+A service may repeat parts of a request. A secret that is repeated only in parts cannot be recognised.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from urllib.parse import unquote, unquote_plus
 STARS: Final = "***"
 _SECRET_FIELDS: Final = frozenset({"value", "password", "ssh_key", "startup_command"})
 _LONG: Final = 6
-"""Characters from which a secret is starred inside words, too."""
+"""Minimum length of a secret to star inside words, too."""
 _SHORTEST: Final = 3
-"""Characters below which nothing is starred: `1` or `on` hides nothing, and is in every text."""
+"""Minimum length of a secret to star at all: `1` or `on` is in every text, so a star hides nothing."""
 _READ: Final = 16_384
-"""Characters of a text that are read."""
+"""Number of characters of a text to read."""
 _ROUNDS: Final = 2
-"""Encodings on top of one another that are undone."""
+"""Number of nested encodings to undo."""
 _FORMS: Final = 8
-"""Encodings beside one another that are undone; a text with more is not shown."""
+"""Number of encodings side by side to undo. A text with more is replaced by stars."""
 
 
 class Secrets(tuple[str, ...]):
-    """Texts that no error may repeat; a traceback that prints its variables does not show them."""
+    """Texts that no error may repeat. Their repr, as in a traceback with locals, does not show them."""
 
     __slots__ = ()
 
@@ -37,7 +37,7 @@ class Secrets(tuple[str, ...]):
 
 
 def secrets_in(body: bytes) -> list[str]:
-    """Texts of a request that no error may repeat: environment values, passwords, keys, commands."""
+    """Return a request's texts that no error may repeat: environment values, passwords, keys, commands."""
 
     def walk(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
@@ -56,9 +56,9 @@ def secrets_in(body: bytes) -> list[str]:
 
 
 def starred(text: str, secrets: Collection[str]) -> str:
-    """`text` with stars in the place of each secret, the longest secrets first.
+    """Return `text` with stars in place of each secret, the longest secrets first.
 
-    Where an encoding hides a secret, the text comes back decoded.
+    If an encoding hides a secret, the text is returned decoded.
     """
     known = sorted({secret.strip() for secret in secrets}, key=len, reverse=True)
     known = [secret for secret in known if len(secret) >= _SHORTEST]
@@ -73,7 +73,7 @@ def starred(text: str, secrets: Collection[str]) -> str:
         text = _without(decoded, known)
     else:
         return STARS
-    # The cut may have left the beginning of a secret at the end.
+    # After a cut, the text may end with the beginning of a secret.
     return text[: -len(known[0])] if cut else text
 
 
@@ -90,7 +90,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 
 
 def _hides(run: str, secrets: Collection[str]) -> bool:
-    """Whether a run of letters and digits is the base64 of a text with a long secret in it."""
+    """Return True if a run of letters and digits is the base64 of a text with a long secret."""
     whole = run[: len(run) // 4 * 4] if len(run) % 4 == 1 else run + "=" * (-len(run) % 4)
     text = base64.b64decode(whole, altchars=b"-_" if "-" in run or "_" in run else b"+/").decode(
         errors="replace"
@@ -99,7 +99,7 @@ def _hides(run: str, secrets: Collection[str]) -> bool:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Other forms of `text`, after each encoding that may have been put around it."""
+    """Iterate over other forms of `text`, each with possible encodings undone."""
     seen, forms = {text}, [text]
     for _ in range(_ROUNDS):
         forms = [decode(form) for form in forms for decode in _DECODERS]
@@ -114,7 +114,7 @@ _LONG_NUMBERS: Final = re.compile(r"&#[0-9]{8,};?")
 
 
 def _from_json(text: str) -> str:
-    """Undo the escapes of JSON and of reprs."""
+    """Undo the escapes of JSON and of Python reprs."""
 
     def plain(match: re.Match[str]) -> str:
         code = match[1]
@@ -123,13 +123,13 @@ def _from_json(text: str) -> str:
         number = int(code[1:], 16)
         return chr(number) if number <= 0x10FFFF else "\ufffd"
 
-    # Surrogate pairs become one character.
+    # UTF-16 joins a surrogate pair into one character.
     return _ESCAPE.sub(plain, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def from_html(text: str) -> str:
-    """Undo HTML's entities."""
-    # Python refuses to read numbers of thousands of digits, and none of them is a character.
+    """Undo HTML entities."""
+    # Python refuses to parse numbers with thousands of digits. No such number is a character.
     return html.unescape(_LONG_NUMBERS.sub("", text))
 
 

@@ -1,7 +1,8 @@
-"""One rate for many processes and hosts: a gate that gets its turns, a few at a time, from Redis or Valkey.
+"""A rate for many processes and hosts: a rate limiter with grants from Redis or Valkey.
 
-Lanes, places in flight and the timer are the plain gate's; only the turns come from elsewhere. While Redis
-is out of reach, it is that plain gate with a share of the rate. The redis library is imported when used.
+`_SharedGate` inherits priorities, the limit of requests in flight and the timer from `RateLimiter`. Only its
+grants come from Redis, a few at a time. Without a connection to Redis, it is a plain `RateLimiter` with a
+share of the rate. The redis library is imported on first use.
 """
 
 from __future__ import annotations
@@ -28,20 +29,21 @@ log: Final = logging.getLogger("aiofluence")
 
 @attrs.frozen
 class RedisRate:
-    """One rate for every session, in whatever process and on whatever host, that names the same budget.
+    """A rate shared by every session, in any process and on any host, that names the same budget.
 
-    All together they keep to `limit` in any window, each gets an equal part of it while all want more, and a
-    429 or 503 to one of them slows all of them. Needs the extra `[redis]`, and Redis 5 or Valkey.
+    Together, all sessions keep to `limit` in any window. While all sessions have calls pending, each gets an
+    equal part. A 429 or 503 to one session slows all sessions. Needs the extra `[redis]`, and Redis 5 or
+    Valkey.
 
-    While Redis does not answer, each goes on with `share` of the rate, one request after the other, and
-    comes back once Redis does. With a share of 1 / processes they keep to the budget even then.
+    While Redis does not answer, each process sends at `share` of the rate, one request after the other. It
+    rejoins once Redis answers. With a share of 1 / processes, all keep to the budget even then.
 
     Attributes:
-        url: `redis://`, `rediss://` or `unix://`; it may hold a password, so no repr shows it.
-        limit: for all of them together. A `burst` below 1 + a tenth of `per_second` counts as that: closer
-            than to 0.1 s, processes cannot keep one another's time.
-        share: of `limit.per_second`, for each process while Redis is out of reach; over 0, up to 1.
-        name: of the budget, such as one for each API key; the sessions that share it give the same.
+        url: `redis://`, `rediss://` or `unix://`. No repr shows it, because it may hold a password.
+        limit: limit of all sessions together. A `burst` below 1 + a tenth of `per_second` counts as that,
+            because processes cannot synchronise their time to less than 0.1 s.
+        share: fraction of `limit.per_second` for each process while Redis is unreachable; over 0, up to 1.
+        name: name of the budget, such as one for each API key. Sessions with the same name share it.
     """
 
     url: str = attrs.field(repr=False)
@@ -61,7 +63,7 @@ class RedisRate:
             raise ConfigError(f"RedisRate needs {', '.join(problems)}")
 
     def gate(self, max_in_flight: int) -> RateLimiter:
-        """The gate of one session that shares this rate."""
+        """Create the rate limiter of one session that shares this rate."""
         try:
             from redis.asyncio.connection import parse_url
 
@@ -72,14 +74,14 @@ class RedisRate:
             problem = "RedisRate's url is none that the redis library understands"
         else:
             return _SharedGate(self, max_in_flight)
-        raise ConfigError(problem)  # not from the library's error, which may quote the url
+        raise ConfigError(problem)  # raised outside `except`: the library's error may quote the url
 
     def _client(self) -> Redis:
         from redis.asyncio import from_url
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
-        # Nothing is tried twice: whoever cannot reach Redis goes on without it, and comes back.
+        # No retries here: a session without Redis uses its share of the rate, and connects again later.
         return from_url(self.url, retry=Retry(NoBackoff(), 0), decode_responses=True)
 
 
@@ -87,15 +89,15 @@ _PATIENCE: Final = 1.0
 """Seconds in which Redis must answer."""
 _RETRY: Final = 0.25
 _GRACE: Final = 0.5
-"""A Redis that comes back empty waits so many seconds, until all have noticed that it is back."""
+"""Seconds without grants after Redis has come back empty, until all sessions have noticed its return."""
 _ASKS_PER_SECOND: Final = 8
-"""How often all sessions together ask while they are busy: sooner, and Redis would be asked for every call;
-later, and more turns would be lost with a process that dies, and others would wait longer for theirs."""
+"""Requests per second that all busy sessions together send to Redis. With more, each call would need its own
+request. With fewer, a process that dies would lose more grants, and others would wait longer."""
 _LATE: Final = (0.1, 0.5)
 
 _SCRIPT: Final = """
--- KEYS: the budget. ARGV: requests a second, burst, turns wanted, successes since the last time, the epoch in
--- which a request was refused (or ''), the pause it asked for (or -1), seconds to wait if the budget is new.
+-- KEYS: the budget. ARGV: requests per second, burst, number of grants wanted, successes since the last call,
+-- the epoch of a refused request (or ''), its pause (or -1), seconds to wait for a new budget.
 local per_second, burst, wanted, successes, refused_in, pause, grace, CUT, FLOOR, RECOVERY = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
@@ -105,9 +107,9 @@ local names = {'opens', 'not_before', 'part', 'seen', 'epoch'}
 local opens, not_before, part, seen, epoch = unpack(redis.call('HMGET', KEYS[1], unpack(names)))
 if opens then
     opens, not_before, part, seen = tonumber(opens), tonumber(not_before), tonumber(part), tonumber(seen)
-    local back = math.max(0, seen - now)  -- somebody set the server's clock back
+    local back = math.max(0, seen - now)  -- the server's clock was set back
     opens, not_before = opens - back, not_before - back
-else  -- new, or forgotten: nobody knows what has just gone out, so there is no burst yet
+else  -- a new or lost budget: recent requests are unknown, so there is no burst yet
     not_before = now + grace
     opens, part, epoch = not_before, 1, text(now)
 end
@@ -115,17 +117,17 @@ end
 part = math.min(1, part + successes * RECOVERY)
 pause = tonumber(pause)
 if pause >= 0 then
-    local cut = refused_in == epoch  -- otherwise it is an echo of a refusal that all know of
+    local cut = refused_in == epoch  -- otherwise all sessions know this refusal already
     if cut then part = math.max(FLOOR, part * CUT) end
-    if cut or pause > 0 and now + pause > not_before then  -- an echo may lengthen the pause, and no more
-        -- The turns given out ahead are void: whoever holds some asks anew. None, and no burst, before this.
+    if cut or pause > 0 and now + pause > not_before then  -- a known refusal can only lengthen the pause
+        -- Earlier grants are void: sessions that hold some ask again. No grant or burst before `not_before`.
         not_before = math.max(not_before, now + pause)
-        opens, epoch = not_before, text(math.max(now, epoch + 1e-6))  -- ever later, whatever the clock does
+        opens, epoch = not_before, text(math.max(now, epoch + 1e-6))  -- increases even if the clock does not
         redis.call('PUBLISH', KEYS[1], epoch .. ' ' .. text(not_before - now))
     end
 end
 
--- GCRA. `opens` is when the next turn opens, in the past by as much as is left of the burst.
+-- GCRA. `opens` is the time of the next grant. It is in the past while part of the burst is unused.
 local interval = 1 / (per_second * part)
 opens = math.max(opens, now - (burst - 1) * interval)
 local reply = {epoch, text(part), text(math.max(0, not_before - now))}
@@ -142,7 +144,7 @@ return reply
 
 @attrs.frozen
 class _Turn:
-    """The right to send one request between two loop times. Later it would be in another's window."""
+    """A grant to send one request between two loop times. Later, it would count in another window."""
 
     opens: float
     until: float
@@ -151,21 +153,21 @@ class _Turn:
 
 @attrs.frozen
 class _Complaint:
-    """The service said "too fast" to a request of `epoch`: nobody may send before loop time `until`."""
+    """A 429 or 503 to a request of `epoch`: no session may send before loop time `until`."""
 
     epoch: str
     until: float
 
 
 class _SharedGate(RateLimiter):
-    """A gate whose turns come from Redis, and from its own arithmetic while Redis is out of reach."""
+    """A rate limiter with grants from Redis, or from its own GCRA while Redis is unreachable."""
 
     def __init__(self, rate: RedisRate, max_in_flight: int) -> None:
         limit = rate.limit
         super().__init__(RateLimit(limit.per_second * rate.share, burst=1), max_in_flight)
         self._source = rate
         self._key = f"aiofluence:rate:{rate.name}"
-        # A turn may be used `late` seconds after it opens, for which part of the burst is kept back.
+        # A grant is valid for `late` seconds after it opens. A part of the burst is reserved for that.
         shortest, longest = _LATE
         self._late = max(shortest, min(longest, (limit.burst - 1) / 2 / limit.per_second))
         self._burst = max(1.0, limit.burst - limit.per_second * self._late)
@@ -173,7 +175,7 @@ class _SharedGate(RateLimiter):
         self._pace = limit.per_second
         self._turns: deque[_Turn] = deque()
         self._epoch = ""
-        """Since the last refusal of anybody's; turns of an earlier one are void."""
+        """Epoch since the last refusal in any session. Grants of an earlier epoch are void."""
         self._successes = 0
         self._complaint: _Complaint | None = None
         self._shared = False
@@ -181,12 +183,12 @@ class _SharedGate(RateLimiter):
 
     @property
     def rate(self) -> float:
-        """Requests a second that this session sends at present, as its last few turns were given out."""
+        """Requests per second that this session sends now, according to its last grants."""
         return self._pace if self._shared else super().rate
 
     def open(self, spawn: Spawn) -> None:
-        self._shared = True  # until it turns out otherwise: a first call waits for Redis
-        spawn(self._keep_in_touch())
+        self._shared = True  # assume that Redis answers: the first call waits for it
+        spawn(self._stay_connected())
 
     def succeeded(self) -> None:
         super().succeeded()
@@ -198,8 +200,8 @@ class _SharedGate(RateLimiter):
         super().refused(sent_at, pause)
         if self._shared:
             until = asyncio.get_running_loop().time() + (pause or 0.0)
-            told = self._complaint or _Complaint("", until)
-            self._complaint = _Complaint(told.epoch if echo else self._epoch, max(told.until, until))
+            pending = self._complaint or _Complaint("", until)
+            self._complaint = _Complaint(pending.epoch if echo else self._epoch, max(pending.until, until))
             self._wake.set()
 
     def _opens_at(self) -> float:
@@ -212,7 +214,7 @@ class _SharedGate(RateLimiter):
             self._turns.popleft()
         if self._turns:
             return max(self._not_before, self._turns[0].opens)
-        # Without a turn in hand only the end of a pause is worth a timer, which asks for turns then.
+        # Without a grant, only the end of a pause needs a timer, which then asks for grants.
         return self._not_before if self._not_before > now + EARLY else math.inf
 
     def _take(self, now: float) -> Any:
@@ -233,36 +235,36 @@ class _SharedGate(RateLimiter):
             self._wake.set()
 
     def _wanted(self, now: float) -> int:
-        """Turns to ask for: none ahead of need, and a few at a time, so that all have theirs in turn."""
+        """Return the number of grants to ask for: none in advance, and few, so that all sessions get some."""
         if self._turns or now + EARLY < self._not_before:
             return 0
         few = max(2, math.ceil(self._source.limit.per_second * self._part / _ASKS_PER_SECOND))
         return max(0, min(few, self._waiting, self._free))
 
-    async def _keep_in_touch(self) -> None:
-        """Until the session closes: connect, ask, and connect again."""
+    async def _stay_connected(self) -> None:
+        """Connect, ask for grants, and reconnect, until the session closes."""
         while True:
             try:
                 async with self._source._client() as client, client.pubsub() as news:
                     async with asyncio.timeout(_PATIENCE):
                         await news.subscribe(self._key)
-                        await news.get_message(timeout=None)  # says that it is subscribed
+                        await news.get_message(timeout=None)  # the confirmation of the subscription
                     async with anyio.create_task_group() as group:
                         group.start_soon(self._listen, news)
-                        await self._ask_on(client.register_script(_SCRIPT))
+                        await self._ask_repeatedly(client.register_script(_SCRIPT))
             except* Exception as errors:
-                # Whatever it was: without Redis this gate must go on, and must not stand open.
+                # Whatever failed: without Redis this rate limiter must still grant, and must still limit.
                 self._lose(errors)
             await asyncio.sleep(_RETRY)
 
     async def _listen(self, news: PubSub) -> None:
-        """Hear of the others' refusals."""
+        """Receive the refusals of other sessions."""
         async for message in news.listen():
             epoch, pause = message["data"].split()
             self._adopt(epoch, float(pause))
 
-    async def _ask_on(self, script: AsyncScript) -> None:
-        """Once to say hello, then whenever turns are wanted or a refusal is to be told."""
+    async def _ask_repeatedly(self, script: AsyncScript) -> None:
+        """Register with Redis, then ask whenever grants are wanted or a refusal must be published."""
         await self._ask(script, 0)
         while True:
             await self._wake.wait()
@@ -280,7 +282,7 @@ class _SharedGate(RateLimiter):
         refusal = (complaint.epoch, max(0.0, complaint.until - asked)) if complaint else ("", -1)
         grace = 0 if self._shared else _GRACE
         news = (successes, *refusal, grace, CUT, FLOOR, RECOVERY)
-        # Turns that are longer on the way than they are good for are none.
+        # Grants that travel longer than they are valid are useless.
         async with asyncio.timeout(self._late if wanted else _PATIENCE):
             reply = await script(keys=[self._key], args=[limit.per_second, self._burst, wanted, *news])
         answered = loop.time()
@@ -288,10 +290,10 @@ class _SharedGate(RateLimiter):
         self._part = part
         if self._epoch == known or float(epoch) >= float(self._epoch):
             self._adopt(epoch, pause)
-            # The server's moment lies between question and answer: never too early by the one, nor too late
-            # by the other.
+            # The server answered between `asked` and `answered`. Opening at `answered` is never too early,
+            # and expiring relative to `asked` is never too late.
             self._turns.extend(_Turn(answered + d, asked + d + self._late, epoch) for d in ahead)
-        # Otherwise the news of a refusal has overtaken the answer: its turns are void.
+        # Otherwise a refusal arrived before this answer, and its grants are void.
         if ahead:
             self._pace = min(limit.per_second * part, len(ahead) / max(ahead[-1], 1e-9))
         if not self._shared:
@@ -300,7 +302,7 @@ class _SharedGate(RateLimiter):
         self._serve(loop)
 
     def _adopt(self, epoch: str, pause: float) -> None:
-        """Somebody was refused: what was given out before is void, and nobody sends for `pause` seconds."""
+        """Apply a refusal of any session: void earlier grants, and send nothing for `pause` seconds."""
         if epoch == self._epoch:
             return
         loop = asyncio.get_running_loop()
@@ -311,13 +313,15 @@ class _SharedGate(RateLimiter):
         self._serve(loop)
 
     def _lose(self, errors: BaseException) -> None:
-        """Go on alone, without a burst: what was shared may have used it up."""
+        """Continue without Redis and without a burst, which other sessions may have used up."""
         if not self._shared:
             return
         while isinstance(errors, BaseExceptionGroup):
             errors = errors.exceptions[0]
         percent = 100 * self._source.share
-        log.warning("no shared rate (%s): going on with %.0f %% of it", type(errors).__name__, percent)
+        log.warning(
+            "no shared rate (%s): continuing with %.0f %% of the rate", type(errors).__name__, percent
+        )
         self._shared = False
         self._epoch = ""
         self._turns.clear()

@@ -1,6 +1,6 @@
-"""May a failed call be tried again, and after how long? Pure policy; `Transport` does the waiting.
+"""The retry policy: may a failed call be sent again, and after how long? `Transport` does the waiting.
 
-One layer of retries for the whole library. Of the backoff library only the generators are used.
+This is the only layer of retries in the library. Of the backoff library, only the generators are used.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from ..errors import (
 from .messages import Call, Retryable
 
 _EARLY: Final = frozenset({408, 425})
-"""Timeout and "too early": a gateway's, and no statement about the request."""
+"""Request Timeout and Too Early: a gateway sends them, and they say nothing about the request."""
 _GATEWAYS: Final = frozenset({401, 403, 404})
-"""Statuses of gateway pages that pass, such as while an ingress is set up anew."""
+"""Statuses of temporary gateway pages, such as during a new setup of an ingress."""
 
 
 @attrs.frozen
 class Retry:
-    """How often a call is tried, and how long it waits in between.
+    """Retry policy of a call.
 
     Attributes:
-        attempts: tries in all, the first included.
-        max_refusals: tries that may be refused at the door (429, 503); they do not count as attempts.
-        base: seconds; the wait before try n+1 is drawn from 0 to `base` x 2^n ("full jitter").
-        max_wait: seconds; no drawn wait is longer. A server's `Retry-After` may be.
-        max_retry_after: seconds; a longer `Retry-After` is raised at once instead of waited for.
+        attempts: maximum number of attempts, the first included.
+        max_refusals: maximum number of attempts that the service refuses with 429 or 503. They do not count
+            as `attempts`.
+        base: seconds; the pause before attempt n+1 is a random number from 0 to `base` x 2^n ("full jitter").
+        max_wait: seconds; maximum of a random pause. A `Retry-After` of the service may be longer.
+        max_retry_after: seconds; a longer `Retry-After` is raised at once, without waiting.
     """
 
     attempts: int = 5
@@ -55,23 +56,23 @@ class Retry:
             raise ConfigError("Retry needs attempts and max_refusals >= 1, and no wait below 0")
 
     def waits(self) -> Iterator[float]:
-        """Seconds to wait before the second try, the third, and so on."""
+        """Iterate over the pauses in seconds: before the second attempt, the third, and so on."""
         steps = backoff.expo(base=2, factor=self.base, max_value=self.max_wait)
         for step in steps:
             if step is not None:  # the first value only primes the generator
                 yield backoff.full_jitter(step)
 
     def pause_after(self, error: FluenceError, drawn: float) -> float | None:
-        """Seconds to wait after `error`, at least as long as the service asks; None: that is too long."""
+        """Return the pause in seconds, at least the service's `Retry-After`; None if that is too long."""
         asked = error.retry_after if isinstance(error, RateLimitedError | ServerError) else None
         return None if asked is not None and asked > self.max_retry_after else max(drawn, asked or 0.0)
 
 
 def may_repeat(call: Call, error: FluenceError) -> bool:
-    """Whether `Transport` may send `call` again after `error`, without a look at what became of it.
+    """Return True if `Transport` may send `call` again after `error` without polling for its outcome.
 
-    A request that never left may always be sent again. After any other error only a call that changes
-    nothing may: the senders of POST, PUT and DELETE look before they repeat.
+    A request that was certainly not sent may always be sent again. After any other error, only a call that
+    changes nothing may. The senders of POST, PUT and DELETE poll before they repeat.
     """
     if isinstance(error, NotSentError):
         return not error.permanent
@@ -85,10 +86,10 @@ def may_repeat(call: Call, error: FluenceError) -> bool:
 
 
 def is_certain(error: BaseException) -> bool:
-    """Whether `error` proves that the request that raised it changed nothing at the service.
+    """Return True if `error` proves that its request changed nothing at the service.
 
-    The list is short: the request never left, or the service refused it in its own format with a 4xx
-    other than 408, 425 and 429. After every other error the request may have been carried out.
+    There are two proofs. The request was not sent, or the service refused it in its own format with a 4xx
+    other than 408, 425 and 429. After every other error, the request may have taken effect.
     """
     if isinstance(error, ReplyError):
         if isinstance(error, RefusedError):
@@ -100,14 +101,14 @@ def is_certain(error: BaseException) -> bool:
 
 
 def is_refusal(error: FluenceError) -> bool:
-    """Whether the service only said "too fast": 429, or 503, which is what nginx's limit_req answers."""
+    """Return True if the service only said "too fast": 429, or 503, which nginx's limit_req answers."""
     return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.status == 503)
 
 
 class RetryBudget:
-    """Keeps retries a small share of all calls, so that a struggling service is not pushed over.
+    """Retry budget of a session: keeps retries a small share of all calls, to spare a broken service.
 
-    Every call earns a fraction of a retry, every retry spends one; a reserve allows for quiet times.
+    Every call earns a fraction of a retry, and every retry spends one. A reserve covers quiet times.
     """
 
     def __init__(self, *, share: float = 0.2, reserve: float = 20.0) -> None:
@@ -116,12 +117,12 @@ class RetryBudget:
         self._left = reserve
 
     def earn(self) -> None:
-        """A call begins."""
+        """Earn the share of one call."""
         if self._left < self._reserve:
             self._left = min(self._reserve, self._left + self._share)
 
     def spend(self) -> bool:
-        """Take one retry; False when none is left."""
+        """Spend one retry; return False when none is left."""
         if self._left < 1:
             return False
         self._left -= 1

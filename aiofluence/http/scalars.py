@@ -1,6 +1,6 @@
-"""The hooks that read one text, number, time, size or port from JSON, each within bounds.
+"""Hooks that read one text, number, time, size or port from JSON, each within bounds.
 
-Bounds keep a hostile answer from raising foreign errors later, in arithmetic, formatting or caches. No I/O.
+Without bounds, a hostile reply could raise foreign errors later, in arithmetic, formatting or caches. No I/O.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from ..models.money import MOST, read_amount
 from ..models.values import Environment, OpenEnum, Size
 
 REMEMBERED: Final = 512
-"""Sizes, prices, GPUs come again and again, and are slow to make: this many of each are kept."""
+"""Number of cached sizes, prices and GPUs of each type. They repeat often, and are slow to make."""
 _SHORT: Final = 256
-"""Longest text of a status, size or time."""
+"""Maximum length of a status, size or time."""
 _LARGEST: Final = 10**9
-"""Largest count of anything: CPUs, GPUs, hours."""
+"""Maximum of any count: CPUs, GPUs, hours."""
 _YEARS: Final = range(1970, 9000)
-"""Years of a time: date arithmetic at the ends of `datetime`'s range overflows."""
+"""Valid years of a time. Arithmetic with the first and last years of `datetime` overflows."""
 
 
 class MisfitError(Exception):
-    """A value that does not fit; the message names types, never the value."""
+    """A value that does not fit. The message names types, never the value."""
 
 
 def exactly(*types: type) -> Callable[[Any, Any], Any]:
-    """A hook that takes these types alone: cattrs itself would turn null into 'None' and 5 into '5'."""
+    """Return a hook for exactly these types: cattrs itself would turn null into 'None' and 5 into '5'."""
     names = " or ".join(kind.__name__ for kind in types)
 
     def hook(value: Any, _: Any) -> Any:
@@ -41,12 +41,12 @@ def exactly(*types: type) -> Callable[[Any, Any], Any]:
 
 
 def name_of(value: Any) -> str:
-    """Type of a JSON value, in words."""
+    """Return the type of a JSON value, in words."""
     return "null" if value is None else type(value).__name__
 
 
 def member(value: Any, kind: type[OpenEnum]) -> OpenEnum:
-    """A member of an enum; the enums keep what they do not know."""
+    """Read a member of an enum. The enums also accept unknown members."""
     if type(value) is not str:
         raise MisfitError(f"expected str, got {name_of(value)}")
     if len(value) > _SHORT:
@@ -55,7 +55,7 @@ def member(value: Any, kind: type[OpenEnum]) -> OpenEnum:
 
 
 def integer(value: Any, _: Any) -> int:
-    """A count: every integer of the service's models is one."""
+    """Read a count. Every integer of the service's models is a count."""
     if type(value) is not int:
         raise MisfitError(f"expected int, got {name_of(value)}")
     if not 0 <= value <= _LARGEST:
@@ -64,7 +64,7 @@ def integer(value: Any, _: Any) -> int:
 
 
 def count(value: Any, _: Any) -> int:
-    """`{"count": 16}` as 16."""
+    """Read `{"count": 16}` as 16."""
     number = value.get("count") if type(value) is dict else None
     if type(number) is int:
         return integer(number, int)
@@ -75,12 +75,12 @@ _amount_of_float = functools.lru_cache(REMEMBERED)(read_amount)
 
 
 def money(value: Any, _: Any) -> Decimal:
-    """An amount of money that may be negative, as a balance or a correction is."""
+    """Read an amount of money, which may be negative, such as a balance or a correction."""
     return _amount(value, -MOST)
 
 
 def price(value: Any, _: Any) -> Decimal:
-    """A price of one hour, which is never negative."""
+    """Read a price per hour, which is never negative."""
     return _amount(value, 0)
 
 
@@ -96,7 +96,7 @@ def _amount(value: Any, least: int) -> Decimal:
 
 
 def moment(value: Any, _: Any) -> datetime:
-    """An ISO 8601 time in UTC; a time without a zone is in UTC."""
+    """Read an ISO 8601 time. A time without a zone is in UTC."""
     if type(value) is not str:
         raise MisfitError(f"expected an ISO 8601 time, got {name_of(value)}")
     try:
@@ -117,7 +117,7 @@ _size_of = functools.lru_cache(REMEMBERED)(Size.of)
 
 
 def size(value: Any, _: Any) -> Size:
-    """`"141Gi"` or `{"count": 128, "units": "Gi"}`."""
+    """Read a size: `"141Gi"` or `{"count": 128, "units": "Gi"}`."""
     try:
         if type(value) is str and len(value) <= _SHORT:
             return _parsed_size(value)
@@ -131,7 +131,7 @@ def size(value: Any, _: Any) -> Size:
 
 
 def port_number(value: Any, _: Any) -> int:
-    """A port; ports are texts on the wire, and numbers are taken as well."""
+    """Read a port. The service sends texts, and numbers are accepted as well."""
     if type(value) is str and len(value) <= 5 and value.isascii() and value.isdigit():
         value = int(value)
     if type(value) is int and 0 <= value <= 65535:
@@ -140,7 +140,7 @@ def port_number(value: Any, _: Any) -> int:
 
 
 def environment(value: Any, _: Any) -> Environment:
-    """`[{"name": "A", "value": "1"}]`, or null."""
+    """Read `[{"name": "A", "value": "1"}]`, or null."""
     variables: dict[str, str] = {}
     for item in value if type(value) is list else [value] if value is not None else ():
         name, text = (item.get("name"), item.get("value")) if type(item) is dict else (None, None)

@@ -1,8 +1,8 @@
-"""The longer way to the same answer: through aiohttp's own session, which calls traces and knows proxies.
+"""The slower sender, through aiohttp's `ClientSession`, which supports traces and proxies.
 
-For whoever hands in `trace_configs`, sets `trust_env` or traces every session there is, and for an aiohttp
-that the other way was not tried with; for nobody else, since it costs half as much again. Translates no
-error and reads no body: that is the wire's.
+The wire uses it with `trace_configs`, with `trust_env`, with a tracer of all sessions, and with an untested
+version of aiohttp. Otherwise the wire avoids it, because it costs half as much again. It translates no error
+and reads no body: the wire does both.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from .messages import Request
 Head: TypeAlias = tuple[
     int, Mapping[str, str], aiohttp.StreamReader, aiohttp.ClientResponse | aiohttp.connector.Connection
 ]
-"""Status, headers, the body as it comes, and what is to be released after it or closed before its end."""
+"""Status, headers, the stream of the body, and the object to release after the body or to close before."""
 
 
 class LostError(Exception):
-    """The connection was lost to the error in `args`. Unlike for that, aiohttp sends nothing again."""
+    """A connection lost to the error in `args`. aiohttp repeats requests after that error, not after this."""
 
 
 class SessionSender:
-    """Asks over `connector` by way of an `aiohttp.ClientSession`, which leaves the connector open.
+    """Sender over `connector` through an `aiohttp.ClientSession`, which leaves the connector open.
 
     Attributes:
-        wanted: somebody watches, or there may be a proxy. Traces count also when they come uninvited, as
-            those do that OpenTelemetry's `instrument()` puts into every session.
+        wanted: True if traces or proxies are possible. Counts foreign traces too, such as those that
+            OpenTelemetry's `instrument()` adds to every session.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SessionSender:
         self.wanted: bool = trust_env or len(self._session.trace_configs) > 1
 
     def drop(self) -> None:
-        """It will not be asked; the connector stays as it is."""
+        """Drop the unused session. The connector stays open."""
         self._session.detach()
 
     async def ask(
@@ -62,17 +62,17 @@ class SessionSender:
         timeout: aiohttp.ClientTimeout,
         flight: InFlightRequest,
     ) -> Head:
-        """Send `request` once and wait for the head of the answer, keeping `flight` up to date."""
+        """Send `request` once, wait for the head of the reply, and update the phase of `flight`."""
 
         async def once(
             sent: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            sent.headers.update(flight.headers)  # not given below, where a frame would hold and show them
-            # aiohttp repeats GET, PUT and DELETE on its own when the connection is lost: not here.
+            sent.headers.update(flight.headers)  # not passed below, where a traceback would show them
+            # aiohttp itself would repeat GET, PUT and DELETE after a lost connection. LostError prevents it.
             try:
                 response = await handler(sent)
             except BaseException as error:
-                if vars(sent).get("response") is not None:  # made when all is handed to the connection
+                if vars(sent).get("response") is not None:  # set once the connection has the whole request
                     flight.phase = "sent"
                 if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(
                     error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError
@@ -88,7 +88,7 @@ class SessionSender:
             request.method,
             url,
             data=request.body or None,
-            allow_redirects=False,  # a redirect would carry key and body to another host
+            allow_redirects=False,  # a redirect would send key and body to another host
             timeout=timeout,
             trace_request_ctx=flight,
             middlewares=(once,),

@@ -1,7 +1,7 @@
-"""The one loop between a call and its answer: gate, wire, decipher, and perhaps again.
+"""The loop that turns a call into an answer: rate limiter, wire, decoding, and retries.
 
-Knows no endpoint and no HTTP library. Whether a call may be repeated stands on the call (`Retryable`),
-when in `retry`; here is only the doing.
+Independent of endpoints and of HTTP libraries. `Call.retryable` decides if a call may be repeated, and
+`retry` decides when. This module executes both decisions.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from .redaction import Secrets
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
 OnReply: TypeAlias = Callable[[Call, Reply], object]
-"""Called with each call and its raw reply, before it is judged. What it raises is logged, and no more."""
+"""Function called with each call and its raw reply, before decoding. Its exceptions are only logged."""
 
 log: Final = logging.getLogger("aiofluence")
 
 
 class ServerClock:
-    """What time it is at the service, from the `Date` of its last answer; no clock here has to be right."""
+    """The service's time, from the `Date` of its last reply. No clock of this machine has to be right."""
 
     def __init__(self) -> None:
         self._date: str | None = None
         self._noted = 0.0
 
     def note(self, date: str | None, now: float) -> None:
-        """An answer came at loop time `now`."""
+        """Store the `Date` of a reply that arrived at loop time `now`."""
         if date is not None:
             self._date, self._noted = date, now
 
     def at(self, moment: float) -> datetime | None:
-        """The service's time at loop time `moment`, to about a second; None before the first answer."""
+        """Return the service's time at loop time `moment`, to about a second; None before the first reply."""
         if self._date is None:
             return None
         date = http_date(self._date)
@@ -62,7 +62,7 @@ class ServerClock:
 
 @attrs.frozen
 class Transport:
-    """Carries the calls of one session; a copy with other timeouts shares gate, pool, budget and clock."""
+    """Sender of a session's calls. A copy with other timeouts shares limiter, pool, budget and clock."""
 
     wire: Wire
     gate: RateLimiter
@@ -73,40 +73,40 @@ class Transport:
     on_reply: OnReply | None = None
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
     warned: set[str] = attrs.field(factory=set, repr=False)
-    """Subjects of warnings that were logged; see `resources.rows`."""
+    """Subjects of warnings that were already logged; see `resources.rows`."""
     own_images: set[str] = attrs.field(factory=set, repr=False)
-    """Images that the service has listed as its own."""
+    """Images that the service lists as its own."""
     owner: Owner = attrs.field(factory=Owner, repr=False)
     pace: float = 1.0
-    """Real seconds to one of the seconds that the service's ways are known in: less than 1 in time-lapse."""
+    """Real seconds per second of the service's known delays. Less than 1 in a time-lapse."""
 
     def __reduce__(self) -> NoReturn:
         refuse_to_pickle(self)
 
     async def call(self, call: Call, *, deadline: float | None = None) -> Answer:
-        """Make `call`; its decoded answer.
+        """Send `call` and return its decoded answer.
 
         Args:
-            call: what to send.
-            deadline: loop time at which to give up, whatever else would still be allowed.
+            call: the call to send.
+            deadline: loop time at which the call gives up; None for no deadline.
 
         Raises:
-            NotSentError: it certainly never left.
-            NoReplyError: no usable answer; what the call does may have happened.
-            ReplyError: the service refused, or stayed in trouble through all attempts.
-            DecodeError: a 2xx answer that is not JSON, or too large.
+            NotSentError: the request was certainly not sent.
+            NoReplyError: no usable reply came; the request may have taken effect.
+            ReplyError: the service refused the call, or failed in all attempts.
+            DecodeError: a 2xx reply is not JSON, or too large.
         """
         reply = await self.exchange(call, deadline=deadline)
         return Answer(call, decode_reply(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
-        """Make `call`; the 2xx answer as it came.
+        """Send `call` and return the raw 2xx reply.
 
         Raises:
-            FluenceError: as `call`, but for a body that is not JSON.
+            FluenceError: as `call`, except for a body that is not JSON.
         """
         loop = asyncio._get_running_loop()
-        if loop is None or loop is not self.owner.loop:  # in place: every call passes here
+        if loop is None or loop is not self.owner.loop:  # inlined, because every call passes here
             loop = self.owner.settle(loop)
         self.budget.earn()
         waits = None
@@ -137,13 +137,13 @@ class Transport:
         return Secrets((self.headers.credential,))
 
     async def _once(self, call: Call, deadline: float | None) -> Reply:
-        """One attempt: a turn at the gate, the wire, and what the gate learns from the answer."""
+        """Make one attempt: wait for the rate limiter, send, and report the outcome to the rate limiter."""
         granted = self.gate.acquire_at_once()
         if granted is None:
-            granted = await self._turn(call.priority, deadline)
+            granted = await self._grant(call.priority, deadline)
         if call.cancelled_when is not None and call.cancelled_when():
             self.gate.release()
-            raise NotSentError("nobody waits for it any more", permanent=True)
+            raise NotSentError("its caller no longer waits for it", permanent=True)
         timeout = self.timeout
         if deadline is not None and deadline - granted < timeout.total:
             timeout = attrs.evolve(timeout, total=max(0.001, deadline - granted))
@@ -158,15 +158,15 @@ class Transport:
                 self.gate.unreachable(granted)
             raise
         finally:
-            # The gate knows of a refusal before the place in flight is free: the next request must not pass.
+            # Released last: the rate limiter must know of a refusal before it grants the next request.
             self.gate.release()
         return reply
 
     def _learn(self, call: Call, reply: Reply, granted: float) -> None:
-        """Note the service's time, let the gate know of a refusal, and show the reply to `on_reply`."""
+        """Store the service's time, report the status to the rate limiter, and call `on_reply`."""
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
         if reply.status in (429, 503):
-            # nginx's limit_req answers 503: both mean "too fast", for everybody in this session.
+            # nginx's limit_req answers 503. Both mean "too fast", for every call of this session.
             pause = retry_after(reply.headers, self.clock.at(asyncio.get_running_loop().time()))
             self.gate.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
@@ -174,10 +174,10 @@ class Transport:
         if self.on_reply is not None:
             try:
                 self.on_reply(call, reply)
-            except Exception:  # whoever only looks on must not cost the id of an instance
+            except Exception:  # a failing observer must not cost the id of an instance
                 log.exception("on_reply failed")
 
-    async def _turn(self, priority: Priority, deadline: float | None) -> float:
+    async def _grant(self, priority: Priority, deadline: float | None) -> float:
         if deadline is None:
             return await self.gate.acquire(priority)
         try:
@@ -185,12 +185,12 @@ class Transport:
                 return await self.gate.acquire(priority)
         except TimeoutError:
             pass
-        raise NotSentError("the deadline passed while waiting for a turn", permanent=True)
+        raise NotSentError("the deadline passed before the rate limiter granted the request", permanent=True)
 
     def _wait_before_next(
         self, call: Call, error: FluenceError, before: list[Attempt], drawn: float
     ) -> float | None:
-        """Seconds to wait before the next try; None to give up."""
+        """Return the seconds to wait before the next attempt; None to give up."""
         if not may_repeat(call, error):
             return None
         pause = self.retry.pause_after(error, drawn)
@@ -198,11 +198,11 @@ class Transport:
             return None
         refusals = sum(is_refusal(attempt.error) for attempt in before)
         if is_refusal(error):
-            # Costs the service next to nothing, and the gate slows after each: patience, and no budget.
+            # A refusal costs the service little, and the rate limiter slows down: many tries, no budget.
             if refusals + 1 >= self.retry.max_refusals:
                 return None
         elif len(before) - refusals + 1 >= self.retry.attempts:
             return None
         elif not isinstance(error, NotSentError) and not self.budget.spend():
-            return None  # what never arrived burdens nobody, so it is not in the budget
+            return None  # a request that was not sent costs the service nothing, so it needs no budget
         return pause

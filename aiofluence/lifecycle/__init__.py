@@ -1,4 +1,4 @@
-"""From a spec to a running machine and back: watch, wait, deploy exactly once, custody.
+"""From a spec to a running machine and back: deploying exactly once, waiting, custody, journal, sweep.
 
-Built on `resources`; composed and owned by `session`, which no module here knows.
+Built on `resources` and `polling`. `session` composes and owns the objects, and no module here imports it.
 """

@@ -1,6 +1,6 @@
-"""The arguments of the session's verbs, checked before the first request: every problem in one error.
+"""The arguments of the session's verbs, checked before the first request: all problems in one error.
 
-Each `..._problems` yields sentences; `refuse` raises them together.
+Each `..._problems` yields sentences, and `refuse` raises them together.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .wait import Until
 T = TypeVar("T")
 
 _QUOTED: Final = 80
-"""Characters of a wrong value that an error repeats."""
+"""Number of characters of a wrong value that an error repeats."""
 
 
 def refuse(*problems: Iterable[str], specs: Sequence[object] = ()) -> None:
     """Raise all problems together, those of the specs first.
 
     Raises:
-        SpecError: the service would refuse a spec; the other problems are named behind it.
+        SpecError: the service would refuse a spec. The other problems follow in the same error.
         ConfigError: only other arguments have problems.
     """
     found = [*_no_specs(specs), *chain.from_iterable(problems)]
@@ -51,10 +51,10 @@ def _no_specs(specs: Sequence[object]) -> Iterator[str]:
 
 
 def as_list(specs: Iterable[T]) -> list[T]:
-    """The specs as a list.
+    """Return the specs as a list.
 
     Raises:
-        ConfigError: it is not several of anything, such as one spec alone.
+        ConfigError: `specs` is no list or other iterable, such as a single spec.
     """
     given: object = specs
     if not isinstance(given, Iterable) or isinstance(given, str):
@@ -63,13 +63,13 @@ def as_list(specs: Iterable[T]) -> list[T]:
 
 
 def until_problems(until: object) -> Iterator[str]:
-    """An `until` that is no `Until`."""
+    """Problems of an `until` that is no `Until`."""
     if not isinstance(until, Until):
         yield f"until is one of {', '.join(map(str, Until))}, not {_quoted(until)}"
 
 
 def timeout_problems(timeout: object) -> Iterator[str]:
-    """A `timeout` that is no number of seconds."""
+    """Problems of a `timeout` that is no number of seconds."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, Real) or not float(timeout) >= 0:
@@ -77,19 +77,19 @@ def timeout_problems(timeout: object) -> Iterator[str]:
 
 
 def on_failure_problems(on_failure: object) -> Iterator[str]:
-    """An `on_failure` that is neither of its two values."""
+    """Problems of an `on_failure` that is neither of its two values."""
     if on_failure not in ("terminate", "keep"):
         yield f"on_failure is 'terminate' or 'keep', not {_quoted(on_failure)}"
 
 
 def adopt_problems(adopt: object) -> Iterator[str]:
-    """An `adopt` that is no bool."""
+    """Problems of an `adopt` that is no bool."""
     if not isinstance(adopt, bool):
         yield f"adopt is True or False, not {_quoted(adopt)}"
 
 
 def quorum_problems(min_ready: object, count: int) -> Iterator[str]:
-    """A `min_ready` that `count` specs cannot meet."""
+    """Problems of a `min_ready` that `count` specs cannot meet."""
     if min_ready is None:
         return
     if not isinstance(min_ready, int) or isinstance(min_ready, bool) or not 0 <= min_ready <= count:
@@ -97,7 +97,7 @@ def quorum_problems(min_ready: object, count: int) -> Iterator[str]:
 
 
 def money_problems(max_hourly: Decimal | float | str | None) -> Iterator[str]:
-    """A `max_hourly` that is no amount."""
+    """Problems of a `max_hourly` that is no amount."""
     try:
         read_money(max_hourly)
     except ConfigError as error:
@@ -105,7 +105,7 @@ def money_problems(max_hourly: Decimal | float | str | None) -> Iterator[str]:
 
 
 def fallback_problems(fallback: Sequence[object]) -> Iterator[str]:
-    """Fallbacks that are neither a plan id, an offer nor a function."""
+    """Problems of fallbacks that are neither a plan id, an offer nor a function."""
     for index, each in enumerate(fallback):
         is_id = isinstance(each, str) and not list(plan_problems(each))
         if not (is_id or isinstance(each, Offer) or callable(each)):
@@ -114,13 +114,13 @@ def fallback_problems(fallback: Sequence[object]) -> Iterator[str]:
 
 
 def progress_problems(on_progress: object) -> Iterator[str]:
-    """An `on_progress` that cannot be called."""
+    """Problems of an `on_progress` that cannot be called."""
     if on_progress is not None and not callable(on_progress):
         yield f"on_progress is a function or None, not {_quoted(on_progress)}"
 
 
 def update_problems(update: object) -> Iterator[str]:
-    """An `update` that is no ContainerUpdate."""
+    """Problems of an `update` that is no ContainerUpdate."""
     if not isinstance(update, ContainerUpdate):
         yield f"update is a ContainerUpdate, not a {type(update).__name__}"
 

@@ -1,6 +1,6 @@
 """Progress of a clean-up: the time of its last change, and of its next report.
 
-No I/O: custody waits, ends and writes the reports.
+No I/O: `custody` waits, ends and writes the reports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _PATIENCE: Final = 2.0
 
 
 class Progress:
-    """Progress of a clean-up: when something last changed, and when to report next."""
+    """Progress of a clean-up: the times of its last change and of its next report."""
 
     def __init__(self, now: float, every: float) -> None:
         self.due: float = now + _PATIENCE
@@ -22,13 +22,13 @@ class Progress:
         self._most = 0
 
     def note(self, state: object, now: float) -> float:
-        """Note the present state; the loop time of its last change."""
+        """Note the present state, and return the loop time of its last change."""
         if state != self._state:
             self._state, self._changed = state, now
         return self._changed
 
     def is_due(self, now: float) -> bool:
-        """Whether to report now; the next report is due later."""
+        """Return True if a report is due now, and set the time of the next one."""
         if now < self.due:
             return False
         self.due = now + self._every

@@ -1,7 +1,7 @@
-"""The watch for crash loops while a container is awaited; the containers of one program share its requests.
+"""The watch for crash loops in awaited containers. Containers of one program share its requests.
 
-A container that has not started some time after ACTIVE costs a request for its events, now and then. Of many
-containers of one program, a few are asked. `crash_loop` judges.
+If a container has not started some time after ACTIVE, its events are requested now and then. Of many
+containers of one program, only a few cost requests. `crash_loop` judges.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..resources.endpoints import Endpoints
 from .crash_loop import WITNESSES, Cause, Signs, judge
 
 EVIDENCE: Final = 20
-"""How many log lines an InstanceFailedError brings along."""
+"""Number of log lines in an InstanceFailedError."""
 
 _Program: TypeAlias = tuple[str, str | None]
 """Image and startup command."""
@@ -35,8 +35,8 @@ class _Shared:
     Attributes:
         waits: number of the waits.
         asked: ids of the containers whose events are requested.
-        proven: watches of containers that loop, by their own events; by id.
-        is_doubted: events of a container list a back-off.
+        proven: watches of containers that loop, by their own events, with their ids as keys.
+        is_doubted: the events of a container list a back-off.
     """
 
     waits: int = 0
@@ -46,27 +46,27 @@ class _Shared:
 
 
 class Loops:
-    """Watches for crash loops of one session."""
+    """The watches for crash loops of one session."""
 
-    def __init__(self, resources: Mapping[Kind, Endpoints], home: BackgroundTasks, pace: float) -> None:
-        self.home: Final = home
+    def __init__(self, resources: Mapping[Kind, Endpoints], tasks: BackgroundTasks, pace: float) -> None:
+        self.tasks: Final = tasks
         self.pace: Final = pace
         self._resources = resources
         self._shared: dict[_Program, _Shared] = {}
 
     @property
     def containers(self) -> Endpoints:
-        """The resource that answers requests for events and logs."""
+        """The endpoints for requests of events and logs."""
         return self._resources[Kind.CONTAINER]
 
     def join(self, program: _Program) -> _Shared:
-        """Share what is known of `program` with one more wait."""
+        """Return the knowledge about `program`, shared with one more wait."""
         shared = self._shared.setdefault(program, _Shared())
         shared.waits += 1
         return shared
 
     def leave(self, program: _Program) -> None:
-        """End the sharing of one wait; the last one takes the knowledge along."""
+        """End the sharing of one wait. The last wait drops the knowledge."""
         shared = self._shared[program]
         shared.waits -= 1
         if not shared.waits:
@@ -76,18 +76,18 @@ class Loops:
 class LoopWatch:
     """The watch of one wait over the runs of its container."""
 
-    def __init__(self, loops: Loops, seen: WaitHistory) -> None:
+    def __init__(self, loops: Loops, history: WaitHistory) -> None:
         self.signs: Final = Signs()
         self._loops = loops
-        self._seen = seen
+        self._history = history
         self._program: _Program | None = None
         self._shared: _Shared | None = None
         self._asking = False
         self.has_logs: bool = False
-        """Whether the log of the failure's container was requested."""
+        """The log of the failure's container was requested."""
 
     def is_running(self, container: Container) -> bool:
-        """Note a detail of an ACTIVE container; whether its program runs and may be believed to stay.
+        """Note a detail of an ACTIVE container. Return True if its program is likely to keep running.
 
         Raises:
             InstanceFailedError: the program exits again and again, or its image cannot be pulled.
@@ -96,22 +96,22 @@ class LoopWatch:
         is_started = container.container_status is ContainerStatus.STARTED
         if container.status is not Status.ACTIVE:
             return is_started
-        signs.looked(now, is_started=is_started)
+        signs.note_poll(now, is_started=is_started)
         shared = self._join(container)
-        cause = judge(signs, now, siblings=len(shared.proven.keys() - {self._seen.ref.id}))
+        cause = judge(signs, now, siblings=len(shared.proven.keys() - {self._history.ref.id}))
         if cause is not None:
             raise self._failure(cause, container, shared, now)
         if signs.wants_events(now) and not self._asking and self._may_ask(shared):
-            signs.ask(now)
-            shared.asked.add(self._seen.ref.id)
+            signs.note_request(now)
+            shared.asked.add(self._history.ref.id)
             with contextlib.suppress(NotSentError):  # the session closes
-                _ = self._loops.home.spawn(self._ask(shared))
+                _ = self._loops.tasks.spawn(self._ask(shared))
         return signs.is_steady(now, is_doubted=shared.is_doubted)
 
     def close(self) -> None:
         """End the watch: its wait is over."""
         if self._program is not None and self._shared is not None:
-            self._shared.asked.discard(self._seen.ref.id)
+            self._shared.asked.discard(self._history.ref.id)
             self._loops.leave(self._program)
             self._program = self._shared = None
 
@@ -123,33 +123,35 @@ class LoopWatch:
         return self._shared
 
     def _may_ask(self, shared: _Shared) -> bool:
-        return self._seen.ref.id in shared.asked or len(shared.asked | shared.proven.keys()) < WITNESSES
+        return self._history.ref.id in shared.asked or len(shared.asked | shared.proven.keys()) < WITNESSES
 
     async def _ask(self, shared: _Shared) -> None:
         """Request the events and, once they prove a loop, the last lines of the log."""
         self._asking = True
-        containers, id = self._loops.containers, self._seen.ref.id
+        containers, id = self._loops.containers, self._history.ref.id
         try:
             with contextlib.suppress(FluenceError):
-                self.signs.told(await containers.events(id), self._now())
+                self.signs.note_events(await containers.events(id), self._now())
                 shared.is_doubted = shared.is_doubted or self.signs.cause is not None
                 if judge(self.signs, self._now()) is not None:
-                    shared.proven[id] = self
-                    self.has_logs = True
-                    self.signs.logs = tuple(await containers.logs(id, last=EVIDENCE))
+                    try:
+                        self.signs.logs = tuple(await containers.logs(id, last=EVIDENCE))
+                        self.has_logs = True
+                    finally:  # not before: other waits show these lines
+                        shared.proven[id] = self
         finally:
             self._asking = False
 
     def _failure(
         self, cause: Cause, container: Container, shared: _Shared, now: float
     ) -> InstanceFailedError:
-        ref = self._seen.ref
+        ref = self._history.ref
         shown, like = self.signs, ""
         if self.signs.cause:
             shared.proven[ref.id] = self
         elif shared.proven:
             self.has_logs, shown = True, next(iter(shared.proven.values())).signs
-            names = [watch._seen.ref.name for watch in shared.proven.values()]
+            names = [watch._history.ref.name for watch in shared.proven.values()]
             like = f", as do {', '.join(names)}, of the same image (the events are {names[0]}'s)"
         image = container.container_info.image
         what = (
@@ -163,7 +165,7 @@ class LoopWatch:
             f"{ref}: {what}{like}; {since}. It is ACTIVE, and billed until it is ended",
             ref=ref,
             last_seen=container,
-            timeline=self._seen.timeline,
+            timeline=self._history.timeline,
         )
         error.is_billing = True
         error.events, error.logs = shown.events, shown.logs

@@ -1,7 +1,7 @@
-"""Custody: what was paid for and has no owner any more is seen gone, whoever was cancelled meanwhile.
+"""Custody: ends instances that bill and have no owner, even after a cancellation.
 
-Between the POST and the moment the caller holds the instance, the session holds it. This module ends
-things and keeps count of what is not ended yet; it never creates any.
+Between the POST and the hand-over, the session holds the instance. This module ends instances and counts
+those that have not ended yet. It never creates any.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .wait import Waiter
 log: Final = logging.getLogger("aiofluence")
 
 _LONGEST_PAUSE: Final = 60.0
-"""Seconds between two tries to end an instance while the service refuses."""
+"""Seconds between two attempts to end an instance while the service refuses."""
 _HOPELESS: Final = 300.0
-"""Seconds without any sign of progress, after which a close no longer waits."""
+"""Seconds without any progress, after which a close no longer waits."""
 _REPORT_EVERY: Final = 15.0
-"""Seconds between two lines about a close that takes long."""
+"""Seconds between two log lines of a long close."""
 _GONE_WITHIN: Final = 2700.0
 """Seconds that a caller waits for an end: provisioning, then a DELETE that is refused for 20 minutes."""
 _DELETED_IN: Final = 5.0
@@ -44,16 +44,16 @@ _DELETED_IN: Final = 5.0
 
 @attrs.frozen
 class Custody:
-    """What a session answers for at one moment.
+    """The instances and deploys that a session is responsible for at one moment.
 
     Attributes:
-        ending: being ended; still billing.
-        lost: could not be ended; may still be billing.
-        duplicates: second instances of one deploy, which the service showed late; ended, or being ended.
-        deploying: names of deploys under way.
-        uncertain: names of deploys that nobody waited for any more and that may have left an instance.
-        watching: names that are still watched for twins that come late.
-        seconds_left: seconds until the last of `ending` is gone, roughly; None when that is not known.
+        ending: instances that the session is ending. They still bill.
+        lost: instances that could not be ended. They may still bill.
+        duplicates: second instances of one deploy, which the service showed late. They end or have ended.
+        deploying: names of deploys in flight.
+        uncertain: names of deploys that may have left an instance, and whose error reached no caller.
+        watching: names that the session still watches for late duplicates.
+        seconds_left: rough number of seconds until the last of `ending` is gone. None if unknown.
         refused: those of `ending` whose DELETE the service refuses until a minimum runtime is over.
     """
 
@@ -68,35 +68,35 @@ class Custody:
 
 
 class Custodian:
-    """Ends what it is given, in tasks of the session, until the session has waited for the last."""
+    """Ends the instances that it is given, in tasks of the session. A close waits for the last."""
 
-    def __init__(self, home: BackgroundTasks, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
-        self._home = home
+    def __init__(self, tasks: BackgroundTasks, waiter: Waiter, journal: Journal, evidence: Evidence) -> None:
+        self._tasks = tasks
         self._waiter = waiter
         self._journal = journal
         self._evidence = evidence
         self._held: dict[InstanceRef, asyncio.Future[bool]] = {}
         self._refused: dict[InstanceRef, asyncio.Future[None]] = {}
-        """Fails when the key is refused to end an instance; custody tries again all the same."""
-        self._seen: dict[InstanceRef, WaitHistory] = {}
-        """Of the instances that are being ended."""
+        """Fails if the service refuses the key for an end. Custody tries again in any case."""
+        self._histories: dict[InstanceRef, WaitHistory] = {}
+        """Histories of the instances that are being ended."""
         self._lost: dict[InstanceRef, BaseException] = {}
-        self._twins: list[InstanceRef] = []
+        self._duplicates: list[InstanceRef] = []
         self._deploys: dict[asyncio.Future[Any], str] = {}
         self._watches: dict[asyncio.Future[Any], str] = {}
         self._uncertain: list[str] = []
         self._cared: dict[InstanceRef, asyncio.Future[None]] = {}
-        """Deployed for callers who have not got them yet; done when they have, or it is taken."""
+        """Instances deployed for callers that do not hold them yet. Done once handed over or taken."""
         self._lent: set[InstanceRef] = set()
-        """In use inside a block, and ended behind it."""
+        """Instances in use inside a block, which ends them at its exit."""
 
     @property
     def now(self) -> Custody:
-        """What it answers for at this moment."""
+        """The custody at this moment."""
         return Custody(
             ending=tuple(self._held),
             lost=tuple(self._lost),
-            duplicates=tuple(self._twins),
+            duplicates=tuple(self._duplicates),
             deploying=tuple(self._deploys.values()),
             uncertain=tuple(self._uncertain),
             watching=tuple(self._watches.values()),
@@ -105,22 +105,22 @@ class Custodian:
         )
 
     def _seconds_left(self) -> float | None:
-        if asyncio._get_running_loop() is None:  # another thread asks, as at the end of a program
+        if asyncio._get_running_loop() is None:  # called from another thread, as at the end of a program
             return None
         known = [wait for ref in self._held if (wait := self._waiter.expected_wait(ref)) is not None]
         return max(known) + _DELETED_IN if known else None
 
     def take(self, ref: InstanceRef) -> None:
-        """See `ref` gone, in the background. Taking it twice is taking it once."""
-        self._home.owner.check()
+        """End `ref` in the background, until it is gone. A second call changes nothing."""
+        self._tasks.owner.check()
         self._release(ref)
         if ref in self._held:
             return
         self._lost.pop(ref, None)
-        with self._home.at_work():
+        with self._tasks.at_work():
             self._journal.take_back(ref)
             try:
-                ending = self._home.spawn(self._end(ref))
+                ending = self._tasks.spawn(self._end(ref))
             except NotSentError as error:
                 self._lost[ref] = error
                 return
@@ -129,13 +129,13 @@ class Custodian:
         ending.add_done_callback(partial(self._note_end, ref))
 
     async def _end(self, ref: InstanceRef) -> bool:
-        """Try until `ref` is proven over, or the session closes: no error is a reason to let it bill.
+        """Try until `ref` is proven over or the session closes. No other error stops it: `ref` bills.
 
         Returns:
             False if `ref` was left to another run, which has adopted it.
         """
         pauses = backing_off(_LONGEST_PAUSE)
-        seen = self._seen[ref] = WaitHistory(ref)
+        history = self._histories[ref] = WaitHistory(ref)
         is_left = False
 
         def may_end() -> bool:
@@ -145,46 +145,46 @@ class Custodian:
 
         while True:
             try:
-                await self._waiter.end(ref, None, seen=seen, may_end=may_end)
+                await self._waiter.end(ref, None, history=history, may_end=may_end)
                 return not is_left
             except Exception as error:
-                if isinstance(error, WireError) and self._home.is_closed:
+                if isinstance(error, WireError) and self._tasks.is_closed:
                     raise
                 log.debug("ending %s: %r", ref, error)
                 refused = self._refused.get(ref)
                 if isinstance(error, AuthError) and refused is not None and not refused.done():
                     refused.set_exception(error)
-                    refused.exception()  # a caller may be waiting, or none
+                    refused.exception()  # marks it as retrieved: no caller may be waiting
             await asyncio.sleep(next(pauses))
 
     def take_duplicate(self, ref: InstanceRef, *, deployed_twice: bool = True) -> None:
-        """See `ref` gone, and log why: a duplicate, or made by a deploy that was reported as failed."""
+        """End `ref`, and log the reason: a duplicate, or made by a deploy that was reported as failed."""
         if ref not in self._held and ref not in self._lost:
             why = "was deployed twice" if deployed_twice else "was created by a deploy that failed"
             log.warning("%s %s; the service was slow to show it. Ending it.", ref, why)
-            self._twins.append(ref)
+            self._duplicates.append(ref)
             self.take(ref)
 
     @property
     def is_failing(self) -> bool:
-        """Whether an instance could not be ended so far, and goes on billing."""
-        failing = any(seen.last_error is not None for seen in self._seen.values())
+        """Return True if an instance could not be ended so far, and still bills."""
+        failing = any(history.last_error is not None for history in self._histories.values())
         return bool(self._lost) or failing or any(refused.done() for refused in self._refused.values())
 
     def holds(self, ref: InstanceRef) -> bool:
-        """Whether `ref` is being ended."""
+        """Return True if `ref` is being ended, or could not be."""
         return ref in self._held or ref in self._lost
 
     async def see_gone(self, ref: InstanceRef) -> bool:
-        """Take `ref`, and wait until it is gone. A cancelled caller leaves; the custodian goes on.
+        """Take `ref`, and wait until it is gone. After a cancellation the custodian still ends it.
 
         Returns:
             False if `ref` was left to another run, which has adopted it.
 
         Raises:
-            AuthError: the service keeps refusing the key; the custodian goes on trying.
-            WaitTimeoutError: `ref` is not gone after 45 minutes; the custodian goes on trying.
-            WireError: the session is closed, or was meanwhile.
+            AuthError: the service keeps refusing the key. The custodian keeps trying.
+            WaitTimeoutError: `ref` is not gone after 45 minutes. The custodian keeps trying.
+            WireError: the session is closed, or closed meanwhile.
         """
         self.take(ref)
         if ref in self._lost:
@@ -194,13 +194,13 @@ class Custodian:
             (ending, refused), timeout=_GONE_WITHIN, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            raise timed_out(self._seen[ref], "ended (it may be billing, and the session goes on trying)")
+            raise timed_out(self._histories[ref], "ended (it may be billing, and the session keeps trying)")
         if not ending.done():
             refused.result()
         return await asyncio.shield(ending)
 
     def care_for(self, deploy: asyncio.Future[InstanceRef]) -> None:
-        """Until what `deploy` has made is handed over or taken, the session does not close."""
+        """Keep the session open until the instance of `deploy` is handed over or taken."""
         if deploy.exception() is not None:
             return
         ref = deploy.result()
@@ -208,7 +208,7 @@ class Custodian:
             self._cared[ref] = asyncio.get_running_loop().create_future()
 
     def lend(self, ref: InstanceRef) -> None:
-        """`ref` is in use inside a block, and is ended behind it: at the latest when the session closes."""
+        """Note that `ref` is in use inside a block. Its end comes at the exit, or at the close."""
         self._release(ref)
         self._lent.add(ref)
 
@@ -218,46 +218,46 @@ class Custodian:
             cared.set_result(None)
 
     def hand_over(self, ref: InstanceRef) -> None:
-        """The caller holds `ref` now; what becomes of it is no longer the session's business."""
+        """Give `ref` to the caller, who decides about its end from now on."""
         self._release(ref)
         self._journal.hand_over(ref)
 
     def note_gone(self, ref: InstanceRef) -> None:
-        """`ref` was seen gone, without our doing."""
+        """Note that `ref` is gone, without an end by this session."""
         self._release(ref)
         self._journal.is_over(ref.id)
 
     def expect(self, deploy: asyncio.Future[Any], name: str) -> None:
-        """Wait for `deploy`, too, before the session closes: its caller may be gone by then."""
+        """Let the close wait for `deploy`, too: its caller may be gone by then."""
         self._deploys[deploy] = name
         deploy.add_done_callback(self._note_deploy)
 
     def doubt(self, name: str) -> None:
-        """A deploy of that name may have left an instance, and nobody was there to be told."""
+        """Note that a deploy of that name may have left an instance, and that no caller got the error."""
         if name not in self._uncertain:
             self._uncertain.append(name)
 
     def found(self, name: str) -> None:
-        """What a deploy of that name may have left is found."""
+        """Note that the instance which a deploy of that name may have left is found."""
         if name in self._uncertain:
             self._uncertain.remove(name)
 
     def let_watch(self, watch: asyncio.Future[Any], name: str) -> None:
-        """Give `watch`, which looks for what a deploy may have left, time before the session closes.
+        """Let the close wait for `watch`, which polls for late instances of a deploy.
 
-        Cut short, it leaves nothing that is known of, so that is no error.
+        A watch that the close cuts short is no error: no instance is known.
         """
         self._watches[watch] = name
         watch.add_done_callback(lambda _: self._watches.pop(watch, None))
 
     async def drain(self, timeout: float) -> None:
-        """Wait until everything is gone: at most `timeout` seconds, and only while there is progress.
+        """Wait until all instances are gone: at most `timeout` seconds, and only while there is progress.
 
-        A cancellation does not cut this short: it is raised again when all is done. Only when the whole loop
-        is being torn down, as after a second Ctrl-C, it returns at once.
+        A cancellation is raised again at the end, and does not shorten the wait. While the loop is being torn
+        down, as after a second Ctrl-C, the wait ends at once.
 
         Raises:
-            CustodyError: something may still be running; `.refs` and `.names` say what.
+            CustodyError: instances may still be running. See `.refs` and `.names`.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -270,10 +270,10 @@ class Custodian:
                 while pending := self._pending():
                     now = loop.time()
                     hopeless = progress.note((self._evidence.replies, len(pending)), now) + _HOPELESS
-                    if now >= min(deadline, hopeless) or self._home.is_torn_down:
+                    if now >= min(deadline, hopeless) or self._tasks.is_torn_down:
                         break
                     if progress.is_due(now):
-                        log.warning("%s", self._told(progress))
+                        log.warning("%s", self._progress_line(progress))
                     until = min(deadline, hopeless, progress.due)
                     try:
                         await asyncio.wait(pending, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
@@ -282,19 +282,19 @@ class Custodian:
         except BaseException:  # KeyboardInterrupt comes at any line
             self._report(at_once=True)
             raise
-        if self._home.is_torn_down:
+        if self._tasks.is_torn_down:
             self._report(at_once=True)
         else:
             if self._watches:
                 names = ", ".join(sorted(set(self._watches.values())))
-                log.warning("closed while still watching for late twins of: %s", names)
+                log.warning("closed while still watching for late duplicates of: %s", names)
             left = self._report(at_once=False)
             if left is not None:
                 raise left
         if cancelled is not None:
             raise cancelled
 
-    def _told(self, progress: Progress) -> str:
+    def _progress_line(self, progress: Progress) -> str:
         """Describe the progress of the clean-up in one line."""
         ending = len(self._held)
         total = progress.most(ending)
@@ -314,7 +314,7 @@ class Custodian:
         return f"closing: {', '.join(parts) or 'waiting for instances in use'}"
 
     def _pending(self) -> set[asyncio.Future[Any]]:
-        """What the session waits for before it closes."""
+        """The futures that a close waits for."""
         for ref in tuple(self._lent):
             self.take(ref)
         return {*self._deploys, *self._watches, *self._held.values(), *self._cared.values()}
@@ -322,10 +322,10 @@ class Custodian:
     def _note_end(self, ref: InstanceRef, ending: asyncio.Future[bool]) -> None:
         self._held.pop(ref, None)
         self._refused.pop(ref, None)
-        seen = self._seen.pop(ref, None)
+        history = self._histories.pop(ref, None)
         error = ending.exception()
-        if error is not None and seen is not None:
-            error = seen.refusal or seen.last_error or error
+        if error is not None and history is not None:
+            error = history.refusal or history.last_error or error
         if error is not None:
             self._lost[ref] = error
         elif ending.result():
@@ -341,7 +341,7 @@ class Custodian:
             self.doubt(name)
 
     def _report(self, *, at_once: bool) -> CustodyError | None:
-        """What may still be running, logged; None when nothing is."""
+        """Log the instances that may still be running, and make the error. None if there are none."""
         refs = (*self._lost, *self._held, *self._cared, *self._lent)
         names = tuple(dict.fromkeys((*self._uncertain, *self._deploys.values())))
         if not refs and not names:
@@ -350,7 +350,7 @@ class Custodian:
         if names:
             things.append(f"what came of deploying {', '.join(names)} is not known")
         refusals = (future.exception() for future in self._refused.values() if future.done())
-        last_errors = (seen.refusal or seen.last_error for seen in self._seen.values())
+        last_errors = (history.refusal or history.last_error for history in self._histories.values())
         reasons = (*self._lost.values(), *refusals, *last_errors)
         why = "".join(f"; {text}" for text in dict.fromkeys(_why(reasons)))
         ways = " or ".join(f"sweep(prefix={name!r})" for name in _some([ref.name for ref in refs], names))
@@ -360,8 +360,8 @@ class Custodian:
         )
         error.refs, error.names = refs, names
         log.error("%s", error)
-        if at_once and log.hasHandlers():  # without one, logging itself has just written it to stderr
-            with contextlib.suppress(OSError, ValueError):  # a terminal that is gone
+        if at_once and log.hasHandlers():  # without a handler, logging itself has written it to stderr
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
                 sys.stderr.write(f"aiofluence: {error}\n")
         return error
 

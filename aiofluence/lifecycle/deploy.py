@@ -1,7 +1,7 @@
 """Deploying exactly once over an API without idempotency keys: the name is the key.
 
-A POST whose outcome is unclear is followed by looking, and by another POST only when the looking has
-ruled the first one out. Runs in the session's tasks, so that a cancelled caller never loses an id.
+After a POST with an unclear outcome come polls. Another POST follows only if the polls rule the first one
+out. All runs in the session's tasks, so that a cancelled caller never loses an id.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
 class Deployer:
-    """Deploys for one session; every instance has one owner, whether a caller or the custodian."""
+    """Deploys for one session. Each instance has one owner: a caller or the custodian."""
 
     def __init__(
         self,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
         custodian: Custodian,
         journal: Journal,
         transport: Transport,
@@ -47,12 +47,12 @@ class Deployer:
         evidence: Evidence,
     ) -> None:
         self.policy: Final = policy
-        self._home = home
+        self._tasks = tasks
         self._custodian = custodian
         self._journal = journal
         self._clock = transport.clock
         self._retry = transport.retry
-        self.lists: Final = {kind: SharedList(home, evidence, transport.pace) for kind in Kind}
+        self.lists: Final = {kind: SharedList(tasks, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
         evidence.on_over(self._forget)
         self._owned: set[str] = set()
@@ -69,21 +69,21 @@ class Deployer:
         hand_over: bool = True,
         known: NamedRows | None = None,
     ) -> InstanceRef:
-        """Deploy `spec` once; with `adopt`, take a live instance of that name instead, if there is one.
+        """Deploy `spec` once. With `adopt`, take a live instance of that name instead, if there is one.
 
         If the caller is cancelled before the POST, nothing is sent. Afterwards `on_failure` decides about the
         instance: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
-        `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance; None asks for one.
+        `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance. None requests a LIST.
 
         Raises:
-            SpecError: the service would refuse the spec; nothing was sent.
-            UncertainDeployError: whether it was deployed could not be found out.
-            FluenceError: a refusal, or it never left.
+            SpecError: the service would refuse the spec. Nothing was sent.
+            UncertainDeployError: the instance may or may not exist.
+            FluenceError: the service refused the POST, or the POST was never sent.
         """
         check([spec])
         is_cancelled = asyncio.Event()
-        with self._home.at_work():
-            deploying = self._home.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
+        with self._tasks.at_work():
+            deploying = self._tasks.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
             if on_failure == "terminate" and not hand_over:
                 deploying.add_done_callback(self._custodian.care_for)
             self._custodian.expect(deploying, spec.name)
@@ -102,16 +102,16 @@ class Deployer:
         return ref
 
     def owns(self, id: str) -> bool:
-        """Whether this session has deployed or taken it."""
+        """Return True if this session has deployed or adopted the instance `id`."""
         return id in self._owned
 
     def is_deploying(self, kind: Kind, name: str) -> bool:
-        """Decide if a deploy of that name is in flight: a row of that name may then be its instance."""
+        """Return True if a deploy of that name is in flight: a row of that name may then be its instance."""
         turn = self._turns.get((kind, name))
         return turn is not None and turn.locked()
 
     def _forget(self, id: str) -> None:
-        """Drop an id that is over: no row of it can be taken for a live instance."""
+        """Drop the id of an instance that is over: none of its rows counts as live."""
         self._owned.discard(id)
 
     def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef]) -> None:
@@ -131,7 +131,7 @@ class Deployer:
         is_cancelled: asyncio.Event,
         known: NamedRows | None,
     ) -> InstanceRef:
-        """Deploys of one name go one after another: of two under way none could tell which row is whose."""
+        """Run deploys of one name in turn: of two at once, neither could find out which row is its own."""
         async with self._turn(endpoints.kind, spec.name):
             attempt = self._begin(endpoints, spec.name, adopt)
             attempt.is_cancelled = is_cancelled
@@ -146,21 +146,21 @@ class Deployer:
                 return ref
             finally:
                 if adopt and attempt.ref is None:
-                    # A row that shows up later may be another program's: no watch, but the next deploy of
-                    # the name goes on polling.
+                    # A later row of the name may be another program's, so no watch. The next deploy of the
+                    # name keeps polling.
                     if attempt.unclear:
                         self._unresolved[endpoints.kind, spec.name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
-                    with contextlib.suppress(NotSentError):  # closing: then the deploy itself is in doubt
+                    with contextlib.suppress(NotSentError):  # at a close, the deploy itself is in doubt
                         self._custodian.let_watch(
-                            self._home.spawn(self._watch_duplicates(attempt)), attempt.name
+                            self._tasks.spawn(self._watch_duplicates(attempt)), attempt.name
                         )
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
 
     def _begin(self, endpoints: Endpoints, name: str, adopt: bool) -> DeployAttempt:
-        """Begin an attempt. What an earlier run of this journal left open is an unclear attempt of ours."""
+        """Begin an attempt. It inherits the open POSTs of earlier runs of this journal as its own."""
         attempt = DeployAttempt(endpoints, name, asyncio.get_running_loop().time(), adopt)
         attempt.unclear = self._unresolved.pop((endpoints.kind, name), [])
         left = self._journal.inherited(endpoints.kind, name)
@@ -175,23 +175,23 @@ class Deployer:
         return attempt
 
     async def _deploy(self, attempt: DeployAttempt, spec: Spec) -> InstanceRef:
-        """POST, and while the outcome is unclear: poll, and POST again only once the name is ruled out."""
+        """POST. While the outcome is unclear, poll, and POST again only if the first is ruled out."""
         waits = self._retry.waits()
         loop = asyncio.get_running_loop()
         posts = 0
         while True:
             if self._journal.path is not None and self._clock.at(loop.time()) is None:
-                await self._look(attempt)  # an entry without the service's time proves little to a later run
+                await self._poll(attempt)  # the entry needs the service's time, for later runs
             kind, now = attempt.endpoints.kind, self._clock.at(loop.time())
             intent = self._journal.intend(kind, attempt.name, now)
-            attempt.unclear.append(intent)  # until the outcome is known, and for good if it never is
-            if not posts:  # nothing that an attempt of this deploy made is older
+            attempt.unclear.append(intent)  # removed once the outcome is known
+            if not posts:  # the first POST: no instance of this deploy is older
                 attempt.since = attempt.since or intent.since
             posts += 1
             error: Exception
             try:
                 ref = await attempt.endpoints.post(spec, attempt.is_cancelled.is_set)
-            except Exception as caught:  # of a foreign type, too: the request may have left
+            except Exception as caught:  # of any type: the request may have left
                 error = caught
             else:
                 if is_safe_id(ref.id):
@@ -208,23 +208,23 @@ class Deployer:
             if found is not None:
                 return found
             if pause is None or posts >= self.policy.max_posts:
-                if isinstance(error, RateLimitedError):  # refused in so many words, and no LIST shows it
+                if isinstance(error, RateLimitedError):  # a clear refusal, and no LIST shows an instance
                     raise error
                 raise self._uncertain(attempt)
 
     async def _unusable(self, attempt: DeployAttempt) -> UncertainDeployError:
-        """The error of a deploy whose reply has an id that no path can carry.
+        """Make the error of a deploy whose reply has an id that no path can carry.
 
-        The instance exists. A row of that name has another id than the reply, so it is only a candidate.
+        The instance exists. A row of the name is only a candidate: its id differs from the reply's.
         """
         attempt.doubtful = True
         attempt.last_error = DecodeError("the id of the new instance is not an id", path="$.instance_id")
-        if (rows := await self._look(attempt)) is not None:
+        if (rows := await self._poll(attempt)) is not None:
             self._siblings(attempt, rows)
         return self._uncertain(attempt)
 
     async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
-        """The live instance of that name, if there is one.
+        """Find the live instance of that name, or return None.
 
         Raises:
             FluenceError: the LIST failed.
@@ -241,14 +241,14 @@ class Deployer:
         return None
 
     async def _agree(self, attempt: DeployAttempt, ref: InstanceRef) -> InstanceRef:
-        """With `adopt`, others may deploy this name at the same moment: the oldest stays, everybody takes it.
+        """Return the instance that all deploys with `adopt` of this name take: the oldest.
 
-        Lists show instances in the order in which they were made: one with ours in it has all older ones.
+        A LIST shows instances in order of creation: if it shows `ref`, it shows all older ones.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.settle
         while True:
-            rows = await self._look(attempt)
+            rows = await self._poll(attempt)
             siblings, _ = self._siblings(attempt, rows) if rows is not None else ([], [])
             if any(row.id == ref.id for row in siblings):
                 break
@@ -261,16 +261,16 @@ class Deployer:
         return self._claim(attempt, siblings[0])
 
     async def _find(self, attempt: DeployAttempt, *, settle: float) -> InstanceRef | None:
-        """Our instance, or None once a whole LIST requested `settle` seconds from now or later lacks it.
+        """Find the instance. Return None once a whole LIST requested after `settle` seconds lacks it.
 
         Raises:
-            UncertainDeployError: no such LIST came for as long as the policy would watch, or a row of that
-                name may be ours and may be older.
+            UncertainDeployError: no such LIST came before the watch of the policy was over, or a row of the
+                name may be of this deploy, or older.
         """
         loop = asyncio.get_running_loop()
         settled = loop.time() + settle
         while True:
-            rows = await self._look(attempt)
+            rows = await self._poll(attempt)
             if rows is not None:
                 mine, doubtful = self._siblings(attempt, rows)
                 if mine:
@@ -282,8 +282,8 @@ class Deployer:
             if loop.time() >= settled + self.policy.watch:
                 raise self._uncertain(attempt)
 
-    async def _look(self, attempt: DeployAttempt) -> NamedRows | None:
-        """The next LIST; None when it failed."""
+    async def _poll(self, attempt: DeployAttempt) -> NamedRows | None:
+        """Request the next LIST, and return it, or None if it failed."""
         moment = asyncio.get_running_loop().time()
         try:
             return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, moment)
@@ -291,11 +291,11 @@ class Deployer:
             if error.permanent:  # the session is closed
                 raise
             return None
-        except Exception:  # a failed LIST shows nothing, whatever made it fail
+        except Exception:  # a failed LIST shows nothing, for any cause
             return None
 
     def _siblings(self, attempt: DeployAttempt, rows: NamedRows) -> tuple[list[Summary], list[InstanceRef]]:
-        """Live instances of that name that are not another deploy's; see `DeployAttempt.siblings`."""
+        """Live instances of that name, without other deploys' instances. See `DeployAttempt.siblings`."""
         return attempt.siblings(
             rows,
             LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
@@ -304,14 +304,14 @@ class Deployer:
         )
 
     def _is_elsewhere(self, id: object) -> bool:
-        """Decide if another deploy has the instance: one of this session, or one in the journal."""
+        """Return True if another deploy has the instance: a deploy of this session, or one in the journal."""
         return id in self._owned or (type(id) is str and self._journal.is_held(id))
 
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
-        """Take `row`, and note which POST made it.
+        """Take `row` as the instance, and assign it to the POST that made it.
 
-        With `adopt` it may be another program's. Our own unclear POST then stays open; without one, the
-        instance is not ours to end if this program dies, unless the journal proves that no caller had it.
+        With `adopt`, the instance may be another program's. An unclear POST then stays open. Without such a
+        POST, no later run may end the instance, unless the journal proves that no caller had it.
         """
         intent = attempt.take_unclear(row.id, named=attempt.adopt)
         is_adopted = attempt.adopt and intent is None and not attempt.unclear
@@ -329,11 +329,7 @@ class Deployer:
         self._journal.close_intent(intent)
 
     async def _watch_duplicates(self, attempt: DeployAttempt) -> None:
-        """`_end_duplicates`; a watch that breaks off leaves the name in doubt.
-
-        Raises:
-            Exception: as `_end_duplicates`.
-        """
+        """Run `_end_duplicates`. If it fails, the name is in doubt."""
         try:
             await self._end_duplicates(attempt)
         except Exception:
@@ -341,18 +337,18 @@ class Deployer:
             raise
 
     async def _end_duplicates(self, attempt: DeployAttempt) -> None:
-        """For a while after an unclear attempt: of live twins one stays; when the deploy failed, none.
+        """End duplicates that appear after an unclear attempt. If the deploy failed, end all its instances.
 
-        It is the one whose caller has it. With `adopt`, another session may have another one: both stay, and
-        the name is in doubt.
+        The instance that the caller holds stays. With `adopt`, another session may hold another one: then
+        both stay, and the name is in doubt.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.policy.watch
         while True:
-            async with self._turn(attempt.endpoints.kind, attempt.name):  # another deploy names its own first
-                rows = await self._look(attempt)
+            async with self._turn(attempt.endpoints.kind, attempt.name):  # another deploy finds its own first
+                rows = await self._poll(attempt)
                 mine, doubtful = self._siblings(attempt, rows) if rows is not None else ([], [])
-                duplicates = self._twins(attempt, mine)
+                duplicates = self._duplicates(attempt, mine)
                 if attempt.adopt:
                     doubtful += [
                         row.ref for row in mine if row.id != attempt.id and row.ref not in duplicates
@@ -375,26 +371,26 @@ class Deployer:
             if attempt.ref is None:
                 self._custodian.found(attempt.name)
         elif attempt.ref is not None and (attempt.unclear or (attempt.adopt and doubtful)):
-            # No LIST rules the others out, and no error has named them to the caller.
+            # No LIST rules out the rest, and no error has named them to the caller.
             self._custodian.doubt(attempt.name)
 
-    def _twins(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
+    def _duplicates(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
         others = [row.ref for row in siblings if row.id != attempt.id]
         if attempt.adopt and attempt.ref is not None:
-            # The caller has this one. Another may be another session's: it is ended only if its id is ours.
+            # The caller holds one instance. Another session may hold the rest: only known ids are ended.
             return [ref for ref in others if ref.id in attempt.ids and not self._is_elsewhere(ref.id)]
         return others
 
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
-            with self._home.at_work():
+            with self._tasks.at_work():
                 rows = await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
                 mine, doubtful = self._siblings(attempt, rows)
                 if not mine and (doubtful or not rows.is_whole):
                     raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
                 if not mine:
                     return None
-                attempt.ref = self._claim(attempt, mine[0])  # the caller's now, so the watch leaves it alone
+                attempt.ref = self._claim(attempt, mine[0])  # the caller's from now on: no duplicate
                 self._custodian.hand_over(attempt.ref)
                 return attempt.ref
 

@@ -1,6 +1,6 @@
-"""One deploy under way: its name, the POSTs whose outcome is unclear, and the rows that they may have made.
+"""A deploy attempt: its name, its POSTs with an unclear outcome, and the rows that may be theirs.
 
-Judges rows; `deploy` sends, polls and draws the conclusions.
+It judges rows. `deploy` sends, polls and draws the conclusions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .journal import DATE_SLACK, Intent
 from .shared_list import NamedRows
 
 _OLDER: Final = timedelta(days=1)
-"""A row that is older than a deploy by more than this was there before, however wrong the clocks are."""
+"""Age difference from which on a row is certainly older than a deploy, even if the clocks are wrong."""
 
 
 @attrs.define(eq=False)
@@ -28,18 +28,20 @@ class DeployAttempt:
     """State of one deploy: its unclear POSTs, and the facts that identify its instance among others.
 
     Attributes:
-        began: loop time; no instance of ours is older.
+        endpoints: endpoints of the instance's kind.
+        name: name of the instance.
+        began: loop time at which the deploy began. No instance of this deploy is older.
         adopt: any live instance of that name will do.
-        since: the service's time instead of `began`, once that is known: no instance of ours is older.
-        ids: ids that an earlier run's own POSTs returned: they are ours whatever the clocks say.
-        is_undated: an earlier run sent a POST at an unknown time, so that no row is surely its own.
-        claims_undated: it was a run of an early version: a single row of the name is its own all the same.
-        unclear: attempts that may have made an instance that we do not know.
-        doubtful: there was an unclear attempt.
-        candidates: what the last list showed of that name.
-        ref: ours.
-        last_error: why the last attempt is unclear.
-        is_cancelled: its caller has been cancelled.
+        since: the service's time at which the deploy began, more exact than `began`. None while unknown.
+        ids: ids from the replies to an earlier run's POSTs. They count as own, at any date.
+        is_undated: an earlier run sent a POST at an unknown time, so that no row is certainly its own.
+        claims_undated: that run was of an early version. A single row of the name counts as its own.
+        unclear: POSTs that may have made an instance of unknown id.
+        doubtful: there was an unclear POST.
+        candidates: instances of that name in the last LIST.
+        ref: the instance. None until it is known.
+        last_error: error of the last unclear POST. None without one.
+        is_cancelled: set once the caller is cancelled.
     """
 
     endpoints: Endpoints
@@ -59,15 +61,15 @@ class DeployAttempt:
 
     @property
     def id(self) -> str | None:
-        """Of ours."""
+        """Id of the instance. None until it is known."""
         return None if self.ref is None else self.ref.id
 
     def take_unclear(self, id: str, *, named: bool = False) -> Intent | None:
-        """Take out the unclear POST that made the instance `id`: the one that names it, else the latest.
+        """Remove and return the unclear POST that made instance `id`.
 
         Args:
-            id: of the instance.
-            named: take only one that names it.
+            id: id of the instance.
+            named: take only a POST with that id. Otherwise the latest POST without an id serves, too.
         """
         fitting = [intent for intent in self.unclear if intent.id == id]
         if not (fitting or named):
@@ -85,17 +87,17 @@ class DeployAttempt:
         is_ending: Callable[[InstanceRef], bool],
         is_elsewhere: Callable[[object], bool],
     ) -> tuple[list[Summary], list[InstanceRef]]:
-        """Live instances of that name that are not another deploy's; notes the candidates.
+        """Find live instances of that name, without other deploys' instances. Sets `candidates`.
 
         Args:
             rows: a LIST.
-            since: the service's time before which nothing of this deploy was made; None if unknown.
-            is_ending: whether the session ends an instance already.
-            is_elsewhere: whether an id is another deploy's.
+            since: the service's time before which this deploy made nothing. None if unknown.
+            is_ending: decides if the session already ends an instance.
+            is_elsewhere: decides if another deploy has an id.
 
         Returns:
-            Those that this deploy made, oldest first (with `adopt`, all of that name); and those that it may
-            have made: they look older, but clocks differ, or their row does not fit the contract.
+            The instances of this deploy, oldest first (with `adopt`, all of that name), and those that may be
+            of this deploy: they seem older, but clocks differ, or their rows do not fit the contract.
         """
         mine: list[Summary] = []
         undated: list[Summary] = []
@@ -109,7 +111,7 @@ class DeployAttempt:
                 continue
             if row.status.final or is_ending(row.ref):
                 continue
-            if not is_safe_id(row.id):  # it can be neither awaited nor ended
+            if not is_safe_id(row.id):  # no path can carry the id, so no GET and no DELETE
                 doubtful.append(row.ref)
             elif self.adopt or row.id == self.id or row.id in self.ids:
                 mine.append(row)

@@ -1,6 +1,6 @@
 """Locks of single bytes of a file, which end with their process: Linux, other POSIX systems, Windows.
 
-Knows no journal. A lock is one byte of a file that need not have it.
+Each lock covers one byte, which the file need not have. Independent of journals.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ else:
     import fcntl
 
 PATIENCE: Final = 2000
-"""Milliseconds to wait for a lock. A rewriting of a journal takes some ten."""
+"""Milliseconds to wait for a lock. Rewriting a journal takes about ten."""
 
 
 def wait_for_lock(file: int, place: int, *, shared: bool = False, patience: int = PATIENCE) -> bool:
-    """Take the lock at byte `place`; False if another has it for `patience` milliseconds."""
+    """Take the lock at byte `place`. Return False if another holds it for `patience` milliseconds."""
     while not try_lock(file, place, shared=shared):
         patience -= 1
         if patience <= 0:
@@ -35,7 +35,7 @@ if sys.platform == "win32":
     SEES_OWN_PROCESS: Final = True
 
     def try_lock(file: int, place: int, *, shared: bool = False) -> bool:
-        """Take the lock at byte `place`; False if another has it."""
+        """Take the lock at byte `place`. Return False if another holds it."""
         os.lseek(file, place, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -49,14 +49,14 @@ if sys.platform == "win32":
         msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
 
     def is_locked(file: int, place: int) -> bool:
-        """Decide if another has the lock at byte `place`."""
+        """Return True if another holds the lock at byte `place`."""
         if not try_lock(file, place):
             return True
         unlock(file, place)
         return False
 
 else:
-    # Locks of the open file, which Linux has: two sessions of one process see each other's, too.
+    # Locks of the open file, which Linux has: two sessions of one process exclude each other, too.
     _SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
     _GET: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
     _FORMAT: Final = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
@@ -68,7 +68,7 @@ else:
         return struct.pack(_FORMAT, kind, os.SEEK_SET, place, 1, 0)
 
     def try_lock(file: int, place: int, *, shared: bool = False) -> bool:
-        """Take the lock at byte `place`; False if another has it."""
+        """Take the lock at byte `place`. Return False if another holds it."""
         try:
             if _SET is not None:
                 fcntl.fcntl(file, _SET, _lock_of(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, place))
@@ -89,7 +89,7 @@ else:
             fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
     def is_locked(file: int, place: int) -> bool:
-        """Decide if another has the lock at byte `place`."""
+        """Return True if another holds the lock at byte `place`."""
         if _GET is not None:
             found = fcntl.fcntl(file, _GET, _lock_of(fcntl.F_WRLCK, place))
             return bool(struct.unpack(_FORMAT, found)[0] != fcntl.F_UNLCK)

@@ -1,7 +1,7 @@
-"""From a spec to an instance in the caller's hands, and away again: deploy_and_wait, running, and the waits.
+"""The way from a spec to an instance in the caller's hands, and its end: deploy_and_wait, running, waits.
 
-Puts deploy, wait and custody together, so that whatever goes wrong in between, somebody ends the instance,
-and the error that tells of it has a way on. Many at once are `batch`'s.
+Combines deploy, wait and custody, so that the session ends the instance after any failure, and the error has
+a way to continue. `batch` deploys many at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OnFailure: TypeAlias = Literal["terminate", "keep"]
 
 
 class InstanceLifecycle:
-    """Launches for one session."""
+    """The life of single instances, for one session."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class InstanceLifecycle:
         deployer: Deployer,
         waiter: Waiter,
         custodian: Custodian,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
         clock: ServerClock,
     ) -> None:
         self.resources: Final = resources
         self.custodian: Final = custodian
-        self.home: Final = home
+        self.tasks: Final = tasks
         self.deployer: Final = deployer
         self._waiter = waiter
         self._recovery = Recovery(clock, custodian)
@@ -58,14 +58,14 @@ class InstanceLifecycle:
         adopt: bool = False,
         hand_over: bool = True,
     ) -> Instance:
-        """Deploy `spec` and wait; see `Session.deploy_and_wait`.
+        """Deploy `spec` and wait. See `Session.deploy_and_wait`.
 
         Raises:
             FluenceError: as `Session.deploy_and_wait`.
         """
         check_until(until)
         check_on_failure(on_failure)
-        with self.home.at_work():
+        with self.tasks.at_work():
             ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
             instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
             if hand_over:
@@ -82,9 +82,9 @@ class InstanceLifecycle:
         hand_over: bool = True,
         known: NamedRows | None = None,
     ) -> InstanceRef:
-        """Deploy `spec`; `on_failure` says what becomes of it when the caller does not wait for that.
+        """Deploy `spec`. `on_failure` decides about the instance if the caller stops waiting.
 
-        `known` is the LIST in which `adopt` finds the instance; None asks for one.
+        `known` is the LIST in which `adopt` finds the instance. None requests a LIST.
 
         Raises:
             WaitTimeoutError: `deadline` came first.
@@ -93,7 +93,7 @@ class InstanceLifecycle:
         resource = self.resources[spec.kind]
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.sleep(0)  # a deadline that has come already is seen here, before it costs
+                await asyncio.sleep(0)  # a deadline that has passed already raises here, before the POST
                 return await self.deployer(
                     resource, spec, on_failure=on_failure, adopt=adopt, hand_over=hand_over, known=known
                 )
@@ -113,11 +113,11 @@ class InstanceLifecycle:
         on_failure: OnFailure,
         *,
         fresh: bool = True,
-        seen: WaitHistory | None = None,
+        history: WaitHistory | None = None,
     ) -> Instance:
-        """Wait as `wait` does; if that ends badly, `on_failure` says what becomes of the instance.
+        """Wait as `wait` does. If the wait fails, `on_failure` decides about the instance.
 
-        `fresh` says that it was deployed just now, so that nobody need look at once; `seen` is filled in.
+        `fresh`: the instance was deployed just now, so that the first poll can wait. `history` is filled in.
 
         Raises:
             LifecycleError: as `wait`.
@@ -125,12 +125,12 @@ class InstanceLifecycle:
         keep = on_failure == "keep"
         with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
             try:
-                return await self._waiter.wait(ref, until, deadline, fresh=fresh, seen=seen)
+                return await self._waiter.wait(ref, until, deadline, fresh=fresh, history=history)
             except BaseException as error:
-                # Of any type, a cancellation too: no caller holds the instance now.
+                # Of any type, even a cancellation: no caller holds the instance now.
                 failure = error if isinstance(error, InstanceFailedError) else None
                 if failure is not None and not failure.is_billing:
-                    self.custodian.note_gone(ref)  # there is nothing left to end
+                    self.custodian.note_gone(ref)  # the instance is over already
                 elif keep:
                     self.custodian.hand_over(ref)
                     if isinstance(error, FluenceError):
@@ -145,13 +145,13 @@ class InstanceLifecycle:
     async def running(
         self, spec: Spec, until: Until, timeout: float | None, *, adopt: bool = False
     ) -> AsyncIterator[Instance]:
-        """The instance inside the block, gone behind it; see `Session.running`.
+        """Provide the instance inside the block, and end it at the exit. See `Session.running`.
 
         Raises:
             FluenceError: as `Session.running`.
         """
         deadline = deadline_in(timeout)
-        with self.home.at_work():
+        with self.tasks.at_work():
             instance = await self.deploy_and_wait(
                 spec, until, deadline, "terminate", adopt=adopt, hand_over=False
             )
@@ -159,11 +159,11 @@ class InstanceLifecycle:
             try:
                 yield instance
             finally:
-                self.home.owner.check()
+                self.tasks.owner.check()
                 await self.custodian.see_gone(instance.ref)
 
     async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
-        """Wait until `ref` is as far as `until`; see `Session.wait`.
+        """Wait until `ref` is in state `until`. See `Session.wait`.
 
         Raises:
             LifecycleError: as `Session.wait`.
@@ -177,7 +177,7 @@ class InstanceLifecycle:
     async def update(
         self, ref: InstanceRef, update: ContainerUpdate, timeout: float | None, *, sent: bool = False
     ) -> Container:
-        """Send `update`, unless it was `sent`, and wait until it shows; see `Session.update_and_wait`.
+        """Send `update`, unless it was `sent`, and wait until it shows. See `Session.update_and_wait`.
 
         Raises:
             FluenceError: as `Session.update_and_wait`.
@@ -190,7 +190,7 @@ class InstanceLifecycle:
             return await self._waiter.update(ref, update, deadline)
 
     async def end(self, ref: InstanceRef, timeout: float | None) -> Instance | None:
-        """See `ref` gone; see `Session.terminate_and_wait`.
+        """End `ref`, and wait until it is gone. See `Session.terminate_and_wait`.
 
         Raises:
             FluenceError: as `Session.terminate_and_wait`.
@@ -200,10 +200,10 @@ class InstanceLifecycle:
 
 
 def check_on_failure(on_failure: str) -> None:
-    """Refuse what `on_failure` cannot be.
+    """Refuse an invalid `on_failure`.
 
     Raises:
-        ConfigError: it is neither `"terminate"` nor `"keep"`.
+        ConfigError: `on_failure` is neither `"terminate"` nor `"keep"`.
     """
     if on_failure not in ("terminate", "keep"):
         raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")

@@ -1,6 +1,6 @@
-"""Intents, and the index of them: which entry of a journal names which instance, and may the library end it.
+"""Intents, and their index: the instance of each journal entry, and whether the library may end it.
 
-Pure judgement on what is in memory; `journal` reads and writes the file.
+Judges data in memory. `journal` reads and writes the file.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ DEPLOYED: Final = "deployed"
 HANDED_OVER: Final = "handed over"
 ENDED: Final = "ended"
 NOTHING: Final = "nothing"
-"""The events of an intent. It is open until it was handed over, has ended, or has made nothing."""
+"""The events of an intent. It is open until it is handed over, has ended, or has made nothing."""
 
 DATE_SLACK: Final = timedelta(seconds=60)
-"""The `Date` header has the gateway's clock, and `created_at` the service's: they may differ by this much.
-Too little, and a session would not know its own instance again, and pay for a second one."""
+"""Allowed difference between `Date`, by the gateway's clock, and `created_at`, by the service's.
+If it were too small, a session would not recognise its own instance, and pay for a second one."""
 
 SKEW: Final = timedelta(minutes=15)
-"""How much a row may look older than the POST whose reply had its id."""
+"""Largest time by which a row may be older than the POST whose reply had its id."""
 _DAY: Final = timedelta(days=1)
-"""Clocks that are wrong are seldom wrong by more. A row this much older may only look older."""
+"""Largest usual error of a clock. A row that is older by less may be newer in fact."""
 
 _Key = TypeVar("_Key")
 
@@ -48,18 +48,18 @@ class ListedRow(Protocol):
 
 @attrs.define(eq=False)
 class Intent:
-    """One POST that was, or was about to be, sent.
+    """A POST that was, or was about to be, sent.
 
     Attributes:
-        run: number of the session that sent it, each session has its own.
+        run: number of the session that sent it. Each session has its own.
         number: position among the intents of that session.
         kind: kind of the instance.
         name: name of the instance.
-        since: the service's time before the POST, None if it was not known yet.
-        id: id of the instance, None until it is known.
+        since: the service's time before the POST. None if it was not known yet.
+        id: id of the instance. None until it is known.
         state: the last event that the journal has.
-        account_is_ours: None if the entry does not name an account.
-        is_garbled: a later line of this entry cannot be read, so it may be over, or in a caller's hands.
+        account_is_ours: the entry names this session's account. None if it names no account.
+        is_garbled: a later line of this entry is unreadable: the instance may be over or a caller's.
     """
 
     run: str
@@ -74,25 +74,25 @@ class Intent:
 
     @property
     def open(self) -> bool:
-        """Is there possibly an instance that no caller holds?"""
+        """Return True if there may be an instance that no caller holds."""
         return self.state in (INTENT, DEPLOYED)
 
     @property
     def is_of_early_version(self) -> bool:
-        """Does the entry lack the account, as those of early versions do?"""
+        """Return True if the entry lacks the account, as entries of early versions do."""
         return self.account_is_ours is None
 
     @property
     def ref(self) -> InstanceRef | None:
-        """The instance, once its id is known."""
+        """Reference of the instance. None until its id is known."""
         return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
 
     def may_have_made(self, row: ListedRow) -> bool:
-        """Decide if `row` is an instance that this POST made: of this kind and name, and not older.
+        """Return True if `row` is an instance that this POST made: of this kind and name, and not older.
 
-        With an id from the POST's reply, the clocks may differ by more. Without one, the row is also at most
-        a day younger: otherwise some other POST made it. A POST at an unknown time proves nothing, but for
-        entries of early versions, which lack it more often.
+        With an id from the POST's reply, the clocks may differ by more. Without an id, the row is also at
+        most a day younger: a younger row is another POST's. A POST at an unknown time proves nothing, except
+        in entries of early versions, which lack the time more often.
         """
         if (row.kind, row.name) != (self.kind, self.name) or self.id not in (None, row.id):
             return False
@@ -103,7 +103,7 @@ class Intent:
         return self.since - DATE_SLACK <= row.created_at <= self.since + _DAY
 
     def looks_older(self, row: ListedRow) -> bool:
-        """Decide if `row` may be this POST's all the same: older by less than a day, or the POST undated."""
+        """Return True if `row` may be this POST's although it is older by less than a day, or undated."""
         if (row.kind, row.name) != (self.kind, self.name) or self.may_have_made(row):
             return False
         if self.since is None:
@@ -116,7 +116,7 @@ class Claims:
 
     Args:
         own: number of this session's run.
-        is_at_work: decides if something of a run is in flight.
+        is_at_work: decides if any call of a run is in flight.
     """
 
     def __init__(self, own: str, is_at_work: Callable[[str], bool]) -> None:
@@ -124,12 +124,12 @@ class Claims:
         self._is_at_work = is_at_work
         self.by_id: dict[str, list[Intent]] = {}
         self._unnamed: dict[tuple[Kind, str], list[Intent]] = {}
-        """Open, and without an id."""
+        """Open intents without an id."""
         self._named: dict[tuple[Kind, str], dict[str, None]] = {}
-        """Ids that intents of this name have."""
+        """Ids of the intents of each name."""
 
     def add(self, intent: Intent) -> None:
-        """Note `intent`, unless it is over, or another account's."""
+        """Add `intent`, unless it is over or another account's."""
         if intent.account_is_ours is False:
             return
         key = (intent.kind, intent.name)
@@ -140,7 +140,7 @@ class Claims:
             self._unnamed.setdefault(key, []).append(intent)
 
     def discard(self, intent: Intent) -> None:
-        """Forget `intent`; call this before it changes, and `add` afterwards."""
+        """Remove `intent`. Call this before it changes, and `add` afterwards."""
         key = (intent.kind, intent.name)
         if intent.id is None:
             _remove(self._unnamed, key, intent)
@@ -150,26 +150,26 @@ class Claims:
                 del self._named[key]
 
     def open_for(self, kind: Kind, name: str) -> Iterable[Intent]:
-        """Every open intent for that name, of all runs."""
+        """All open intents of that name, of all runs."""
         yield from self._unnamed.get((kind, name), ())
         for id in self._named.get((kind, name), ()):
             yield from (intent for intent in self.by_id[id] if intent.open)
 
     def is_held(self, id: str) -> bool:
-        """Decide if a caller was given `id`, or another run works with it."""
+        """Return True if a caller was given `id`, or another run works with it."""
         return any(map(self._holds, self.by_id.get(id, ())))
 
     def is_taken_over(self, id: str) -> bool:
-        """Decide if another run was given an instance of this session after the session's own last entry."""
+        """Return True if another run was given the instance after this session's own last entry."""
         intents = self.by_id.get(id, ())
         own = [place for place, intent in enumerate(intents) if intent.run == self._own]
         return bool(own) and any(map(self._holds, intents[own[-1] + 1 :]))
 
     def owner_of(self, row: ListedRow) -> Intent | None:
-        """Find the open intent that proves `row` to be the library's to end; None without a proof.
+        """Find the open intent that permits the library to end `row`, or return None.
 
-        A proof is this session's own intent, or one of a run of this account that is not at work, that fits
-        the row. No other entry may hold the row, and no run may be deploying that name at this moment.
+        The intent is this session's own, or of an idle run of this account, and fits the row. No other entry
+        may hold the row, and no run may be deploying that name at this moment.
         """
         named = self.by_id.get(row.id, ())
         if any(map(self._holds, named)):
@@ -178,7 +178,7 @@ class Claims:
         fitting = [intent for intent in candidates if intent.open and intent.may_have_made(row)]
         working = [intent for intent in fitting if intent.run == self._own or self._is_at_work(intent.run)]
         if any(intent.run != self._own for intent in working):
-            return None  # the answer to another run's POST may be on its way
+            return None  # the reply to another run's POST may be in flight
         return next((intent for intent in working or fitting if not intent.is_garbled), None)
 
     def _holds(self, intent: Intent) -> bool:
@@ -188,7 +188,7 @@ class Claims:
 
 
 def _remove(index: dict[_Key, list[Intent]], key: _Key, intent: Intent) -> bool:
-    """Take `intent` out of `index`; True if it was the last one at its key."""
+    """Remove `intent` from `index`. Return True if it was the last at its key."""
     intents = index.get(key, [])
     if intent in intents:
         intents.remove(intent)

@@ -1,8 +1,8 @@
 """The journal: every deploy of a session, on disk before its POST, so that a later run can find the instance.
 
-It asks the service nothing. `journal_file` has the file and the locks, `journal_lines` the format, `intents`
-decides whose an instance is. The writing blocks: a few hundred bytes and one fsync, which a thread would
-only make later than the POST.
+It sends no requests. `journal_file` has the file and the locks, `journal_lines` the format. `intents` finds
+the owner of an instance. Writing blocks, for a few hundred bytes and one fsync: the POST must wait for it,
+in a thread as well.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ __all__ = ["DATE_SLACK", "DEPLOYED", "ENDED", "HANDED_OVER", "INTENT", "NOTHING"
 log: Final = logging.getLogger("aiofluence")
 
 _REMEMBERED: Final = 10_000
-"""Instances that this session has handed over and still knows. The file has them all."""
+"""Handed-over instances of this session that stay in memory. The file has them all."""
 _SMALL: Final = 2**18
-"""Bytes of a journal that is not worth a compaction."""
+"""Size in bytes up to which a journal needs no compaction."""
 _AT_ONCE: Final = 1000
-"""Entries that are read before the loop has a turn."""
+"""Number of entries that are read before the loop has a turn."""
 
 
 class Journal:
-    """One file, appended to by any number of sessions. Without a path it only remembers.
+    """A file to which any number of sessions append. Without a path, the journal is in memory only.
 
-    A session has a lock while anything of it is in flight, so that others can tell its open entries from
+    A session holds a lock while any of its calls is in flight, which distinguishes its open entries from
     abandoned ones: see `be_at_work`.
 
     Args:
-        path: the file; None for none.
-        origin: the service: entries of another one are left alone.
-        api_key: the account's: entries of another one are left alone. Only a hash of it is kept.
+        path: path of the file. None for no file.
+        origin: URL of the service. Entries of another service are ignored.
+        api_key: key of the account. Entries of another account are ignored. Only a hash is kept.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, origin: str, api_key: str = "") -> None:
@@ -61,25 +61,25 @@ class Journal:
         self._claims = Claims(self._run, self._is_at_work)
         self._by_id = self._claims.by_id
         self._own: dict[Intent, None] = {}
-        """This run's open intents."""
+        """Open intents of this run."""
         self._handed_over: dict[Intent, None] = {}
-        """This run's, oldest first."""
+        """Intents of this run that were handed over, oldest first."""
         self._others = OtherRuns(self._run, origin, account, self._claims)
         self.absent: WeakSet[Intent] = WeakSet()
-        """Other runs' open intents that a sweep of this session has looked for in vain."""
+        """Other runs' open intents for which a sweep of this session found no instance."""
         self._left: set[tuple[str, int]] = set()
-        """Runs and numbers of the entries that were left behind when this session began."""
+        """Run and number of each entry that was left behind when this session began."""
         self._place = 0
-        """Where the file is read on from, for other runs' entries."""
+        """Byte of the file from which on other runs' entries are unread."""
         self._compact_at = _SMALL
         self._late = LateNotes(lambda: self._append(b""))
         self._works = True
 
     async def open(self) -> None:
-        """Open or make the file, read what other runs left, and drop from it what is over.
+        """Open or create the file, read other runs' entries, and remove finished entries.
 
         Raises:
-            ConfigError: it cannot be opened, or must not be trusted.
+            ConfigError: the file cannot be opened, or is not safe to trust.
         """
         if self.path is None:
             return
@@ -108,7 +108,7 @@ class Journal:
         raise ConfigError(f"the journal cannot be opened: {reason}. Nothing was sent")
 
     def close(self) -> None:
-        """Write what could not be written before, and let go of the file."""
+        """Write the notes that could not be written before, and close the file."""
         self._late.close()
         if self._file is None:
             return
@@ -116,23 +116,23 @@ class Journal:
             self._append(b"")
         except OSError as error:
             log.error(
-                "the journal could not be written to its end (%s). A sweep of it may end what runs of %s",
+                "the journal could not be written to its end (%s). A sweep may end running instances: %s",
                 *(error.strerror, self._late.names),
             )
         self._file.close()
         self._file = None
 
     def be_at_work(self, is_at_work: bool) -> None:
-        """Take the lock that protects this run's open entries, or release it since nothing is in flight.
+        """Take the lock that protects this run's open entries, or release it if nothing is in flight.
 
-        Instances that were handed over are protected by their entries. While such a note could not be
+        Instances that were handed over are protected by their entries. Until a failed note of a hand-over is
         written, the lock is kept.
         """
         self._works = is_at_work
         if self._file is not None:
             self._file.be_at_work(is_at_work or bool(self._late))
 
-    # --- what other runs left, and whose an instance is -----------------------------------------------------
+    # --- other runs' entries, and the owner of an instance --------------------------------------------------
 
     def left_behind(self) -> list[Intent]:
         """List the open intents of runs that are not at work, as the file is now."""
@@ -141,7 +141,7 @@ class Journal:
 
     @property
     def foreign(self) -> int:
-        """How many open entries belong to another account or another service."""
+        """Number of open entries of another account or another service."""
         return self._others.foreign
 
     def inherited(self, kind: Kind, name: str) -> list[Intent]:
@@ -156,36 +156,36 @@ class Journal:
         ]
 
     def is_held(self, id: str) -> bool:
-        """Decide if a caller was given `id`, or another run works with it."""
+        """Return True if a caller was given `id`, or another run works with it."""
         self._catch_up()
         return self._claims.is_held(id)
 
     def is_unclaimed(self, id: str) -> bool:
-        """Decide if the journal shows that `id` was deployed for a caller who has not got it."""
+        """Return True if the journal shows that `id` was deployed for a caller who did not receive it."""
         self._catch_up()
         intents = self._by_id.get(id, ())
         return bool(intents) and all(intent.open for intent in intents)
 
     def is_taken_over(self, id: str) -> bool:
-        """Decide if another run was given, or works with, an instance that this run has in its journal."""
+        """Return True if another run was given, or works with, an instance in this run's entries."""
         self._catch_up()
         return self._claims.is_taken_over(id)
 
     def owner_of(self, row: ListedRow) -> Intent | None:
-        """Find the open intent that proves `row` to be the library's to end; None without a proof.
+        """Find the open intent that permits the library to end `row`, or return None.
 
         See `Claims.owner_of`.
         """
         self._catch_up()
         return self._claims.owner_of(row)
 
-    # --- what this run does ---------------------------------------------------------------------------------
+    # --- entries of this run --------------------------------------------------------------------------------
 
     def intend(self, kind: Kind, name: str, since: datetime | None) -> Intent:
-        """Note that a POST is about to be sent. When this returns, the note is on disk.
+        """Note that a POST is about to be sent. On return, the note is on disk.
 
         Raises:
-            ConfigError: it could not be written, so nothing may be sent.
+            ConfigError: the note could not be written, so nothing may be sent.
         """
         self._count += 1
         intent = Intent(self._run, self._count, kind, name, since)
@@ -199,11 +199,11 @@ class Journal:
         raise ConfigError(f"the journal cannot be written, so nothing was deployed: {reason}")
 
     def identify(self, intent: Intent, ref: InstanceRef) -> None:
-        """Note what the POST has made."""
+        """Note the instance that the POST has made."""
         self._note(intent, DEPLOYED, ref.id)
 
     def close_intent(self, intent: Intent, state: str = NOTHING) -> None:
-        """Note that the POST has made nothing, or what `state` says."""
+        """Note that the POST has made nothing, or the given `state`."""
         if intent.open:
             self._note(intent, state)
 
@@ -213,8 +213,8 @@ class Journal:
             self.close_intent(intent, HANDED_OVER)
 
     def take_back(self, ref: InstanceRef) -> None:
-        """Note that `ref` is to be ended, after all: until it has, no caller holds it."""
-        self._catch_up()  # entries read from here on are later than this note
+        """Note that this session ends `ref` after all. Until the end, no caller holds it."""
+        self._catch_up()  # entries read after this are later than the note
         for intent in self._of_own(ref):
             self._note(intent, DEPLOYED)
 
@@ -224,16 +224,16 @@ class Journal:
             self._note(intent, ENDED)
 
     def inherit(self, intent: Intent, seen: InstanceRef | None = None) -> Intent | None:
-        """Make an intent of another run this run's own, so that no sweep takes it for abandoned.
+        """Turn an intent of another run into this run's own, so that no sweep takes it for abandoned.
 
-        An entry that names no account stays open beside it, for runs of its account. It is closed if this
-        account has shown the instance, which is then `seen`.
+        An entry that names no account also stays open, for runs of its account. It is closed if this account
+        has shown the instance, which is then `seen`.
 
         Returns:
-            The intent; None if that run is at work again, or is done with it.
+            The intent. None if that run is at work again, or has finished the entry.
 
         Raises:
-            ConfigError: it could not be written.
+            ConfigError: the note could not be written.
         """
         with self._alone():
             left = self._as_left(intent)
@@ -250,7 +250,7 @@ class Journal:
         return mine
 
     def close_left(self, intent: Intent, state: str) -> bool:
-        """Note what has become of an intent of another run; False if that run is not done with it."""
+        """Note the new `state` of another run's intent. Return False if the intent is not left behind."""
         with self._alone():
             left = self._as_left(intent)
             if left is not None:
@@ -259,16 +259,16 @@ class Journal:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other runs from writing: what they have noted before is read, what they note later counts."""
+        """Keep other runs from writing: their earlier notes are read, their later notes take precedence."""
         with contextlib.ExitStack() as stack:
             if self._file is not None:
-                with contextlib.suppress(OSError):  # a file that cannot be locked; then nearly alone
+                with contextlib.suppress(OSError):  # without a lock, another run may write at the same time
                     stack.enter_context(self._file.turn(alone=True))
                 self._catch_up()
             yield
 
     def _as_left(self, intent: Intent) -> Intent | None:
-        """Give the entry as it is now; None if it is not left behind any more."""
+        """Return the entry as it is now, or None if it is no longer left behind."""
         left = self._others.now(intent)
         is_left = left is not None and left.open and not self._is_at_work(left.run)
         return left if is_left else None
@@ -282,7 +282,7 @@ class Journal:
         return [intent for intent in self._by_id.get(ref.id, ()) if intent.run == self._run]
 
     def _remember(self, intent: Intent) -> None:
-        """Put `intent` where it is looked for, in its present state."""
+        """Index `intent` in its present state."""
         self._claims.add(intent)
         if intent.run != self._run:
             return
@@ -298,7 +298,7 @@ class Journal:
                 self._claims.discard(oldest)
 
     def _catch_up(self) -> None:
-        """Read what other runs have written since the last time."""
+        """Read the lines that other runs have added since the last call."""
         if self._file is None:
             return
         try:
@@ -310,7 +310,7 @@ class Journal:
         self._others.learn_all(lines)
 
     def _gather(self, lines: Lines, start: int) -> Lines:
-        """Read on from byte `start` to the end of the file."""
+        """Read from byte `start` to the end of the file."""
         assert self._file is not None
         self._place = start
         for part, place in self._file.slices(start):
@@ -319,12 +319,12 @@ class Journal:
         return lines
 
     def _renew(self) -> None:
-        """Go over to the file that is at the path now, if another run has rewritten it, or it was deleted."""
+        """Switch to the new file at the path if another run has rewritten the journal, or it was deleted."""
         assert self._file is not None
         if self._file.renew():
             self._others.forget()
             self._place = 0
-            if not self._file.size:  # deleted; a run that rewrites it keeps our entries
+            if not self._file.size:  # deleted. A run that rewrites the file keeps this run's entries
                 known = (*self._own, *self._handed_over)
                 self._late.add_before([(intent, self._line(intent, intent.state)) for intent in known])
                 self.be_at_work(self._works)
@@ -337,7 +337,7 @@ class Journal:
         return line_of(intent, state, self._origin, self._fingerprint)
 
     def _note(self, intent: Intent, state: str, id: str | None = None) -> None:
-        """Write what has happened. If it cannot be written, it is written before the next note."""
+        """Write a note. If that fails, the note is written before the next one."""
         self._claims.discard(intent)
         intent.id = id or intent.id
         intent.state = state
@@ -351,10 +351,10 @@ class Journal:
             self.be_at_work(self._works)
 
     def _append(self, line: bytes) -> None:
-        """Write `line`, after what could not be written before.
+        """Write `line`, after the notes that could not be written before.
 
         Raises:
-            OSError: it is not certain to be on disk.
+            OSError: the line may not be on disk.
         """
         if self._file is None:
             if self.path is not None:
@@ -376,7 +376,7 @@ class Journal:
     def _compact(self, lines: Lines) -> None:
         """Rewrite the file with `lines` alone, read up to `_place`, if that makes it much smaller.
 
-        If that fails, the file stays as it is: it is only long.
+        A failure leaves the file as it is, which is only long.
         """
         assert self._file is not None
         size = self._file.size
@@ -385,12 +385,12 @@ class Journal:
             return
         try:
             with self._file.turn(alone=True, patience=1):
-                if self._file.renew():  # another run was faster: what is over may not be in `lines`
+                if self._file.renew():  # rewritten: entries in `lines` may be finished by now
                     self._others.forget()
                     self._place = 0
                     lines.kept.clear()
                     return
-                self._gather(lines, self._place)  # what others have added meanwhile
+                self._gather(lines, self._place)  # lines that other runs have added meanwhile
                 self._file.rewrite(lines)
                 self._place = self._file.size
                 self._compact_at = max(_SMALL, 2 * self._place)

@@ -1,7 +1,8 @@
-"""The file of a journal: opened with care, appended to, locked, rewritten without what is over.
+"""The file of a journal: safe opening, appending, locks, and rewriting without finished entries.
 
-Knows nothing of the lines' meaning. The locks are in a file beside it, `<journal>.lock`, for two reasons: a
-rewritten journal is another file, and POSIX locks end when any code in the process closes the locked file.
+`journal_lines` has the format of the lines. The locks are in a second file, `<journal>.lock`, for two
+reasons: a rewritten journal is a new file, and POSIX locks end when any code in the process closes the
+locked file.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from weakref import WeakSet
 from .file_locks import PATIENCE, SEES_OWN_PROCESS, is_locked, try_lock, unlock, wait_for_lock
 
 SLICE: Final = 2**20
-"""Bytes that are read at a time. 40 ms of lines at most, usually 10."""
+"""Bytes that are read at a time: usually 10 ms of work, at most 40."""
 
 _TURN: Final = 0
-"""The byte to lock for a turn at the journal: shared to append, alone to rewrite."""
+"""The byte to lock for a turn at the journal: shared to append, exclusive to rewrite."""
 
 
 class JournalFile:
-    """One open journal, and the run's lock, which shows other sessions that this run is at work.
+    """An open journal, and the run's lock, which shows other sessions that this run is at work.
 
     Args:
-        path: where it is, or is to be.
-        run: number of the session's run: twelve hexadecimal digits at most.
+        path: path of the file, which may not exist yet.
+        run: number of the session's run, of at most twelve hexadecimal digits.
 
     Raises:
-        OSError: it cannot be opened, or must not be trusted. `strerror` says why.
+        OSError: the file cannot be opened, or is not safe to trust. `strerror` has the reason.
     """
 
     def __init__(self, path: str, run: str) -> None:
@@ -61,7 +62,7 @@ class JournalFile:
         _lock_again()
 
     def abandon(self) -> None:
-        """Close the file alone: in a forked child the lock stays the parent's."""
+        """Close the file without unlocking: in a forked child, the lock stays the parent's."""
         for file in (self._file, self._lock):
             if file >= 0:
                 os.close(file)
@@ -84,27 +85,27 @@ class JournalFile:
             self._is_locked = False
 
     def is_at_work(self, run: str) -> bool:
-        """Decide if that run has its lock."""
-        for journal in _OPEN:  # not by the lock: some systems do not show a process its own
+        """Return True if that run holds its lock."""
+        for journal in _OPEN:  # some systems do not show a process its own locks
             if journal._run == run:
                 return journal._is_at_work
         try:
             return is_locked(self._lock, _place(run))
         except OSError:
-            return True  # no evidence
+            return True  # no evidence that the run is dead
 
     @property
     def size(self) -> int:
-        """Bytes in the file now."""
+        """Present size of the file, in bytes."""
         return os.fstat(self._file).st_size
 
     def renew(self) -> bool:
-        """Open the file again if another one is in its place; True if that was so.
+        """Open the file again if another file is at its path. Return True in that case.
 
-        The lock file, too.
+        Does the same for the lock file.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: the file cannot be opened.
         """
         if self._file < 0:
             raise OSError(errno.EBADF, "the session has left it")
@@ -118,7 +119,7 @@ class JournalFile:
 
     def _renew_lock(self) -> None:
         """Open the lock file again if it was deleted, and take the run's lock if the run is at work."""
-        if not _is_at(self._lock, self.path + ".lock"):  # other runs look for this one in the next file
+        if not _is_at(self._lock, self.path + ".lock"):  # other runs look up the lock in the new file
             lock = _open(self.path + ".lock")
             os.close(self._lock)
             self._lock, self._is_locked = lock, False
@@ -127,19 +128,19 @@ class JournalFile:
             self._take_lock()
 
     def _take_lock(self) -> None:
-        # Where looking at a lock means taking it for a moment, another process may do that right now.
+        # On some systems, a check of a lock takes it for a moment. Another process may check right now.
         if not wait_for_lock(self._lock, _place(self._run)):
             raise OSError(errno.EAGAIN, "another session has the same number")
         self._is_locked = True
 
     @contextlib.contextmanager
     def turn(self, *, alone: bool = False, patience: int = PATIENCE) -> Iterator[None]:
-        """Hold the journal still: nothing rewrites it meanwhile and, `alone`, nothing is appended to it.
+        """Keep other processes from rewriting the journal and, if `alone`, from appending to it.
 
-        A turn within a turn is the outer one.
+        A turn within a turn has no effect.
 
         Raises:
-            OSError: another process has its turn, for longer than `patience` milliseconds.
+            OSError: another process has held its turn for longer than `patience` milliseconds.
         """
         if self._has_turn:
             yield
@@ -153,28 +154,28 @@ class JournalFile:
             yield
         finally:
             self._has_turn = False
-            if lock == self._lock:  # else it was deleted, and closed
+            if lock == self._lock:  # otherwise the lock file was deleted, and closed
                 unlock(lock, _TURN)
 
     def append(self, data: bytes) -> None:
         """Write lines to the end of the file, and to the disk. Call `turn` and `renew` before.
 
         Raises:
-            OSError: they are not all there; a part may be.
+            OSError: the lines are not all written. A part may be.
         """
         size = self.size
         if size and self._read(size - 1, 1) != b"\n":
-            data = b"\n" + data  # a line was cut off: it stays alone
-        # One write to a file opened with O_APPEND: other processes' lines are not torn by it.
+            data = b"\n" + data  # the last line was cut off: it stays on its own line
+        # One write to a file opened with O_APPEND does not tear other processes' lines.
         if os.write(self._file, data) != len(data):
             raise OSError(errno.ENOSPC, "the disk is full")
         os.fsync(self._file)
 
     def slices(self, start: int) -> Iterator[tuple[bytes, int]]:
-        """Read the lines from byte `start` on, a slice at a time, each with the place to read on from.
+        """Read the lines from byte `start` on, slice by slice, each with the place of the next unread byte.
 
-        A last line without its end is given as it is. It may still be growing, so the place is before it.
-        A line that is longer than a slice is left out.
+        An incomplete last line is included. It may still grow, so the place is before that line. A line that
+        is longer than a slice is left out.
         """
         end = self.size
         while start < end:
@@ -199,7 +200,7 @@ class JournalFile:
         return start
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
-        """Put a file that has `lines` alone in this one's place. Call it in a `turn` alone.
+        """Replace the file with one that has `lines` alone. Call this in a `turn` with `alone`.
 
         A crash at any moment leaves the old file or the new one, both whole.
 
@@ -208,7 +209,7 @@ class JournalFile:
         """
         fresh = self.path + ".new"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)  # of a run that died in the middle of this
+            os.unlink(fresh)  # left by a run that died here
         file = os.open(fresh, _FLAGS | os.O_EXCL, 0o600)
         try:
             if sys.platform != "win32":
@@ -233,7 +234,7 @@ class JournalFile:
 
 
 def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, many to a write."""
+    """Join lines, so that one write has many."""
     data = bytearray()
     for line in lines:
         data += line + b"\n"
@@ -247,7 +248,7 @@ _FLAGS: Final = (
     os.O_RDWR
     | os.O_APPEND
     | os.O_CREAT
-    | getattr(os, "O_CLOEXEC", 0)  # a child that is executed must not keep the lock
+    | getattr(os, "O_CLOEXEC", 0)  # an executed child must not keep the lock
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_BINARY", 0)
@@ -255,10 +256,10 @@ _FLAGS: Final = (
 
 
 def _open(path: str) -> int:
-    """Open or make a file that only its owner can have written.
+    """Open or create a file that only its owner can have written.
 
     Raises:
-        OSError: it is something else; `strerror` says what, and what to do.
+        OSError: the file is of another sort. `strerror` has the reason and the remedy.
     """
     is_new = not os.path.lexists(path)
     try:
@@ -291,7 +292,7 @@ def _check_folder(folder: str) -> None:
 
 
 def _is_at(file: int, path: str) -> bool:
-    """Decide if the open `file` is the one that `path` names."""
+    """Return True if the open `file` is the file at `path`."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
     except OSError:
@@ -304,18 +305,18 @@ def _place(run: str) -> int:
 
 
 _OPEN: Final[WeakSet[JournalFile]] = WeakSet()
-"""In this process. Needed where locks do not show a process its own sessions, and for forked children: a lock
-that they had too would outlive their parent."""
+"""Open journals of this process. Needed on systems that do not show a process its own locks, and for forked
+children: a lock that a child kept would outlive the parent."""
 
 
 def _leave_to_parent() -> None:
     for journal in tuple(_OPEN):
         journal.abandon()
-    _OPEN.clear()  # whether the parent is at work, only its locks show
+    _OPEN.clear()  # the child finds out by locks alone if the parent is at work
 
 
 def _lock_again() -> None:
-    """Take every run's lock again: POSIX locks end when the process closes the file anywhere."""
+    """Lock every run again: POSIX locks end when the process closes the file anywhere."""
     if not SEES_OWN_PROCESS:
         for journal in _OPEN:
             if journal._is_locked:

@@ -1,7 +1,7 @@
-"""The lines of a journal: how an entry is written, and how lines of any origin are read.
+"""The lines of a journal: the writing of entries, and the reading of lines of any origin.
 
-One JSON object a line, with kinds, names and ids, and never a secret. A line that cannot be read costs that
-line alone. Most lines are of entries that are over. They are left out unread: JSON takes ten times as long.
+One JSON object per line, with kinds, names and ids, but no secret. An unreadable line costs that line alone.
+Most lines are of finished entries. Those are skipped without JSON, which takes ten times as long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..models.values import Kind
 from .intents import DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Intent
 
 LONGEST: Final = 2**16
-"""Bytes of the longest line that is read."""
+"""Length of the longest line that is read, in bytes."""
 
 _EVENT: Final = b', "event": "'
 _OVER: Final = frozenset((b'ended"}', b'nothing"}'))
@@ -29,19 +29,19 @@ _WHOLE_AND_OVER: Final = re.compile(
     rb'\1, "event": "(?:ended|nothing)"\}\n',
     re.MULTILINE,
 )
-"""An entry from its first line to its last, without another's between."""
+"""A finished entry from first to last line, without another entry's lines between them."""
 _HEAD: Final = re.compile(rb'\{"run": "[0-9a-f]{1,12}", "n": \d{1,16}')
 _HEX: Final = frozenset("0123456789abcdef")
 _OTHERS: Final = 1000
 _YEARS: Final = range(2000, 9000)
-"""Years in which a time can be added to and subtracted from without an overflow."""
+"""Years in which a time plus or minus a few days does not overflow."""
 
 
 class Account:
-    """The account of a session, as far as a journal may know it: it recognises its own fingerprint.
+    """The account of a session, which recognises its own fingerprint.
 
-    The fingerprint is keyed with the run's random number. It reveals nothing of the API key, and two runs of
-    one account do not show that they are of one account.
+    The fingerprint is keyed with the run's random number. It reveals nothing of the API key, and does not
+    show that two runs are of one account.
     """
 
     def __init__(self, api_key: str) -> None:
@@ -50,19 +50,19 @@ class Account:
         ).digest()
 
     def fingerprint(self, run: str) -> str:
-        """Give the fingerprint that entries of `run` have when they are of this account."""
+        """Return the fingerprint that this account has in entries of `run`."""
         return blake2b(run.encode(), key=self._secret, digest_size=16).hexdigest()
 
 
 class Lines:
-    """Lines of a journal by entry, without those of entries that are over. As compact as the file itself.
+    """Lines of a journal by entry, without finished entries. As compact as the file itself.
 
     Args:
-        known: entries that were read before, by the beginning that all lines of one entry share.
+        known: entries that were read before, by the prefix that all lines of an entry share.
 
     Attributes:
-        kept: lines by that beginning.
-        over: those of `known` that are over.
+        kept: lines by that prefix.
+        over: those of `known` that are finished.
     """
 
     def __init__(self, known: Collection[bytes] = ()) -> None:
@@ -78,7 +78,7 @@ class Lines:
             data = _WHOLE_AND_OVER.sub(b"", data)
         for line in data.split(b"\n"):
             head, _, rest = line.partition(_EVENT)
-            if head not in kept and not _HEAD.fullmatch(head):  # other software's spaces, or no entry
+            if head not in kept and not _HEAD.fullmatch(head):  # spaced by other software, or no entry
                 self._add_unusual(line)
             elif rest in _OVER:
                 kept.pop(head, None)
@@ -95,11 +95,11 @@ class Lines:
         if is_run(run) and type(number) is int and 0 <= number < 2**53 and "event" in entry:
             self.kept.setdefault(head_of(run, number), []).append(line)
         elif len(self._others) < _OTHERS:
-            self._others.append(line)  # perhaps a later version's, so a compaction keeps it
+            self._others.append(line)  # perhaps a later version's: a compaction keeps it
 
     @property
     def size(self) -> int:
-        """Bytes of a file that has these lines alone."""
+        """Size of a file that has these lines alone, in bytes."""
         return sum(len(line) + 1 for line in self)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -109,7 +109,7 @@ class Lines:
 
 
 def line_of(intent: Intent, event: str, origin: str, account: str) -> bytes:
-    """Write an event. Every line but the last of an entry says all: if one is lost, the next has it, too."""
+    """Write an event. All lines but an entry's last are complete, so that one lost line loses nothing."""
     entry: dict[str, Any] = {"run": intent.run, "n": intent.number, "event": event}
     if event not in (ENDED, NOTHING):
         entry |= {"kind": intent.kind.value, "name": intent.name, "origin": origin, "account": account}
@@ -121,7 +121,7 @@ def line_of(intent: Intent, event: str, origin: str, account: str) -> bytes:
 
 
 def read(intent: Intent | None, lines: Iterable[bytes], origin: str, account: Account) -> Intent | None:
-    """Apply `lines`, all of one entry, to `intent`; None while no line says what was intended."""
+    """Apply `lines`, all of one entry, to `intent`. None until a line has the intended kind and name."""
     for line in lines:
         entry = _object(line)
         try:
@@ -155,7 +155,7 @@ def _apply(intent: Intent | None, entry: dict[str, Any], origin: str, account: A
         raise ValueError("another entry's line")
     intent.id = id or intent.id
     intent.state = event
-    intent.is_garbled = False  # a later line counts more
+    intent.is_garbled = False  # a later line takes precedence
     return intent
 
 
@@ -181,20 +181,20 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def head_of(run: str, number: int) -> bytes:
-    """Give the beginning that all lines of one entry share."""
+    """Return the prefix that all lines of an entry share."""
     return b'{"run": "%b", "n": %d' % (run.encode(), number)
 
 
 def is_run(run: object) -> TypeGuard[str]:
-    """Decide if `run` is the number of a session."""
+    """Return True if `run` is the number of a session."""
     return type(run) is str and 0 < len(run) <= 12 and _HEX.issuperset(run)
 
 
 def _is_harmless(line: bytes) -> bool:
-    """Decide if an unreadable line leaves its entry as it was.
+    """Return True if an unreadable line does not change the state of its entry.
 
-    A line that ends too early was cut off by a crash, before its writer went on: it has not happened. Damage
-    in the middle of a line is another matter, unless the event is legible and hands nothing over.
+    A line that ends too early was cut off by a crash of its writer, so that its event did not happen. Damage
+    within a line may hide a hand-over, unless the event is legible and is no hand-over.
     """
     event = line.partition(_EVENT)[2].partition(b'"')[0]
     cut_off = not line.endswith(b"}") and line.isascii() and b"\0" not in line

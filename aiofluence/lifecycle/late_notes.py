@@ -1,6 +1,6 @@
 """Notes that a journal could not write, as on a full disk, until they are written.
 
-Has the notes and a timer for the next try; the journal writes.
+Keeps the notes and a timer for the next attempt. `journal` writes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 from .intents import Intent
 
 _AGAIN: Final = 5.0
-"""Seconds until the next try."""
+"""Seconds until the next attempt."""
 
 
 class LateNotes:
-    """Notes in the order in which they belong into the file.
+    """Unwritten notes, in the order of the file.
 
     Args:
-        write: writes all of them, and then calls `clear`; an OSError if that is impossible.
+        write: writes all of them, and then calls `clear`. Raises an OSError if it cannot write.
     """
 
     def __init__(self, write: Callable[[], None]) -> None:
@@ -33,7 +33,7 @@ class LateNotes:
 
     @property
     def data(self) -> bytes:
-        """The lines."""
+        """The lines of all notes."""
         return b"".join(line for _, line in self._notes)
 
     @property
@@ -42,7 +42,7 @@ class LateNotes:
         return ", ".join(dict.fromkeys(intent.name for intent, _ in self._notes))
 
     def add(self, intent: Intent, line: bytes) -> None:
-        """Keep a note, and try again soon, even if nothing else happens."""
+        """Keep a note, and try again soon, even if no other note follows."""
         self._notes.append((intent, line))
         self._try_later()
 
@@ -52,7 +52,7 @@ class LateNotes:
         self._try_later()
 
     def clear(self) -> None:
-        """Forget all: they are written."""
+        """Drop all notes: they are written."""
         self._notes.clear()
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class LateNotes:
 
     def _try_later(self) -> None:
         if self._timer is None and self._notes:
-            with contextlib.suppress(RuntimeError):  # no loop runs: before the next note, then
+            with contextlib.suppress(RuntimeError):  # no loop runs: the next note writes these, too
                 self._timer = asyncio.get_running_loop().call_later(_AGAIN, self._try)
 
     def _try(self) -> None:

@@ -1,6 +1,6 @@
 """Machines whose DELETE the service refuses until a minimum runtime is over: one warning, with the time left.
 
-Sends nothing and decides nothing; `wait` repeats the DELETE.
+Sends nothing and decides nothing. `wait` repeats the DELETE.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log: Final = logging.getLogger("aiofluence")
 _TOGETHER: Final = 1.0
 """Seconds for which refusals are collected, so that one line announces all of them."""
 _APART: Final = 30.0
-"""Seconds between two such lines at least."""
+"""Least number of seconds between two such lines."""
 
 
 class MinimumRuntime:
@@ -33,18 +33,18 @@ class MinimumRuntime:
         self._news: list[InstanceRef] = []
         self._announced = float("-inf")
         self._is_vague = False
-        """A refusal did not say how much time is left."""
+        """A refusal did not name the time left."""
         self._applies = False
 
-    def refused(self, error: FluenceError | None, seen: WaitHistory) -> None:
-        """Note a failed DELETE; one for another reason is ignored."""
+    def refused(self, error: FluenceError | None, history: WaitHistory) -> None:
+        """Note a failed DELETE. A failure for another reason is ignored."""
         if not isinstance(error, MinimumRuntimeError):
             return
-        ref, now = seen.ref, _now()
+        ref, now = history.ref, _now()
         left = error.retry_after
         if left is None:
-            active = next((one.after for one in seen.timeline if one.status is Status.ACTIVE), None)
-            since = now if active is None else seen.began + active
+            active = next((each.after for each in history.timeline if each.status is Status.ACTIVE), None)
+            since = now if active is None else history.began + active
             left = max(0.0, MINIMUM_RUNTIME - (now - since) / self._pace)
         if ref not in self._until:
             self._is_vague = self._is_vague or error.retry_after is None
@@ -56,15 +56,15 @@ class MinimumRuntime:
         self._applies = True
 
     def settled(self, ref: InstanceRef) -> None:
-        """Forget an instance that is not being ended any more."""
+        """Forget an instance that is no longer being ended."""
         self._until.pop(ref, None)
 
     def is_refused(self, ref: InstanceRef) -> bool:
-        """Whether the last DELETE of an instance was refused for this reason."""
+        """Return True if the last DELETE of an instance was refused for this reason."""
         return ref in self._until
 
     def left(self, ref: InstanceRef) -> float | None:
-        """Seconds until the service is expected to end an instance; None when its DELETE was not refused."""
+        """Seconds until the service is expected to end an instance. None if its DELETE was not refused."""
         until = self._until.get(ref)
         return None if until is None else max(0.0, until - _now())
 
@@ -90,12 +90,12 @@ class MinimumRuntime:
 
 
 def until_minimum(count: int) -> str:
-    """`the service ends 3 only after 20 minutes of runtime`, for a progress display."""
+    """Text such as `the service ends 3 only after 20 minutes of runtime`, for a progress display."""
     return f"the service ends {count} only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime"
 
 
 def minutes(seconds: float) -> str:
-    """`18:40` for 1,120 seconds."""
+    """Text such as `18:40` for 1,120 seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 

@@ -1,6 +1,6 @@
-"""Entries that other runs have in a journal, as far as it was read.
+"""Entries of other runs in a journal, as far as it was read.
 
-The index of `Claims` has them, too; here they are found by the beginning of their lines. No I/O.
+The index of `Claims` has them, too. Here they are found by the prefix of their lines. No I/O.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class OtherRuns:
 
     Args:
         own: number of this session's run.
-        origin: the service.
-        account: the account.
-        claims: the index, kept up to date.
+        origin: URL of the service.
+        account: account of this session.
+        claims: the index to keep up to date.
     """
 
     def __init__(self, own: str, origin: str, account: Account, claims: Claims) -> None:
@@ -31,12 +31,12 @@ class OtherRuns:
 
     @property
     def known(self) -> Collection[bytes]:
-        """The beginnings of their lines."""
+        """The prefixes of their lines."""
         return self._intents
 
     @property
     def foreign(self) -> int:
-        """How many open entries belong to another account or another service."""
+        """Number of open entries of another account or another service."""
         return sum(intent.open and intent.account_is_ours is False for intent in self._intents.values())
 
     def left(self, is_at_work: Callable[[str], bool]) -> list[Intent]:
@@ -52,7 +52,7 @@ class OtherRuns:
         return left
 
     def now(self, intent: Intent) -> Intent | None:
-        """Give the entry as it was read last, None if it is over: a rewritten file makes new objects."""
+        """Return the entry as last read. None if it is over. A rewritten file makes new objects."""
         return self._intents.get(head_of(intent.run, intent.number))
 
     def learn_all(self, lines: Lines) -> None:
@@ -63,7 +63,7 @@ class OtherRuns:
             self.learn(head, of_one)
 
     def learn(self, head: bytes, lines: list[bytes] | None) -> None:
-        """Read lines of one entry; None if it is over."""
+        """Read lines of one entry. None as `lines` if the entry is over."""
         if head.startswith(self._own):
             return
         intent = self._intents.pop(head, None)
@@ -76,7 +76,7 @@ class OtherRuns:
                 self._claims.add(intent)
 
     def forget(self) -> None:
-        """Forget all: the file is read anew."""
+        """Forget all entries: the file is read again from its start."""
         for intent in self._intents.values():
             self._claims.discard(intent)
         self._intents.clear()

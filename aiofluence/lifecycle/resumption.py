@@ -1,6 +1,6 @@
-"""What an error of a wait brings along so that its reader can go on: when, how much, resume, terminate.
+"""Ways to continue after an error of a wait: times, money spent, `resume`, `terminate`.
 
-Adds to errors that `wait` raises; it raises and waits for nothing itself.
+Adds them to errors that `wait` raises. Raises and waits for nothing itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..models.spending import estimate_spend
 from .custody import Custodian
 
 Resume: TypeAlias = Callable[[float | None], Awaitable[Instance | None]]
-"""Goes on with a wait, for that many seconds."""
+"""A function that continues a wait, for that many seconds."""
 
 
 class Recovery:
@@ -33,10 +33,10 @@ class Recovery:
 
     @contextmanager
     def offered(self, resume: Resume) -> Iterator[None]:
-        """A LifecycleError that leaves the block has the service's times, the money spent, and the ways on.
+        """Add times, the money spent, `resume` and `terminate` to a LifecycleError that leaves the block.
 
         Raises:
-            LifecycleError: what the block raises.
+            LifecycleError: as the block.
         """
         began = loop_time()
         try:
@@ -55,7 +55,7 @@ class Recovery:
 
 
 async def being_ended(_: float | None) -> Instance | None:
-    """Stands where `resume` would, once the custodian has the instance.
+    """Refuse to resume a wait whose instance the custodian ends.
 
     Raises:
         ConfigError: always.

@@ -1,7 +1,7 @@
 """LISTs by name that all deploys of one kind share: 200 unclear deploys cost one LIST, not 200.
 
-At most one request is in flight, the next follows after a pause that grows while LISTs fail. What a row
-means for a deploy is `deploy`'s business.
+At most one LIST is in flight. The next follows after a pause, which grows while LISTs fail. `deploy` judges
+the rows.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ..resources.listing import BREATH
 INTERVAL: Final = 3.0
 """Seconds between two LISTs."""
 _LONGEST: Final = 5.0
-"""Seconds between two LISTs after several have failed; the transport's pauses come on top."""
+"""Seconds between two LISTs after several have failed. The transport's pauses come on top."""
 
 
 @attrs.frozen
 class NamedRows:
-    """One LIST, by name.
+    """The rows of one LIST, by name.
 
     Attributes:
-        asked: loop time at which it was requested.
-        is_whole: it is not one page of several, and holds all instances that are known to live.
+        asked: loop time at which the LIST was requested.
+        is_whole: the LIST is no page of several, and holds all instances that are known to live.
         nameless: number of rows whose name cannot be read.
     """
 
@@ -51,8 +51,8 @@ class NamedRows:
 class SharedList:
     """The LISTs of one kind."""
 
-    def __init__(self, home: BackgroundTasks, evidence: Evidence, pace: float = 1.0) -> None:
-        self._home = home
+    def __init__(self, tasks: BackgroundTasks, evidence: Evidence, pace: float = 1.0) -> None:
+        self._tasks = tasks
         self._evidence = evidence
         self._waiting: dict[asyncio.Future[NamedRows], tuple[float, Endpoints]] = {}
         self._news = asyncio.Event()
@@ -82,7 +82,7 @@ class SharedList:
         self._news.set()
         try:
             if not self._is_running:
-                self._home.spawn(self._run()).add_done_callback(self._stopped)
+                self._tasks.spawn(self._run()).add_done_callback(self._stopped)
                 self._is_running = True
             return await outcome
         finally:

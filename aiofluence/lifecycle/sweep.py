@@ -1,7 +1,7 @@
-"""Sweeping: finding, and ending, what an earlier run left behind.
+"""Sweeping: finding and ending the instances that an earlier run left behind.
 
-Reads the journal and the lists, and ends through the custodian. A LIST that fails, a row that cannot be read
-and an entry without a proof are left out and reported. They do not stop the rest.
+Reads the journal and the lists, and ends through the custodian. A failed LIST, an unreadable row and an entry
+without proof do not stop the rest: the report names or counts them.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from .journal import ENDED, NOTHING, Intent, Journal
 from .shared_list import INTERVAL
 
 _REFUSALS: Final = 3
-"""LISTs of a kind that the service may refuse before the sweep goes on without them."""
+"""LISTs of a kind that the service may refuse before the sweep continues without that kind."""
 _LONGEST_PAUSE: Final = 15.0
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @attrs.frozen
 class SweepReport:
-    """What a sweep found and did.
+    """The instances that a sweep found, and their fate.
 
     Attributes:
-        found: live instances that fit.
-        ended: those of them that were seen gone; none in a dry run.
-        left: those that still run: all of them in a dry run, else those that could not be ended.
-        unsettled: names that, says the journal, were being deployed, and of which no LIST shows an instance
-            that is certainly theirs: none, or one that only may be (older, renamed, or of an unclear entry),
-            and that was not ended. After a dry run they may still show up.
-        failed: the error of each kind whose LIST did not come. Instances of that kind may have been left out.
-        unreadable: number of rows without a readable id, status, name or time. Some may have been left out.
-        foreign: number of open entries in the journal of another account or service. They were left alone.
+        found: live instances that match.
+        ended: those of `found` that are gone. None of them in a dry run.
+        left: those of `found` that still run: all in a dry run, else those that could not be ended.
+        unsettled: names of deploys in the journal for which no LIST shows an instance that is certainly
+            theirs. A possible instance (older, renamed, or of an unclear entry) was not ended. After a dry
+            run, instances may still appear.
+        failed: error of each kind whose LIST failed. Instances of that kind may be missing here.
+        unreadable: number of rows without a readable id, status, name or time. They may be missing here.
+        foreign: number of open journal entries of another account or service. The sweep ignored them.
     """
 
     found: tuple[InstanceRef, ...] = ()
@@ -62,7 +62,7 @@ class SweepReport:
 
 @attrs.frozen
 class _Row:
-    """The fields of a row that a sweep needs: a fault in any other does not hide it."""
+    """The fields of a row that a sweep needs. A fault in another field does not hide the row."""
 
     kind: Kind
     id: str
@@ -77,13 +77,13 @@ class _Row:
 
 @attrs.frozen
 class _Listing:
-    """One LIST, as far as it can be read.
+    """The readable part of one LIST.
 
     Attributes:
         asked: loop time of the request.
-        rows: by id.
+        rows: rows by id.
         unreadable: number of rows without a readable id, status, name or time.
-        is_whole: absence from it means anything.
+        is_whole: the LIST is complete, so that absence from the LIST is evidence.
     """
 
     asked: float
@@ -94,13 +94,13 @@ class _Listing:
 
 @attrs.define
 class _Verdict:
-    """Open intents of dead runs, by what the lists say of them.
+    """Open intents of dead runs, by the evidence of the lists.
 
     Attributes:
-        made: instances that live, and are proven to be theirs.
-        over: the instance is over.
-        missing: no row shows an instance.
-        unclear: a row that may be theirs, without a proof.
+        made: live instances that the intents provably made.
+        over: intents whose instance is over.
+        missing: intents for which no row shows an instance.
+        unclear: intents with a row that may be theirs, without a proof.
     """
 
     made: dict[Intent, InstanceRef] = attrs.field(factory=dict)
@@ -127,7 +127,7 @@ class Sweeper:
         self._clock = clock
         self._settle = deployer.policy.settle
         self._settled = 0.0
-        """Loop time from which a LIST decides on an entry of any age."""
+        """Loop time from which on a LIST decides about an entry of any age."""
         self._deployer = deployer
         self._evidence = evidence
         self._listings: dict[Kind, _Listing] = {}
@@ -151,7 +151,7 @@ class Sweeper:
             raise ConfigError("an empty prefix means every instance; leave it out, or name one")
         age = _age(older_than)
         self._settled = asyncio.get_running_loop().time() + self._settle
-        verdict = await self._look(dry_run)
+        verdict = await self._read_lists(dry_run)
         found = dict.fromkeys(verdict.made.values())
         if prefix is not None or age is not None:
             found |= dict.fromkeys(row.ref for row in self._rows() if self._fits(row, prefix, age))
@@ -172,13 +172,13 @@ class Sweeper:
             foreign=self._journal.foreign,
         )
 
-    # --- looking --------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
-    async def _look(self, dry_run: bool) -> _Verdict:
-        """List every kind; and again, for `settle` seconds, kinds that failed or prove too little.
+    async def _read_lists(self, dry_run: bool) -> _Verdict:
+        """LIST every kind. For `settle` seconds, repeat kinds whose LIST failed or proves too little.
 
         Raises:
-            FluenceError: no LIST of any kind came.
+            FluenceError: no LIST of any kind succeeded.
         """
         loop = asyncio.get_running_loop()
         pauses = backing_off(_LONGEST_PAUSE)
@@ -252,7 +252,7 @@ class Sweeper:
                 self._judge_by_id(intent, intent.id, verdict)
         if unnamed:
             live: dict[tuple[Kind, str], list[_Row]] = {}
-            named = {intent.id for intent in intents}  # a POST made one instance: these answer no other entry
+            named = {intent.id for intent in intents}  # a POST made one instance: these match no other entry
             for row in self._rows():
                 if not row.status.final and row.id not in named and not self._is_in_hands(row.id):
                     live.setdefault((row.kind, row.name), []).append(row)
@@ -264,7 +264,7 @@ class Sweeper:
     def _judge_by_id(self, intent: Intent, id: str, verdict: _Verdict) -> None:
         row = next((listing.rows[id] for listing in self._listings.values() if id in listing.rows), None)
         if self._is_in_hands(id):
-            return  # a later entry has it
+            return  # a later entry holds it
         if row is None:
             verdict.missing.append(intent)
         elif row.status.final:
@@ -275,9 +275,9 @@ class Sweeper:
             verdict.unclear.append(intent)
 
     def _judge_by_name(self, intents: list[Intent], rows: list[_Row], verdict: _Verdict) -> None:
-        """Judge intents of one name whose ids are not known.
+        """Judge intents of one name whose ids are unknown.
 
-        One POST makes one instance: of more rows than intents, some are another program's.
+        One POST makes one instance. With more rows than intents, some rows are another program's.
         """
         proven = [row for row in rows if self._journal.owner_of(row) is not None]
         named = [intent for intent in intents if not intent.is_garbled]
@@ -304,11 +304,11 @@ class Sweeper:
     # --- ending ---------------------------------------------------------------------------------------------
 
     async def _end(self, verdict: _Verdict, refs: Collection[InstanceRef]) -> list[InstanceRef]:
-        """See `refs` gone; gives those that are. Each is this run's own meanwhile, which others respect."""
+        """End `refs`, and return those that are gone. The journal names this run as their owner first."""
         made = {intent: ref for intent, ref in verdict.made.items() if ref in refs}
         for intent, ref in made.items():
-            with contextlib.suppress(ConfigError):  # a full disk is no reason to let it bill
-                if self._journal.inherit(intent, ref) is None:  # its run has it again
+            with contextlib.suppress(ConfigError):  # the instance ends even if the disk is full
+                if self._journal.inherit(intent, ref) is None:  # its own run has it again
                     refs = [other for other in refs if other != ref]
         outcomes = await asyncio.gather(*map(self._custodian.see_gone, refs), return_exceptions=True)
         ended = []
@@ -322,9 +322,9 @@ class Sweeper:
         return ended
 
     def _is_disproved(self, intent: Intent) -> bool:
-        """Decide if a complete LIST, requested late enough, lacks the instance of a missing intent.
+        """Return True if a complete and late enough LIST lacks the instance of a missing intent.
 
-        Late enough is `settle` seconds after the POST. Its time is the service's, and clocks differ.
+        Late enough is `settle` seconds after the POST. The time of the POST is the service's: clocks differ.
         """
         listing = self._listings.get(intent.kind)
         if listing is None or not listing.is_whole:
@@ -335,12 +335,11 @@ class Sweeper:
         return is_old or listing.asked >= self._settled
 
     def _close_missing(self, verdict: _Verdict) -> list[InstanceRef]:
-        """Close intents that a complete LIST, requested late enough, disproves; gives ids that it lacks.
+        """Close intents that a complete and late enough LIST disproves. Return the ids that it lacks.
 
         A POST may be committed later than `settle`. Its entry stays open for later sweeps for as long as a
-        deploy would watch for that.
-
-        An entry that names no account may be another's, whose lists would show the instance.
+        deploy would watch for its instance. An entry without an account may be another account's, whose
+        lists would show the instance.
         """
         gone = []
         for intent in verdict.missing:
@@ -355,7 +354,7 @@ class Sweeper:
         return gone
 
     def _may_come(self, intent: Intent) -> bool:
-        """Whether the POST is so young that its instance may still show up."""
+        """Return True if the POST is so young that its instance may still appear."""
         now = self._clock.at(asyncio.get_running_loop().time())
         policy = self._deployer.policy
         watched = timedelta(seconds=policy.settle + policy.watch)
@@ -370,7 +369,7 @@ def _age(older_than: timedelta | float | None) -> timedelta | None:
         return None
     try:
         age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
-    except (TypeError, ValueError, OverflowError):  # no number, NaN, or more than time has
+    except (TypeError, ValueError, OverflowError):  # no number, NaN, or out of range
         age = timedelta(-1)
     if age < timedelta(0):
         raise ConfigError(f"older_than is a timedelta or a number of seconds, not {older_than!r}")
@@ -378,7 +377,7 @@ def _age(older_than: timedelta | float | None) -> timedelta | None:
 
 
 def _read(kind: Kind, id: str, status: str, raw: Json) -> tuple[_Row | None, bool]:
-    """Read a raw row, as far as possible; False if it is not all legible."""
+    """Read a raw row as far as possible. The second value is False if a part is unreadable."""
     name = raw.get("name")
     if type(name) is not str:
         return None, False

@@ -1,6 +1,6 @@
-"""The balance of the account.
+"""The balance of the account, as a frozen value.
 
-An answer of the service as a frozen value. The service does not document it in full: amounts may be missing.
+The service does not document the reply in full, so amounts may be missing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["Balance"]
 
 @attrs.frozen(kw_only=True)
 class Balance:
-    """Money of the account, in USDC; an amount that the service leaves out is None.
+    """Money of the account, in USDC. An amount that the service leaves out is None.
 
     Attributes:
-        balance: left to spend. Negative when the account owes.
+        balance: remaining money. Negative when the account owes.
         usage: spent in the current period.
-        estimated_usage: estimate of what the current period will cost.
+        estimated_usage: estimated cost of the current period.
         overage: spent beyond the balance.
-        total_deposited: paid in so far.
-        usage_days_left: days that the service expects the balance to last.
+        total_deposited: total of all deposits so far.
+        usage_days_left: number of days that the service expects the balance to last.
         feature_key: name of the product that the balance is for.
     """
 
@@ -38,13 +38,13 @@ class Balance:
 
     @exact()
     def hours_at(self, hourly: Decimal) -> int | None:
-        """Whole hours of rent at `hourly` USDC that the balance pays; None when they cost nothing."""
+        """Return the whole hours of rent at `hourly` USDC that the balance pays; None if rent is free."""
         if hourly <= 0:
             return None
         return max(0, int((self.balance / hourly).to_integral_value(rounding=ROUND_FLOOR)))
 
     def lasts(self, hourly: Decimal) -> str:
-        """End of a sentence about a rent of `hourly` USDC: `; the balance of 42.50 USDC pays 14 hours`."""
+        """End a sentence about a rent of `hourly` USDC: `; the balance of 42.50 USDC pays 14 hours`."""
         hours = self.hours_at(hourly)
         if hours is None:
             return ""

@@ -1,6 +1,6 @@
-"""What is running: summaries (a row of a list), details (one instance), and the ref that names one.
+"""Instances: summaries (rows of a list), details (one instance), and refs, as frozen values.
 
-Answers of the service as frozen values. Only the detail has money, network and configuration.
+Only a detail has money, network and configuration.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @attrs.frozen
 class InstanceRef:
-    """Names one instance: all it takes to ask for it or end it. Cheap to store, e.g. in a database."""
+    """Name of one instance: enough to request or end it. Cheap to store, e.g. in a database."""
 
     kind: Kind
     id: str
@@ -43,7 +43,7 @@ class InstanceRef:
 
     @property
     def ref(self) -> InstanceRef:
-        """Itself, so that a ref goes wherever an instance goes."""
+        """This ref, so that a ref can be used like an instance."""
         return self
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class InstanceRef:
 
 @attrs.frozen
 class Resources:
-    """What an instance has: supply and GPU."""
+    """Resources of an instance: supply and GPU."""
 
     supply: Supply
     gpu_model: GpuModel
@@ -60,13 +60,13 @@ class Resources:
 
 @attrs.frozen
 class Billing:
-    """What an instance costs, in USDC.
+    """Cost of an instance, in USDC.
 
     Attributes:
-        hourly_usage: price of one hour, rounded to cents; 0 after the end.
-        total_spendings: spent since it was deployed, rounded to cents; it stays after the end.
-        reserved_amount: taken from the account and not yet spent; refunded at termination.
-        next_billing_period: when the next hour is charged, UTC; None unless the instance is ACTIVE.
+        hourly_usage: price per hour, rounded to cents; 0 after the end.
+        total_spendings: total since the deploy, rounded to cents. It remains after the end.
+        reserved_amount: amount taken from the account but not yet spent. Refunded at termination.
+        next_billing_period: start of the next charged hour, UTC; None unless the instance is ACTIVE.
     """
 
     hourly_usage: Decimal
@@ -77,7 +77,7 @@ class Billing:
 
 @attrs.frozen
 class ForwardedPort:
-    """`port` inside the container is reached from outside on the network's domain at `external_port`."""
+    """A forwarded port: `external_port` of the network's domain leads to `port` inside the container."""
 
     port: int
     external_port: int
@@ -86,7 +86,7 @@ class ForwardedPort:
 
 @attrs.frozen
 class Network:
-    """How to reach an instance: `domain` may be None for a while even when active; `uri` is for 80/http."""
+    """Addresses of an instance. `domain` may be None for a while after ACTIVE. `uri` is for port 80/http."""
 
     domain: str | None = None
     forwarded_ports: tuple[ForwardedPort, ...] = ()
@@ -95,7 +95,7 @@ class Network:
 
 @attrs.frozen
 class ContainerInfo:
-    """A container's configuration; `environment` holds an SSH key as `SSH_PUBKEY`, credentials never show."""
+    """A container's configuration, without credentials. `environment` has an SSH key as `SSH_PUBKEY`."""
 
     image: str
     expose: tuple[Port, ...] = ()
@@ -105,9 +105,9 @@ class ContainerInfo:
 
 @attrs.frozen(kw_only=True, repr=False)
 class ContainerSummary(Row):
-    """A container as a list shows it: no network, no money, no container status.
+    """A container as a row of a list: without network, money and container status.
 
-    `domain` is the name under which it is reached from outside, None while it has none.
+    `domain` is the container's external name; None while it has no name.
     """
 
     kind: ClassVar[Kind] = Kind.CONTAINER
@@ -123,7 +123,7 @@ class ContainerSummary(Row):
 
     @property
     def ref(self) -> InstanceRef:
-        """The ref that names this instance."""
+        """The ref of this instance."""
         return InstanceRef(self.kind, self.id, self.name)
 
     def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
@@ -132,7 +132,7 @@ class ContainerSummary(Row):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Container(ContainerSummary):
-    """A container in full. `network` is None unless active, and `domain` is the network's."""
+    """Detail of a container. `network` is None unless ACTIVE, and `domain` is the network's."""
 
     container_status: ContainerStatus | None = None
     container_info: ContainerInfo
@@ -145,9 +145,9 @@ class Container(ContainerSummary):
 
 @attrs.frozen(kw_only=True, repr=False)
 class MachineSummary(Row):
-    """A VM or bare-metal machine as a list shows it. `kind` is where we asked: the wire does not say.
+    """A VM or bare-metal machine as a row of a list. `kind` comes from the endpoint, not from the reply.
 
-    `domain` is the machine's IP address, None while it has none.
+    `domain` is the machine's IP address; None while it has no address.
     """
 
     kind: Kind
@@ -162,7 +162,7 @@ class MachineSummary(Row):
 
     @property
     def ref(self) -> InstanceRef:
-        """The ref that names this instance."""
+        """The ref of this instance."""
         return InstanceRef(self.kind, self.id, self.name)
 
     def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
@@ -171,9 +171,9 @@ class MachineSummary(Row):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Machine(MachineSummary):
-    """A VM or bare-metal machine in full.
+    """Detail of a VM or bare-metal machine.
 
-    `ssh_connection` (`"ssh ubuntu@203.0.113.7"`) and `network` are None unless active. `domain` is the
+    `ssh_connection` (`"ssh ubuntu@203.0.113.7"`) and `network` are None unless ACTIVE. `domain` is the
     network's, which is the machine's IP address.
     """
 
@@ -189,7 +189,7 @@ class Machine(MachineSummary):
 
 
 def _take_domain(detail: Container | Machine) -> None:
-    """Set `domain` of a detail, which has it in `network` alone (contract 5.2)."""
+    """Set `domain` of a detail, where the service sends it only in `network` (contract 5.2)."""
     if detail.network is not None and detail.network.domain is not None:
         object.__setattr__(detail, "domain", detail.network.domain)
 
@@ -197,11 +197,11 @@ def _take_domain(detail: Container | Machine) -> None:
 Summary: TypeAlias = ContainerSummary | MachineSummary
 Instance: TypeAlias = Container | Machine
 Referable: TypeAlias = InstanceRef | Summary
-"""Whatever a lifecycle call takes: a ref, or any instance object (details are summaries, too)."""
+"""Argument of lifecycle calls: a ref, or any instance object (details are summaries, too)."""
 
 
 def _cells(seen: Summary, at: datetime | None) -> Mapping[str, Cell]:
-    """Of a summary or a detail; it is seen here alone what both have in common."""
+    """Return the cells of a summary or a detail, whose common fields only this function knows."""
     billing = seen.billing if isinstance(seen, Container | Machine) else None
     return {
         "name": seen.name,
@@ -220,7 +220,7 @@ _SeenT = TypeVar("_SeenT", bound=Summary | None)
 
 
 def without_secrets(seen: _SeenT) -> _SeenT:
-    """A copy for where secrets must not go: environment names without values, no command, no SSH key."""
+    """Return a copy without secrets: environment names without values, no command, no SSH key."""
     if isinstance(seen, Container):
         info = seen.container_info
         names = Environment(dict.fromkeys(info.environment, ""))

@@ -1,7 +1,7 @@
-"""What a container says: log lines and cluster events, parsed from the strings the service sends.
+"""Log lines, cluster events and log gaps, parsed from the strings that the service sends.
 
-Parsing only; a line that fits no known form is kept raw. Following a log over time is `tail`'s work; what
-it has to say where lines may be missing is `LogGap`.
+Parsing only. A line in an unknown format is kept raw. The package `tail` follows a log over time, and inserts
+a `LogGap` where lines may be missing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .values import EventType
 
 __all__ = ["Event", "GapReason", "LogGap", "LogLine"]
 
-# The guide prints `[pod] text`, the console `[pod]: text`; a pod's name holds neither blanks nor brackets.
+# The guide prints `[pod] text`, the console `[pod]: text`. A pod's name has neither blanks nor brackets.
 _LOG = re.compile(r"\[([^\]\s]+)\]:? ?(.*)", re.DOTALL)
-# `[object]: [Normal] [Scheduled] [Pod] message`; the guide's examples lack `[Kind]`.
+# `[object]: [Normal] [Scheduled] [Pod] message`. The guide's examples lack `[Kind]`.
 _EVENT = re.compile(
     r"\[([^\]]+)\]:? +\[(Normal|Warning)\] +\[([^\]\s]+)\] +(?:\[([A-Za-z]+)\] +)?(.*)", re.DOTALL
 )
@@ -27,19 +27,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _printable(raw: str) -> str:
-    """`raw` without lone surrogates, which JSON can hold and UTF-8 cannot: no stream would print them."""
+    """Replace lone surrogates in `raw`. JSON can hold them, but UTF-8 cannot, so no stream can print them."""
     return raw if raw.isascii() else _SURROGATE.sub("\ufffd", raw)
 
 
 @attrs.frozen
 class LogLine:
-    """One line of a container's output, stdout and stderr mixed; the service sends no time with it.
+    """A line of a container's output, stdout and stderr mixed. The service sends no time with it.
 
     Attributes:
-        raw: the line as it came; what is no text in Unicode is replaced by U+FFFD.
-        pod: the pod that wrote it, None when the line names none.
+        raw: the line as the service sent it, with U+FFFD in place of characters that are not Unicode text.
+        pod: the pod that wrote the line; None when the line names no pod.
         text: the line without the pod.
-        grown: in a tail: the line delivered before this one was not finished; this is the whole of it.
+        grown: in a tail: True if this line completes the unfinished line that the tail delivered before.
     """
 
     raw: str
@@ -49,7 +49,7 @@ class LogLine:
 
     @classmethod
     def parse(cls, raw: str) -> Self:
-        """Read `"[pod] text"` or `"[pod]: text"`; anything else is all text."""
+        """Parse `"[pod] text"` or `"[pod]: text"`. Any other line is all text."""
         raw = _printable(raw)
         match = _LOG.fullmatch(raw)
         return cls(raw, match[1], match[2]) if match else cls(raw, None, raw)
@@ -59,35 +59,35 @@ class LogLine:
 
 
 class GapReason(StrEnum):
-    """Why a tail cannot vouch for having every line."""
+    """Reason for which a tail cannot guarantee every line."""
 
     OVERFLOW = "overflow"
-    """More came than the service shows, or a line too long for it to show."""
+    """The container wrote more lines than the service returns, or a line that is too long for it."""
 
     RESET = "reset"
-    """The log has begun anew: a restart under the same name, or a rotation."""
+    """The log has started anew: a restart under the same name, or a rotation."""
 
     UNCONFIRMED = "unconfirmed"
-    """What follows seems to join what came before, but too few lines overlap to be sure."""
+    """The next lines seem to follow the previous ones, but the overlap is too short to be sure."""
 
     LATE_START = "late-start"
-    """A pod turned up whose first lines could not be had."""
+    """A pod appeared whose first lines could not be fetched."""
 
     POD_GONE = "pod-gone"
-    """The pod is no longer listed; what it wrote at the very end may never have been seen."""
+    """The pod is no longer listed. The tail may have missed its last lines."""
 
     REPEATS = "repeats"
-    """The same lines over and over, and nothing left to count them by: there may have been more of them."""
+    """The same lines repeat, and no other line helps to count them. There may have been more of them."""
 
 
 @attrs.frozen
 class LogGap:
-    """Stands in a tail where lines may be missing.
+    """A gap in a tail: lines may be missing here.
 
     Attributes:
-        reason: what happened.
-        at_least: how many lines are certainly lost; 0 when perhaps none is.
-        pod: whose lines, None for lines that name no pod.
+        reason: cause of the gap.
+        at_least: number of lines that are certainly lost; 0 when possibly none is.
+        pod: pod of the lines; None for lines that name no pod.
     """
 
     reason: GapReason
@@ -102,15 +102,15 @@ class LogGap:
 
 @attrs.frozen
 class Event:
-    """One event of the cluster; the service sends no time with it, and orders them by object, not time.
+    """An event of the cluster. The service sends no time with it, and orders events by object, not by time.
 
     Attributes:
-        raw: the event as it came; what is no text in Unicode is replaced by U+FFFD.
-        object: name of the object it is about.
+        raw: the event as the service sent it, with U+FFFD in place of characters that are not Unicode text.
+        object: name of the object that the event is about.
         type: Normal or Warning.
         reason: such as `Scheduled`, `Pulled`, `BackOff`.
-        kind: such as `Pod`; None where the line names none.
-        message: the rest, or the whole line when it fits no known form (then the others are None).
+        kind: such as `Pod`; None when the line names no kind.
+        message: the rest of the line, or the whole line in an unknown format (then the others are None).
     """
 
     raw: str
@@ -122,7 +122,7 @@ class Event:
 
     @classmethod
     def parse(cls, raw: str) -> Self:
-        """Read `"[object]: [type] [reason] [kind] message"`, with or without the kind."""
+        """Parse `"[object]: [type] [reason] [kind] message"`, with or without the kind."""
         raw = _printable(raw)
         match = _EVENT.fullmatch(raw)
         if match is None:

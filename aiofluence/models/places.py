@@ -1,4 +1,4 @@
-"""The places at which instances run, and the countries in which they are.
+"""Locations of instances, and their countries.
 
 A container plan names two-letter countries. A machine's location is free text (contract 3.2): `us-central-3`,
 `sanjose-usa-2`, `kristiansand-norway-2`, `Finland 2`, `Texas`. Pure text, no I/O.
@@ -15,7 +15,7 @@ from typing import Final
 
 __all__ = ["country_at", "country_named", "is_at", "pick_location"]
 
-# Two letters and three letters of ISO 3166, then names. Names of places that are also a country's
+# Two-letter and three-letter codes of ISO 3166, then names. Country names that are also other places
 # (Georgia, Jersey) are left out.
 _TABLE: Final = """
 AD AND Andorra|AE ARE United Arab Emirates,UAE,Emirates|AL ALB Albania|AM ARM Armenia|AO AGO Angola
@@ -43,7 +43,7 @@ TT TTO Trinidad and Tobago|TW TWN Taiwan|TZ TZA Tanzania|UA UKR Ukraine|UG UGA U
 US USA United States,United States of America,America|UY URY Uruguay|UZ UZB Uzbekistan|VE VEN Venezuela
 VN VNM Vietnam,Viet Nam|ZA ZAF South Africa|ZM ZMB Zambia|ZW ZWE Zimbabwe
 """
-# States and provinces that locations name instead of a country, as `Texas` does.
+# States and provinces that a location may name instead of a country, as `Texas` does.
 _REGIONS: Final = {
     "US": (
         "Alabama,Alaska,Arizona,Arkansas,California,Colorado,Connecticut,Delaware,Florida,Hawaii,Idaho,Illinois,"
@@ -60,19 +60,19 @@ _DIRECTIONS: Final = frozenset(
     ["north", "south", "east", "west", "central", "northeast", "northwest", "southeast", "southwest"]
 )
 _LONGEST: Final = 4
-"""Words of the longest name."""
+"""Number of words of the longest name."""
 _READ: Final = 256
-"""Characters of a location that are read."""
+"""Number of characters of a location to read."""
 
 
 def _words(text: str) -> list[str]:
-    """Words of `text` in lower case, without accents and numbers."""
+    """Return the words of `text` in lower case, without accents and numbers."""
     plain = unicodedata.normalize("NFKD", text[:_READ]).casefold()
     return re.findall("[a-z]+", "".join(letter for letter in plain if not unicodedata.combining(letter)))
 
 
 def _read_table() -> tuple[dict[str, str], dict[str, str]]:
-    """Countries by each of their codes and names, and by each name that may be a part of a location."""
+    """Return countries by each code and name, and by each name that may be a part of a location."""
     named: dict[str, str] = {}
     inside: dict[str, str] = {}
     for row in _TABLE.replace("\n", "|").strip("|").split("|"):
@@ -90,16 +90,16 @@ _NAMED, _INSIDE = _read_table()
 
 
 def country_named(text: str) -> str | None:
-    """Two-letter code of the country that `text` names: `US`, `USA`, `united states`; else None."""
+    """Return the two-letter code of the country named by `text`: `US`, `USA`, `united states`; else None."""
     return _NAMED.get("".join(_words(text))) if not re.search(r"\d", text) else None
 
 
 @functools.lru_cache(1024)
 def country_at(location: str) -> str | None:
-    """Two-letter code of the country of `location`, where the text allows it; None elsewhere.
+    """Return the two-letter code of the country of `location`; None if the text does not show it.
 
-    A two-letter code counts where it is the whole text, or where only compass points and numbers follow:
-    `us`, `us-central-3`. In `la-usa-1`, `la` is no country. A country's name, `usa`, a state of the US and a
+    A two-letter code counts if it is the whole text, or if only compass points and numbers follow: `us`,
+    `us-central-3`. In `la-usa-1`, `la` is no country. A country's name, `usa`, a state of the US and a
     province of Canada count as whole words anywhere. The longest name counts: `new-mexico-1` is in the US.
     """
     words = _words(location)
@@ -115,7 +115,7 @@ def country_at(location: str) -> str | None:
 
 
 def is_at(location: str, wanted: str) -> bool:
-    """Whether `location` is what `wanted` asks for, regardless of case.
+    """Return True if `location` matches `wanted`, regardless of case.
 
     Args:
         location: a location as the service writes it.
@@ -131,5 +131,5 @@ def is_at(location: str, wanted: str) -> bool:
 
 
 def pick_location(locations: Iterable[str], wanted: str) -> str | None:
-    """First of `locations` that is what `wanted` asks for, as the service writes it; None without one."""
+    """Return the first of `locations` that matches `wanted`, as the service writes it; None without any."""
     return next((location for location in locations if is_at(location, wanted)), None)

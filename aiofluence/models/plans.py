@@ -1,6 +1,6 @@
-"""What can be rented: plans, machine options, default images, and the flat Offer made of them.
+"""Plans, machine options, default images, and the flat offers made from them, as frozen values.
 
-Answers of the service as frozen values; reading the wire is `convert`'s work, asking is `resources`'.
+`http.codec` reads the wire format, and `resources` sends the requests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @attrs.frozen
 class GpuModel:
-    """A GPU: vendor (`nvidia`), model (`h200`), memory per GPU, and how it is attached."""
+    """A GPU: vendor (`nvidia`), model (`h200`), memory per GPU, and interface."""
 
     vendor: str
     model: str
@@ -55,11 +55,11 @@ class Supply:
 
 @attrs.frozen
 class Pricing:
-    """What a plan costs.
+    """Price of a plan.
 
     Attributes:
-        hour: price of one hour, in `currency`.
-        upfront_hours: how many hours a deploy takes from the account at once.
+        hour: price per hour, in `currency`.
+        upfront_hours: number of hours that the service charges at the deploy.
         currency: `USDC`.
     """
 
@@ -70,13 +70,13 @@ class Pricing:
     @property
     @exact()
     def upfront(self) -> Decimal:
-        """What a deploy takes from the account at once: one hour is spent, the others stay reserved."""
+        """Amount charged at the deploy. One hour is spent, and the other hours stay reserved."""
         return self.hour * self.upfront_hours
 
 
 @attrs.frozen(repr=False)
 class ContainerPlan(Row):
-    """A container plan; `id` goes into a spec as `plan_id`, any of `locations` as `location`."""
+    """A container plan. `id` is the `plan_id` of a spec. `locations` has the accepted `location` values."""
 
     id: str
     name: str
@@ -100,9 +100,9 @@ class ContainerPlan(Row):
 
 @attrs.frozen(repr=False)
 class MachineOption(Row):
-    """A VM or bare-metal machine at one provider and place; `id` goes into a spec as `plan_id`.
+    """A VM or bare-metal machine at one provider and location. `id` is the `plan_id` of a spec.
 
-    `os_options` are the only values that `os_image` may take, letter for letter.
+    `os_options` has the only accepted values of `os_image`, letter for letter.
     """
 
     id: str
@@ -154,7 +154,7 @@ class MachineAvailability(Row):
 
 @attrs.frozen(repr=False)
 class MachinePlanGroup(Row):
-    """Everything there is with one GPU model, grouped by number of GPUs, as the wire groups it."""
+    """All machine plans with one GPU model, grouped by number of GPUs, like the service's reply."""
 
     gpu_model: GpuModel
     minimum_price: Decimal | None = None
@@ -193,12 +193,12 @@ class DefaultImage(Row):
         }
 
     def to_spec(self, *, name: str, plan_id: str, **fields: Any) -> ContainerSpec:
-        """A ContainerSpec that deploys this image; `fields` replace what the image says.
+        """Make a ContainerSpec that deploys this image. `fields` override the image's values.
 
-        An image with `requires_ssh` wants `ssh_key=` among the fields.
+        An image with `requires_ssh` needs `ssh_key=` among the fields.
 
         Raises:
-            TypeError: a field that ContainerSpec does not have.
+            TypeError: ContainerSpec does not have one of the fields.
         """
         of_image: dict[str, Any] = {
             "image": self.image,
@@ -211,17 +211,17 @@ class DefaultImage(Row):
 
 @attrs.frozen(repr=False)
 class Offer(Row):
-    """One thing that can be deployed, of any kind, so that all of them compare.
+    """A plan or an option of any kind, in a form that makes all kinds comparable.
 
     Attributes:
         kind: container, vm or baremetal.
-        plan_id: what a spec's `plan_id` wants.
-        name: the plan's slug, or one made of the machine's parts.
-        hourly: price of one hour, in `currency`.
-        upfront: what a deploy takes from the account at once (`upfront_hours` x `hourly`).
-        locations: two-letter countries of a container plan, which a container can be held to; or the one
-            place of a machine, a free text such as `us-central-3` or `Texas`.
-        os_options: the values `os_image` may take (machines only).
+        plan_id: value for a spec's `plan_id`.
+        name: the plan's slug, or a name made from the machine's properties.
+        hourly: price per hour, in `currency`.
+        upfront: amount charged at the deploy (`upfront_hours` x `hourly`).
+        locations: two-letter countries of a container plan, to which a spec can restrict the container. Or
+            the only location of a machine, a free text such as `us-central-3` or `Texas`.
+        os_options: accepted values of `os_image` (machines only).
     """
 
     kind: Kind
@@ -255,11 +255,11 @@ class Offer(Row):
         }
 
     def to_spec(self, *, name: str, **fields: Any) -> Spec:
-        """The spec that deploys this offer. A machine gets the first of `os_options` unless told.
+        """Make the spec that deploys this offer. A machine gets the first of `os_options` by default.
 
         Raises:
-            TypeError: a field that the kind's spec does not have, or one missing
-                (`image` and `expose` for a container, `ssh_key` for a machine).
+            TypeError: the spec of this kind does not have one of the fields, or a required field is missing.
+                Required are `image` and `expose` for a container, and `ssh_key` for a machine.
         """
         if self.kind is Kind.CONTAINER:
             return ContainerSpec(name=name, plan_id=self.plan_id, **fields)
@@ -270,12 +270,12 @@ class Offer(Row):
 
 
 def describe_gpu(gpu: GpuModel, count: int = 1) -> str:
-    """`2 × h200 141 GiB`; without the number when it is one."""
+    """Describe a GPU: `2 × h200 141 GiB`, without the number if it is 1."""
     return f"{f'{count} × ' if count != 1 else ''}{gpu.model} {gpu.vram}"
 
 
 def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:
-    """Container plans as offers, in the order given."""
+    """Convert container plans to offers, in the same order."""
     return [
         Offer(
             kind=Kind.CONTAINER,
@@ -296,7 +296,7 @@ def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:
 
 
 def offers_from_machines(kind: Kind, groups: Iterable[MachinePlanGroup]) -> list[Offer]:
-    """Every option of every group as an offer, in the order given."""
+    """Convert every option of every group to an offer, in the same order."""
     return [
         Offer(
             kind=kind,

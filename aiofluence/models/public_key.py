@@ -1,6 +1,6 @@
-"""The text of one public SSH key, checked before it is sent.
+"""Check of one public SSH key before it is sent.
 
-Pure, and never quotes the text: it may be a private key by mistake.
+Pure. No function quotes the text, because it may be a private key by mistake.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import binascii
 from typing import Final
 
 _PRIVATE: Final = ("PRIVATE KEY", "PUTTY-USER-KEY-FILE", "B3BLBNNZAC1RZXKTDJE")
-"""Upper-case marks of a private key: PEM, PuTTY, and `openssh-key-v1` in Base64 without its frame."""
+"""Upper-case marks of a private key: PEM, PuTTY, and `openssh-key-v1` in bare Base64."""
 
 
 def public_key_problem(text: object) -> str | None:
-    """The reason why `text` is not one line `type base64 [comment]`; None when it is.
+    """Return the reason for which `text` is not one line `type base64 [comment]`, or None if it is.
 
-    The type is not compared with a list, so that new types pass: the Base64 must begin with the same type
-    (RFC 4253, 6.6).
+    There is no list of types, so that new types pass. Instead, the Base64 must begin with the same type (RFC
+    4253, 6.6).
     """
     if not isinstance(text, str) or not text.strip():
         return "must be the text of a public key"
@@ -51,5 +51,5 @@ def public_key_problem(text: object) -> str | None:
 
 
 def _beginning(blob: bytes) -> str:
-    """The Base64 that every longer blob with this beginning has."""
+    """Return the Base64 that every longer blob with this beginning starts with."""
     return base64.b64encode(blob).decode()[: len(blob) * 8 // 6]

@@ -1,7 +1,7 @@
-"""What a user asks for: the specs of containers, VMs and bare-metal machines, and the rules they obey.
+"""Specs of containers, VMs and bare-metal machines, and the rules for valid specs.
 
-A spec can always be built; `problems()` names everything in it that the service would refuse, and
-`convert.payload` refuses to send it. So a batch can be judged whole before its first instance costs money.
+An invalid spec can be built. `problems()` then names everything that the service would refuse, and
+`http.codec.payload` refuses to send it. A whole batch is thus checked before its first instance costs money.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .values import Environment, Kind, Port, PortLike, PortProtocol, ports_from
 __all__ = ["BareMetalSpec", "ContainerSpec", "RegistryCredentials", "Spec", "VMSpec", "unique_name"]
 
 SSH_VARIABLE: Final = "SSH_PUBKEY"
-"""The variable through which the service hands the SSH key to a container: reserved beside `ssh_key`."""
+"""Variable with which the service passes the SSH key to a container. Reserved if `ssh_key` is given."""
 
 _OWN_IMAGES = re.compile(r"(?:docker\.io/)?fluencelabs/")
-"""The repository of the service's own images, which run sshd and read `SSH_VARIABLE`."""
+"""Repository of the service's own images, which run sshd and read `SSH_VARIABLE`."""
 
 _SSH_PORT: Final = 22
 _NAME_LENGTH: Final = 25
@@ -35,10 +35,9 @@ _SpecT = TypeVar("_SpecT", bound="ContainerSpec | VMSpec")
 
 
 def unique_name(prefix: str) -> str:
-    """`prefix` with a random suffix of 40 bits, within the 25 characters that a name may have.
+    """Append a random suffix of 40 bits to `prefix`, within the 25 characters of a valid name.
 
-    A longer prefix is cut. The name is the key by which a lost deploy is found again, so give each
-    instance its own.
+    A longer prefix is cut. A lost deploy can only be found by its name, so each instance needs its own.
 
     Raises:
         ValueError: the prefix has other characters than `a-z 0-9 -`, or starts with `-`.
@@ -62,14 +61,14 @@ def _many(spec: _SpecT, count: int) -> list[_SpecT]:
 
 @attrs.frozen
 class RegistryCredentials:
-    """Log-in to a private registry; `host` is `docker.io` or `ghcr.io`. The password is in no repr."""
+    """Login for a private registry. `host` is `docker.io` or `ghcr.io`. No repr shows the password."""
 
     host: str
     username: str
     password: str = attrs.field(repr=False)
 
     def problems(self) -> Iterator[str]:
-        """What the service would refuse, one sentence each."""
+        """Iterate over everything that the service would refuse, one sentence each."""
         if self.host not in _REGISTRIES:
             yield f"credentials.host: {self.host!r} is not one of {', '.join(_REGISTRIES)}"
         for field in ("username", "password"):
@@ -79,7 +78,7 @@ class RegistryCredentials:
 
 
 def _read_ports(written: Iterable[PortLike] | PortLike) -> tuple[Port, ...]:
-    """Each port as `Port`; what cannot be read stays as it came, for `problems()` to name it."""
+    """Convert each port to `Port`. An invalid value is kept unchanged, so that `problems()` can name it."""
     given: object = written
     several = isinstance(given, Iterable) and not isinstance(given, str)
     ports: list[Any] = []
@@ -92,7 +91,7 @@ def _read_ports(written: Iterable[PortLike] | PortLike) -> tuple[Port, ...]:
 
 
 def read_environment(written: Mapping[str, str]) -> Environment:
-    """The variables as `Environment`; what is no mapping stays as it came, for `problems()` to name it."""
+    """Convert variables to `Environment`. An invalid value is kept, so that `problems()` can name it."""
     given: object = written
     return Environment(given) if isinstance(given, Mapping) else cast(Environment, given)
 
@@ -106,15 +105,16 @@ class ContainerSpec:
     """A container to deploy.
 
     Attributes:
-        name: 1-25 characters of `a-z 0-9 -`; the key by which a lost deploy is found again.
+        name: 1-25 characters of `a-z 0-9 -`. A lost deploy is found by its name.
         plan_id: a `ContainerPlan.id` (or `Offer.plan_id`).
         image: full reference of the image, lower case, at most 255 characters.
-        expose: 1-10 ports, as people write them: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
-        environment: at most 64 variables, names of `A-Z 0-9 _`; values are in no repr.
-        startup_command: replaces the image's entrypoint, at most 2048 characters.
-        credentials: for an image in a private registry.
+        expose: 1-10 ports, in any of these forms: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
+        environment: at most 64 variables, with names of `A-Z 0-9 _`. No repr shows the values.
+        startup_command: replacement for the image's entrypoint, at most 2048 characters; None keeps it.
+        credentials: login for a private registry; None for a public image.
         location: two-letter country, one of the plan's; None leaves the choice to the service.
-        ssh_key: public key text; reaches the container as `SSH_PUBKEY`, which is then reserved.
+        ssh_key: text of a public key; None for no key. The container gets it as `SSH_PUBKEY`, a variable
+            that is then reserved.
     """
 
     kind: ClassVar[Kind] = Kind.CONTAINER
@@ -130,7 +130,7 @@ class ContainerSpec:
     ssh_key: str | None = attrs.field(default=None, repr=False)
 
     def problems(self) -> list[str]:
-        """Everything in this spec that the service would refuse, one sentence each."""
+        """Return everything in this spec that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
             *plan_problems(self.plan_id),
@@ -141,17 +141,17 @@ class ContainerSpec:
         ]
 
     def doubts(self, own_images: Collection[str] = ()) -> list[str]:
-        """Everything in this spec that the service accepts and that probably gives no SSH.
+        """Return reasons for which SSH will probably not work, although the service accepts the spec.
 
-        `own_images` are further images of the service's own, such as those that `images.list()` gave.
+        `own_images` has further images of the service itself, such as those from `images.list()`.
         """
         return ssh_doubts(self, self.expose, own_images)
 
     def many(self, count: int) -> list[Self]:
-        """`count` copies whose names are made of this one: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
+        """Make `count` copies with names from this spec's: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
 
         Raises:
-            ValueError: the name has no `{i}` that can be filled in.
+            ValueError: the name has no valid `{i}`.
         """
         return _many(self, count)
 
@@ -161,9 +161,9 @@ class VMSpec:
     """A virtual machine to deploy.
 
     Attributes:
-        name: 1-25 characters of `a-z 0-9 -`; the key by which a lost deploy is found again.
+        name: 1-25 characters of `a-z 0-9 -`. A lost deploy is found by its name.
         plan_id: a `MachineOption.id` (or `Offer.plan_id`).
-        ssh_key: public key text, required; in no repr.
+        ssh_key: text of a public key, required. No repr shows it.
         os_image: one of the option's `os_options`, letter for letter.
     """
 
@@ -175,7 +175,7 @@ class VMSpec:
     os_image: str
 
     def problems(self) -> list[str]:
-        """Everything in this spec that the service would refuse, one sentence each."""
+        """Return everything in this spec that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
             *plan_problems(self.plan_id),
@@ -184,21 +184,21 @@ class VMSpec:
         ]
 
     def doubts(self, own_images: Collection[str] = ()) -> list[str]:
-        """None: a machine's system reads the SSH key by itself."""
+        """Return no doubts: a machine's operating system reads the SSH key by itself."""
         return []
 
     def many(self, count: int) -> list[Self]:
-        """`count` copies whose names are made of this one: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
+        """Make `count` copies with names from this spec's: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
 
         Raises:
-            ValueError: the name has no `{i}` that can be filled in.
+            ValueError: the name has no valid `{i}`.
         """
         return _many(self, count)
 
 
 @attrs.frozen(kw_only=True)
 class BareMetalSpec(VMSpec):
-    """A bare-metal machine to deploy; the fields are those of VMSpec."""
+    """A bare-metal machine to deploy. Its fields are those of VMSpec."""
 
     kind: ClassVar[Kind] = Kind.BAREMETAL
 
@@ -247,7 +247,7 @@ def _location_problems(location: object) -> Iterator[str]:
 def settings_problems(
     image: object, environment: object, startup_command: object, credentials: object
 ) -> Iterator[str]:
-    """The rules that a container's deploy and its update share."""
+    """Check the settings that a container's deploy and update share."""
     if not isinstance(image, str) or not image:
         yield "image: required"
     elif len(image) > 255 or image != image.lower():
@@ -272,7 +272,7 @@ def settings_problems(
 
 
 def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
-    """The rules of an SSH key; never quotes it, for it may be the private one by mistake."""
+    """Check an SSH key. The result never quotes the key, which may be a private key by mistake."""
     if ssh_key is None:
         return
     if (problem := public_key_problem(ssh_key)) is not None:
@@ -282,7 +282,7 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
 
 
 class _Settings(Protocol):
-    """The fields that a container's deploy and its update share."""
+    """The fields that a container's deploy and update share."""
 
     @property
     def image(self) -> str: ...
@@ -295,10 +295,10 @@ class _Settings(Protocol):
 
 
 def ssh_doubts(settings: _Settings, expose: Iterable[Port], own_images: Collection[str] = ()) -> list[str]:
-    """Reasons why SSH will probably not work, of settings that have no problems.
+    """Return reasons for which SSH will probably not work with valid settings.
 
-    `ssh_key` is no more than the variable `SSH_PUBKEY`: something in the container must read it. A startup
-    command that names the variable does.
+    `ssh_key` only sets the variable `SSH_PUBKEY`, which a program in the container must read. A startup
+    command that names the variable is assumed to do so.
     """
     image, command = settings.image, settings.startup_command or ""
     has_key = settings.ssh_key is not None or SSH_VARIABLE in settings.environment
@@ -318,7 +318,7 @@ def ssh_doubts(settings: _Settings, expose: Iterable[Port], own_images: Collecti
 
 
 def spec_without_secrets(spec: Spec) -> Spec:
-    """A copy for where secrets must not go: variable names without values, no command, key or log-in."""
+    """Return a copy without secrets: variable names without values, no command, key or login."""
     if isinstance(spec, ContainerSpec):
         names = Environment(dict.fromkeys(spec.environment, ""))
         return attrs.evolve(spec, environment=names, startup_command=None, credentials=None, ssh_key=None)

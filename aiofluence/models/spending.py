@@ -1,6 +1,6 @@
-"""What instances cost, by a look at their bill: hours begun, and hours that begin before an end is possible.
+"""Estimated cost of an instance: hours already begun, and hours that begin before it can be ended.
 
-Pure arithmetic. Rent is charged by clock hours, each as it begins (contract: billing).
+Pure arithmetic. The service charges each clock hour as it begins (contract: billing).
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from .money import ZERO, exact
 from .values import Status
 
 MINIMUM_RUNTIME: Final = 1200.0
-"""Seconds from ACTIVE for which the provider of machines, Spheron, refuses DELETE; billing goes on meanwhile.
+"""Seconds from ACTIVE during which Spheron, the provider of machines, refuses DELETE. Billing continues.
 
-Reported by users of Spheron; likely passed on by Fluence (docs/fidelity.md). Not in the service's documents.
+Reported by users of Spheron, and probably passed on by Fluence (docs/fidelity.md). The service's documents do
+not mention it.
 """
 _HOUR: Final = timedelta(hours=1)
 
 
 @exact()
 def estimate_spend(seen: Instance | Summary | None, now: datetime | None) -> Decimal | None:
-    """Cost of an instance in USDC, by the last look at it; None when that look had no bill.
+    """Estimate the cost of an instance in USDC from its last poll; None if the poll had no billing data.
 
-    The hours begun since that look are added, and for a machine those that begin before the service ends it:
-    at the earliest `MINIMUM_RUNTIME` after its deploy.
+    The estimate adds the hours begun since the poll. For a machine, it also adds the hours that begin before
+    the machine can be ended, at the earliest `MINIMUM_RUNTIME` after its deploy.
 
     Args:
-        seen: what the last look showed.
-        now: the service's time; None when it is not known.
+        seen: the instance as the last poll returned it.
+        now: the service's time; None if unknown.
     """
     if seen is not None and seen.status is Status.FAILED:
         return ZERO
@@ -47,5 +48,5 @@ def estimate_spend(seen: Instance | Summary | None, now: datetime | None) -> Dec
 
 
 def hours_begun(since: datetime, until: datetime) -> int:
-    """Number of clock hours that are charged to an instance that is there from `since` to `until`."""
+    """Return the number of clock hours that are charged to an instance from `since` to `until`."""
     return (until - since.replace(minute=0, second=0, microsecond=0)) // _HOUR + 1

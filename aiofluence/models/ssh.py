@@ -1,7 +1,7 @@
-"""How to log in to an instance over SSH: user, host and port, read from what its detail says.
+"""SSH access to an instance: user, host and port, read from its detail.
 
-Text of the service ends up in commands and files here, so it is judged strictly: what is no plain name,
-host or port is no access. Nothing connects; what is fed to other programs is `inventory`'s.
+The service's text ends up in commands and files. The checks are therefore strict: an instance without a plain
+name, host or port has no access. Nothing here connects. `inventory` writes the input of other programs.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .values import PortProtocol
 __all__ = ["CONTAINER_USER", "SshAccess", "is_user", "ssh_access", "why_no_access"]
 
 CONTAINER_USER: Final = "root"
-"""Who logs in to a container: the service names nobody, and its own images know root alone."""
+"""User of a container. The service names no user, and its own images have only root."""
 
 _SSH: Final = 22
-# Neither may begin with a dash: `ssh` would take it for an option. Lengths are POSIX's and DNS's limits.
+# Neither may begin with a dash, which `ssh` would parse as an option. POSIX and DNS limit the lengths.
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}")
 _PORT = re.compile(r"\s-p\s{0,8}([0-9]{1,5})(?:\s|$)")
 _LINE: Final = 1024
-"""Longest `ssh_connection` that is read."""
+"""Maximum length of a readable `ssh_connection`."""
 
 
 @attrs.frozen
 class SshAccess:
-    """Where `ssh` gets in: `ssh -p <port> <user>@<host>`."""
+    """Arguments of `ssh`: `ssh -p <port> <user>@<host>`."""
 
     user: str
     host: str
@@ -38,25 +38,25 @@ class SshAccess:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """As words for a shell or `subprocess`: `("ssh", "-p", "31022", "root@example.org")`."""
+        """The command as words for a shell or `subprocess`: `("ssh", "-p", "31022", "root@example.org")`."""
         port = () if self.port == _SSH else ("-p", str(self.port))
         return ("ssh", *port, f"{self.user}@{self.host}")
 
 
 def is_user(text: str) -> bool:
-    """Whether it is the plain name of a user, which no program takes for an option."""
+    """Return True if `text` is a plain user name, which no program can mistake for an option."""
     return _USER.fullmatch(text) is not None
 
 
 def ssh_access(instance: Instance) -> SshAccess | None:
-    """How to log in to `instance`; None while it has no address, or when it exposes no port 22."""
+    """Return the SSH access to `instance`; None while it has no address, or when it exposes no port 22."""
     if isinstance(instance, Container):
         return _of_container(instance)
     return _of_line(instance.ssh_connection or "")
 
 
 def why_no_access(instance: Instance) -> str:
-    """Why `ssh_access` gives None, in words."""
+    """Explain in words that `ssh_access` returns None."""
     if isinstance(instance, Container) and instance.network is not None and instance.network.domain:
         return "it exposes no port 22"
     return f"it has no address {'any more' if instance.status.final else 'yet'} ({instance.status})"
@@ -73,7 +73,7 @@ def _of_container(container: Container) -> SshAccess | None:
 
 
 def _of_line(line: str) -> SshAccess | None:
-    """Of `ssh ubuntu@203.0.113.7` or `ssh -p 2222 ubuntu@host`."""
+    """Parse `ssh ubuntu@203.0.113.7` or `ssh -p 2222 ubuntu@host`."""
     if len(line) > _LINE:
         return None
     for word in line.split():

@@ -1,6 +1,6 @@
-"""What a user changes: a container's new configuration. Machines can only be renamed.
+"""The new configuration of a container. Machines can only be renamed.
 
-The service replaces the whole configuration, so an update holds all of it, not a difference.
+The service replaces the whole configuration, so an update holds a whole configuration, not a difference.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["ContainerUpdate"]
 
 @attrs.frozen(kw_only=True)
 class ContainerUpdate:
-    """A container's whole new configuration: what is left out is gone. Exposed ports cannot change.
+    """A container's whole new configuration. Missing fields are removed. Exposed ports cannot change.
 
-    Start from what is there with `from_container`. The fields are those of ContainerSpec.
+    Start from the current configuration with `from_container`. The fields are those of ContainerSpec.
     """
 
     name: str
@@ -48,15 +48,15 @@ class ContainerUpdate:
         credentials: RegistryCredentials | None = None,
         **changes: Any,
     ) -> Self:
-        """The configuration `container` has now, with `changes` to any of the fields.
+        """Make an update from the current configuration of `container`, with `changes` to any fields.
 
-        Two traps of the service are passed here. The detail shows the SSH key as the variable
-        `SSH_PUBKEY`, which must not be sent back beside `ssh_key`: it becomes `ssh_key` again. And the
-        detail never shows `credentials`: give them again for an image in a private registry, or the
-        container will lose them. An `SSH_PUBKEY` that is not one public key stays a variable.
+        This method handles two traps of the service. The detail shows the SSH key as the variable
+        `SSH_PUBKEY`, which must not be sent together with `ssh_key`, so the key becomes `ssh_key` again. An
+        `SSH_PUBKEY` that is not one public key stays a variable. The detail never shows `credentials`, so
+        pass them again for an image in a private registry. Otherwise the container loses them.
 
         Raises:
-            TypeError: a change to a field that an update does not have.
+            TypeError: an update does not have one of the changed fields.
         """
         info = container.container_info
         key, environment = info.environment.get(SSH_VARIABLE), info.environment
@@ -74,7 +74,7 @@ class ContainerUpdate:
         return cls(credentials=credentials, **(now | changes))
 
     def problems(self) -> list[str]:
-        """Everything in this update that the service would refuse, one sentence each."""
+        """Return everything in this update that the service would refuse, one sentence each."""
         return [
             *name_problems(self.name),
             *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
@@ -82,11 +82,11 @@ class ContainerUpdate:
         ]
 
     def doubts(self, own_images: Collection[str] = ()) -> list[str]:
-        """Reasons why SSH will probably not work; see `ContainerSpec.doubts`."""
+        """Return reasons for which SSH will probably not work; see `ContainerSpec.doubts`."""
         return ssh_doubts(self, (), own_images)
 
     def is_shown_by(self, container: Container) -> bool:
-        """Whether `container` already has this configuration; `credentials` cannot be seen."""
+        """Return True if `container` already has this configuration. `credentials` cannot be compared."""
         info = container.container_info
         expected: Mapping[str, str] = self.environment
         if self.ssh_key is not None:

@@ -1,6 +1,6 @@
-"""The small values everything else is made of: kinds, statuses, sizes, ports.
+"""Small values of the models: kinds, statuses, sizes, ports.
 
-Values only: no wire format, no I/O. A value the service invents after this release is kept as it came.
+No wire format, no I/O. A value that the service adds after this release is kept unchanged.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
 
 
 class OpenEnum(StrEnum):
-    """An enum that keeps a value it does not know, so that a newer service cannot break a running program.
+    """An enum that keeps unknown values, so that a newer service cannot break a running program.
 
-    Spelling differences in case are folded: one guide writes `SXM`, another `sxm`; both are one member.
+    Differences of case are ignored: one guide writes `SXM`, another `sxm`, and both are the same member.
     """
 
     @classmethod
@@ -49,14 +49,14 @@ class OpenEnum(StrEnum):
 
     @property
     def known(self) -> bool:
-        """False when this release has never heard of the value."""
+        """False when this release does not know the value."""
         return self._name_ in type(self).__members__
 
     __hash__ = str.__hash__
 
 
 class Kind(StrEnum):
-    """The three workload types. Closed: each has its own endpoints, so a fourth cannot simply appear."""
+    """The three kinds of instances. Closed: a fourth kind would need its own endpoints in this library."""
 
     CONTAINER = "container"
     VM = "vm"
@@ -64,9 +64,9 @@ class Kind(StrEnum):
 
 
 class Status(OpenEnum):
-    """Where an instance stands: INITIALIZED, then ACTIVE or FAILED; ACTIVE, then ENDED.
+    """Status of an instance: INITIALIZED, then ACTIVE or FAILED. After ACTIVE, ENDED.
 
-    A status that is not known counts as "not there yet".
+    An unknown status counts as not final.
     """
 
     INITIALIZED = "INITIALIZED"
@@ -83,40 +83,40 @@ class Status(OpenEnum):
 
     @property
     def final(self) -> bool:
-        """True for FAILED and ENDED: nothing follows, and nothing is billed any more."""
+        """True for FAILED and ENDED: no status follows, and billing has ended."""
         return self in (Status.FAILED, Status.ENDED)
 
 
 class ContainerStatus(OpenEnum):
-    """Whether the container's process has started (an ACTIVE instance may still be NOT_STARTED)."""
+    """State of the container's process (an ACTIVE instance may still be NOT_STARTED)."""
 
     NOT_STARTED = "NOT_STARTED"
     STARTED = "STARTED"
 
 
 class Interface(OpenEnum):
-    """How the GPU is attached."""
+    """Interface of a GPU."""
 
     SXM = "SXM"
     PCIE = "PCIE"
 
 
 class DeploymentType(OpenEnum):
-    """What a machine option is deployed as."""
+    """Kind of machine that an option deploys."""
 
     VM = "VM"
     BAREMETAL = "BAREMETAL"
 
 
 class EventType(OpenEnum):
-    """Kubernetes' two event types."""
+    """The two event types of Kubernetes."""
 
     NORMAL = "Normal"
     WARNING = "Warning"
 
 
 class PortProtocol(OpenEnum):
-    """Protocol of an exposed port; HTTP is served on port 80 alone."""
+    """Protocol of an exposed port. HTTP is only available on port 80."""
 
     TCP = "tcp"
     UDP = "udp"
@@ -133,12 +133,12 @@ _UNITS: Final[Mapping[str, int]] = {
 }
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) *([A-Za-z]*)")
 _LARGEST = 2**60
-"""Bytes of the largest size that can be meant: 1 EiB."""
+"""Bytes of the largest accepted size: 1 EiB."""
 
 
 @attrs.frozen(order=True)
 class Size:
-    """An amount of memory or storage, comparable with any other: `plan.gpu_model.vram >= Size.parse("80Gi")`.
+    """An amount of memory or storage. Sizes are comparable: `plan.gpu_model.vram >= Size.parse("80Gi")`.
 
     Attributes:
         bytes: the amount in bytes.
@@ -148,24 +148,24 @@ class Size:
 
     @classmethod
     def of(cls, count: float, units: str) -> Self:
-        """`count` of `units` (`Gi`, `GB`, `Ti`, ... any case).
+        """Make a size from `count` and `units` (`Gi`, `GB`, `Ti`, ... in any case).
 
         Raises:
-            ValueError: the unit is not known, or the size is negative or above 1 EiB.
+            ValueError: the unit is unknown, or the size is negative or above 1 EiB.
         """
         factor = _UNITS.get(units.strip().lower())
         if factor is None:
             raise ValueError(f"unknown unit of size {units[:20]!r}")
-        if not 0 <= count * factor <= _LARGEST:  # NaN neither
+        if not 0 <= count * factor <= _LARGEST:  # also true for NaN
             raise ValueError("a size is from 0 to 1 EiB")
         return cls(round(count * factor))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a size as people write it: `"141Gi"`, `"80 GB"`, `"0.5Ti"`.
+        """Parse a size: `"141Gi"`, `"80 GB"`, `"0.5Ti"`.
 
         Raises:
-            ValueError: it is not a number and a known unit, or above 1 EiB.
+            ValueError: `text` is not a number and a known unit, or is above 1 EiB.
         """
         match = _SIZE.fullmatch(text.strip())
         if match is None:
@@ -188,7 +188,7 @@ class Size:
 
 @attrs.frozen(order=True)
 class Port:
-    """One port of a container.
+    """A port of a container.
 
     Attributes:
         number: 1 to 65535.
@@ -205,14 +205,14 @@ class Port:
 PortLike: TypeAlias = Port | int | str
 _PORT = re.compile(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?(?:\s*/\s*([A-Za-z]+))?\s*")
 _MAX_RANGE = 10
-"""A container exposes at most ten ports, so a longer range is a slip of the pen, not a wish."""
+"""A container exposes at most ten ports, so a longer range is certainly a typo."""
 
 
 def ports_from(written: PortLike) -> tuple[Port, ...]:
-    """Read a port as people write it: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
+    """Parse a port: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
 
     Raises:
-        ValueError: it cannot be read, or a range is empty or longer than ten ports.
+        ValueError: `written` is not a port, or a range is empty or longer than ten ports.
     """
     if isinstance(written, Port):
         return (written,)
@@ -233,7 +233,7 @@ def ports_from(written: PortLike) -> tuple[Port, ...]:
 
 
 class Environment(Mapping[str, str]):
-    """A container's environment variables: an immutable dict whose repr shows names, never values.
+    """A container's environment variables: an immutable mapping whose repr shows names, but never values.
 
     It equals a plain dict with the same content.
     """
@@ -262,5 +262,5 @@ class Environment(Mapping[str, str]):
         return f"Environment({', '.join(f'{name}=***' for name in self._values)})"
 
     def without(self, name: str) -> Environment:
-        """A copy that lacks `name`."""
+        """Return a copy without `name`."""
         return Environment({key: value for key, value in self._values.items() if key != name})

@@ -1,4 +1,4 @@
-"""One poller per kind: the state of every instance that something waits for, and when to request it.
+"""Pollers, one per kind: the state of all awaited instances, and the times at which it is requested.
 
-It deploys and ends nothing.
+The pollers deploy and end nothing.
 """

@@ -1,6 +1,7 @@
-"""When a watcher looks at those who wait for the end of their provisioning: what it knows, and what follows.
+"""The poll plan of one kind: the times of LISTs and GETs for instances that are still provisioning.
 
-Keeps the estimate, who is in the crowd, and when lists came. Decides; looks at nothing and sets no timer.
+Keeps the provisioning estimate, the ages of the pending instances and the times of the last LISTs. Sends
+nothing and sets no timer.
 """
 
 from __future__ import annotations
@@ -10,121 +11,123 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from .estimate import Crowd, LifeTable, ProvisioningEstimate
-from .schedule import Poll, backing_off, cheaper_as_list, cost, next_look
+from .estimate import LifeTable, Pending, ProvisioningEstimate
+from .schedule import Poll, backing_off, cheaper_as_list, cost, next_poll
 
 _HEAVY: Final = 5.0
-"""From this cost on (about 600 rows) a LIST must be worth more than one look."""
+"""Cost (that of about 600 rows) beyond which a LIST must save more undetected seconds than `Poll.cost`."""
 _SHORT: Final = 0.82
-"""Of `Poll.interval`, which is a bound: the mean lag is half of a gap, and more where gaps vary."""
+"""Share of `Poll.interval` as the longest gap: the mean lag is half of a gap, and more if gaps vary."""
 _LISTED: Final = 0.37
-"""The same for LISTs."""
+"""As `_SHORT`, for LISTs."""
 _LATE: Final = 36.0
-"""From this age on, in intervals, no gap is longer than `Poll.interval`: past the times of the guess."""
+"""Age, in intervals, from which on no gap exceeds `Poll.interval`. The first guess covers no such age."""
 _SPARSE: Final = 18.0
-"""From this age on, in intervals, no gap between GETs is longer than `_SPARSE_SHARE` of the age. This and the
-next hold until the first sighting."""
+"""Age, in intervals, from which on no gap between GETs exceeds `_SPARSE_SHARE` of the age. This limit and
+`_SHORT_LATE` hold until the first instance is ready or failed."""
 _SPARSE_SHARE: Final = 0.25
 _SHORT_LATE: Final = 0.88
-"""`_SHORT` for these ages."""
+"""As `_SHORT`, for ages from `_SPARSE` on."""
 _BATCH: Final = 50
-"""With so many pending no gap between LISTs is longer than `Poll.interval`, or `_BATCH_SHARE` of the age."""
+"""Number of pending instances at which no gap between LISTs exceeds `Poll.interval` or `_BATCH_SHARE`."""
 _BATCH_SHARE: Final = 0.08
+"""Longest gap between LISTs, as a share of the age, if that exceeds `Poll.interval`."""
 _BATCH_FROM: Final = 8.0
-"""From this age on, in intervals."""
+"""Age, in intervals, from which on the batch limit applies."""
 _SHARE: Final = 0.1
-"""Of the rate that lists may take while others queue at the gate."""
+"""Share of the rate that LISTs may take while other requests wait at the rate limiter."""
 
 
 class Agenda:
-    """The looks at one kind's crowd. All times are loop times, in seconds."""
+    """The poll plan for the pending instances of one kind. All times are loop times, in seconds."""
 
     def __init__(self, poll: Poll) -> None:
         self._poll: Final = poll
         self._estimate: Final = ProvisioningEstimate(poll.expected, poll.pace)
-        self._births: Counter[int] = Counter()
-        """How many of the crowd were born in each bucket of `_width` seconds."""
+        self._begun: Counter[int] = Counter()
+        """Number of pending instances by the time at which provisioning began, in buckets of `_width` s."""
         self._width: Final = poll.interval / 10
         self._size = 0
         self._list_size = 0.0
         self._asked = -math.inf
-        """When the last LIST that came through was asked for."""
+        """Time at which the last successful LIST was requested."""
         self._came = -math.inf
-        """When the last LIST came back, well or not."""
+        """Time at which the last LIST ended, successful or not."""
         self._gaps: Iterator[float] | None = None
-        """The gaps after failed LISTs, while they fail."""
+        """Gaps after failed LISTs. None after a success."""
         self._gap = 0.0
         self._table: LifeTable | None = None
         self._next = math.inf
         self._spare = 0.0
-        """Undetected seconds that may still join before the next LIST must be planned anew."""
+        """Undetected seconds that new instances may add before the plan of the next LIST is stale."""
 
-    # Who
+    # Pending instances
 
-    def add(self, born: float, looked: float | None) -> None:
-        """Somebody joins whose provisioning began at `born`, and who was looked at last at `looked`."""
-        self._births[int(born // self._width)] += 1
+    def add(self, began: float, polled: float | None) -> None:
+        """Add an instance whose provisioning began at `began`, and which was last polled at `polled`."""
+        self._begun[int(began // self._width)] += 1
         self._size += 1
-        if self._table is None or looked is not None or self._size == 1:
+        if self._table is None or polled is not None or self._size == 1:
             self._spare = 0.0
         else:
-            # Hundreds may join in a second, and most of them change nothing: they cannot be ready by then.
-            self._spare -= self._table.undetected(0.0, self._next - born)
+            # Hundreds may join in a second. Most change nothing: they cannot be ready by the next LIST.
+            self._spare -= self._table.undetected(0.0, self._next - began)
 
-    def remove(self, born: float) -> None:
-        """Somebody leaves."""
-        bucket = int(born // self._width)
-        self._births[bucket] -= 1
+    def remove(self, began: float) -> None:
+        """Remove an instance."""
+        bucket = int(began // self._width)
+        self._begun[bucket] -= 1
         self._size -= 1
-        if not self._births[bucket]:
-            del self._births[bucket]
+        if not self._begun[bucket]:
+            del self._begun[bucket]
 
-    def saw(self, born: float, looked: float, now: float) -> None:
-        """One that was not ready at `looked` was found settled by `now`."""
-        self._estimate.saw(max(looked - born, 0.0), now - born)
+    def saw(self, began: float, polled: float, now: float) -> None:
+        """Learn from an instance that was still provisioning at `polled`, and no longer at `now`."""
+        self._estimate.saw(max(polled - began, 0.0), now - began)
 
     def expected_wait(self, age: float) -> float:
-        """Seconds until half of the instances that were still provisioning at `age` have come through."""
+        """Seconds until half of the instances that are still provisioning at `age` are provisioned."""
         return self._estimate.table().left(age)
 
-    def born_if_due(self, now: float) -> float:
-        """Loop time at which provisioning began, of an instance of unknown age: taken to be due now."""
+    def began_if_due(self, now: float) -> float:
+        """Assumed time at which provisioning began, for an instance of unknown age: it is due now."""
         return now - (self._poll.expected or _LATE * self._poll.interval)
 
-    # How
+    # LIST or GET
 
     def as_list(self, number: int) -> bool:
-        """Whether `number` instances are better looked at by one LIST."""
+        """Return True if one LIST is cheaper than a GET for each of `number` instances."""
         return cheaper_as_list(number, self._list_size)
 
     @property
     def by_list(self) -> bool:
-        """Whether the crowd is looked at by LIST; by a GET for each otherwise."""
+        """Return True if a LIST polls the pending instances. Otherwise each is polled by a GET."""
         return self.as_list(self._size)
 
     def list_came(self, asked: float, now: float, size: int) -> None:
-        """A LIST of `size` bytes came through."""
+        """Note a successful LIST of `size` bytes."""
         self._asked, self._came, self._list_size = asked, now, size
         self._gaps, self._gap, self._spare = None, 0.0, 0.0
 
     def list_failed(self, now: float, *, unreadable: bool) -> None:
-        """A LIST failed; one that is `unreadable` twice running (too large, say) is not asked for again."""
+        """Note a failed LIST. After two `unreadable` in a row (too large, say), LISTs are not used."""
         if unreadable and self._gaps is not None:
             self._list_size = math.inf
         self._gaps = self._gaps or backing_off(self._poll.interval)
         self._came, self._gap, self._spare = now, next(self._gaps), 0.0
 
     def list_refused(self, now: float) -> None:
-        """A LIST was answered 401 or 403: the next one follows soon, and shows whether that stays so."""
+        """Note a LIST with reply 401 or 403. The next LIST follows soon, and confirms or refutes it."""
         self._came, self._gap = now, 0.0
         self._next, self._spare = now, math.inf
 
-    # When
+    # Times
 
     def soonest(self, rate: float | None) -> float:
-        """Before this no LIST; `rate` (a second) is given while others queue at the gate.
+        """Earliest time of the next LIST. `rate` (requests a second) is given under load.
 
-        Counted from the last LIST: counted from now, a stream of joiners would push it away for ever.
+        The time counts from the last LIST. Counted from now, a stream of new instances would postpone the
+        LIST for ever.
         """
         shortest = self._poll.interval / 40
         if rate is not None:
@@ -132,7 +135,7 @@ class Agenda:
         return self._came + max(shortest, self._gap)
 
     def next_list(self, rate: float | None) -> float:
-        """When the crowd is to be looked at by LIST; infinite without a crowd."""
+        """Time of the next LIST for the pending instances. Infinite without any."""
         if not self._size:
             return math.inf
         if self._spare <= 0:
@@ -140,39 +143,39 @@ class Agenda:
             heavy = max(1.0, cost(self._list_size) / _HEAVY)
             price = self._poll.cost * heavy
             self._table = table = self._estimate.table(max(self._asked, waiting[0][0]), waiting)
-            # A LIST serves at least two, so that half the gap costs each of them no more than one alone.
+            # A LIST serves at least two instances: half the gap costs each no more than a GET alone.
             gap = self._poll.interval * min(_LISTED * heavy, _SHORT)
-            latest = min(self._latest(table, born, self._asked, gap) for born, _ in waiting)
+            latest = min(self._latest(table, began, self._asked, gap) for began, _ in waiting)
             latest = min(latest, self._batch_latest(waiting[0][0]))
-            self._next = next_look(table, waiting, self._asked, price, latest)
+            self._next = next_poll(table, waiting, self._asked, price, latest)
             self._spare = price / 10
         return max(self._next, self.soonest(rate))
 
-    def next_get(self, born: float, looked: float | None) -> float:
-        """When one of the crowd is to be looked at by a GET of its own."""
-        since = born if looked is None else max(looked, born)
+    def next_get(self, began: float, polled: float | None) -> float:
+        """Time of the next GET for a pending instance."""
+        since = began if polled is None else max(polled, began)
         table = self._estimate.table()
-        age, interval = since - born, self._poll.interval
+        age, interval = since - began, self._poll.interval
         if age < _SPARSE * interval or self._estimate.has_seen:
-            latest = self._latest(table, born, since, _SHORT * interval)
+            latest = self._latest(table, began, since, _SHORT * interval)
         else:
-            latest = self._latest(table, born, since, _SHORT_LATE * interval)
+            latest = self._latest(table, began, since, _SHORT_LATE * interval)
             latest = min(latest, since + _SPARSE_SHARE * age)
-        return next_look(table, [(born, 1)], since, self._poll.cost, latest)
+        return next_poll(table, [(began, 1)], since, self._poll.cost, latest)
 
-    def _latest(self, table: LifeTable, born: float, looked: float, gap: float) -> float:
-        """Loop time at which an instance was likely to become ready for `gap` seconds since `looked`."""
-        latest = born + table.after(max(looked - born, self._poll.earliest, 0.0), gap)
-        return min(latest, max(looked + self._poll.interval, born + _LATE * self._poll.interval))
+    def _latest(self, table: LifeTable, began: float, polled: float, gap: float) -> float:
+        """Time at which an instance was likely to become ready for `gap` seconds since `polled`."""
+        latest = began + table.after(max(polled - began, self._poll.earliest, 0.0), gap)
+        return min(latest, max(polled + self._poll.interval, began + _LATE * self._poll.interval))
 
     def _batch_latest(self, oldest: float) -> float:
-        """Loop time of the next LIST at the latest: a batch may become ready all at once.
+        """Latest time of the next LIST. All instances of a batch may become ready at once.
 
-        The more instances are pending, the dearer that is, and the cheaper a LIST for each of them.
+        With more instances the undetected time costs more, and the LIST costs less for each.
         """
         interval = self._poll.interval
         gap = max(interval, _BATCH_SHARE * (self._asked - oldest)) * math.sqrt(_BATCH / self._size)
         return max(self._asked + max(gap, interval / 4), oldest + _BATCH_FROM * interval)
 
-    def _waiting(self) -> Crowd:
-        return [((bucket + 0.5) * self._width, number) for bucket, number in sorted(self._births.items())]
+    def _waiting(self) -> Pending:
+        return [((bucket + 0.5) * self._width, number) for bucket, number in sorted(self._begun.items())]

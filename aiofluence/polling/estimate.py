@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-Crowd: TypeAlias = Sequence[tuple[float, int]]
+Pending: TypeAlias = Sequence[tuple[float, int]]
 """Pending instances in groups: (loop time at which provisioning began, number of instances)."""
 
 _FIRST: Final = 2.0
@@ -29,32 +29,32 @@ _SEEN: Final = (
     (0.19, 150.0, 0.19),
     (0.22, 400.0, 0.13),
 )
-"""First guess, as (weight, median, sigma). The service's guides show 33 s (a VM that failed), 72 s (a
-container) and 119 s (a VM); 150 s and 400 s stand for plans and bare metal that they do not show. Part
-`truths` of benchmarks/launch.py shows what the weights are for."""
+"""First guess, as (weight, median, sigma). The service's guides show 33 s (a failed VM), 72 s (a container)
+and 119 s (a VM). 150 s and 400 s represent plans and bare metal, which the guides do not show. Part `truths`
+of benchmarks/launch.py shows the effect of the weights."""
 _SPREAD: Final = 0.1
-"""Sigma within one batch; what a guess has beyond that is doubt about the median."""
+"""Sigma within one batch. The rest of a guess's sigma is doubt about its median."""
 _STEPS: Final = tuple(step / 2 for step in range(-4, 5))
-"""Medians about a guess, in units of that doubt."""
+"""Medians around a guess, in units of that doubt."""
 _DOUBT: Final = 0.05
 """Weight of all other medians in the first guess."""
 _MEDIANS: Final = (6.0, 2000.0)
 _LADDER: Final = ((0.25, 0.1, 0.15), (0.5, 0.25, 0.3), (0.25, 0.6, 0.6))
-"""Those medians, as (weight, sigma, logarithmic step from one median to the next)."""
+"""All other medians, as (weight, sigma, logarithmic step from one median to the next)."""
 _STRAY: Final = 0.05
 """Share of instances that no single lognormal explains."""
 _PENDING: Final = 0.5
-"""Weight of a pending instance in Bayes' rule: those of a batch are more alike than the mixture knows."""
+"""Weight of a pending instance in Bayes' rule. Instances of a batch correlate, which the mixture ignores."""
 _WEIGHT: Final = 10.0
 """Number of instances that the mixture counts for in the life table, at each age."""
 _MEMORY: Final = 2000.0
-"""After that many instances, earlier ones count half: the service may change."""
+"""Number of instances after which earlier instances count half: the service may change."""
 _LIKELY: Final = 1 / 125
-"""Hazard (a second, at the default pace) from which on an instance counts as likely to become ready."""
+"""Hazard (per second, at the default pace) from which on an instance counts as likely to become ready."""
 _FADE: Final = 1.25
-"""A second with less hazard counts as its share of `_LIKELY` to this power."""
+"""Exponent: a second with less hazard counts as its share of `_LIKELY` to this power."""
 _ENOUGH: Final = 5
-"""From so many sightings on `_LIKELY` is for the age of 33 s, and falls with age: slow kinds spread more."""
+"""Number of observations from which on `_LIKELY` falls with age, from 33 s: slow kinds vary more."""
 _FALL: Final = 0.7
 
 
@@ -76,7 +76,7 @@ class LifeTable:
     likely: Sequence[float]
 
     def at(self, age: float) -> tuple[float, float]:
-        """The CDF at `age`, and its integral from 0 to there. Between edges the CDF is straight."""
+        """CDF at `age`, and its integral from 0 to `age`. Between edges the CDF is straight."""
         edges = self.edges
         if age >= edges[-1]:
             return self.cdf[-1], self.area[-1] + self.cdf[-1] * (age - edges[-1])
@@ -125,7 +125,7 @@ class _Mixture:
     Attributes:
         edges: ages of the bins.
         prior: logarithm of each lognormal's weight.
-        survival: share that takes longer than each edge, one row for each lognormal; strays included.
+        survival: share that takes longer than each edge, one row for each lognormal. Strays are included.
         logs: logarithms of `survival`.
     """
 
@@ -167,13 +167,13 @@ def _longer(ratio: float, sigma: float) -> float:
 
 
 class ProvisioningEstimate:
-    """Provisioning times of one kind, as one session believes them.
+    """Provisioning times of one kind, as one session has learnt them.
 
-    Instances that are still pending are evidence, too: they did not become ready so far.
+    Instances that are still pending are evidence, too: they are not ready so far.
 
     Args:
-        expected: seconds that provisioning takes, as a first guess; None is the times that the guides show.
-        pace: real seconds to a second of the service, less than 1 in time-lapse.
+        expected: first guess of the seconds that provisioning takes. None: the times of the service's guides.
+        pace: real seconds to a second of the service. Less than 1 in time-lapse.
     """
 
     def __init__(self, expected: float | None = None, pace: float = 1.0) -> None:
@@ -186,17 +186,17 @@ class ProvisioningEstimate:
         bins = len(self._edges) - 1
         self._events = [0.0] * bins
         self._came = [0.0] * bins
-        """Provisioned instances that came to each bin; as differences, to be summed up from the left."""
+        """Number of provisioned instances that reached each bin, as differences to its left neighbour."""
         self._seen = 0
         self._plain: LifeTable | None = None
 
     @property
     def has_seen(self) -> bool:
-        """True once an instance was provisioned, or failed."""
+        """Return True if an instance has become ready, or failed."""
         return self._seen > 0
 
     def saw(self, low: float, high: float) -> None:
-        """Learn from an instance whose provisioning ended, well or not, between the ages `low` and `high`."""
+        """Learn from an instance whose provisioning ended, in any state, between ages `low` and `high`."""
         if not 0 <= low < high:
             return
         self._plain = None
@@ -216,7 +216,7 @@ class ProvisioningEstimate:
         ]  # fmt: skip
         left = 1.0
         self._came[0] += 1.0
-        # Spread evenly, not as the estimate has it: one that feeds itself would never see its mistake.
+        # Spread evenly, not by the estimate: an estimate that feeds on itself would never see its mistake.
         for index in range(first, last + 1):
             share = (min(high, self._edges[index + 1]) - max(low, self._edges[index])) / (high - low)
             share = min(max(share, 0.0), left)
@@ -232,8 +232,8 @@ class ProvisioningEstimate:
                 for prior, total in zip(self._mixture.prior, self._logs, strict=True)
             ]
 
-    def table(self, now: float = 0.0, waiting: Crowd = ()) -> LifeTable:
-        """The distribution as it is believed, now that `waiting` are still pending."""
+    def table(self, now: float = 0.0, waiting: Pending = ()) -> LifeTable:
+        """Distribution of provisioning times, given that `waiting` are still pending."""
         if not waiting:
             self._plain = self._plain or self._table(self._logs, list(accumulate(self._came)))
             return self._plain
@@ -245,7 +245,7 @@ class ProvisioningEstimate:
                 last = self._bin(age)
                 share = self._share(last, age)
                 through[last] += number
-                # They have lived through a part of the bin that they are in.
+                # The instances have survived a part of their last bin.
                 came[last] += number * (share - 1)
                 alive[last] += number * (1 - share)
                 alive[last + 1] += number * share
@@ -274,7 +274,7 @@ class ProvisioningEstimate:
         return LifeTable(edges, cdf, area, likely)
 
     def _longer(self, logs: list[float]) -> list[float]:
-        """Share that takes longer than each edge, of the mixture with these weights."""
+        """Share that takes longer than each edge, in the mixture with these weights."""
         most = max(logs)
         longer = [0.0] * len(self._edges)
         total = 0.0
@@ -289,6 +289,6 @@ class ProvisioningEstimate:
         return min(bisect_right(self._edges, age) - 1, len(self._events) - 1)
 
     def _share(self, index: int, age: float) -> float:
-        """Part of the bin that lies before `age`."""
+        """Part of the bin that is below `age`."""
         left, right = self._edges[index], self._edges[index + 1]
         return min((age - left) / (right - left), 1.0)

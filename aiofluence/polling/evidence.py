@@ -1,7 +1,7 @@
-"""Judgement of what the service's replies prove about an instance: that it is over, or nothing.
+"""Evidence in the service's replies: it proves that an instance is over, or it proves nothing.
 
 Absence of evidence proves nothing: a 404, a gateway's page, an unknown status or a partial LIST leaves an
-instance billing. Poller, waits, custody, deploys and sweeps all judge here. No I/O.
+instance billing. Poller, waits, custody, deploys and sweeps all judge by this module. No I/O.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Evidence:
         """Note that a reply in the service's format showed an instance.
 
         Args:
-            kind: of the instance.
-            id: of the instance.
+            kind: kind of the instance.
+            id: id of the instance.
             status: its status in the reply.
             since: loop time since which the instance exists, as far as known.
         """
@@ -59,10 +59,10 @@ class Evidence:
                 live.popitem(last=False)
 
     def is_complete(self, kind: Kind, ids: Container[str], asked: float) -> bool:
-        """Whether a LIST holds every instance that is known to live, so that it is not one page of several.
+        """Return True if a LIST holds every instance that is known to live: it is no page of several.
 
         Args:
-            kind: of the LIST.
+            kind: kind of the LIST.
             ids: all ids in the LIST.
             asked: loop time at which the LIST was requested.
         """
@@ -71,13 +71,13 @@ class Evidence:
         return all(id in ids for id, since in live.items() if since <= asked - self.grace)
 
     def is_over(self, status: Status | None, asked: float, since: float) -> bool:
-        """Whether an instance that a complete LIST lacks is proven over.
+        """Return True if an instance that a complete LIST lacks is proven over.
 
-        An instance that this session has seen live never leaves the account's LIST, which keeps even ended
-        ones (contract 1): such a LIST is another account's, or out of date.
+        The account's LIST keeps even ended instances (contract 1). If this session has seen the instance
+        live, a LIST without the instance is another account's, or is stale.
 
         Args:
-            status: the last status seen of the instance; None before the first.
+            status: the last status seen of the instance. None before the first.
             asked: loop time at which the LIST was requested.
             since: loop time since which the instance exists, if it ever did.
         """
@@ -101,7 +101,7 @@ class KeyDoubt:
         self._refusals = 0
 
     def refused(self, asked: float, now: float) -> bool:
-        """Note a refusal, requested at `asked`, that came at `now`; whether the key counts as refused."""
+        """Note a refusal that came at `now`, requested at `asked`. Return True if the key is refused."""
         if asked >= self._last:
             self._refusals += 1
             self._last = now

@@ -1,6 +1,6 @@
-"""One wait as plain data: what it asks for, and what it has seen so far.
+"""The data of one wait: its condition, and the statuses seen so far.
 
-Filled in by `watcher`, judged by `wait`. Nothing here looks at anything.
+`poller` fills it in, `wait` judges it. Sends nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..models.values import Status
 
 @attrs.define
 class WaitHistory:
-    """What one wait has seen so far; a wait in several stages keeps one through all of them."""
+    """Statuses and errors that one wait has seen. A wait in several stages keeps one history."""
 
     ref: InstanceRef
     began: float = attrs.field(factory=lambda: asyncio.get_running_loop().time())
@@ -26,15 +26,15 @@ class WaitHistory:
     timeline: tuple[Sighting, ...] = ()
     last_error: FluenceError | None = None
     refusal: FluenceError | None = None
-    """Why the last DELETE failed."""
+    """Error of the last DELETE. None without one."""
 
     @property
     def status(self) -> Status | None:
-        """The status seen last; None before the first look."""
+        """The status seen last. None before the first poll."""
         return self.timeline[-1].status if self.timeline else None
 
     def note(self, status: Status, now: float) -> None:
-        """Remember a look that came through, and the status if it is a new one."""
+        """Note a successful poll, and its status if it is new."""
         if self.status != status:
             self.timeline += (Sighting(now - self.began, status),)
         self.last_error = None
@@ -42,19 +42,19 @@ class WaitHistory:
 
 @attrs.define(eq=False)
 class WaitRequest:
-    """What one wait asks for.
+    """The condition of one wait, and its outcome.
 
     Attributes:
-        seen: what it is about, and what was seen.
+        history: history of the wait, with the reference of its instance.
         status_matches: decides if a status ends the wait or, with `detail_matches`, permits a GET.
-        detail_matches: whether a detail ends the wait; may raise to end it badly. None: the status is enough.
-        deadline: loop time of the last look; infinite without one.
-        what: what is awaited, for the error.
-        poll_now: whether it should be there soon, so that the looks begin at once.
+        detail_matches: decides if a detail ends the wait, and may raise. None if the status is enough.
+        deadline: loop time of the last poll. Infinite without a deadline.
+        what: name of the condition, for the error.
+        poll_now: the condition may hold already, so that polls begin at once.
         outcome: the status, or with `detail_matches` the detail.
     """
 
-    seen: WaitHistory
+    history: WaitHistory
     status_matches: Callable[[Status], bool]
     detail_matches: Callable[[Instance], bool] | None
     deadline: float
@@ -68,12 +68,12 @@ class WaitRequest:
         return self.deadline < other.deadline
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
-        """Take note of a look; gives whether what decides is in a detail that was not looked at."""
+        """Judge the reply of a poll. Return True if the decision needs a detail not yet requested."""
         if self.outcome.done():
             return False
-        self.seen.note(status, now)
+        self.history.note(status, now)
         if instance is not None:
-            self.seen.last = instance
+            self.history.last = instance
         try:
             if not self.status_matches(status):
                 return False
@@ -90,20 +90,20 @@ class WaitRequest:
         return False
 
     def fail(self, error: BaseException) -> None:
-        """End the wait badly."""
+        """End the wait with `error`."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
 
-def timed_out(seen: WaitHistory, what: str) -> WaitTimeoutError:
-    """The error of a wait whose deadline came."""
-    status = seen.status or "never seen"
-    why = f"; the last look failed: {seen.last_error}" if seen.last_error is not None else ""
+def timed_out(history: WaitHistory, what: str) -> WaitTimeoutError:
+    """Make the error of a wait that reached its deadline."""
+    status = history.status or "never seen"
+    why = f"; the last poll failed: {history.last_error}" if history.last_error is not None else ""
     error = WaitTimeoutError(
-        f"{seen.ref} did not become {what} in time: {status}{why}",
-        ref=seen.ref,
-        last_seen=seen.last,
-        timeline=seen.timeline,
+        f"{history.ref} did not become {what} in time: {status}{why}",
+        ref=history.ref,
+        last_seen=history.last,
+        timeline=history.timeline,
     )
-    error.last_error = seen.last_error
+    error.last_error = history.last_error
     return error

@@ -1,7 +1,6 @@
-"""The one poller of a kind: looks at all instances that anybody waits for, and tells whoever waits.
+"""The poller of a kind: polls all awaited instances, and passes the replies to their waits.
 
-Status by a LIST for all or by GETs, whichever is cheaper, at the moment that `schedule` finds; details by
-GET. A timer and no task: tasks run only while a request is on its way. What a look means is `seen`'s.
+It gets the status by one LIST or by GETs, whichever is cheaper, and details by GET, at the times of `agenda`.
 """
 
 from __future__ import annotations
@@ -27,35 +26,35 @@ from .evidence import Evidence, KeyDoubt
 from .history import WaitRequest
 from .queues import DueHeap, GetQueue
 from .schedule import Poll, backing_off
-from .state import TrackedInstance, birth
+from .state import TrackedInstance, creation_time
 
-LAST_LOOK: Final = 2.0
-"""Seconds that a look may take beyond the deadline, so that one look always falls on it."""
+LAST_POLL: Final = 2.0
+"""Seconds that a poll may take beyond the deadline, so that one poll always falls on the deadline."""
 
 
 class Poller:
-    """Looks at the instances of one kind for everybody who waits."""
+    """Polls the instances of one kind for all waits."""
 
     def __init__(
         self,
         kind: Kind,
         resources: Mapping[Kind, Endpoints],
         poll: Poll,
-        home: BackgroundTasks,
-        gate: RateLimiter,
+        tasks: BackgroundTasks,
+        rate_limiter: RateLimiter,
         clock: ServerClock,
         evidence: Evidence,
     ) -> None:
         self._kind = kind
         self._resources = resources
         self._poll = poll
-        self._home = home
-        self._gate = gate
+        self._tasks = tasks
+        self._rate_limiter = rate_limiter
         self._clock = clock
         self._evidence = evidence
         self._agenda = Agenda(poll)
         self._tracked: dict[str, TrackedInstance] = {}
-        self._crowd: dict[str, TrackedInstance] = {}
+        self._pending: dict[str, TrackedInstance] = {}
         self._dues = DueHeap()
         self._deadlines: list[WaitRequest] = []
         self._waits = 0
@@ -66,20 +65,20 @@ class Poller:
         self._closed = False
         self._key = KeyDoubt()
 
-    # Who waits
+    # Waits
 
     def join(self, wait: WaitRequest, *, fresh: bool) -> None:
-        """Look for `wait` until its outcome is there or it leaves; `fresh`: it was deployed this moment."""
+        """Poll for `wait` until its outcome is set or it leaves. `fresh`: the instance was just deployed."""
         if self._closed:
             wait.fail(_closed())
             return
         now = _now()
-        id = wait.seen.ref.id
+        id = wait.history.ref.id
         tracked = self._tracked.get(id)
         if tracked is None:
             tracked = self._tracked[id] = TrackedInstance(id, now)
             if fresh:
-                tracked.born, tracked.fresh = now, True
+                tracked.began, tracked.fresh = now, True
         tracked.add(wait)
         self._waits += 1
         if wait.deadline < math.inf:
@@ -92,17 +91,17 @@ class Poller:
         self._replan()
 
     def leave(self, wait: WaitRequest) -> None:
-        """Forget `wait`; without another for it, its instance, too."""
-        tracked = self._tracked.get(wait.seen.ref.id)
+        """Forget `wait`, and its instance if no other wait needs it."""
+        tracked = self._tracked.get(wait.history.ref.id)
         if tracked is None or wait not in tracked.waits:
             return
         tracked.waits.remove(wait)
         self._waits -= 1
-        if len(self._deadlines) > 64 + 2 * self._waits:  # of waits long told, which hold what they were told
+        if len(self._deadlines) > 64 + 2 * self._waits:  # done waits in the heap keep their replies alive
             self._deadlines = [other for other in self._deadlines if not other.outcome.done()]
             heapq.heapify(self._deadlines)
         if not tracked.waits:
-            self._leave_crowd(tracked)
+            self._leave_pending(tracked)
             del self._tracked[tracked.id]
             tracked.due = math.inf
         if not self._tracked:
@@ -112,11 +111,11 @@ class Poller:
             self._replan()
 
     def expected_wait(self, id: str) -> float | None:
-        """Seconds that the provisioning of an instance is still expected to take; None when not awaited."""
+        """Seconds that provisioning of instance `id` is still expected to take. None if not awaited."""
         tracked = self._tracked.get(id)
-        if tracked is None or not tracked.is_pending or tracked.born is None:
+        if tracked is None or not tracked.is_pending or tracked.began is None:
             return None
-        return self._agenda.expected_wait(_now() - tracked.born)
+        return self._agenda.expected_wait(_now() - tracked.began)
 
     def close(self) -> None:
         """End every wait: the session closes."""
@@ -126,25 +125,25 @@ class Poller:
         self._fail_all(_closed())
 
     def _place(self, tracked: TrackedInstance) -> None:
-        """Into the crowd, or out of it, as its status and its waits have it."""
-        if not tracked.provisioning or tracked.born is None:
-            self._leave_crowd(tracked)
+        """Move the instance into or out of the pending ones, according to its status and its waits."""
+        if not tracked.provisioning or tracked.began is None:
+            self._leave_pending(tracked)
         elif not tracked.is_pending:
             tracked.is_pending = True
             tracked.due = math.inf
-            self._crowd[tracked.id] = tracked
-            self._agenda.add(tracked.born, tracked.looked)
+            self._pending[tracked.id] = tracked
+            self._agenda.add(tracked.began, tracked.polled)
 
-    def _leave_crowd(self, tracked: TrackedInstance) -> None:
-        if tracked.is_pending and tracked.born is not None:
+    def _leave_pending(self, tracked: TrackedInstance) -> None:
+        if tracked.is_pending and tracked.began is not None:
             tracked.is_pending = False
-            del self._crowd[tracked.id]
-            self._agenda.remove(tracked.born)
+            del self._pending[tracked.id]
+            self._agenda.remove(tracked.began)
 
-    # When to look
+    # Times
 
     def _set_due_later(self, tracked: TrackedInstance) -> None:
-        """Soon, and then less and less often."""
+        """Poll the instance soon, and then with growing gaps."""
         if tracked.gaps is None:
             tracked.gaps = backing_off(self._poll.interval)
         self._dues.set(tracked, _now() + next(tracked.gaps))
@@ -154,13 +153,13 @@ class Poller:
         self._dues.set(tracked, _now() + self._poll.interval / 40)
 
     def _replan(self) -> None:
-        """Plan once in this turn of the loop, however many join in it."""
+        """Plan once in this turn of the loop, even if many instances join in it."""
         if not self._planned and not self._closed:
             self._planned = True
             asyncio.get_running_loop().call_soon(self._plan)
 
     def _plan(self) -> None:
-        """Set the one timer to whatever is due first."""
+        """Set the timer to the earliest due time."""
         self._planned = False
         if self._timer is not None:
             self._timer.cancel()
@@ -169,9 +168,9 @@ class Poller:
             return
         when = math.inf
         if not self._agenda.by_list:
-            for tracked in self._crowd.values():
-                if tracked.due == math.inf and not tracked.asking and tracked.born is not None:
-                    self._dues.set(tracked, self._agenda.next_get(tracked.born, tracked.looked))
+            for tracked in self._pending.values():
+                if tracked.due == math.inf and not tracked.queued and tracked.began is not None:
+                    self._dues.set(tracked, self._agenda.next_get(tracked.began, tracked.polled))
         elif not self._listing:
             when = self._agenda.next_list(self._rate())
         while self._deadlines and self._deadlines[0].outcome.done():
@@ -183,31 +182,31 @@ class Poller:
             self._timer = asyncio.get_running_loop().call_at(when, self._tick)
 
     def _rate(self) -> float | None:
-        return self._gate.rate if self._gate.waiting else None
+        return self._rate_limiter.rate if self._rate_limiter.waiting else None
 
     def _tick(self) -> None:
-        """Look at what is due."""
+        """Poll the instances that are due."""
         self._timer = None
         now, agenda = _now(), self._agenda
         last: set[TrackedInstance] = set()
         while self._deadlines and self._deadlines[0].deadline <= now:
             wait = heapq.heappop(self._deadlines)
             if not wait.outcome.done():
-                last.add(self._tracked[wait.seen.ref.id])
+                last.add(self._tracked[wait.history.ref.id])
         due = {tracked for tracked in self._dues.pop(now) if not (tracked.is_pending and agenda.by_list)}
         soonest = agenda.soonest(self._rate())
         listed = {tracked for tracked in due | last if not (tracked.detailed or tracked.unlisted)}
         doubted = {tracked for tracked in due if tracked.get_failed}
-        crowded = agenda.by_list and not self._listing and agenda.next_list(self._rate()) <= now
+        list_due = agenda.by_list and not self._listing and agenda.next_list(self._rate()) <= now
         if doubted and not self._listing and now >= soonest:
-            listed |= doubted  # the last GET failed, which proves nothing: a LIST may show the instance
+            listed |= doubted  # a failed GET proves nothing: a LIST may show the instance
             self._listing += 1
             self._start(self._list(listed & last, listed))
-        elif crowded or agenda.as_list(len(listed)):
-            if crowded or listed & last or (now >= soonest and not self._listing):
+        elif list_due or agenda.as_list(len(listed)):
+            if list_due or listed & last or (now >= soonest and not self._listing):
                 self._listing += 1
                 self._start(self._list(listed & last, listed))
-            else:  # a list is on its way, or was there just now: they can wait for the next
+            else:  # a LIST is in flight or came just now: the instances wait for the next
                 for tracked in listed:
                     self._dues.set(tracked, max(soonest, now + self._poll.interval / 40))
         else:
@@ -218,32 +217,32 @@ class Poller:
             self._queue.add(tracked)
         self._replan()
 
-    # Looking
+    # Polls
 
-    def _start(self, look: Coroutine[Any, Any, None]) -> None:
+    def _start(self, poll: Coroutine[Any, Any, None]) -> None:
         try:
-            self._home.spawn(look).add_done_callback(self._check)
+            self._tasks.spawn(poll).add_done_callback(self._check)
         except NotSentError as error:
             self._fail_all(error)
 
-    def _check(self, look: asyncio.Future[None]) -> None:
-        """A look deals with what the service does; anything else must not leave people waiting for ever."""
-        error = None if look.cancelled() else look.exception()
+    def _check(self, poll: asyncio.Future[None]) -> None:
+        """Fail all waits if a poll failed for a reason other than the service: no wait may hang."""
+        error = None if poll.cancelled() else poll.exception()
         if error is not None and not isinstance(error, FluenceError):
             self._fail_all(error)
 
     def _limit(self, waits: Sequence[WaitRequest]) -> float | None:
-        """Until when a look may take: the first deadline it serves, or a moment longer if that is now."""
+        """Deadline of a poll: the first deadline of `waits`, but no earlier than `LAST_POLL` from now."""
         first = min((wait.deadline for wait in waits), default=math.inf)
-        return None if first == math.inf else max(first, _now() + LAST_LOOK)
+        return None if first == math.inf else max(first, _now() + LAST_POLL)
 
     async def _list(self, last: set[TrackedInstance], own: set[TrackedInstance]) -> None:
-        """One LIST for everybody. For `last` a deadline has come; `own` are those it was due for besides."""
+        """Poll by one LIST. `last`: instances at a deadline. `own`: instances that are due by themselves."""
         asked = _now()
         endpoints = self._resources[self._kind]
         priority = Priority.POLL if self._poll.prefer == "deploys" else Priority.HANDOVER
         try:
-            limit = asked + LAST_LOOK if last else self._limit(self._deadlines[:1])
+            limit = asked + LAST_POLL if last else self._limit(self._deadlines[:1])
             rows = await endpoints.rows(priority=priority, deadline=limit)
             now = _now()
             ids: set[str] = set()
@@ -258,7 +257,7 @@ class Poller:
                 if tracked.detailed:
                     continue
                 if text == tracked.text and asked >= tracked.ignore_before:
-                    tracked.looked, tracked.ignore_before = asked, now
+                    tracked.polled, tracked.ignore_before = asked, now
                 elif not tracked.is_stale(status := Status(text), asked):
                     self._take(tracked, status, row.get("created_at"), asked, now)
                     tracked.text = text
@@ -268,7 +267,7 @@ class Poller:
             self._key.accepted()
             self._agenda.list_came(asked, _now(), rows.size)
             is_complete = rows.is_complete and self._evidence.is_complete(self._kind, ids, asked)
-            for tracked in (*self._crowd.values(), *own):
+            for tracked in (*self._pending.values(), *own):
                 if tracked.id not in ids and tracked.waits:
                     self._missing(tracked, asked, is_complete)
         except AuthError as error:
@@ -283,17 +282,17 @@ class Poller:
         finally:
             self._listing -= 1
             for tracked in own:
-                # One in the queue was found ready just now, and its detail concludes.
-                if not tracked.asking and (not tracked.is_pending or tracked in last):
+                # An instance in the GET queue was found ready just now. The GET of its detail concludes.
+                if not tracked.queued and (not tracked.is_pending or tracked in last):
                     self._conclude(tracked, asked)
             for tracked in self._tracked.values():
-                # A status that this release does not know is polled on, too.
-                if not (tracked.is_pending or tracked.asking or tracked.detailed) and tracked.due == math.inf:
+                # Polls continue for an instance with an unknown status.
+                if not (tracked.is_pending or tracked.queued or tracked.detailed) and tracked.due == math.inf:
                     self._set_due_later(tracked)
             self._replan()
 
     async def _get(self, tracked: TrackedInstance) -> None:
-        """One GET, for everybody who waits for this one."""
+        """Poll one instance by a GET, for all its waits."""
         asked = _now()
         priority = Priority.HANDOVER
         if self._poll.prefer == "deploys":
@@ -306,7 +305,7 @@ class Poller:
             try:
                 instance: Instance = endpoints.detail_of(answer)
             except DecodeError as error:
-                # The status alone is enough to end it.
+                # The status alone can end a wait.
                 status = endpoints.status_of(answer)
                 if status is not None and not tracked.is_stale(status, asked):
                     self._take(tracked, status, None, asked, _now())
@@ -320,7 +319,7 @@ class Poller:
                 self._fail_all(error)
             if tracked.waits:
                 self._set_due_soon(tracked)
-        except ConfigError as error:  # this is no id at all
+        except ConfigError as error:  # the id is malformed
             for wait in tracked.waits:
                 wait.fail(copy.copy(error))
         except FluenceError as error:
@@ -331,13 +330,13 @@ class Poller:
             self._conclude(tracked, asked)
 
     def _conclude(self, tracked: TrackedInstance, asked: float) -> None:
-        """After a look, of whatever outcome: end the waits whose deadline it was, and see to the next."""
+        """End the waits whose deadline came before this poll, and plan the next poll."""
         tracked.expire(asked)
-        told = tracked.looked is not None and tracked.looked >= asked
-        if tracked.waits and tracked.due == math.inf and not (tracked.is_pending and told):
+        polled = tracked.polled is not None and tracked.polled >= asked
+        if tracked.waits and tracked.due == math.inf and not (tracked.is_pending and polled):
             self._set_due_later(tracked)
 
-    # What a look tells
+    # Replies
 
     def _take(
         self,
@@ -348,33 +347,34 @@ class Poller:
         now: float,
         instance: Instance | None = None,
     ) -> None:
-        """A look came through: `status`, with the `instance` in full if it was a GET."""
+        """Take a successful poll: `status`, and from a GET the whole `instance`."""
         was = tracked.status
-        if tracked.born is None:
-            tracked.born = birth(created_at, self._clock.at(asked), asked) or self._agenda.born_if_due(asked)
+        if tracked.began is None:
+            began = creation_time(created_at, self._clock.at(asked), asked)
+            tracked.began = began or self._agenda.began_if_due(asked)
         elif tracked.fresh and tracked.provisioning and (status.final or status is Status.ACTIVE):
-            looked = tracked.born if tracked.looked is None else tracked.looked
-            self._agenda.saw(tracked.born, looked, now)
+            polled = tracked.began if tracked.polled is None else tracked.polled
+            self._agenda.saw(tracked.began, polled, now)
         if status is not was:
             tracked.gaps = None
         detailed = tracked.detailed
-        tracked.looked = asked if tracked.looked is None else max(asked, tracked.looked)
+        tracked.polled = asked if tracked.polled is None else max(asked, tracked.polled)
         tracked.ignore_before = now
-        self._evidence.saw(self._kind, tracked.id, status, min(tracked.born, tracked.since))
+        self._evidence.saw(self._kind, tracked.id, status, min(tracked.began, tracked.since))
         if tracked.judge(status, instance, now):
             self._place(tracked)
             if tracked.detailed and not detailed:
-                self._queue.add(tracked)  # ready, and paid for: its detail is fetched at once
+                self._queue.add(tracked)  # ready and billing: its detail is fetched at once
         else:
-            self._leave_crowd(tracked)
+            self._leave_pending(tracked)
             tracked.due = math.inf
 
     def _may_be_over(self, tracked: TrackedInstance, asked: float) -> bool:
-        """Whether a LIST requested at `asked` that lacks the instance would prove that it is over."""
+        """Return True if a LIST requested at `asked` without the instance would prove that it is over."""
         return self._evidence.is_over(tracked.status, asked, tracked.since)
 
     def _missing(self, tracked: TrackedInstance, asked: float, is_complete: bool) -> None:
-        """Draw the conclusion from a LIST without the instance: proof of its end, or a GET."""
+        """Handle a LIST without the instance: fail its waits if that is proof, or else poll it by GET."""
         is_unknown, tracked.get_failed, tracked.is_unknown = tracked.is_unknown, False, False
         if is_unknown and is_complete and self._may_be_over(tracked, asked):
             tracked.end()
@@ -386,7 +386,7 @@ class Poller:
             self._dues.set(tracked, _now())
 
     def _fail_all(self, error: BaseException) -> None:
-        """End every wait, each with an error of its own: a shared one would collect all tracebacks."""
+        """Fail every wait, each with its own copy of `error`: a shared one would collect tracebacks."""
         for tracked in self._tracked.values():
             for wait in tracked.waits:
                 wait.fail(copy.copy(error))

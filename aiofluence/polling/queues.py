@@ -1,6 +1,6 @@
-"""The poller's two queues of instances: by the time of their next poll, and those that wait for a GET.
+"""The poller's two queues of instances: by the time of the next poll, and for a GET.
 
-A request that waits here costs less than one that waits at the rate limiter. Sends nothing itself.
+Waiting here costs less than waiting at the rate limiter. Sends nothing itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _IN_FLIGHT: Final = 32
 
 
 class DueHeap:
-    """Instances by the loop time of their next poll. Of several, `TrackedInstance.due` is valid."""
+    """Instances by the loop time of their next poll. An entry is valid if it equals the instance's `due`."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, TrackedInstance]] = []
@@ -30,7 +30,7 @@ class DueHeap:
         heapq.heappush(self._heap, (due, next(self._order), tracked))
 
     def first(self) -> float:
-        """The earliest time, infinite without one."""
+        """The earliest time. Infinite without instances."""
         while self._heap and self._heap[0][0] != self._heap[0][2].due:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
@@ -53,7 +53,7 @@ class GetQueue:
 
     Args:
         start: runs a coroutine in the background.
-        get: one GET of an instance; called only while a wait for it remains.
+        get: sends one GET of an instance. Called only while a wait for the instance remains.
         finished: called after each GET.
     """
 
@@ -71,13 +71,13 @@ class GetQueue:
 
     def add(self, tracked: TrackedInstance) -> None:
         """Queue a GET of `tracked`, unless one is queued or in flight already."""
-        if not tracked.asking:
-            tracked.asking = True
+        if not tracked.queued:
+            tracked.queued = True
             self._queue.append(tracked)
             self._pump()
 
     def clear(self) -> None:
-        """Drop what is queued."""
+        """Drop the queued GETs."""
         self._queue.clear()
 
     def _pump(self) -> None:
@@ -90,7 +90,7 @@ class GetQueue:
             if tracked.waits:
                 await self._get(tracked)
         finally:
-            tracked.asking = False
+            tracked.queued = False
             self._in_flight -= 1
             self._pump()
             self._finished()

@@ -1,6 +1,6 @@
 """The options of polling (`Poll`), and the time of the next poll.
 
-Arithmetic without clock, tasks or requests; provisioning times are `estimate`'s.
+Arithmetic without clock, tasks or requests. `estimate` has the provisioning times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from ..errors import ConfigError
-from .estimate import Crowd, LifeTable
+from .estimate import LifeTable, Pending
 
 
 def _of_interval(share: float) -> Any:
@@ -21,19 +21,19 @@ def _of_interval(share: float) -> Any:
 
 @attrs.frozen
 class Poll:
-    """How a waiting session looks. One look, a LIST if that is cheaper, serves everybody who waits.
+    """Options of the polls. One poll serves all waits of a session, by LIST if that is cheaper.
 
-    Whoever waits for minutes needs none of this. In time-lapse give `interval` alone: what is not given
-    follows from it, in the proportions of the defaults.
+    Waits of minutes need no options. In time-lapse, give `interval` alone: the other defaults follow from
+    `interval` in proportion.
 
     Attributes:
         interval: longest gap between two polls, in seconds, while an instance is likely to become ready.
-        cost: what a look is worth: the seconds that instances are ready unseen, summed over all who wait.
-        expected: seconds that provisioning takes, as a first guess; what is seen soon counts for more.
-            None is the times that the service's guides show, and more.
-        earliest: seconds before which nothing is ready: until then `interval` is no limit.
-        prefer: what goes first when the rate is short. `"details"`: what is ready is handed over before more
-            is deployed, so that less paid time is idle. `"deploys"`: all of it is deployed first.
+        cost: cost of a poll, in seconds for which instances are ready but undetected, summed over all waits.
+        expected: first guess of the seconds that provisioning takes. Observed times soon outweigh the guess.
+            None is a mixture around the times that the service's guides show.
+        earliest: seconds before which no instance is ready. Until then `interval` is no limit.
+        prefer: the requests that go first when the rate is short. `"details"` hands ready instances over
+            before further deploys, so that less paid time is idle. `"deploys"` sends all deploys first.
     """
 
     interval: float = 10.0
@@ -51,27 +51,27 @@ class Poll:
 
     @property
     def pace(self) -> float:
-        """Real seconds to a second of the default's: 1, and less in time-lapse. Tails keep it, too."""
+        """Real seconds to a second of the default's: 1, and less in time-lapse. Tails use it, too."""
         return self.interval / 10
 
 
-def next_look(table: LifeTable, waiting: Crowd, looked: float, price: float, latest: float) -> float:
-    """When to look next: the undetected seconds of all who wait, summed, then come to `price`.
+def next_poll(table: LifeTable, waiting: Pending, polled: float, price: float, latest: float) -> float:
+    """Time of the next poll: the undetected seconds of all pending instances then sum to `price`.
 
     Args:
-        table: how long provisioning takes.
-        waiting: who waits.
-        looked: when they were looked at last, none of them being ready (loop time).
-        price: what a look is worth, in waiter-seconds.
-        latest: look by then, in any case.
+        table: distribution of provisioning times.
+        waiting: the pending instances.
+        polled: loop time of the last poll, at which none was ready.
+        price: cost of a poll, in undetected seconds.
+        latest: upper bound of the result.
     """
     known = []
     for began, number in waiting:
-        done, area = table.at(max(looked - began, 0.0))
+        done, area = table.at(max(polled - began, 0.0))
         if done < 1.0:
-            known.append((began, max(looked - began, 0.0), done, area, number / (1 - done)))
+            known.append((began, max(polled - began, 0.0), done, area, number / (1 - done)))
     then = latest
-    # Newton's method: the sum is convex in time, so that it comes down on the answer from the right.
+    # Newton's method: the sum is convex in time, so that the steps approach the answer from the right.
     for _ in range(40):
         total = slope = 0.0
         for began, age, done, area, scale in known:
@@ -81,12 +81,12 @@ def next_look(table: LifeTable, waiting: Crowd, looked: float, price: float, lat
                 slope += scale * (detail_matches - done)
         if total <= price * 1.01 or slope <= 0:
             break
-        then = max(then - (total - price) / slope, looked)
+        then = max(then - (total - price) / slope, polled)
     return then
 
 
 def backing_off(longest: float) -> Iterator[float]:
-    """Gaps for what should show soon: from 1/20 of `longest` seconds up to it, growing by half."""
+    """Growing gaps for a condition that is due soon: from 1/20 of `longest` seconds up, by half each."""
     gap = longest / 20
     while True:
         yield gap
@@ -94,13 +94,13 @@ def backing_off(longest: float) -> Iterator[float]:
 
 
 def cheaper_as_list(waiting: int, list_size: float) -> bool:
-    """Whether one LIST of `list_size` bytes costs less than a GET for each of `waiting` instances.
+    """Return True if one LIST of `list_size` bytes costs less than a GET for each of `waiting` instances.
 
-    A request costs 1 and another 1 for each 64 kB it brings. One alone is better asked for by its id.
+    A request costs 1, and 1 more for each 64 KiB that it brings. A single instance is requested by its id.
     """
     return waiting > 1 and cost(list_size) < waiting
 
 
 def cost(size: float) -> float:
-    """What a request that brings `size` bytes costs, in requests."""
+    """Cost of a request that brings `size` bytes, in requests."""
     return 1 + size / 65536

@@ -1,6 +1,6 @@
-"""One instance that somebody waits for: what is known of it, and who waits for what.
+"""The state of one awaited instance, and its waits.
 
-Told by `watcher` what a look showed; tells the waits. When to look is not its business.
+`poller` passes each reply to the state, and the state passes the reply to the waits. Plans no polls.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from .history import WaitRequest, timed_out
 
 @attrs.define(eq=False)
 class TrackedInstance:
-    """One instance that somebody waits for.
+    """The state of one instance with at least one wait.
 
     Attributes:
-        id: of the instance.
-        joined: loop time of the latest wait; a reply to an earlier request is ignored.
+        id: id of the instance.
+        joined: loop time of the latest wait. A reply to an earlier request is ignored.
         ignore_before: loop time of the last reply. An earlier request's reply is ignored if its status lags.
-        born: when its provisioning began (loop time), if that is known.
-        fresh: `born` is known at first hand, so that something can be learnt from it.
-        looked: when the last look that came through was asked for.
-        status: what that look said.
-        text: that, as a row of a list writes it, while another such row tells nobody anything.
-        waits: who waits.
-        is_pending: only the end of its provisioning is awaited, and the agenda says when to look.
-        detailed: what is awaited shows in the detail alone.
-        unlisted: lists do not show it, for whatever reason.
-        due: when to look at it for its own sake.
-        gaps: the gaps between such looks.
-        asking: it stands in the queue for a GET.
-        get_failed: the last GET failed, which proves nothing: a LIST is next.
-        is_unknown: the last GET answered 404 in the service's format; with a whole LIST, that is proof.
+        began: loop time at which provisioning began. None if unknown.
+        fresh: `began` is exact, so that the estimate can learn from the instance.
+        polled: loop time at which the last successful poll was requested. None before the first.
+        status: status in that poll. None before the first.
+        text: that status as a row of a list writes it. None if the next row must be judged in any case.
+        waits: the waits for the instance.
+        is_pending: the waits need only the end of provisioning, and the agenda plans the polls.
+        detailed: the waits need the detail.
+        unlisted: lists lack the instance, for any reason.
+        due: loop time of the next poll of this instance alone. Infinite if none is planned.
+        gaps: gaps between such polls. None before the first.
+        queued: a GET is queued or in flight.
+        get_failed: the last GET failed, which proves nothing. A LIST is next.
+        is_unknown: the last GET answered 404 in the service's format. With a complete LIST, that is proof.
     """
 
     id: str
     ignore_before: float
     joined: float = -math.inf
-    born: float | None = None
+    began: float | None = None
     fresh: bool = False
-    looked: float | None = None
+    polled: float | None = None
     status: Status | None = None
     text: str | None = None
     waits: list[WaitRequest] = attrs.field(factory=list)
@@ -57,24 +57,24 @@ class TrackedInstance:
     unlisted: bool = False
     due: float = math.inf
     gaps: Iterator[float] | None = None
-    asking: bool = False
+    queued: bool = False
     get_failed: bool = False
     is_unknown: bool = False
 
     def add(self, wait: WaitRequest) -> None:
-        """Somebody waits for it."""
+        """Add a wait for the instance."""
         self.waits.append(wait)
         self.text = None
         self.detailed = self.detailed or (wait.poll_now and wait.detail_matches is not None)
 
     @property
     def provisioning(self) -> bool:
-        """Whether nothing is awaited, and nothing known, but that its provisioning ends."""
+        """Return True if the waits need only the end of provisioning, which is not known to have come."""
         begun = self.status is None or self.status is Status.INITIALIZED
         return begun and not self.detailed and not self.unlisted and not any(w.poll_now for w in self.waits)
 
     def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
-        """Tell everybody what a look showed; gives whether anybody still waits."""
+        """Pass the reply of a poll to all waits. Return True if a wait remains."""
         self.status, self.text = status, None
         self.get_failed = self.is_unknown = False
         more = [wait.judge(status, instance, now) for wait in tuple(self.waits)]
@@ -83,29 +83,29 @@ class TrackedInstance:
         return bool(left)
 
     def failed(self, error: FluenceError) -> None:
-        """A look did not come through."""
+        """Note a failed poll."""
         self.text = None
         for wait in self.waits:
-            wait.seen.last_error = error
+            wait.history.last_error = error
 
     def remember(self, endpoints: Endpoints, row: Json) -> None:
-        """This row was the last look at it: it goes into the errors. All other rows stay raw."""
+        """Keep `row`, from the last poll before a deadline, for the errors. All other rows stay raw."""
         try:
             summary = endpoints.summary_of(row)
         except DecodeError:
             return
         for wait in self.waits:
-            wait.seen.last = summary
+            wait.history.last = summary
 
     @property
     def since(self) -> float:
         """Loop time since which the instance exists, as far as its waits know."""
-        return min((wait.seen.began for wait in self.waits), default=math.inf)
+        return min((wait.history.began for wait in self.waits), default=math.inf)
 
     def is_stale(self, status: Status, asked: float) -> bool:
-        """Whether a reply with `status`, requested at `asked`, may be older than what is known.
+        """Return True if a reply with `status`, requested at `asked`, may be older than the known status.
 
-        Of two replies that crossed, the one with the later status is the newer: no status goes back.
+        If two replies crossed, the later status is the newer: no status goes back.
         """
         if asked < self.joined:
             return True
@@ -114,26 +114,30 @@ class TrackedInstance:
     def end(self) -> None:
         """Fail all waits: the instance is proven over, without a reply that shows how it ended."""
         for wait in self.waits:
-            seen = wait.seen
-            message = f"{seen.ref}: the service does not know it"
-            wait.fail(InstanceEndedError(message, ref=seen.ref, last_seen=seen.last, timeline=seen.timeline))
+            history = wait.history
+            message = f"{history.ref}: the service does not know it"
+            wait.fail(
+                InstanceEndedError(
+                    message, ref=history.ref, last_seen=history.last, timeline=history.timeline
+                )
+            )
 
     def expire(self, asked: float) -> None:
-        """End the waits whose last look was asked for at `asked`."""
+        """Fail each wait whose deadline came before the poll requested at `asked`."""
         for wait in self.waits:
             if asked >= wait.deadline:
-                wait.fail(timed_out(wait.seen, wait.what))
+                wait.fail(timed_out(wait.history, wait.what))
 
 
 def _stage(status: Status) -> int:
-    """Position of a status in an instance's life; an unknown one is between INITIALIZED and ACTIVE."""
+    """Position of a status in an instance's life. An unknown status is between INITIALIZED and ACTIVE."""
     if status.final:
         return 3
     return {Status.INITIALIZED: 0, Status.ACTIVE: 2}.get(status, 1)
 
 
-def birth(created_at: object, server: datetime | None, now: float) -> float | None:
-    """When an instance was created, as a loop time; `server` is the service's time now."""
+def creation_time(created_at: object, server: datetime | None, now: float) -> float | None:
+    """Loop time at which an instance was created. `server` is the service's time now."""
     if isinstance(created_at, str):
         try:
             created_at = datetime.fromisoformat(created_at)

@@ -1,7 +1,6 @@
-"""Watching instances until something is true of them, for everybody who waits in a session.
+"""Polling instances until a condition holds, for all waits of a session.
 
-The looking is done by one `Poller` per kind, whoever waits. What is awaited, and what a bad end means, is
-`wait`'s business.
+One `Poller` per kind sends the requests. `wait` defines the conditions and the errors of a bad end.
 """
 
 from __future__ import annotations
@@ -23,53 +22,55 @@ from .schedule import Poll
 
 
 class Pollers:
-    """The watchers of one session, one per kind."""
+    """The pollers of one session, one per kind."""
 
     def __init__(
         self,
         resources: Mapping[Kind, Endpoints],
         poll: Poll,
-        home: BackgroundTasks,
-        gate: RateLimiter,
+        tasks: BackgroundTasks,
+        rate_limiter: RateLimiter,
         clock: ServerClock,
         evidence: Evidence,
     ) -> None:
         self.resources: Final = resources
         self.poll: Final = poll
-        self._owner = home.owner
-        self._watchers = {kind: Poller(kind, resources, poll, home, gate, clock, evidence) for kind in Kind}
+        self._owner = tasks.owner
+        self._pollers = {
+            kind: Poller(kind, resources, poll, tasks, rate_limiter, clock, evidence) for kind in Kind
+        }
 
     def status(
         self,
-        seen: WaitHistory,
+        history: WaitHistory,
         status_matches: Callable[[Status], bool],
         deadline: float | None,
         what: str,
         *,
         poll_now: bool,
     ) -> Coroutine[Any, Any, Status]:
-        """Wait until the status of `seen.ref` is `status_matches` it, and give it.
+        """Wait until `status_matches` accepts the status of `history.ref`, and return that status.
 
         Args:
-            seen: which instance; is told what is seen of it.
-            status_matches: whether that status was waited for.
-            deadline: loop time to give up at, after one last look.
-            what: what is awaited, for the error's text.
-            poll_now: it should be so soon: look at once, and then less and less often.
+            history: history of the wait, with the reference of its instance.
+            status_matches: decides if a status ends the wait.
+            deadline: loop time of the last poll and of the timeout.
+            what: name of the condition, for the error's text.
+            poll_now: the condition should hold soon: poll at once, then with growing gaps.
 
         Raises:
             WaitTimeoutError: the deadline came first.
-            InstanceEndedError: the service does not, or no longer, know the instance.
-            AuthError: the key is not, or no longer, good.
+            InstanceEndedError: the service does not know the instance, or no longer.
+            AuthError: the key is not valid, or no longer.
             NotSentError: the session was closed.
         """
         return self._await(
-            WaitRequest(seen, status_matches, None, _or_never(deadline), what, poll_now), fresh=False
+            WaitRequest(history, status_matches, None, _or_never(deadline), what, poll_now), fresh=False
         )
 
     def detail(
         self,
-        seen: WaitHistory,
+        history: WaitHistory,
         detail_matches: Callable[[Instance], bool],
         deadline: float | None,
         what: str,
@@ -77,45 +78,50 @@ class Pollers:
         status_matches: Callable[[Status], bool] | None = None,
         fresh: bool = False,
     ) -> Coroutine[Any, Any, Instance]:
-        """Wait until the detail of `seen.ref` has `detail_matches` it, and give it.
+        """Wait until `detail_matches` accepts the detail of `history.ref`, and return that detail.
 
         Args:
-            seen: which instance; is told what is seen of it.
-            detail_matches: whether the detail shows what was waited for; may raise, which ends the wait.
-            deadline: loop time to give up at, after one last look.
-            what: what is awaited, for the error's text.
-            status_matches: the detail is not worth a look before the status is; None: it always is.
-            fresh: the instance has only just been deployed, so that the first look can wait.
+            history: history of the wait, with the reference of its instance.
+            detail_matches: decides if a detail ends the wait. An exception from it ends the wait, too.
+            deadline: loop time of the last poll and of the timeout.
+            what: name of the condition, for the error's text.
+            status_matches: decides if a status permits a GET of the detail. None: every status does.
+            fresh: the instance was deployed just now, so that the first poll can wait.
 
         Raises:
             WaitTimeoutError: the deadline came first.
-            InstanceEndedError: the service does not, or no longer, know the instance.
-            AuthError: the key is not, or no longer, good.
+            InstanceEndedError: the service does not know the instance, or no longer.
+            AuthError: the key is not valid, or no longer.
             NotSentError: the session was closed.
         """
-        # No coroutine of its own: of 10,000 waits each frame counts.
+        # No coroutine here: with 10,000 waits each frame takes memory.
         wait = WaitRequest(
-            seen, status_matches or _always, detail_matches, _or_never(deadline), what, status_matches is None
+            history,
+            status_matches or _always,
+            detail_matches,
+            _or_never(deadline),
+            what,
+            status_matches is None,
         )
         return self._await(wait, fresh=fresh)
 
     async def _await(self, wait: WaitRequest, *, fresh: bool) -> Any:
         self._owner.check()
-        watcher = self._watchers[wait.seen.ref.kind]
-        watcher.join(wait, fresh=fresh)
+        poller = self._pollers[wait.history.ref.kind]
+        poller.join(wait, fresh=fresh)
         try:
             return await wait.outcome
         finally:
-            watcher.leave(wait)
+            poller.leave(wait)
 
     def expected_wait(self, ref: InstanceRef) -> float | None:
-        """Seconds that the provisioning of `ref` is still expected to take; None when it is not awaited."""
-        return self._watchers[ref.kind].expected_wait(ref.id)
+        """Seconds that the provisioning of `ref` is still expected to take. None if it is not awaited."""
+        return self._pollers[ref.kind].expected_wait(ref.id)
 
     def close(self) -> None:
         """End every wait: its NotSentError says that the session is closed."""
-        for watcher in self._watchers.values():
-            watcher.close()
+        for poller in self._pollers.values():
+            poller.close()
 
 
 def _or_never(deadline: float | None) -> float:

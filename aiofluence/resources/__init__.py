@@ -1,4 +1,4 @@
-"""One method per endpoint: `session.plans`, `.images`, `.containers`, `.vms`, `.baremetal`.
+"""All endpoints, one method each: `session.plans`, `.images`, `.containers`, `.vms`, `.baremetal`.
 
-Every method is one call through the transport; waiting for anything to happen is `lifecycle`'s.
+Every method is one call through the transport. Waits belong to `lifecycle`.
 """

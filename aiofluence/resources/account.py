@@ -1,6 +1,6 @@
 """The account: its balance, and the permissions of its key.
 
-Reads only. The service's documents show no answer in full, so both are read tolerantly.
+Reads only. The service's documents show neither reply in full, so both are parsed tolerantly.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ BALANCES: Final = Call("GET", BALANCES_PATH, retryable=Retryable.ALWAYS)
 ME: Final = Call("GET", ME_PATH, retryable=Retryable.ALWAYS)
 
 _PATIENCE: Final = 5.0
-"""Seconds that a balance may take where it only helps."""
+"""Seconds to wait for a balance that is helpful but not required."""
 _ENVELOPES: Final = ("data", "user", "result", "apiKey", "api_key", "key")
-"""Fields that may wrap an answer."""
+"""Fields that may wrap a reply."""
 _NAMES: Final = ("name", "permission", "key", "id", "code", "slug")
-"""Fields that may name a permission that is an object."""
+"""Fields that may hold the name of a permission that is an object."""
 
 
 class Account:
-    """The account that the key belongs to."""
+    """The account of the key."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def balance(self) -> Balance:
-        """Money that is left to spend; several entries of the answer are added up.
+        """Return the remaining money. Several entries in the reply are added up.
 
         Raises:
-            DecodeError: the answer has no balance.
+            DecodeError: the reply has no balance.
             FluenceError: as in `aiofluence.errors`.
         """
         answer = await self._transport.call(BALANCES)
@@ -49,10 +49,10 @@ class Account:
         return balances[0] if len(balances) == 1 else _added_up(balances)
 
     async def permissions(self) -> tuple[str, ...]:
-        """Permissions of the key, in the service's words and order; empty when it may do nothing.
+        """Return the key's permissions in the service's words and order; empty if there are none.
 
         Raises:
-            DecodeError: the answer lists no permissions.
+            DecodeError: the reply lists no permissions.
             FluenceError: as in `aiofluence.errors`.
         """
         answer = await self._transport.call(ME)
@@ -63,7 +63,7 @@ class Account:
 
 
 async def known_balance(account: Account) -> Balance | None:
-    """The balance, for a decision that can do without it: None when it cannot be read within five seconds."""
+    """Return the balance for a decision that can do without; None if it is unreadable within five seconds."""
     with contextlib.suppress(FluenceError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
             return await account.balance()
@@ -76,7 +76,7 @@ def _rows(value: Json) -> list[Json]:
 
 
 def _read_balance(row: Json) -> Balance | None:
-    """One entry of the answer; None for an entry without a balance that can be read."""
+    """Read one entry of the reply; return None for an entry without a readable balance."""
     row = row if type(row) is dict else {}
     balance = _amount(row.get("balance"))
     if balance is None:
@@ -94,7 +94,7 @@ def _read_balance(row: Json) -> Balance | None:
 
 
 def _amount(value: Json) -> Decimal | None:
-    """An amount; None for one that cannot be read, so that an odd field hides no other."""
+    """Read an amount; return None for an unreadable one, so that it does not hide the other fields."""
     try:
         return None if value is None else scalars.money(value, Decimal)
     except scalars.MisfitError:
@@ -102,7 +102,7 @@ def _amount(value: Json) -> Decimal | None:
 
 
 def _added_up(balances: Sequence[Balance]) -> Balance:
-    """Several entries as one. An amount that one of them lacks is None."""
+    """Combine several entries into one. An amount that any of them lacks is None."""
 
     def added(name: str) -> Decimal | None:
         amounts = [getattr(balance, name) for balance in balances]
@@ -118,7 +118,7 @@ def _added_up(balances: Sequence[Balance]) -> Balance:
 
 
 def _unwrapped(value: Json, field: str) -> Json:
-    """`value` without the envelopes around the object that has `field`."""
+    """Remove the envelopes around the object that has `field`."""
     for _ in range(len(_ENVELOPES)):
         inner = None
         if type(value) is dict and field not in value:
@@ -130,7 +130,7 @@ def _unwrapped(value: Json, field: str) -> Json:
 
 
 def _find_permissions(value: Json) -> tuple[str, ...] | None:
-    """The permissions of `GET /v1/users/me`: texts, objects with a name, or an object of booleans."""
+    """Find the permissions in `GET /v1/users/me`: texts, objects with a name, or an object of booleans."""
     value = _unwrapped(value, "permissions")
     listed: Any = value.get("permissions") if type(value) is dict else None
     if type(listed) is dict:

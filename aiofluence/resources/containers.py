@@ -1,6 +1,6 @@
-"""Containers: the shared verbs, and update, logs and events, which only containers have.
+"""Containers: the shared verbs, and updates, logs and events, which only containers have.
 
-One answer per call; following a log over time is `tail`'s, waiting for an update `lifecycle`'s.
+Each method is one call. `tail` follows logs over time, and `lifecycle` waits for updates.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
     """The account's containers."""
 
     async def update(self, id: str, update: ContainerUpdate) -> None:
-        """Replace the container's whole configuration; accepted now, applied a little later.
+        """Replace the container's whole configuration. The service accepts now and applies a little later.
 
-        `session.update_and_wait` waits until it is. What `update` leaves out is gone, so start from
-        `ContainerUpdate.from_container`.
+        `session.update_and_wait` waits until the service has applied the update. Fields missing from
+        `update` are removed, so start from `ContainerUpdate.from_container`.
 
         Raises:
             SpecError: the service would refuse the update; nothing was sent.
-            UpdateInProgressError: an earlier update is still being applied.
+            UpdateInProgressError: the service is still applying an earlier update.
             NotActiveError: the container is not ACTIVE.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         await self._endpoints.update(id, update)
 
     async def logs(self, id: str, *, last: int | None = None) -> builtins.list[LogLine]:
-        """The last `last` lines the container wrote, oldest first; without `last`, all that are kept.
+        """Return the container's last `last` log lines, oldest first; without `last`, all stored lines.
 
         Raises:
             ConfigError: `last` is below 1, or `id` is not an id.
@@ -41,7 +41,7 @@ class Containers(Instances[ContainerSpec, ContainerSummary, Container]):
         return await self._endpoints.logs(id, last=last)
 
     async def events(self, id: str, *, last: int | None = None) -> builtins.list[Event]:
-        """The last `last` events of the cluster about the container, ordered by object, not by time.
+        """Return the last `last` cluster events about the container, ordered by object, not by time.
 
         Raises:
             ConfigError: `last` is below 1, or `id` is not an id.

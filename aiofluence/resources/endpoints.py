@@ -1,7 +1,7 @@
-"""The raw endpoints of one kind: one request each, at the priority and until the deadline of the caller.
+"""The raw endpoints of one kind: one request each, with the caller's priority and deadline.
 
-`polling`, `lifecycle` and `tail` use these. The public verbs of `instances` are above them: `deploy` needs
-the exactly-once protocol, which needs these endpoints.
+`polling`, `lifecycle` and `tail` use them. The public verbs in `instances` build on them as well: `deploy`
+needs the exactly-once protocol, which needs these endpoints.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from .listing import Rows
 from .rows import read_table, warn_once
 
 _PATIENCE: Final = 300.0
-"""Seconds to wait for an update in progress to show whether it is ours."""
+"""Seconds to poll whether an update in progress is the session's own."""
 _ROLL_OUT: Final = 60.0
-"""Seconds for which an update whose answer was lost may be in progress without showing: a roll-out pulls an
-image, and the detail shows the new configuration once it is done (contract 4.3)."""
+"""Seconds during which an update with a lost reply may be in progress without showing. A roll-out pulls an
+image, and the detail shows the new configuration only afterwards (contract 4.3)."""
 
 
 @attrs.frozen
@@ -53,22 +53,22 @@ class Endpoints:
 
     Attributes:
         kind: kind of the instances.
-        transport: carries the requests.
+        transport: transport of the session.
     """
 
     def __init__(self, transport: Transport, kind: Kind) -> None:
         self.kind: Final = kind
         self.transport: Final = transport
         self._wire: Final[KindOnWire] = KINDS[kind]
-        self._untold: Final = kind if self._wire.is_untold else None
+        self._missing_kind: Final = kind if self._wire.omits_kind else None
 
     async def post(self, spec: Spec, cancelled_when: Callable[[], bool] | None = None) -> InstanceRef:
-        """Send one POST; `cancelled_when` is asked before it is sent.
+        """Send one POST. `cancelled_when` is called just before; True drops the request.
 
         Raises:
             ConfigError: the spec is for another kind; nothing was sent.
-            NotSentError: it was cancelled, or could not be sent.
-            NoReplyError: no reply, so the instance may exist, and bill.
+            NotSentError: the request was dropped, or could not be sent.
+            NoReplyError: no reply came, so the instance may exist, and be billing.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         if spec.kind is not self.kind:
@@ -94,7 +94,7 @@ class Endpoints:
         """
         answer = await self.transport.call(self._wire.calls.list.to(priority=priority), deadline=deadline)
         now = self.transport.clock.at(asyncio.get_running_loop().time())
-        return read_table(self.transport, answer, self._wire.summary, under=self._untold, at=now)
+        return read_table(self.transport, answer, self._wire.summary, under=self._missing_kind, at=now)
 
     async def rows(self, *, priority: Priority = Priority.POLL, deadline: float | None = None) -> Rows:
         """Request the LIST, as raw rows, for callers that poll often and need few of them.
@@ -116,7 +116,7 @@ class Endpoints:
             ConfigError: `id` is not an id.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        # No coroutine of its own: polls are most of a session's requests.
+        # Not a coroutine function, to save one per call: polls are most of a session's requests.
         return self.transport.call(self._wire.calls.get.to(id, priority=priority), deadline=deadline)
 
     async def put(
@@ -135,7 +135,7 @@ class Endpoints:
         """End an ACTIVE instance.
 
         Raises:
-            NotActiveError: it is not ACTIVE (yet, or any more).
+            NotActiveError: the instance is not ACTIVE yet, or no longer.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
 
@@ -202,34 +202,34 @@ class Endpoints:
         """Turn a raw row into its model.
 
         Raises:
-            DecodeError: it does not fit.
+            DecodeError: the row does not fit.
         """
-        return structure(Answer(self._wire.calls.list, row), self._wire.summary, under=self._untold)
+        return structure(Answer(self._wire.calls.list, row), self._wire.summary, under=self._missing_kind)
 
     def detail_of(self, answer: Answer) -> Any:
         """Turn the reply to `get` into its model.
 
         Raises:
-            DecodeError: it does not fit.
+            DecodeError: the reply does not fit.
         """
-        return structure(answer, self._wire.detail, under=self._untold)
+        return structure(answer, self._wire.detail, under=self._missing_kind)
 
     def status_of(self, answer: Answer) -> Status | None:
-        """Read the status in the reply to `get`, although other fields may not fit; None without one."""
+        """Read the status in the reply to `get`, even if other fields do not fit; None without a status."""
         text = answer.value.get(self._wire.status_field) if type(answer.value) is dict else None
         return Status(text) if type(text) is str else None
 
-    # --- changes whose outcome is unclear -----------------------------------------------------------------
+    # --- changes with an unclear outcome --------------------------------------------------------------------
 
     async def _settle(self, call: Call, is_done: Callable[[], Awaitable[bool]], *, hold: float = 0.0) -> None:
-        """Make a PUT or DELETE; after an unclear outcome, poll whether it `is_done` before sending it again.
+        """Send a PUT or DELETE. After an unclear outcome, poll with `is_done` before sending it again.
 
-        Sending it blindly again would turn a change that was applied into a 400 for the caller.
+        The service answers a second, superfluous request with 400, although the change was applied.
 
         Args:
             call: the PUT or DELETE.
-            is_done: polls whether the change shows.
-            hold: seconds after an unclear attempt during which the change may still come to show.
+            is_done: polls for the change and returns True if it shows.
+            hold: seconds after an unclear attempt during which a change that was applied may not show yet.
         """
         unclear: FluenceError | None = None
         retry = self.transport.retry
@@ -246,13 +246,13 @@ class Endpoints:
                 is_redirect = isinstance(error, ReplyError) and 300 <= error.status < 400
                 if not (is_certain(error) or is_redirect):
                     unclear = error
-                    if is_refusal(error):  # a gateway's rate limit: costs patience, not an attempt
+                    if is_refusal(error):  # a gateway's rate limit: counts as a refusal, not as an attempt
                         attempts -= 1
                         refusals += 1
                 elif unclear is None:
                     raise
                 elif isinstance(error, UpdateInProgressError):
-                    attempts -= 1  # probably our own unanswered attempt: a poll will show it
+                    attempts -= 1  # probably this session's own unanswered attempt, which a poll will show
                 elif not isinstance(error, NotActiveError | NotFoundError):
                     raise
             held = loop.time() + hold
@@ -270,7 +270,7 @@ class Endpoints:
         raise unclear
 
     async def _shows(self, is_done: Callable[[], Awaitable[bool]]) -> bool:
-        """Whether a poll shows that a change is done; a poll that fails shows nothing."""
+        """Return True if a poll shows that a change is done. A failed poll shows nothing."""
         try:
             return await is_done()
         except FluenceError:

@@ -1,6 +1,6 @@
 """The verbs that all three kinds share: deploy, list, get, terminate.
 
-Each is one line over the raw endpoints, except `deploy`, which is exactly once.
+Each method is one line over the raw endpoints. Only `deploy` does more: it deploys exactly once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DetailT = TypeVar("DetailT", bound=Instance)
 
 
 class ExactlyOnce(Protocol):
-    """Deploys over raw endpoints so that no fault makes two instances: `lifecycle.deploy`."""
+    """Protocol of a deploy that creates exactly one instance despite faults: `lifecycle.deploy`."""
 
     async def __call__(self, endpoints: Endpoints, spec: Any) -> InstanceRef: ...
 
@@ -38,16 +38,17 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
         self._exactly_once: Final = exactly_once
 
     async def deploy(self, spec: SpecT) -> InstanceRef:
-        """Deploy one instance, exactly once, and return as soon as it has an id; it is not ACTIVE yet.
+        """Deploy one instance exactly once. Return its ref as soon as it has an id, before it is ACTIVE.
 
-        From here on it costs money. Cancelled before the id is known, the session ends the instance.
+        The instance costs money from then on. If the call is cancelled before the id is known, the session
+        ends the instance.
 
         Raises:
             ConfigError: the spec is for another kind; nothing was sent.
             SpecError: the service would refuse the spec; nothing was sent.
-            RefusedError: the service did refuse it (balance, plan, image).
-            NotSentError: the request never left, in all attempts.
-            UncertainDeployError: whether it was deployed could not be found out.
+            RefusedError: the service refused the spec (balance, plan, image).
+            NotSentError: the request could not be sent, in all attempts.
+            UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other refusal, as in `aiofluence.errors`.
         """
         if spec.kind is not self.kind:
@@ -55,20 +56,20 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
         return await self._exactly_once(self._endpoints, spec)
 
     async def post(self, spec: SpecT) -> InstanceRef:
-        """The bare endpoint: one POST, without the protocol that makes `deploy` safe.
+        """Send one bare POST, without the exactly-once protocol of `deploy`.
 
         Raises:
             ConfigError: the spec is for another kind; nothing was sent.
             SpecError: the service would refuse the spec; nothing was sent.
-            NoReplyError: no answer, so the instance may exist, and bill.
+            NoReplyError: no reply came, so the instance may exist, and be billing.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         return await self._endpoints.post(spec)
 
     async def list(self) -> Table[SummaryT]:
-        """Every instance of this kind the account ever had, ended and failed ones included.
+        """Return every instance of this kind that the account ever had, including ended and failed ones.
 
-        Rows that do not fit the contract are missing; the table's `left_out` has an error for each.
+        Rows that do not fit the contract are left out. The table's `left_out` has an error for each.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
@@ -76,7 +77,7 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
         return await self._endpoints.table()
 
     async def get(self, id: str) -> DetailT:
-        """One instance in full.
+        """Return the detail of one instance.
 
         Raises:
             NotFoundError: the account has no such instance.
@@ -87,10 +88,10 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
         return detail
 
     async def terminate(self, id: str) -> None:
-        """End an ACTIVE instance; the service refunds what is reserved.
+        """End an ACTIVE instance. The service refunds the reserved amount.
 
         Raises:
-            NotActiveError: it is not ACTIVE (yet, or any more).
+            NotActiveError: the instance is not ACTIVE yet, or no longer.
             NotFoundError: the account has no such instance.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
@@ -98,15 +99,13 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
 
 
 def ref_of(instance: Referable) -> InstanceRef:
-    """What names an instance, whatever object stands for it.
+    """Return the ref of an instance object, or a ref unchanged.
 
     Raises:
-        ConfigError: nothing does, such as an id alone.
+        ConfigError: the argument is neither, such as an id alone.
     """
     ref = getattr(instance, "ref", None)
     if not isinstance(ref, InstanceRef):
-        wanted = (
-            "an InstanceRef or an instance is wanted here, and an id alone goes to .containers and the like"
-        )
+        wanted = "expected a ref or an instance object; an id alone needs .containers, .vms or .baremetal"
         raise ConfigError(f"{wanted}: {str(instance)[:64]!r}")
     return ref

@@ -1,6 +1,6 @@
-"""The table of what differs between containers, VMs and bare metal on the wire.
+"""The table of differences between containers, VMs and bare metal on the wire.
 
-A new kind is a row here. Its fields are in `models`; nothing else in `resources` asks for the kind.
+A new kind needs a row here and fields in `models`. No other module in `resources` depends on the kind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..models.values import Kind
 
 @attrs.frozen
 class InstanceCalls:
-    """The endpoints that every kind has, as data."""
+    """The endpoints of every kind, as data."""
 
     deploy: Call
     list: Call
@@ -27,7 +27,7 @@ class InstanceCalls:
 
     @classmethod
     def under(cls, path: str) -> InstanceCalls:
-        """The calls below `path`, which is written as in the contract: containers have a trailing slash."""
+        """Create the calls below `path`, with the contract's slashes: only containers' path ends with one."""
         one = f"{path.rstrip('/')}/{{id}}"
         return cls(
             deploy=Call("POST", path, retryable=Retryable.NEVER, priority=Priority.DEPLOY),
@@ -40,21 +40,21 @@ class InstanceCalls:
 
 @attrs.frozen
 class KindOnWire:
-    """One kind, as its endpoints show it.
+    """The wire format of one kind.
 
     Attributes:
         calls: endpoints.
         status_field: name of the status in rows and details.
         summary: model of a row of LIST.
         detail: model of the reply to GET.
-        is_untold: rows and details do not name the kind; the codec writes it into them.
+        omits_kind: True if rows and details do not name the kind. The codec then adds it.
     """
 
     calls: InstanceCalls
     status_field: str
     summary: type[Summary]
     detail: type[Instance]
-    is_untold: bool
+    omits_kind: bool
 
 
 KINDS: Final[Mapping[Kind, KindOnWire]] = {
@@ -67,7 +67,7 @@ KINDS: Final[Mapping[Kind, KindOnWire]] = {
     ),
 }
 
-# Only containers have these.
+# Endpoints of containers only.
 LOGS: Final = Call(
     "GET", "/gpu/instances/{id}/logs", retryable=Retryable.ALWAYS, max_body=64 * MiB, is_text=True
 )

@@ -1,6 +1,6 @@
-"""One LIST of instances: its raw rows one by one, and how much they prove.
+"""A LIST of instances: its raw rows, and the evidence that it is complete.
 
-Reads a reply; asks for none.
+Reads a reply; sends no request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 from ..http.messages import Call, Json, Reply, decode_rows
 
 BREATH: Final = 100
-"""Rows of a LIST that are decoded between two turns of the event loop."""
+"""Number of rows of a LIST to decode before the event loop runs other tasks."""
 
 
 @attrs.define
@@ -33,10 +33,10 @@ class Rows:
     _count: int = attrs.field(default=-1, init=False)
 
     def raw(self) -> Iterator[Json]:
-        """Decode row by row, whatever the rows are.
+        """Decode row by row, without checking the rows.
 
         Raises:
-            DecodeError: the body is not an array of JSON.
+            DecodeError: the body is not a JSON array.
         """
         self.unreadable, self._count, count = 0, -1, 0
         for row in decode_rows(self._call, self._reply):
@@ -48,7 +48,7 @@ class Rows:
         """Decode row by row, and skip rows without an id or a status.
 
         Raises:
-            DecodeError: the body is not an array of JSON.
+            DecodeError: the body is not a JSON array.
         """
         unreadable = 0
         for row in self.raw():
@@ -62,21 +62,21 @@ class Rows:
 
     @property
     def is_paged(self) -> bool:
-        """Whether the rows were not read to the end, or are one page of several.
+        """True if the rows were not read to the end, or are one page of several.
 
-        The service has no pagination today (contract 1). Should it begin to page, a `Link` header or a
-        total says so.
+        The service has no pagination today (contract 1). Pages would be announced by a `Link` header or a
+        total.
         """
         return self._count < 0 or is_paged(self._reply.headers, self._count)
 
     @property
     def is_complete(self) -> bool:
-        """Whether absence from these rows means anything: not paged, and all readable."""
+        """True if absence from these rows is evidence: they are not paged, and all are readable."""
         return not self.is_paged and not self.unreadable
 
 
 def is_paged(headers: Mapping[str, str], count: int) -> bool:
-    """Whether the headers of a LIST with `count` rows announce that there are more."""
+    """Return True if the headers of a LIST with `count` rows announce more rows."""
     if "next" in headers.get("Link", "").lower():
         return True
     totals = (headers.get("X-Total-Count", ""), headers.get("Content-Range", "").rpartition("/")[2])

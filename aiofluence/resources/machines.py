@@ -1,6 +1,6 @@
 """VMs and bare-metal machines: the shared verbs, and rename.
 
-Nothing else of a machine can be changed: for another configuration terminate it and deploy anew.
+Only the name of a machine can be changed. For another configuration, terminate the machine and deploy anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Machines(Instances[MachineSpecT, MachineSummary, Machine], Generic[Machine
     """The account's VMs, or its bare-metal machines."""
 
     async def rename(self, id: str, name: str) -> None:
-        """Give the machine another name; nothing else of it can be changed.
+        """Rename the machine. No other field of a machine can be changed.
 
         Raises:
             SpecError: the service would refuse the name; nothing was sent.

@@ -1,6 +1,6 @@
-"""The choice among offers: conditions, the offers that fit, and what to say when none does.
+"""The choice among offers: conditions, the offers that fit, and an explanation when none fits.
 
-Pure; `catalog` asks for the offers. The arguments of `Plans.find` are checked and compared here alone.
+Pure: `plans` requests the offers. Only this module checks and compares the arguments of `Plans.find`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ..models.plans import Offer
 from ..models.values import Kind, Size
 
 SizeLike: TypeAlias = Size | str | int
-"""A size as it may be written: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes."""
+"""A size in any accepted form: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes."""
 
 _TEXTS: Final = ("gpu", "location", "provider")
 _COUNTS: Final = ("gpu_count", "min_cpus")
 _SIZES: Final = ("min_memory", "min_storage", "min_vram")
 _NEAR: Final = 3
-"""Names that are suggested for one that is not for rent."""
+"""Maximum number of suggestions for a name that is not for rent."""
 _ALIKE: Final = 0.6
-"""Similarity (difflib's ratio) from which a name is suggested."""
+"""Minimum similarity (difflib's ratio) of a suggested name."""
 
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """Conditions that an offer must meet, checked; those that are None hold nothing back."""
+    """Checked conditions that an offer must meet. A condition of None accepts every offer."""
 
     kind: Kind | None = None
     gpu: str | None = None
@@ -49,10 +49,10 @@ class Wanted:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Wanted:
-        """The conditions as a caller writes them.
+        """Check the conditions as a caller writes them.
 
         Raises:
-            ConfigError: naming every argument that makes no sense.
+            ConfigError: names every invalid argument.
         """
         problems: list[str] = []
         read: dict[str, Any] = dict(given)
@@ -86,7 +86,7 @@ class Wanted:
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """The conditions that hold something back, by name."""
+        """The conditions that are not None, by name."""
         return {
             field.name: value
             for field in attrs.fields(type(self))
@@ -94,13 +94,16 @@ class Wanted:
         }
 
     def choose(self, offers: Iterable[Offer]) -> list[Offer]:
-        """Those of `offers` that fit, cheapest first."""
+        """Return the `offers` that fit, cheapest first."""
         conditions = [(_FITS[name], value) for name, value in self.conditions.items()]
         fitting = (offer for offer in offers if all(fits(offer, value) for fits, value in conditions))
         return sorted(fitting, key=lambda offer: (offer.hourly, offer.name, offer.plan_id))
 
     def __str__(self) -> str:
-        return ", ".join(_said(name, value) for name, value in self.conditions.items()) or "no condition"
+        return (
+            ", ".join(_describe_condition(name, value) for name, value in self.conditions.items())
+            or "no condition"
+        )
 
 
 _FITS: Final[Mapping[str, Callable[[Offer, Any], bool]]] = {
@@ -118,21 +121,21 @@ _FITS: Final[Mapping[str, Callable[[Offer, Any], bool]]] = {
 
 
 def why_nothing_fits(offers: Sequence[Offer], wanted: Wanted) -> str:
-    """The reason why no offer fits: names that come close, and what fits without each one condition."""
+    """Explain that no offer fits: similar names, and the cheapest offer without each single condition."""
     lines = [f"nothing for rent fits {wanted}"]
     lines += _close_names(offers, wanted)
     less = []
     for name, value in wanted.conditions.items():
         fitting = attrs.evolve(wanted, **{name: None}).choose(offers)
         if fitting:
-            less.append(f"without {_said(name, value)}: {_shown(fitting[0])}")
+            less.append(f"without {_describe_condition(name, value)}: {_describe_offer(fitting[0])}")
     if not less and len(wanted.conditions) > 1 and offers:
         less.append("nothing fits without any one of these conditions either")
     return "\n".join(lines + less)
 
 
 def _close_names(offers: Sequence[Offer], wanted: Wanted) -> Iterable[str]:
-    """A line for each name that is wanted and that no offer has."""
+    """Iterate over one line for each wanted name that no offer has."""
     of_kind = [offer for offer in offers if wanted.kind in (None, offer.kind)]
     have = {
         "gpu": {offer.gpu_model.model for offer in of_kind},
@@ -143,14 +146,14 @@ def _close_names(offers: Sequence[Offer], wanted: Wanted) -> Iterable[str]:
         asked = getattr(wanted, name)
         if asked is None or any(_FITS[name](offer, asked) for offer in of_kind):
             continue
-        # Letters that two countries share bring them no closer.
+        # Two countries with similar letters are not close to each other.
         near = [] if name == "location" and country_named(asked) is not None else _near(asked, known)
         alike = f"; close to it: {', '.join(map(short, near))}" if near else ""
         yield f"no {name} {short(asked)!r} is for rent{alike}"
 
 
 def _near(asked: str, known: Iterable[str]) -> list[str]:
-    """Those of `known` that `asked` may mean: it is a part of them or they of it, or most letters agree."""
+    """Return the `known` names similar to `asked`: one contains the other, or most letters agree."""
     names = {_letters(name): name for name in sorted(known)}
     want = _letters(asked)[:100]
     parts = [name for name in names if want and name and (want in name or name in want)]
@@ -158,12 +161,12 @@ def _near(asked: str, known: Iterable[str]) -> list[str]:
     return [names[name] for name in dict.fromkeys([*alike, *parts]) if name in names][:_NEAR]
 
 
-def _said(name: str, value: object) -> str:
+def _describe_condition(name: str, value: object) -> str:
     text = f"{value:f}" if isinstance(value, Decimal) else str(value)
     return f"{name}={short(text)}"
 
 
-def _shown(offer: Offer) -> str:
+def _describe_offer(offer: Offer) -> str:
     where = short("/".join(offer.locations))
     return (
         f"{offer.gpu_count}x {short(offer.gpu_model.model)} {offer.gpu_model.vram}, {offer.vcpu} CPUs, "
@@ -173,10 +176,10 @@ def _shown(offer: Offer) -> str:
 
 
 def read_money(amount: Decimal | float | str | None) -> Decimal | None:
-    """`max_hourly` as it may be written, as Decimal.
+    """Convert an amount in any accepted form to Decimal; None stays None.
 
     Raises:
-        ConfigError: it is no amount.
+        ConfigError: `amount` is no amount.
     """
     if amount is None:
         return None
@@ -188,10 +191,10 @@ def read_money(amount: Decimal | float | str | None) -> Decimal | None:
 
 
 def _read_size(given: object) -> Size | None:
-    """A size as it may be written.
+    """Convert a size in any accepted form to `Size`; None stays None.
 
     Raises:
-        ValueError: it is no size.
+        ValueError: `given` is no size.
     """
     if given is None or isinstance(given, Size):
         return given
@@ -203,10 +206,10 @@ def _read_size(given: object) -> Size | None:
 
 
 def _quoted(given: object) -> str:
-    """The repr of an argument, cut short; the type of one that is too long to write."""
+    """Return the repr of an argument, shortened, or its type if the repr is too long for Python."""
     try:
         text = repr(given)
-    except ValueError:  # an integer of more than 4300 digits
+    except ValueError:  # an integer with more than 4300 digits
         return type(given).__name__
     return text if len(text) <= 60 else f"{text[:60]}…"
 
@@ -216,7 +219,7 @@ def _letters(name: str) -> str:
 
 
 def _same_gpu(asked: str, model: str) -> bool:
-    """Whole words count: `l4` is no `l40s`, and `a100` is an `a100-80gb`."""
+    """Return True if whole words match: `l4` does not match `l40s`, but `a100` matches `a100-80gb`."""
     have = re.findall(r"[a-z0-9]+", model.lower())
     want = re.findall(r"[a-z0-9]+", asked.lower())
     return "".join(want) == "".join(have) or (bool(want) and set(want) <= set(have))

@@ -1,6 +1,6 @@
-"""The catalogue: plans of the three kinds, one flat list of offers over them, and the default images.
+"""The catalogue: plans of the three kinds, their flat list of offers, and the default images.
 
-Reads only; an offer becomes a spec by its own `to_spec`, and a spec an instance by `Instances.deploy`.
+Reads only. `Offer.to_spec` makes a spec from an offer, and `Instances.deploy` an instance from a spec.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _ROWS_IN_GROUPS: Final = ("availability_by_number", "options")
 
 
 class Plans:
-    """What can be rented at present, and for how much."""
+    """Available plans and their prices."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def containers(self) -> Table[ContainerPlan]:
-        """The container plans.
+        """Return the container plans.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
@@ -48,7 +48,7 @@ class Plans:
         return read_table(self._transport, await self._transport.call(CONTAINER_PLANS), ContainerPlan)
 
     async def vms(self) -> Table[MachinePlanGroup]:
-        """The VM options, grouped by GPU model and by number of GPUs, as the wire groups them.
+        """Return the VM options, grouped by GPU model and number of GPUs, like the service's reply.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
@@ -56,7 +56,7 @@ class Plans:
         return await self._groups(VM_PLANS)
 
     async def baremetal(self) -> Table[MachinePlanGroup]:
-        """The bare-metal options, grouped as `vms`.
+        """Return the bare-metal options, grouped as in `vms`.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.
@@ -77,27 +77,27 @@ class Plans:
         min_vram: SizeLike | None = None,
         provider: str | None = None,
     ) -> Table[Offer]:
-        """One flat list of what fits, over all kinds, cheapest first.
+        """Return a flat list of the offers that fit, from all kinds, cheapest first.
 
         Args:
             kind: `"container"`, `"vm"` or `"baremetal"`; None for all three.
-            gpu: model, any case: `"a100"`, `"RTX 4090"`; `"l4"` does not find an `l40s`.
-            gpu_count: exactly that many GPUs.
-            location: a whole location, a country (`"US"`, `"USA"`, `"Norway"`) or a glob (`"us-*"`).
-                A machine's country is read from its location where the text allows it, as in `tokyo-japan-2`.
-            max_hourly: highest price of one hour.
-            min_cpus: least number of virtual CPUs.
-            min_memory: least memory: `"32Gi"`, `"32GB"`, a `Size` or bytes. The cheapest plans have 1 GiB.
-            min_storage: least storage, written as `min_memory`.
-            min_vram: least memory of each GPU, written as `min_memory`.
-            provider: provider of a machine, any case: `"massed-compute"`. Container plans name none.
+            gpu: GPU model, in any case: `"a100"`, `"RTX 4090"`; `"l4"` does not find an `l40s`.
+            gpu_count: exact number of GPUs.
+            location: a whole location, a country (`"US"`, `"USA"`, `"Norway"`) or a glob (`"us-*"`). The
+                country of a machine is inferred from its location if possible, as in `tokyo-japan-2`.
+            max_hourly: maximum price per hour.
+            min_cpus: minimum number of virtual CPUs.
+            min_memory: minimum memory: `"32Gi"`, `"32GB"`, a `Size` or bytes. The cheapest plans have 1 GiB.
+            min_storage: minimum storage, in the same forms as `min_memory`.
+            min_vram: minimum memory of each GPU, in the same forms as `min_memory`.
+            provider: provider of a machine, in any case: `"massed-compute"`. Container plans have none.
 
-        A row that cannot be read, or a kind whose plans cannot be had, is missing from the table: its
-        `left_out` has the errors.
+        Unreadable rows, and kinds whose plans could not be fetched, are left out. The table's `left_out` has
+        the errors.
 
         Raises:
-            ConfigError: an argument makes no sense; names every such argument, and nothing was sent.
-            FluenceError: the calls of all kinds failed; this is the first error, as in `aiofluence.errors`.
+            ConfigError: an argument is invalid; names every invalid argument. Nothing was sent.
+            FluenceError: the calls of all kinds failed. This is the first error, as in `aiofluence.errors`.
         """
         wanted = Wanted.of(
             {
@@ -130,11 +130,11 @@ class Plans:
         min_vram: SizeLike | None = None,
         provider: str | None = None,
     ) -> Offer:
-        """The cheapest offer that fits; the arguments are those of `find`.
+        """Return the cheapest offer that fits. The arguments are those of `find`.
 
         Raises:
-            PlanUnavailableError: nothing fits. Its text has the names that come close to those given, and
-                the cheapest offer that fits without each one of the conditions.
+            PlanUnavailableError: no offer fits. The text has names similar to the given ones, and the
+                cheapest offer that fits without each single condition.
             ConfigError: as `find`.
             FluenceError: as `find`.
         """
@@ -158,7 +158,7 @@ class Plans:
             return fitting[0]
         if wanted.kind is not None:
             with contextlib.suppress(FluenceError):
-                offers = await self._for_rent(None)  # what another kind has is worth a suggestion
+                offers = await self._for_rent(None)  # so that offers of another kind can be suggested
         said = why_nothing_fits(offers, wanted)
         if offers.left_out:
             said += (
@@ -167,10 +167,10 @@ class Plans:
         raise PlanUnavailableError(said)
 
     async def _for_rent(self, kind: Kind | None) -> Table[Offer]:
-        """The offers of one kind, of all three for None.
+        """Request the offers of one kind, or of all three for None.
 
         Raises:
-            FluenceError: the calls of all kinds failed; this is the first error.
+            FluenceError: the calls of all kinds failed. This is the first error.
         """
         kinds = tuple(Kind) if kind is None else (kind,)
         offers: list[Offer] = []
@@ -192,7 +192,7 @@ class Plans:
         return Table(offers, left_out=[*failed, *left_out])
 
     async def _offers(self, kind: Kind) -> tuple[list[Offer], tuple[Exception, ...]]:
-        """The offers of one kind, and the errors of the rows that could not be read."""
+        """Request the offers of one kind, and return them with the errors of the unreadable rows."""
         if kind is Kind.CONTAINER:
             plans = await self.containers()
             return offers_from_containers(plans), plans.left_out
@@ -211,7 +211,7 @@ class Images:
         self._transport = transport
 
     async def list(self) -> Table[DefaultImage]:
-        """All of them; `image.to_spec(...)` makes a spec of one.
+        """Return all images. `image.to_spec(...)` makes a spec from an image.
 
         Raises:
             FluenceError: as in `aiofluence.errors`.

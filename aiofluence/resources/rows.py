@@ -1,6 +1,6 @@
-"""Tables made of what a list answered, row by row.
+"""Tables from the rows of a list.
 
-Rows that cannot be read are missing from a table; its `left_out` and one warning in the log say so.
+Unreadable rows are left out of a table. Its `left_out` and one warning in the log report them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def read_table(
     nested: Collection[str] = (),
     at: datetime | None = None,
 ) -> Table[T]:
-    """The rows of `answer` that can be read, and in `left_out` an error for each of the others.
+    """Return the readable rows of `answer`. `left_out` has an error for each other row.
 
     Args:
-        transport: transport of the session; its warnings are shared by all views of the session.
+        transport: transport of the session. All views of the session share its warnings.
         answer: decoded answer of a list.
         item: model of one row.
         under: as in `structure_rows`, like `field` and `nested`.
         at: service's time of the answer.
 
     Raises:
-        DecodeError: the answer is no list, or none of its rows can be read.
+        DecodeError: the answer is no list, or none of its rows is readable.
     """
     rows, odd = structure_rows(answer, item, under=under, field=field, nested=nested)
     if odd and not rows:
-        raise odd[0]  # an empty table would look like an account without instances
+        raise odd[0]  # an empty table would mean an account without instances
     if odd:
         warn_once(transport, str(answer.call), f"left out {len(odd)} rows; the first: {odd[0].args[0]}")
     return Table(rows, at=at, left_out=odd)

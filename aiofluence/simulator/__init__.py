@@ -1,8 +1,8 @@
-"""The whole GPU Cloud service, simulated: for tests, for trying things out, at no cost.
+"""A simulator of the whole GPU Cloud service, for tests and experiments without cost.
 
-`Simulator` is a pure state machine. `SimulatorWire` puts it into a session's place in process,
-`SimulatorServer` and `python -m aiofluence.simulator` put it behind a real port. It shares no model
-and no converter with the client. What is documented and what is assumed: docs/fidelity.md.
+`Simulator` is a pure state machine. `SimulatorWire` connects a session to it in process.
+`SimulatorServer` and `python -m aiofluence.simulator` serve it over HTTP. The simulator shares no model
+and no converter with the client. docs/fidelity.md lists what is documented and what is assumed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The server is the one part that needs aiohttp's server; the others load without it.
+    # Only the server needs aiohttp's server. The other modules load without it.
     if name == "SimulatorServer":
         from .server import SimulatorServer
 

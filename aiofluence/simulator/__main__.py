@@ -1,6 +1,6 @@
 """`python -m aiofluence.simulator`: the simulated service on a port of this machine.
 
-Prints the two variables that point a client at it, and runs until Ctrl-C or SIGTERM.
+It prints the two variables that direct a client to it, and runs until Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROGRAM = "python -m aiofluence.simulator"
 
 
 def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
-    """Run the command, called `program`; returns its exit code: 0, or 2 when it cannot listen."""
+    """Run the command under the name `program`. Return the exit code: 0, or 2 if it cannot listen."""
     parser = _parser(program)
     options = parser.parse_args(arguments)
     if not options.allow_remote and not is_loopback(options.host):
@@ -32,11 +32,11 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
     if options.exec and not is_loopback(options.host):
         parser.error(f"{options.host} is not loopback, and --exec is for this machine alone")
     try:
-        # Where the loop cannot handle signals itself, Ctrl-C arrives as KeyboardInterrupt.
+        # If the loop cannot handle signals itself, Ctrl-C arrives as KeyboardInterrupt.
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(options))
     except OSError as error:
-        # asyncio words it around the cause.
+        # The message of asyncio repeats the address around the cause.
         reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error
         print(
             f"cannot listen on {options.host} port {options.port}: {reason}; --port 0 picks a free one",
@@ -52,12 +52,12 @@ async def _serve(options: argparse.Namespace) -> None:
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        # Since processes that we run would survive the terminal; under `nohup` we are to survive it, too.
+        # Child processes would survive the terminal. Under `nohup`, SIGHUP is ignored and stays ignored.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, stop.set)
     simulator = Simulator(
         options.seed,
-        # The default key is known to all, and with --exec it would let every local user run programs as us.
+        # The default key is public. With --exec it would let every local user run programs as us.
         api_key=secrets.token_urlsafe() if options.exec else DEFAULT_API_KEY,
         balance=options.balance,
         profile=Profile.of(options.profile).replace(provisioning={"failure_rate": options.failure_rate}),

@@ -1,6 +1,6 @@
-"""Answers about the account: its balance, and the user whose key was sent.
+"""Answers about the account: its balance, and the user of the key that was sent.
 
-The balance is the service's own answer (contract 7). Of the user only the `permissions` are documented.
+The balance is the service's own answer (contract 7). Only the user's `permissions` are documented.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USER = str(uuid5(NAMESPACE_URL, "https://api.fluence.dev/users/simulator"))
 
 @exact()
 def balance_json(world: World) -> Json:
-    """The account's money as decimal texts: what is left, and what a day costs at the present rent."""
+    """Return the account's money as decimal texts, with its daily cost at the present rent."""
     account = world.account
     hourly = sum((instance.offer.hourly for instance in world.live()), ZERO)
     days_left = account.balance / (hourly * 24) if hourly else None
@@ -37,7 +37,7 @@ def balance_json(world: World) -> Json:
 
 
 def user_json(state: KeyState) -> Json:
-    """The user whose key was sent, and the permissions of that key."""
+    """Return the user of the key that was sent, with the permissions of that key."""
     permissions = ["read"] if state == "read-only" else ["read", "write", "gpu"]
     return {"id": _USER, "email": "simulator@example.org", "permissions": permissions}
 

@@ -1,6 +1,6 @@
-"""The JSON that the service shows of instances: rows of lists, and details.
+"""The JSON of instances in answers: rows of lists, and details.
 
-It reads the simulator's records and changes none but the rows that they keep.
+This module reads the simulator's records. It changes only the rows cached in them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CENT = Decimal("0.01")
 
 
 def summary_bytes(instance: Instance, calendar: Calendar) -> bytes:
-    """One row of a list, as JSON text: long lists are asked for often and change little."""
+    """Return one row of a list as JSON text, from a cache: long lists are polled often and change little."""
     if instance.summary is None:
         instance.summary = json.dumps(_summary_json(instance, calendar)).encode()
     return instance.summary
@@ -46,7 +46,7 @@ _ORDER = (
 
 
 def detail_json(instance: Instance, calendar: Calendar, now: float, profile: Profile) -> Json:
-    """One instance's detail."""
+    """Return the detail of one instance."""
     detail = _summary_json(instance, calendar) | {"billing": _billing_json(instance, calendar, now, profile)}
     if not profile.detail_domain:
         del detail["domain"]
@@ -81,7 +81,7 @@ def _billing_json(instance: Instance, calendar: Calendar, now: float, profile: P
 
 @exact()
 def cents(amount: Decimal) -> float:
-    """An amount in whole cents, half a cent upwards; a whole number where it is one."""
+    """Round an amount to cents, half a cent upwards. Return an int for a whole number of USDC."""
     rounded = float(amount.quantize(_CENT, ROUND_HALF_UP))
     return int(rounded) if rounded.is_integer() else rounded
 
@@ -123,7 +123,7 @@ def _machine_json(instance: MachineInstance, profile: Profile) -> Json:
 
 
 _LOGINS = {"massed-compute": "ubuntu", "sesterce": "user"}
-"""Users by provider; Massed Compute's is published."""
+"""Login users by provider. Only Massed Compute's is published."""
 
 
 def _domain(instance: Instance) -> str | None:

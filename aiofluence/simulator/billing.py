@@ -1,7 +1,7 @@
 """Money: one account, its ledger, and the bill of each instance.
 
-Rent runs by fixed clock hours. A deploy takes three hours at once: one is spent for the current
-clock hour, two stay reserved. Amounts are `Decimal`; this module knows no statuses and no clock.
+Rent is charged by fixed clock hours. A deploy takes three hours: one is spent for the current clock hour,
+two are reserved. Amounts are `Decimal`. This module knows no statuses and no clock.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ZERO = Decimal(0)
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Compute without the precision, rounding and traps of the calling program's own decimal context."""
+    """Compute independently of the precision, rounding and traps of the caller's decimal context."""
     with localcontext(Context(prec=120, traps=[])):
         yield
 
 
 @attrs.frozen
 class LedgerEntry:
-    """One change of the balance: charges are negative, refunds positive.
+    """A change of the balance. Charges are negative, refunds positive.
 
-    `at` is in simulated seconds, amounts are USDC. An `adjustment` is a balance set by hand and
-    belongs to no instance.
+    `at` is in simulated seconds, amounts are in USDC. An `adjustment` is a balance set by hand and has no
+    instance.
     """
 
     at: float
@@ -42,7 +42,7 @@ class LedgerEntry:
 
 @attrs.define
 class Bill:
-    """What one instance has cost so far (`spent`) and what is held back for it (`reserved`)."""
+    """Cost of one instance so far (`spent`), and the amount held back for it (`reserved`)."""
 
     instance_id: str
     hourly: Decimal
@@ -53,12 +53,12 @@ class Bill:
     @property
     @exact()
     def upfront(self) -> Decimal:
-        """What a deploy takes at once."""
+        """The amount that a deploy takes immediately."""
         return self.hourly * self.upfront_hours
 
 
 class Account:
-    """The balance and the append-only ledger: opening balance + all amounts = balance, always."""
+    """The balance and the append-only ledger. Opening balance plus all amounts always equals the balance."""
 
     def __init__(self, opening: Decimal) -> None:
         self.opening = opening
@@ -68,7 +68,7 @@ class Account:
     @property
     @exact()
     def deposited(self) -> Decimal:
-        """All that was paid in: the opening balance, and what was added by hand."""
+        """All deposits: the opening balance, and the amounts added by hand."""
         added = (entry.amount for entry in self.ledger if entry.kind == "adjustment" and entry.amount > 0)
         return sum(added, self.opening)
 
@@ -88,7 +88,7 @@ class Account:
     def next_hour(self, bill: Bill, at: float) -> bool:
         """Pay the clock hour that begins from the reserve.
 
-        Returns False, and takes nothing, when the reserve cannot pay: the paid hours are over.
+        Return False and take nothing if the reserve is too small: the paid hours are over.
         """
         if bill.reserved < bill.hourly:
             return False
@@ -98,7 +98,7 @@ class Account:
 
     @exact()
     def top_up(self, bill: Bill, at: float) -> None:
-        """Fill the reserve by whole hours, as far as the balance goes."""
+        """Fill the reserve by whole hours, as far as the balance allows."""
         full = bill.upfront - bill.hourly
         while bill.reserved < full and self.balance >= bill.hourly:
             self._move(at, "top_up", -bill.hourly, bill.instance_id)
@@ -106,12 +106,12 @@ class Account:
 
     @exact()
     def close(self, bill: Bill, at: float) -> None:
-        """Give the reserve back; what was spent stays spent."""
+        """Refund the reserve. The spent amount stays spent."""
         self._refund(bill, bill.reserved, at)
 
     @exact()
     def cancel(self, bill: Bill, at: float) -> None:
-        """Give everything back."""
+        """Refund everything."""
         self._refund(bill, bill.reserved + bill.spent, at)
         bill.spent = ZERO
 

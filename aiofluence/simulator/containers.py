@@ -1,6 +1,6 @@
-"""What a test lets running containers do: print, rotate, restart, have an event told of them.
+"""Actions of running containers that a test triggers: print, rotate, restart, an event.
 
-A base class of `Simulator`, and no use without it. All of it happens at the simulator's `now`.
+A base class of `Simulator`, not usable alone. Every action happens at the simulator's `now`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from .world import World
 
 
 class OperatesContainers:
-    """A simulator's verbs for one running container."""
+    """A simulator's actions on one running container."""
 
     _world: World
 
     def get_instance(self, instance_id: str) -> Instance:
-        """The simulator's own record of an instance, whatever the `list_lag`.
+        """Return the simulator's own record of an instance, regardless of the `list_lag`.
 
         Raises:
-            LookupError: there is none.
+            LookupError: there is no such instance.
         """
         try:
             return self._world.instances[instance_id]
@@ -29,7 +29,7 @@ class OperatesContainers:
             raise LookupError(f"no instance {instance_id}") from None
 
     def print(self, instance_id: str, *lines: str, end: Literal["\n", ""] = "\n") -> None:
-        """Let a running container print lines; with an empty `end` the last one is still to grow.
+        """Make a running container print lines. An empty `end` leaves the last line unfinished.
 
         Raises:
             LookupError: there is no such instance.
@@ -42,7 +42,7 @@ class OperatesContainers:
             pod.print(line, self._world.timeline.now, end)
 
     def rotate(self, instance_id: str) -> None:
-        """Let a running container's log begin a new file: the lines so far are not shown again.
+        """Begin a new log file for a running container. Answers no longer show the earlier lines.
 
         Raises:
             LookupError: there is no such instance.
@@ -51,7 +51,7 @@ class OperatesContainers:
         self._running(instance_id).log.pod.rotate(self._world.timeline.now)
 
     def restart(self, instance_id: str) -> None:
-        """Let a running container die and start again in its pod: its log begins anew.
+        """Make a running container die and start again in its pod, with an empty log.
 
         Raises:
             LookupError: there is no such instance.
@@ -71,7 +71,7 @@ class OperatesContainers:
         kind: str = "Pod",
         object: str | None = None,
     ) -> None:
-        """Let the cluster tell an event of a running container; the `object` is its pod by default.
+        """Add a cluster event of a running container. `object` defaults to the container's pod.
 
         Raises:
             LookupError: there is no such instance.

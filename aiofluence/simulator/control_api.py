@@ -1,7 +1,8 @@
-"""The control API of the HTTP door, `/_sim/…`: what a test in another language than Python turns and reads.
+"""The control API of the HTTP server below `/_sim/`, for tests in languages other than Python.
 
-JSON in, JSON out, no key, and so nothing for web pages. It only translates: everything it does, `Simulator`
-and the door do. It is no part of the service, so the service's paths, faults and trace do not know it.
+Requests and replies are JSON, without a key. Web pages are therefore refused. The module only translates:
+`Simulator` and the server do the work. The control API is no part of the service: the service's paths, faults
+and trace ignore it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from .account import KeyState
 from .control_body import BadRequestError, Body
 from .faults import Fault
@@ -37,26 +39,26 @@ def _are_texts(value: Any) -> bool:
 
 
 class Door(Protocol):
-    """What the control API needs of the server that it belongs to."""
+    """Interface of the server that the control API needs."""
 
     simulator: Simulator
 
     @property
     def time_scale(self) -> float:
-        """Simulated seconds in one real second."""
+        """Simulated seconds per real second."""
         ...
 
     def now(self) -> float:
-        """The simulated second of this moment."""
+        """Return the present simulated second."""
         ...
 
     def rescale(self, time_scale: float) -> None:
-        """Let time run at another pace from now on."""
+        """Change the pace of time from now on."""
         ...
 
 
 class Control:
-    """Answers the requests below `/_sim/`."""
+    """Handler of the requests below `/_sim/`."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
@@ -76,7 +78,7 @@ class Control:
         }
 
     def answer(self, request: Request) -> Reply:
-        """The reply to one request: 200, 400 with all its `problems`, 404 or 405."""
+        """Answer one request: 200, 400 with all its `problems`, 404 or 405."""
         methods = self._handlers.get(request.path.removeprefix(PREFIX))
         if methods is None:
             there = ", ".join(
@@ -99,7 +101,7 @@ class Control:
     def _sim(self) -> Simulator:
         return self._door.simulator
 
-    # What can be turned
+    # Changes
 
     def _reset(self, body: Body) -> Json:
         seed = body.integer("seed", 0, _SEEDS, None)
@@ -181,7 +183,7 @@ class Control:
         self._sim.clear_faults()
         return {"faults": self._faults()}
 
-    # What can be read
+    # Reads
 
     def _time(self) -> Json:
         sim = self._sim
@@ -228,7 +230,7 @@ class Control:
         return {"requests": requests}
 
     def _faults(self) -> list[Json]:
-        """The scripts that may still strike."""
+        """Return the scripts that may still strike."""
         return [
             {
                 "operation": script.operation,
@@ -244,10 +246,10 @@ class Control:
 
 
 def foreign(hosts: Sequence[str], origins: Sequence[str], bound: str) -> str:
-    """Why a request to the control API may come from a web page of another site; empty when it does not.
+    """Return why a request to the control API may come from a web page of another site, or an empty text.
 
-    A browser sends `Origin` with each request that changes something, and after DNS rebinding the `Host` is
-    the other site's. Programs send no `Origin`, and as `Host` the address that they were given.
+    A browser sends `Origin` with each request that changes something. After DNS rebinding, `Host` names the
+    other site. Programs send no `Origin`. Their `Host` is the address that they were given.
 
     Args:
         hosts: values of the `Host` header.
@@ -261,7 +263,7 @@ def foreign(hosts: Sequence[str], origins: Sequence[str], bound: str) -> str:
 
 
 def _is_own(address: str, bound: str) -> bool:
-    """Whether the host of `address` is a loopback name or the bound one."""
+    """Return True if the host of `address` is a loopback name or the bound one."""
     try:
         host = (urlsplit(address).hostname or "").removesuffix(".")
     except ValueError:
@@ -290,7 +292,7 @@ def _instance(instance: Instance) -> Json:
 
 
 def _fault(body: Body) -> Callable[[], Fault]:
-    """How to make the fault, for when nothing is wrong with the body."""
+    """Return a function that makes the fault. Call it only if the body has no problem."""
     kind = body.one_of("fault", ("status", "body", "slow", "reset", "hang", "refuse", "cut"))
     if kind == "status":
         code, content, headers = body.integer("code", 200, 599), body.json("body"), body.headers()

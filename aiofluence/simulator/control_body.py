@@ -1,6 +1,6 @@
 """Bodies of the control API: one JSON object, read field by field.
 
-Every problem is reported at once. Which fields a path takes is `control`'s business.
+All problems of a body are reported together. `control_api` decides which fields a path accepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 
 class BadRequestError(Exception):
-    """The body is not what the path takes."""
+    """The body does not fit the path."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(problems)
@@ -20,13 +20,13 @@ class BadRequestError(Exception):
 
 
 REQUIRED: Final[Any] = object()
-"""Default of a field that has none."""
+"""Default that marks a required field."""
 
 
 class Body:
-    """Reads one JSON object field by field, noting every problem; `done` raises them all.
+    """Reader of one JSON object that collects the problems of all fields. `done` raises them.
 
-    What a field that is wrong reads as is not to be used: call `done` first.
+    Call `done` before using any value: the value of a wrong field is meaningless.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -41,7 +41,7 @@ class Body:
         self._values: Mapping[str, Any] = values
 
     def take(self, name: str, expected: str, fits: Callable[[Any], bool], default: Any = REQUIRED) -> Any:
-        """A field. Where it may be absent its default is what it may be as well."""
+        """Read a field. An optional field also accepts its default as a value."""
         self.allow(name)
         if name not in self._values:
             if default is REQUIRED:
@@ -72,7 +72,7 @@ class Body:
         return self.take(name, "a text", lambda value: isinstance(value, str))
 
     def rest(self) -> dict[str, Any]:
-        """Every field that was not read so far; the caller checks their names."""
+        """Return every field that was not read so far. The caller checks their names."""
         rest = {name: value for name, value in self._values.items() if name not in self._known}
         self.allow(*rest)
         return rest
@@ -82,14 +82,14 @@ class Body:
         return value if value in options else None
 
     def allow(self, *names: str) -> None:
-        """Fields that may be there."""
+        """Mark fields as permitted."""
         self._known += names
 
     def done(self) -> None:
-        """Raise what was found, and the fields that nobody asked for.
+        """Raise all collected problems, including one for each field that was not read.
 
         Raises:
-            BadRequestError: there was something.
+            BadRequestError: there is a problem.
         """
         for name in sorted(self._values.keys() - set(self._known)):
             self.problems.append(f"{name}: no such field here; there are {', '.join(self._known) or 'none'}")

@@ -1,7 +1,7 @@
-"""The service's HTTP face: requests in, replies out, by the contract and without faults.
+"""The service's HTTP endpoints: requests in, replies out, by the contract and without faults.
 
-It checks the pace, the key, the path and the body, and leaves the rest to `world`. It reads no
-clock: the moment is the world's.
+This module checks the rate, the key, the path and the body, and leaves the rest to `world`. It reads no
+clock: the world has the time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 import attrs
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from . import validation as rules
 from .account import KeyState, balance_json, user_json
 from .answers import detail_json, summary_bytes
@@ -29,12 +30,12 @@ from .world import World
 
 @attrs.frozen
 class ServerRateLimit:
-    """The pace beyond which the service refuses requests; a token bucket.
+    """The service's rate limit, a token bucket. The service refuses requests beyond it.
 
     Attributes:
-        per_second: requests a second that it takes for long.
-        burst: requests that it takes at once after a pause.
-        retry_after: the `Retry-After` header: seconds, any text as it is, or None for no header.
+        per_second: sustained requests per second.
+        burst: requests that are accepted at once after a pause.
+        retry_after: the `Retry-After` header: seconds, any text unchanged, or None for no header.
         status: 429, or 503 as some gateways answer.
     """
 
@@ -54,7 +55,7 @@ class _Bucket:
         grown = self._tokens + (now - self._at) * self.limit.per_second
         self._tokens = min(float(self.limit.burst), grown)
         self._at = now
-        # Tolerant of rounding: a client that paces itself exactly must not be refused for 1e-16.
+        # Tolerate rounding: a client at exactly the permitted rate must not be refused for 1e-16.
         if self._tokens < 1 - 1e-9:
             return False
         self._tokens -= 1
@@ -62,7 +63,7 @@ class _Bucket:
 
 
 class Service:
-    """Answers requests against one world."""
+    """The HTTP service of one world."""
 
     def __init__(self, world: World, api_key: str) -> None:
         self.world = world
@@ -93,11 +94,11 @@ class Service:
 
     @property
     def date(self) -> str:
-        """The `Date` header of this moment."""
+        """The `Date` header at the present moment."""
         return format_datetime(self.world.calendar.at(self.world.timeline.now), usegmt=True)
 
     def answer(self, request: Request) -> Reply:
-        """The reply to one request, at the world's present moment."""
+        """Answer one request at the world's present moment."""
         if refusal := self._too_fast() or self._unauthorised(request):
             return refusal
         found = match(request.path)
@@ -112,7 +113,7 @@ class Service:
         except RefusedError as refused:
             return self._json(refused.body, refused.status)
 
-    # Before the endpoints
+    # Checks before the endpoints
 
     def _too_fast(self) -> Reply | None:
         if self._bucket is None or self._bucket.take(self.world.timeline.now):
@@ -195,10 +196,10 @@ class Service:
         return self._json(container.log.answer(self.world.timeline.now, last, self.world.profile.cluster))
 
     def _has_no_logs(self, container: ContainerInstance) -> bool:
-        """Whether the logs of an instance are gone.
+        """Check if the logs of an instance are gone.
 
         Raises:
-            RefusedError: 400: gone, or not there yet, and the profile says so with an error.
+            RefusedError: 400: the logs are gone or not there yet, and the profile answers this with an error.
         """
         profile, pod = self.world.profile, container.log.pod
         if not container.live:

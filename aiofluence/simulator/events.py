@@ -1,7 +1,7 @@
-"""What Kubernetes is like around a container: its habits, the names it gives, the events it tells.
+"""Kubernetes around a container: its options, the names of pods, and the events.
 
-`event_lines` is the one place where the events' answer takes its form; the lines of a container are
-`podlog`'s. Text over simulated time: nothing here decides anything about an instance.
+`event_lines` is the only place that formats the answer to a request for events. `logs` formats a container's
+lines. This module makes text over simulated time and decides nothing about instances.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-# Kubernetes leaves out vowels and look-alikes.
+# Kubernetes leaves out vowels and similar characters.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -33,32 +33,32 @@ def _share(owner: object, attribute: attrs.Attribute[Any], value: float) -> None
 
 @attrs.frozen
 class ClusterOptions:
-    """How the cluster keeps and writes logs and events, and how talkative its containers are.
+    """Options of the cluster's logs and events, and of the output of its containers.
 
-    What Kubernetes does not promise is off by default: docs/fidelity.md says which of it is likely.
+    Behaviour that Kubernetes does not promise is off by default. docs/fidelity.md lists the likely behaviour.
 
     Attributes:
-        log_interval: mean seconds between generated log lines; None generates none. Read when a
-            pod starts.
-        console_format: logs as the console shows them, `[pod]: text`, instead of `[pod] text`.
-        last_applies: to what `last=N` applies: to each pod, to the whole answer, or to nothing.
-        last_max: lines that an answer holds at most, of each pod or in all as `last_applies` says;
-            it counts without `last` too. None is no limit.
-        pod_order: the pods' blocks, oldest pod first; their lines as they were printed; or mixed
-            anew for each answer. Within a pod the order never changes.
-        pod_linger: seconds for which a pod that an update replaced still prints and is shown.
-        ring: lines kept of a pod; each new one drops the oldest. None keeps all.
-        rotate_every: lines of a pod after which its log begins an empty file; only that one is
-            shown. None never rotates.
-        line_limit: bytes of a line beyond which a pod's answer ends before it, without a word;
-            Kubernetes' usual reader has 65,536. None is no limit.
-        empty_rate: share of log answers that are empty whatever was printed.
-        stale_rate: share of log answers that show the log as it was `stale_by` seconds before.
-        stale_by: how old a stale answer is, in seconds.
-        event_kind: events with the `[<Kind>]` that the console shows and the guide's examples lack.
-        event_ttl: seconds after which an event is forgotten; Kubernetes keeps them for an hour.
-        fold_events: an event that repeats word for word is listed once, where it was first, and
-            forgotten `event_ttl` seconds after it was last.
+        log_interval: mean seconds between generated log lines, read at the start of a pod. None generates
+            none.
+        console_format: logs in the console's form `[pod]: text`, instead of `[pod] text`.
+        last_applies: target of `last=N`: each pod, the whole answer, or nothing.
+        last_max: maximum lines of an answer, per pod or in total as `last_applies` says. The limit applies
+            without `last`, too. None means no limit.
+        pod_order: order of the lines of several pods. "pod": in blocks, the oldest pod first. "time": as
+            printed. "mixed": at random in each answer. Within a pod the order never changes.
+        pod_linger: seconds during which a pod that an update replaced still prints and is shown.
+        ring: lines kept of a pod. Each new line drops the oldest. None keeps all.
+        rotate_every: lines of a pod after which its log begins an empty file. Only the newest file is shown.
+            None never rotates.
+        line_limit: maximum bytes of a line. A longer line silently ends its pod's part of the answer.
+            Kubernetes' usual reader has 65,536. None means no limit.
+        empty_rate: share of log answers that are empty in spite of printed lines.
+        stale_rate: share of log answers that show the log as of `stale_by` seconds before.
+        stale_by: age of a stale answer, in seconds.
+        event_kind: events with the `[<Kind>]` of the console, which the guide's examples lack.
+        event_ttl: seconds until an event is dropped. Kubernetes keeps events for an hour.
+        fold_events: list identical events once, at the place of the first. They are dropped `event_ttl`
+            seconds after the last.
     """
 
     log_interval: float | None = attrs.field(default=2.0, validator=_positive)
@@ -84,7 +84,7 @@ class ClusterOptions:
 
 @attrs.frozen
 class ClusterEvent:
-    """One event about one Kubernetes object; `at` is in simulated seconds."""
+    """An event about one Kubernetes object. `at` is in simulated seconds."""
 
     at: float
     object: str
@@ -111,7 +111,7 @@ class PodName:
 def event_lines(
     events: Sequence[ClusterEvent], now: float, last: int | None, options: ClusterOptions
 ) -> list[str]:
-    """The events answer: sorted by object name, within one object by time; expired ones left out."""
+    """Return the events answer, sorted by object name, then by time, without expired events."""
     happened = [event for event in events if event.at <= now]
     if options.fold_events:
         seen = _folded(happened, now, options.event_ttl)
@@ -127,7 +127,7 @@ def event_lines(
 
 
 def _folded(happened: list[ClusterEvent], now: float, ttl: float) -> list[ClusterEvent]:
-    """Each event once, at the time of its first: a repeat only keeps it from being forgotten."""
+    """Merge identical events at the time of the first. A repeat only prolongs the event's life."""
     first: dict[ClusterEvent, ClusterEvent] = {}
     latest: dict[ClusterEvent, float] = {}
     for event in sorted(happened, key=lambda event: event.at):
@@ -143,7 +143,7 @@ def _about(at: float, obj: str, reason: str, kind: str, message: str, *, warn: b
 
 
 def scheduled(name: PodName, image: str, at: float) -> list[ClusterEvent]:
-    """A pod finds a node and begins to pull its image, all within a second or two."""
+    """Return the events of a pod that gets a node and begins to pull its image, within two seconds."""
     replica_set, pod = name.replica_set, name.pod
     return [
         _about(
@@ -160,7 +160,7 @@ def scheduled(name: PodName, image: str, at: float) -> list[ClusterEvent]:
 
 
 def running(name: PodName, image: str, pulled_at: float, started_at: float) -> list[ClusterEvent]:
-    """The image has arrived and the container runs."""
+    """Return the events of a pulled image and a started container."""
     container = name.deployment
     return [
         _about(pulled_at, name.pod, "Pulled", "Pod", f'Successfully pulled image "{image}"'),
@@ -170,7 +170,7 @@ def running(name: PodName, image: str, pulled_at: float, started_at: float) -> l
 
 
 def restarted(name: PodName, image: str, at: float) -> list[ClusterEvent]:
-    """The container died and its pod starts it again: the same words as the first time, but for the pull."""
+    """Return the events of a restart in the same pod: those of the first start, except for the pull."""
     container = name.deployment
     return [
         _about(at, name.pod, "Pulled", "Pod", f'Container image "{image}" already present on machine'),
@@ -180,7 +180,7 @@ def restarted(name: PodName, image: str, at: float) -> list[ClusterEvent]:
 
 
 def pull_failed(name: PodName, image: str, begin: float, end: float) -> list[ClusterEvent]:
-    """The image cannot be pulled, however often the kubelet tries."""
+    """Return the events of an image that the kubelet repeatedly cannot pull."""
     middle = (begin + end) / 2
     return [
         _about(
@@ -198,41 +198,41 @@ def pull_failed(name: PodName, image: str, begin: float, end: float) -> list[Clu
 
 
 def crashed(name: PodName, image: str, begin: float, end: float) -> list[ClusterEvent]:
-    """The container starts and dies at once, again and again."""
+    """Return the events of a container that repeatedly crashes at its start."""
     middle = (begin + end) / 2
     return [*running(name, image, middle, middle), backed_off(name, end)]
 
 
 def backed_off(name: PodName, at: float) -> ClusterEvent:
-    """The container has exited, and the kubelet waits before it starts it again."""
+    """Return the event of a kubelet that waits before it starts an exited container again."""
     message = f"Back-off restarting failed container {name.deployment} in pod {name.pod}"
     return _about(at, name.pod, "BackOff", "Pod", message, warn=True)
 
 
 def pull_refused(name: PodName, image: str, at: float) -> list[ClusterEvent]:
-    """The registry does not have the image, and the kubelet tries again for ten minutes and longer."""
+    """Return the events of an image that the registry lacks, with retries for ten minutes and longer."""
     tries = (at + wait for wait in (0.0, 15.0, 45.0, 100.0, 200.0, 400.0, 700.0))
     return [event for begin in tries for event in pull_failed(name, image, begin, begin)]
 
 
 def not_configurable(name: PodName, reason: str, end: float) -> list[ClusterEvent]:
-    """The container cannot even be made from its configuration."""
+    """Return the events of a container that cannot be created from its configuration."""
     return [_about(end, name.pod, "Failed", "Pod", f"Error: {reason}", warn=True)]
 
 
 def not_scheduled(name: PodName, reason: str, at: float) -> ClusterEvent:
-    """No node has room for the pod."""
+    """Return the event of a pod for which no node has capacity."""
     return _about(at, name.pod, "FailedScheduling", "Pod", reason, warn=True)
 
 
 def exited(name: PodName, code: int, at: float) -> ClusterEvent:
-    """The container's process has ended by itself."""
+    """Return the event of a container's process that ended by itself."""
     message = f"Container {name.deployment} exited with code {code}"
     return _about(at, name.pod, "Exited", "Pod", message, warn=code != 0)
 
 
 def killed(name: PodName, at: float, *, scaled_down: bool) -> list[ClusterEvent]:
-    """A pod goes: with its whole deployment, or replaced after an update."""
+    """Return the events of a removed pod, whose deployment was scaled down or updated."""
     events = [_about(at, name.pod, "Killing", "Pod", f"Stopping container {name.deployment}")]
     if scaled_down:
         events += [

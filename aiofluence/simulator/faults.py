@@ -1,7 +1,7 @@
-"""What can go wrong between the client and the service: scripted first, at random second.
+"""Faults between the client and the service, scripted or random. Scripted faults go first.
 
-A fault says what happens to one exchange; a door carries it out. Faults know no instances, and
-whether the request took effect is decided by the simulator, before or after it answers.
+A fault describes the end of one exchange, and a door carries it out. Faults know no instances. The
+simulator decides whether the request takes effect, before or after it answers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from ..http.messages import Reply
+from aiofluence.http.messages import Reply
+
 from .routes import operation as operation_of
 
 Moment: TypeAlias = Literal["before", "after"]
 
 
 class Effect(Enum):
-    """What a door does with an exchange."""
+    """Action of a door on an exchange."""
 
     REPLY = "reply"
     RESET = "reset"
@@ -32,10 +33,10 @@ class Effect(Enum):
 
 @attrs.frozen
 class FaultOutcome:
-    """What becomes of one request.
+    """Result of one request.
 
     Attributes:
-        reply: the answer; None unless `effect` is REPLY or CUT. For CUT its body is the part that
+        reply: the answer. None unless `effect` is REPLY or CUT. With CUT, its body is the part that
             arrives before the connection breaks.
         effect: REPLY, or how the exchange breaks.
         delay: simulated seconds before the answer is sent.
@@ -53,7 +54,7 @@ _JSON = "application/json"
 
 @attrs.frozen
 class Fault:
-    """One way for an exchange to go wrong. Made by the class methods."""
+    """Failure of one exchange. The class methods create faults."""
 
     effect: Effect
     code: int | None = None
@@ -63,13 +64,13 @@ class Fault:
 
     @classmethod
     def status(cls, code: int, body: Any = None, headers: Mapping[str, str] | None = None) -> Fault:
-        """Another answer than the service's.
+        """Replace the service's answer with another one.
 
         Args:
-            code: any HTTP status; with 2xx the body replaces the true one.
-            body: bytes as they are, text as UTF-8, anything else as JSON. None is the HTML page of
+            code: any HTTP status. With 2xx, the body replaces the true one.
+            body: bytes unchanged, text as UTF-8, anything else as JSON. None means the HTML page of
                 a gateway for 502, 503 and 504, `{"detail": …}` for other errors, and no body below 400.
-            headers: such as `Retry-After`; they win over `Date` and `Content-Type`.
+            headers: for example `Retry-After`. They override `Date` and `Content-Type`.
         """
         content, kind = _content(code, body)
         given = {"Content-Type": kind} if content else {}
@@ -77,37 +78,37 @@ class Fault:
 
     @classmethod
     def body(cls, body: Any, headers: Mapping[str, str] | None = None) -> Fault:
-        """A success with another body: the true status if the request took effect, else 200."""
+        """Succeed with another body. The status is the true one if the request took effect, else 200."""
         content, _ = _content(200, body)
         return cls(Effect.REPLY, None, content, {"Content-Type": _JSON} | dict(headers or {}))
 
     @classmethod
     def slow(cls, seconds: float) -> Fault:
-        """The true answer, that many simulated seconds late. The request takes effect at once."""
+        """Delay the true answer by simulated seconds. The request takes effect immediately."""
         return cls(Effect.REPLY, delay=seconds)
 
     @classmethod
     def reset(cls) -> Fault:
-        """The connection is reset: no answer."""
+        """Reset the connection without an answer."""
         return cls(Effect.RESET)
 
     @classmethod
     def hang(cls) -> Fault:
-        """The connection stays open and no answer comes."""
+        """Keep the connection open without an answer."""
         return cls(Effect.HANG)
 
     @classmethod
     def refuse(cls) -> Fault:
-        """The connection is never made. A real server has already accepted it, and resets."""
+        """Refuse the connection. A real server has already accepted it, and resets it instead."""
         return cls(Effect.REFUSE)
 
     @classmethod
     def cut(cls) -> Fault:
-        """The head and half of the body arrive, then the connection breaks; without a body, a reset."""
+        """Send the head and half of the body, then break the connection. Without a body, reset it."""
         return cls(Effect.CUT)
 
     def outcome(self, reply: Reply | None, date: str) -> FaultOutcome:
-        """Spoil an exchange; `reply` is the true answer, None when the request took no effect."""
+        """Apply the fault to an exchange. `reply` is the true answer, None if the request had no effect."""
         if self.effect is Effect.CUT:
             whole = reply or Reply(200, {"Date": date, "Content-Type": _JSON}, b'{"instance_id": "00000000-')
             if not whole.body:
@@ -140,16 +141,17 @@ def _content(code: int, body: Any) -> tuple[bytes, str]:
 
 @attrs.define
 class Script:
-    """A fault waiting for its requests; `Simulator.fail` makes it.
-
-    Raises ValueError where there is no such operation, or the combination makes no sense.
+    """A fault and the requests that it strikes, made by `Simulator.fail`.
 
     Attributes:
         operation: `"METHOD /template"`, `"METHOD /path"` with a real id, or `"*"`.
-        times: how many requests it still strikes; None is all that come.
-        skip: how many matching requests it still lets through first.
-        when: `"before"` the request takes effect, which then it does not, or `"after"`.
-        commit_after: with `"before"`: it takes effect all the same, that many simulated seconds later.
+        times: number of requests still to strike. None means all.
+        skip: number of matching requests that pass first.
+        when: `"before"` prevents the effect of the request, `"after"` lets the request take effect first.
+        commit_after: with `"before"`, simulated seconds after which the request takes effect nevertheless.
+
+    Raises:
+        ValueError: there is no such operation, or the values contradict each other.
     """
 
     operation: str
@@ -170,7 +172,7 @@ class Script:
             raise ValueError("commit_after is for a request that takes no effect at first")
 
     def strikes(self, names: Sequence[str]) -> bool:
-        """Whether it strikes a request of these names; counts down."""
+        """Return True if the script strikes a request with these names. Count it down."""
         if self.times == 0 or self.operation not in names:
             return False
         if self.skip:
@@ -181,7 +183,7 @@ class Script:
         return True
 
     def cancel(self) -> None:
-        """Strike no more."""
+        """Strike no further request."""
         self.times = 0
 
 
@@ -195,7 +197,7 @@ RANDOM_FAULTS: tuple[Fault, ...] = (
     Fault.status(504),
     Fault.status(429, headers={"Retry-After": "2"}),
 )
-"""What `Simulator.random_faults` draws from: all but hanging, which costs a client its whole timeout."""
+"""Faults of `Simulator.random_faults`: all but hanging, which costs a client its whole timeout."""
 
 
 class Faults:
@@ -219,7 +221,7 @@ class Faults:
         self._rate = 0.0
 
     def pick(self, names: Sequence[str]) -> Script | None:
-        """The fault that strikes a request, the oldest script first."""
+        """Return the fault that strikes a request. The oldest script goes first."""
         for script in self.scripts:
             if script.strikes(names):
                 return script

@@ -1,7 +1,7 @@
-"""Reading JSON bodies field by field, and the 422 that lists all that is wrong with them.
+"""Field-by-field reading of JSON bodies, and the 422 that lists all their problems.
 
-The problems look as pydantic's do, which the service's own example shows. Which fields there are,
-and their limits, is `rules`' business.
+The problems have pydantic's form, as in the service's own example. `validation` defines the fields and
+their limits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Loc: TypeAlias = tuple[str | int, ...]
 
 
 class RefusedError(Exception):
-    """The service says no: a status of 4xx and a JSON body."""
+    """A refusal by the service: a 4xx status and a JSON body."""
 
     def __init__(self, status: int, detail: Any) -> None:
         super().__init__(status, detail)
@@ -28,7 +28,7 @@ class RefusedError(Exception):
 
 
 class Problems:
-    """The `detail` of a 422, growing."""
+    """The growing `detail` of a 422."""
 
     def __init__(self) -> None:
         self.found: list[Json] = []
@@ -38,7 +38,7 @@ class Problems:
         self.found.append(problem if ctx is None else problem | {"ctx": ctx})
 
     def value_error(self, loc: Loc, msg: str, given: Any) -> None:
-        """What a validator function's ValueError looks like; the empty `error` is the service's."""
+        """Add a problem in the form of a validator function's ValueError. The service's `error` is empty."""
         self.add("value_error", loc, f"Value error, {msg}", given, {"error": {}})
 
     def raise_any(self) -> None:
@@ -47,9 +47,9 @@ class Problems:
 
 
 class Fields:
-    """Reads one JSON object field by field, noting every problem under its `loc`.
+    """Reader of one JSON object that collects the problems of all fields under their `loc`.
 
-    A field that is missing or wrong reads as empty: the refusal comes when all have been read.
+    A missing or wrong field reads as empty. `Problems.raise_any` refuses the body after all fields were read.
     """
 
     def __init__(self, value: Any, loc: Loc, problems: Problems) -> None:
@@ -81,7 +81,7 @@ class Fields:
         pattern: str | None = None,
         check: Callable[[str], str | None] | None = None,
     ) -> str:
-        """A required string; `check` returns what is wrong with it, as a value error."""
+        """Read a required string. `check` returns the text of a value error, or None."""
         there, value = self._take(key)
         if not there:
             return ""
@@ -140,13 +140,13 @@ class Fields:
         there, value = self._take(key)
         if there:
             return Fields(value, (*self.loc, key), self.problems)
-        return Fields({}, (*self.loc, key), Problems())  # its absence is noted, its fields are not
+        return Fields({}, (*self.loc, key), Problems())  # report the absent object, not its fields
 
     def optional_object(self, key: str) -> Fields | None:
         return None if self.values.get(key) is None else self.object(key)
 
     def objects(self, key: str, *, at_least: int, at_most: int) -> list[Fields]:
-        """A list of objects; an absent or null one is fine where none are needed."""
+        """Read a list of objects. If `at_least` is 0, the list may be absent or null."""
         if at_least == 0 and self.values.get(key) is None:
             return []
         there, value = self._take(key)
@@ -174,10 +174,10 @@ class Fields:
 
 
 def read_body(body: bytes) -> tuple[Fields, Problems]:
-    """A request body as fields to read, and the problems to raise when they have been read.
+    """Return the fields of a request body, and the collector of their problems.
 
     Raises:
-        RefusedError: 422: there is no body, or it is not JSON.
+        RefusedError: 422: there is no body, or the body is not JSON.
     """
     problems = Problems()
     if not body:
@@ -190,7 +190,7 @@ def read_body(body: bytes) -> tuple[Fields, Problems]:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "Invalid JSON"
         problems.add("json_invalid", ("body", position), "JSON decode error", {}, {"error": reason})
         problems.raise_any()
-        raise  # not reached: there is a problem
+        raise  # never reached: `raise_any` has raised
     return Fields(value, ("body",), problems), problems
 
 

@@ -1,6 +1,6 @@
-"""What those who really run the containers tell the simulator: where one is, that it ended.
+"""Reports about containers that really run: address, failed start, exit.
 
-A base class of `Simulator`, and no use without it. It starts nothing: `exec` is who runs processes.
+A base class of `Simulator`, not usable alone. It starts nothing: `local_processes` runs the processes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from .instances import ContainerInstance, Placement, State
 
 
 class HostsContainers(OperatesContainers):
-    """A simulator's verbs for who runs its containers."""
+    """A simulator's methods for the code that runs its containers."""
 
     def place(self, instance_id: str, host: str, ports: Sequence[int]) -> None:
-        """Say where a container can be reached, before it has a network: `ports` in the order of `expose`.
+        """Set the address of a container before it has a network. `ports` has the order of `expose`.
 
         Raises:
             LookupError: there is no such instance.
@@ -27,7 +27,7 @@ class HostsContainers(OperatesContainers):
         instance.placement = Placement(host, tuple(ports))
 
     def refuse_room(self, instance_id: str, reason: str) -> None:
-        """Let a container that is still being provisioned end FAILED; an event gives the reason.
+        """Make the provisioning of a container end FAILED, with an event that gives the reason.
 
         Raises:
             LookupError: there is no such instance.
@@ -36,9 +36,9 @@ class HostsContainers(OperatesContainers):
         self._world.refuse_room(self._fresh(instance_id), reason)
 
     def exit(self, instance_id: str, code: int) -> None:
-        """Let a running container's process end by itself, at second `now`.
+        """End a running container's process by itself, at second `now`.
 
-        With the profile's `restarts` it is started again, else the instance has ENDED.
+        With the profile's `restarts`, the container is started again. Otherwise the instance has ENDED.
 
         Raises:
             LookupError: there is no such instance.

@@ -1,7 +1,7 @@
 """The simulator's own records of instances.
 
-Records are changed by `world.World` alone. They know no money rules and no timers, and share
-nothing with the client's models.
+Only `world.World` changes the records. They contain no money rules and no timers, and share nothing
+with the client's models.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Variables: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class State(StrEnum):
-    """Where an instance is in its life; the value is what goes over the wire."""
+    """Status of an instance. The values are those of the wire."""
 
     INITIALIZED = "INITIALIZED"
     ACTIVE = "ACTIVE"
@@ -33,13 +33,13 @@ class State(StrEnum):
 
     @property
     def live(self) -> bool:
-        """Costs money, or may yet."""
+        """True if the instance costs money or may yet do so: INITIALIZED or ACTIVE."""
         return self in (State.INITIALIZED, State.ACTIVE)
 
 
 @attrs.frozen
 class ExposedPort:
-    """A port of the container; `port` is text, as on the wire."""
+    """A port of the container. `port` is text, as on the wire."""
 
     port: str
     protocol: str = "tcp"
@@ -50,9 +50,9 @@ class ExposedPort:
 
 @attrs.frozen
 class ContainerSettings:
-    """What runs in a container: the part of it that an update replaces.
+    """The part of a container's configuration that an update replaces.
 
-    Registry credentials are checked when they come in and then forgotten: no answer contains them.
+    Registry credentials are checked on arrival and then dropped: no answer contains them.
     """
 
     image: str
@@ -61,7 +61,7 @@ class ContainerSettings:
     ssh_key: str | None = attrs.field(default=None, repr=False)
 
     def environment_json(self) -> list[Json]:
-        """The variables; the SSH key is shown as one of them, and nowhere else."""
+        """Return the variables. The SSH key appears as one of them, and nowhere else."""
         shown = [*self.environment]
         if self.ssh_key is not None:
             shown = [pair for pair in shown if pair[0] != "SSH_PUBKEY"]
@@ -71,7 +71,7 @@ class ContainerSettings:
 
 @attrs.frozen
 class Placement:
-    """Where a container can really be reached: its host, and the outer port of each port it exposes."""
+    """The real address of a container: its host, and the external port of each exposed port."""
 
     host: str
     ports: tuple[int, ...]
@@ -79,9 +79,9 @@ class Placement:
 
 @attrs.define(eq=False, kw_only=True)
 class Instance:
-    """What the service knows of one instance. Times are simulated seconds.
+    """The service's record of one instance. Times are simulated seconds.
 
-    This is the simulator's record itself, not a copy: look, but change it through the simulator.
+    This is the simulator's record itself, not a copy. Read it, but change it only through the simulator.
     """
 
     id: str
@@ -93,12 +93,12 @@ class Instance:
     bill: Bill
     state: State = State.INITIALIZED
     failure: str | None = None
-    """Why the provisioning will fail, or has; None for a sound one."""
+    """Reason why the provisioning fails or has failed. None without a failure."""
     active_at: float = inf
-    """When it became ACTIVE; infinite before."""
+    """Second at which the instance became ACTIVE. Infinite before."""
     rng: Random = attrs.field(repr=False)
     summary: bytes | None = attrs.field(default=None, init=False, repr=False)
-    """The row of the list as JSON text, kept until something in it changes."""
+    """Cached row of the list as JSON text. None after a change."""
 
     @property
     def kind(self) -> Kind:
@@ -115,24 +115,24 @@ class ContainerInstance(Instance):
     expose: tuple[ExposedPort, ...]
     log: ContainerLog = attrs.field(repr=False)
     events: list[ClusterEvent] = attrs.field(factory=list, repr=False)
-    """In no order, and some still in the future: an answer shows those that have happened."""
+    """Unordered events, some of them in the future. An answer shows the events that have happened."""
     started: bool = False
     forwarded_ports: list[Json] | None = None
     domain: str | None = None
     placement: Placement | None = None
-    """Where it is, if it runs anywhere; None for one that is only simulated."""
+    """Address of the container's real process. None if the container is only simulated."""
     updating: bool = False
     program: Program = STAYS
-    """What its image and command do, unless it is hosted."""
+    """Behaviour of the image and command. Unused for a hosted container."""
     pod_since: float = inf
-    """When the cluster began to create the present pod."""
+    """Second at which the cluster began to create the present pod."""
     run: int = 0
-    """Number of the present run, or of the wait for it; timers of an earlier number do nothing."""
+    """Number of the present run, or of the wait for that run. Timers of earlier numbers have no effect."""
     run_since: float = 0.0
     backoffs: int = 0
-    """Restarts since it last ran for long."""
+    """Restarts since the last long run."""
     down_since: float | None = None
-    """When it began to be unavailable; None while it is sound."""
+    """Second at which the container became unavailable. None while it is available."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -141,12 +141,12 @@ class MachineInstance(Instance):
     ssh_key: str = attrs.field(repr=False)
     address: str
     has_address: bool = False
-    """The IP is shown as its domain, while it is live."""
+    """True if the IP is shown as the machine's domain while the machine is live."""
 
 
 @attrs.frozen
 class Calendar:
-    """Simulated seconds as the dates and times of the service."""
+    """Conversion of simulated seconds to the service's dates and times."""
 
     start: datetime
 
@@ -154,10 +154,10 @@ class Calendar:
         return self.start + timedelta(seconds=seconds)
 
     def iso(self, seconds: float) -> str:
-        """ISO 8601, UTC, microseconds, `Z`."""
+        """Format a second as ISO 8601 in UTC, with microseconds and `Z`."""
         return self.at(seconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def next_hour(self, seconds: float) -> float:
-        """The next UTC clock hour strictly after `seconds`, in simulated seconds."""
+        """Return the next UTC clock hour strictly after `seconds`, in simulated seconds."""
         begun = self.at(seconds).replace(minute=0, second=0, microsecond=0)
         return (begun + timedelta(hours=1) - self.start).total_seconds()

@@ -1,7 +1,7 @@
-"""Runs the startup commands of simulated containers as processes of this machine: `LocalProcesses`.
+"""Startup commands of simulated containers as processes of this machine: `LocalProcesses`.
 
-Stands at a door and looks at the simulator: starts what should run, stops what should not, and reports lines
-and exits through public methods. No container and no sandbox: what it runs may do all that its user may.
+It polls the simulator, starts and stops processes accordingly, and reports lines and exits through public
+methods. There is no container and no sandbox: a command has all the rights of the user who runs it.
 """
 
 from __future__ import annotations
@@ -28,62 +28,63 @@ from .simulator import Simulator
 
 HOST: Final = "127.0.0.1"
 _TICK: Final = 0.05
-"""Real seconds between two looks, when no request causes one."""
+"""Real seconds between two polls of the simulator when no request causes one."""
 _READ: Final = 2**16
-"""Bytes read at once, and of an unfinished line before it is cut."""
+"""Bytes per read, and maximum length of an unfinished line before it is cut."""
 _LAST_READS: Final = 16
-"""More than a pipe holds."""
-# Below the ports that systems give to outgoing connections, so that nobody is likely to get in between.
+"""Reads of a dead process's pipe: more than a pipe holds."""
+# Below the ephemeral ports of common systems, so another program is unlikely to take a port in between.
 _PORTS: Final = range(20000, 32000)
 
 
 @attrs.define(eq=False)
 class _Child:
-    """One process group, whose leader is the startup command."""
+    """Process group of one container. Its leader is the startup command."""
 
     instance: ContainerInstance
     pod: str
     process: subprocess.Popen[bytes]
     home: str
     output: int
-    """Our end of the pipe that is its stdout and stderr."""
+    """The parent's end of the pipe for the child's stdout and stderr."""
     line: bytes = b""
-    """What came after the last newline."""
+    """Output after the last newline."""
     kill_at: float | None = None
-    """When it is killed, in the loop's seconds; None while it should run."""
+    """Loop time of the kill. None while the child should run."""
 
     @property
     def runs(self) -> bool:
-        """Whether the instance has what this child runs: it is started, and no update has replaced it."""
+        """Return True if the instance is started and no update has replaced this child's program."""
         return self.instance.started and _pod(self.instance) == self.pod
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: PermissionError for zombies
             os.killpg(self.process.pid, number)
 
 
 class LocalProcesses:
-    """Runs the containers of one simulator's door on this machine. Linux and macOS, real time only.
+    """Local processes for the containers behind one door. Linux and macOS, real time only.
 
     ```python
     async with SimulatorServer(Simulator(api_key=secrets.token_hex()), processes=LocalProcesses()):
         ...
     ```
 
-    Each startup command is split as a shell would, and run without one, in a session and process group of its
-    own, in an empty directory that is its `HOME`. It gets the container's variables, `PATH`, `HOME`, and for
-    each exposed port `PORT_<port>`: where to listen on 127.0.0.1, which is the forwarded external port, too.
-    Its lines are the container's log. When it exits it is started again, or the instance ends: the profile's
-    `restarts` decides. A container without a startup command runs nothing, and none prints generated lines.
+    Each startup command is split as a shell would split it, and run without a shell. It has a session and
+    process group of its own, and starts in an empty directory that is its `HOME`. Its environment has the
+    container's variables, `PATH`, `HOME`, and `PORT_<port>` for each exposed port. `PORT_<port>` is the port
+    to listen on at 127.0.0.1, and equals the forwarded external port. The output becomes the container's log.
+    After an exit, the command is started again or the instance ends, as the profile's `restarts` says.
+    A container without a startup command runs nothing. No container prints generated lines.
 
     Args:
-        max_children: containers there may be at once; one more fails to be provisioned. A place is free again
-            when its processes have ended, up to `grace` seconds after their instance has.
+        max_children: containers at once. The provisioning of one more fails. A place is free again when its
+            processes have ended, up to `grace` seconds after their instance.
         grace: real seconds between SIGTERM and SIGKILL.
 
     Raises:
-        ValueError: this is no POSIX system, or an argument makes no sense.
+        ValueError: the system is not POSIX, or an argument is out of range.
     """
 
     def __init__(self, max_children: int = 16, *, grace: float = 5.0) -> None:
@@ -93,18 +94,18 @@ class LocalProcesses:
             raise ValueError("max_children must be at least 1, and grace at least 0 seconds")
         self.max_children = max_children
         self.grace = grace
-        # Not by their ids: after a reset others may have the same.
+        # Keyed by object, not by id: after a reset, other instances may have the same ids.
         self._children: dict[ContainerInstance, _Child] = {}
         self._admitted: dict[ContainerInstance, tuple[int, ...]] = {}
-        """The ports of every container that has a place."""
+        """Ports of every container that has a place."""
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
     def start(self, simulator: Simulator, now: Callable[[], float]) -> None:
-        """Begin to look; doors do this. `now` gives the simulated second.
+        """Begin to poll the simulator. Doors call this method. `now` returns the simulated second.
 
         Raises:
-            ValueError: it serves another door already, or the loop's clock is virtual.
+            ValueError: the object serves another door already, or the loop's clock is virtual.
         """
         if self._task is not None:
             raise ValueError("each door needs LocalProcesses of its own")
@@ -112,10 +113,10 @@ class LocalProcesses:
             raise ValueError("processes need real time, and this loop's clock jumps")
         self._simulator = simulator
         self.look()
-        self._task = asyncio.create_task(self._go_on(now))
+        self._task = asyncio.create_task(self._poll(now))
 
     async def close(self) -> None:
-        """Stop everything: SIGTERM, and SIGKILL after `grace` seconds, or at once when cancelled."""
+        """Stop all processes: SIGTERM, then SIGKILL after `grace` seconds, or immediately if cancelled."""
         if self._task is None:
             return
         self._closing = True
@@ -132,11 +133,11 @@ class LocalProcesses:
                 child.process.wait()
                 self._bury(child)
         with contextlib.suppress(asyncio.CancelledError):
-            await self._task  # so that what broke it comes to light
+            await self._task  # raises the error that ended the polling, if any
 
     def look(self) -> None:
-        """Make the processes what the simulator says; doors do this after each request, and each reset."""
-        if self._simulator.cluster.log_interval is not None:  # made-up lines; a reset brings them back
+        """Start and stop processes as the simulator requires. Doors call it after each request and reset."""
+        if self._simulator.cluster.log_interval is not None:  # no generated lines, also after a reset
             self._simulator.cluster = attrs.evolve(self._simulator.cluster, log_interval=None)
         live = [i for i in self._simulator.live() if isinstance(i, ContainerInstance)]
         if self._closing:
@@ -151,7 +152,7 @@ class LocalProcesses:
             elif instance.started and instance in self._admitted and instance not in self._children:
                 self._launch(instance)
 
-    async def _go_on(self, now: Callable[[], float]) -> None:
+    async def _poll(self, now: Callable[[], float]) -> None:
         while True:
             self._simulator.advance(now())
             self.look()
@@ -160,12 +161,12 @@ class LocalProcesses:
     # One container
 
     def _admit(self, instance: ContainerInstance) -> None:
-        """Give a new container a place and ports, or let it fail."""
+        """Give a new container a place and ports, or make its provisioning fail."""
         if instance in self._admitted:
             return
         if len(self._admitted) >= self.max_children:
-            room = f"0/1 nodes are available: this simulator runs at most {self.max_children} containers"
-            self._simulator.refuse_room(instance.id, room)
+            reason = f"0/1 nodes are available: this simulator runs at most {self.max_children} containers"
+            self._simulator.refuse_room(instance.id, reason)
             return
         taken = {port for ports in self._admitted.values() for port in ports}
         ports = _free_ports(len(instance.expose), taken)
@@ -173,12 +174,12 @@ class LocalProcesses:
         self._simulator.place(instance.id, HOST, ports)
 
     def _launch(self, instance: ContainerInstance) -> None:
-        """Run the startup command; one that cannot be run exits at once."""
+        """Run the startup command. A command that cannot be run exits immediately."""
         if instance.settings.startup_command is None:
             return
         try:
             child = self._spawn(instance, shlex.split(instance.settings.startup_command))
-        except (OSError, ValueError, IndexError) as error:  # no such program; quotes or bytes that cannot be
+        except (OSError, ValueError, IndexError) as error:  # no such program, or invalid quotes or bytes
             self._simulator.print(instance.id, f"cannot run the startup command: {error}")
             self._simulator.exit(instance.id, 127)
             return
@@ -204,11 +205,11 @@ class LocalProcesses:
                 )
             finally:
                 os.close(theirs)
-            undo.pop_all()  # they are the child's now
+            undo.pop_all()  # the child owns these resources now
         return _Child(instance, _pod(instance), process, home, ours)
 
     def _environment(self, instance: ContainerInstance, home: str) -> dict[str, str]:
-        """All that the process learns of us: nothing of our own variables but the path."""
+        """Return the environment of the process. Only `PATH` comes from our own environment."""
         settings = instance.settings
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **dict(settings.environment)}
         if settings.ssh_key is not None:
@@ -218,7 +219,7 @@ class LocalProcesses:
         return environment
 
     def _tend(self, child: _Child, *, live: bool) -> None:
-        """Bury a child that has ended, and stop one that should not run."""
+        """Clean up after a child that has ended, and stop a child that should not run."""
         wanted = live and child.runs
         code = child.process.poll()
         now = asyncio.get_running_loop().time()
@@ -233,9 +234,9 @@ class LocalProcesses:
             child.signal(signal.SIGKILL)
 
     def _bury(self, child: _Child) -> None:
-        """The leader has ended: so must its group, as a container ends with its first process."""
+        """End the group of a dead leader, as a container ends with its first process."""
         child.signal(signal.SIGKILL)
-        for _ in range(_LAST_READS):  # a process that has left the group may go on writing for ever
+        for _ in range(_LAST_READS):  # a process outside the group may write for ever
             if not self._read(child):
                 break
         self._print(child, [child.line] if child.line else [])
@@ -247,7 +248,7 @@ class LocalProcesses:
     # Its output
 
     def _read(self, child: _Child) -> bool:
-        """Take what is there; gives whether there was anything."""
+        """Read the available output. Return True if there was any."""
         try:
             chunk = os.read(child.output, _READ)
         except BlockingIOError:
@@ -263,19 +264,19 @@ class LocalProcesses:
         return True
 
     def _print(self, child: _Child, lines: Iterable[bytes]) -> None:
-        # What a container says after its end, or that of the whole simulated world, nobody hears.
+        # Drop output after the end of the instance or after a reset.
         if child.runs and child.instance in self._simulator.live():
             texts = (line.removesuffix(b"\r").decode(errors="replace") for line in lines)
             self._simulator.print(child.instance.id, *texts)
 
 
 def _pod(instance: ContainerInstance) -> str:
-    """What changes when an update replaces the container."""
+    """Return a value that changes when an update replaces the container."""
     return instance.log.pod.name.pod
 
 
 def _free_ports(count: int, taken: Container[int]) -> tuple[int, ...]:
-    """Ports of 127.0.0.1 that are free now, for TCP and for UDP. In no order: others may look, too."""
+    """Return ports of 127.0.0.1 that are free for TCP and UDP, in random order to avoid collisions."""
     candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
     free = (number for number in candidates if number not in taken and _is_free(number))
     return tuple(itertools.islice(free, count))

@@ -1,7 +1,7 @@
-"""The log store: what each pod printed, what of it the cluster still has, and what an answer shows.
+"""The log store: the printed lines of each pod, the part that the cluster keeps, and answers.
 
-A pure object: it knows neither a simulator nor a clock, and every second is the caller's. What was
-ever printed stays readable beside what is shown, so that a test can tell a loss from a mistake.
+A pure object without a simulator or a clock: callers pass the time. All printed lines stay readable beside
+the shown ones, so that a test can distinguish a loss from a mistake.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .events import ClusterOptions, PodName
 
 
 class PodLog:
-    """What one pod has printed. Seconds given to its methods must not go back.
+    """Printed lines of one pod. The seconds passed to its methods must not decrease.
 
     Attributes:
-        name: of the pod.
-        lines: the truth: every line it ever printed, also those that the cluster has dropped.
-        gone: the second from which the cluster shows nothing of it any more.
-        begun: its container has been started at least once.
+        name: names of the pod and its owners.
+        lines: every line that the pod ever printed, including lines that the cluster has dropped.
+        gone: second from which the cluster shows nothing of the pod any more.
+        begun: the pod's container has been started at least once.
     """
 
     def __init__(self, name: PodName, seed: int = 0, interval: float | None = None) -> None:
@@ -33,30 +33,30 @@ class PodLog:
         self.lines: list[str] = []
         self.gone: float = inf
         self.begun: bool = False
-        self._times = array("d")  # when each line began
-        self._files: list[tuple[float, int]] = [(-inf, 0)]  # when a new file began, and with which line
+        self._times = array("d")  # start time of each line
+        self._files: list[tuple[float, int]] = [(-inf, 0)]  # start time and first line of each file
         self._open = False  # the last line has not ended yet
-        self._growth: dict[int, list[tuple[float, int]]] = {}  # how long such a line was, and since when
-        self._rng = Random(seed)  # its own: the text must not depend on what else is drawn, and when
+        self._growth: dict[int, list[tuple[float, int]]] = {}  # (time, length) of lines printed in parts
+        self._rng = Random(seed)  # a separate generator: the text must not depend on other draws
         self._interval = interval
         self._next: float | None = None
         self._until = inf
         self._script = _training_run(self._rng)
 
-    # What happens to it
+    # Changes
 
     def start(self, at: float) -> None:
-        """Begin to print generated lines, if it has an interval for them."""
+        """Begin to print generated lines, if the pod has an interval."""
         self.begun = True
         if self._interval is not None:
             self._next = at
 
     def stop(self, at: float) -> None:
-        """Print what is due by second `at`, which may be to come, and nothing any more."""
+        """Print the lines due by second `at`, which may lie in the future, and stop permanently."""
         self._until = min(self._until, at)
 
     def pause(self, at: float) -> None:
-        """Print what is due by second `at`, and nothing more until the next `start`."""
+        """Print the lines due by second `at`, and pause until the next `start`."""
         self.advance(at)
         self._next = None
 
@@ -71,10 +71,10 @@ class PodLog:
             self._next += self._interval * self._rng.uniform(0.5, 1.5)
 
     def print(self, text: str, at: float, end: Literal["\n", ""] = "\n") -> None:
-        """Append by hand, behind everything that was due; each newline ends a line.
+        """Append text after all lines that were due. Each newline ends a line.
 
-        With an empty `end` the last line has not ended: it is shown as it is, and the next call goes
-        on with it.
+        An empty `end` leaves the last line unfinished. Answers show the unfinished line, and the next call
+        continues it.
         """
         self.advance(at)
         *whole, rest = f"{text}{end}".split("\n")
@@ -86,13 +86,13 @@ class PodLog:
             self._open = True
 
     def rotate(self, at: float) -> None:
-        """Begin a new file: the lines so far are kept, but not shown again."""
+        """Begin a new file. Earlier lines are kept, but not shown again."""
         self.advance(at)
         self._open = False
         self._files.append((at, len(self.lines)))
 
     def restart(self, at: float) -> None:
-        """The container starts again in this pod: a new file, and the generated text from its start."""
+        """Restart the container in this pod: begin a new file, and the generated text anew."""
         self.rotate(at)
         self._script = _training_run(self._rng)
         if self._next is not None:
@@ -108,10 +108,10 @@ class PodLog:
         self.lines[-1] += text
         sizes.append((at, len(self.lines[-1])))
 
-    # What there is to see
+    # Views
 
     def kept(self, at: float, options: ClusterOptions) -> range:
-        """The places in `lines` that the cluster could show at second `at`, now or earlier."""
+        """Return the indices in `lines` that the cluster could show at second `at`, now or earlier."""
         end = bisect_right(self._times, at)
         if at >= self.gone:
             return range(end, end)
@@ -123,7 +123,7 @@ class PodLog:
         return range(first, max(first, end))
 
     def shown(self, at: float, last: int | None, options: ClusterOptions) -> Iterator[tuple[float, str]]:
-        """The last lines that an answer of second `at` shows, each with the second in which it began."""
+        """Iterate over the last lines shown at second `at`, each with the second in which it began."""
         places = self.kept(at, options)
         if last is not None:
             places = places[-last:]
@@ -135,17 +135,17 @@ class PodLog:
         return zip(self._times[places.start : places.stop], texts, strict=False)
 
     def _as_of(self, place: int, at: float) -> str:
-        """A line as it was at second `at`: it may have grown since."""
+        """Return a line as of second `at`: it may have grown since."""
         sizes = self._growth.get(place, ())
         size = max((size for since, size in sizes if since <= at), default=None)
         return self.lines[place][:size]
 
 
 class ContainerLog:
-    """The log of one container: its pods, and how their lines make one answer.
+    """The log of one container: its pods, and the answers made from their lines.
 
     Attributes:
-        pods: every pod it ever had, the present one last. More may be put before it by hand.
+        pods: every pod of the container, the present one last. Tests may insert more before it.
     """
 
     def __init__(self, pod: PodLog, seed: int = 0) -> None:
@@ -158,23 +158,23 @@ class ContainerLog:
         return self.pods[-1]
 
     def start(self, at: float) -> None:
-        """Let the present pod print."""
+        """Start the output of the present pod."""
         self.pod.start(at)
 
     def stop(self, at: float) -> None:
-        """Let no pod print any more; what was printed stays."""
+        """Stop the output of all pods. Printed lines stay."""
         for pod in self.pods:
             pod.stop(at)
 
     def swap(self, pod: PodLog, at: float, linger: float = 0.0) -> None:
-        """Put another pod in the place of those that are there; they go after `linger` seconds."""
+        """Replace the present pods by another one. The old pods disappear after `linger` seconds."""
         for old in self.pods:
             old.stop(at + linger)
             old.gone = min(old.gone, at + linger)
         self.pods.append(pod)
 
     def answer(self, now: float, last: int | None, options: ClusterOptions) -> list[str]:
-        """The log answer of second `now`, oldest first within a pod: the last lines, or everything."""
+        """Return the log answer at second `now`: the last lines or all, oldest first within a pod."""
         for pod in self.pods:
             pod.advance(now)
         if self._strikes(options.empty_rate):
@@ -201,7 +201,7 @@ class ContainerLog:
         return [text for piece in pieces for _, text in piece]
 
     def _mixed(self, blocks: list[list[tuple[float, str]]]) -> Iterator[list[tuple[float, str]]]:
-        """Pieces of the blocks, of any length and in any order: as when the pods are read at once."""
+        """Iterate over random pieces of the blocks in random order, as if the pods were read concurrently."""
         left = [(block, 0) for block in blocks]
         while left:
             block, begin = left.pop(self._rng.randrange(len(left)))
@@ -223,7 +223,7 @@ CRASH_LINES = (
 
 
 def _training_run(rng: Random) -> Iterator[str]:
-    """A container that boots and then trains for ever; many lines are alike, as in real logs."""
+    """Generate the lines of a boot and an endless training run. Many are similar, as in real logs."""
     yield "Starting entrypoint"
     yield "NVIDIA driver 570.124.06, CUDA 12.8"
     yield "Downloading the dataset"

@@ -1,6 +1,6 @@
-"""Options of a simulator that a test changes while it runs: the profile and its parts, programs, stock.
+"""Options of a simulator that a test changes at run time: the profile and its parts, programs, stock.
 
-A base class of `Simulator`, and no use without it.
+A base class of `Simulator`, not usable alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .world import World
 
 
 class HasOptions:
-    """A simulator's options, from now on."""
+    """A simulator's options. Changes apply from now on."""
 
     _world: World
 
     @property
     def profile(self) -> Profile:
-        """Habits of the service; assign a `Profile`, "likely" or "kind" at any time."""
+        """Habits of the service. Assign a `Profile`, "likely" or "kind" at any time."""
         return self._world.profile
 
     @profile.setter
@@ -31,7 +31,7 @@ class HasOptions:
 
     @property
     def provisioning(self) -> Provisioning:
-        """Durations, a part of the profile; assign another for what comes after."""
+        """Durations, a part of the profile. An assigned value applies to later actions."""
         return self.profile.provisioning
 
     @provisioning.setter
@@ -40,7 +40,7 @@ class HasOptions:
 
     @property
     def cluster(self) -> ClusterOptions:
-        """Habits of logs and events, a part of the profile; assign another at any time."""
+        """Options of logs and events, a part of the profile. Assign another value at any time."""
         return self.profile.cluster
 
     @cluster.setter
@@ -49,22 +49,22 @@ class HasOptions:
 
     @property
     def programs(self) -> dict[str, Program]:
-        """Programs by image, in place of what `programs` says of the image; read at a deploy or an update."""
+        """Programs by image, in place of the table in `programs`. Read at each deploy and update."""
         return self._world.programs
 
     def fail_next_provisioning(self, times: int = 1) -> None:
-        """Let the next accepted deploys end FAILED."""
+        """Make the next `times` accepted deploys end FAILED."""
         self._world.failing_next = times
 
     # Stock
 
     @property
     def catalog(self) -> Catalog:
-        """Plans and images for sale; `catalog.find(...)` gives an offer and its plan id."""
+        """Plans and images for sale. `catalog.find(...)` returns an offer with its plan id."""
         return self._world.catalog
 
     def sell_out(self, plan_id: str) -> None:
-        """Take a plan or option off the lists; deploying it is refused.
+        """Remove a plan or option from the lists and refuse to deploy it.
 
         Raises:
             LookupError: there is no such plan.
@@ -77,7 +77,7 @@ class HasOptions:
         self._world.taken_off.discard(plan_id)
 
     def set_capacity(self, plan_id: str, instances: int) -> None:
-        """Limit the instances that a plan has room for at once, in place of the profile's `capacity`.
+        """Limit the instances of a plan that may exist at once, in place of the profile's `capacity`.
 
         Raises:
             LookupError: there is no such plan.

@@ -1,7 +1,7 @@
-"""Plans, options and catalogues, and their JSON. What there is to sell is in `stock`.
+"""Plans, options and catalogues, and their JSON. `stock` contains the goods.
 
-Plain data, no behaviour over time. An id that was not published is derived from the slug, so it is the same
-in each run.
+Plain data without behaviour over time. An unpublished id is derived from the slug, so the id is the same
+in every run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UPFRONT_HOURS = 3
 
 @attrs.frozen
 class PlanRow:
-    """One thing that can be deployed: a container plan, or one option of a machine plan."""
+    """An offer: a container plan, or one option of a machine plan."""
 
     kind: Kind
     slug: str
@@ -48,7 +48,7 @@ class PlanRow:
         return str(uuid5(NAMESPACE_URL, f"https://api.fluence.dev/gpu/{self.kind}/{self.slug}"))
 
     def gpu_json(self) -> Json:
-        """The GPU as every answer but a container plan writes it."""
+        """Return the GPU in the form of every answer except a container plan."""
         return {
             "vendor": "nvidia",
             "model": self.model,
@@ -68,7 +68,7 @@ class PlanRow:
         return {"hour": float(self.hourly), "upfront_hours": self.upfront_hours, "currency": CURRENCY}
 
     def plan_json(self) -> Json:
-        """A container plan; here, and only here, the interface is in capitals."""
+        """Return a container plan. The interface is in capitals only here."""
         return {
             "plan": {
                 "id": self.id,
@@ -81,7 +81,7 @@ class PlanRow:
         }
 
     def option_json(self) -> Json:
-        """One option of a machine plan; its id is sent as `plan_id`."""
+        """Return one option of a machine plan. Deploys send its id as `plan_id`."""
         supply = self.supply_json()
         del supply["gpu_count"]
         return {
@@ -98,7 +98,7 @@ class PlanRow:
 
 @attrs.frozen
 class Catalog:
-    """All offers and default images, with the JSON of the four catalogue endpoints."""
+    """All offers and default images, and the JSON of the four catalogue endpoints."""
 
     offers: dict[str, PlanRow]
     images: list[Json]
@@ -108,10 +108,10 @@ class Catalog:
         return cls({offer.id: offer for offer in offers}, list(images))
 
     def find(self, kind: Kind = "container", gpu: str | None = None, gpu_count: int | None = None) -> PlanRow:
-        """The cheapest offer of that kind, GPU model (`"h100"`) and GPU count.
+        """Return the cheapest offer of a kind, GPU model (`"h100"`) and GPU count.
 
         Raises:
-            LookupError: there is none.
+            LookupError: there is no such offer.
         """
         found = [
             offer
@@ -126,7 +126,7 @@ class Catalog:
         return [offer.plan_json() for offer in self._on_sale("container", sold_out)]
 
     def machine_plans(self, kind: Kind, sold_out: Collection[str] = ()) -> Json:
-        """Options grouped by GPU, then by number of GPUs, in the order of the catalogue."""
+        """Return the options grouped by GPU, then by number of GPUs, in the order of the catalogue."""
         by_gpu: dict[tuple[str, int, str], dict[int, list[PlanRow]]] = {}
         for offer in self._on_sale(kind, sold_out):
             gpu = by_gpu.setdefault((offer.model, offer.vram_gi, offer.interface), {})

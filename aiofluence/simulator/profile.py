@@ -1,6 +1,6 @@
 """Profiles: one field for each habit of the service that its documents leave open, and two presets.
 
-`LIKELY` follows public guides and the systems behind the service, `KIND` harms a client least.
+`LIKELY` follows public guides and the systems behind the service. `KIND` harms a client least.
 `claims` states the source of each field.
 """
 
@@ -26,35 +26,35 @@ def _options(*values: str | int) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Profile:
-    """Habits of the simulated service. The defaults of the fields are the kind values.
+    """Habits of the simulated service. The defaults of the fields are the values of `KIND`.
 
     Attributes:
         cluster: logs and events.
         provisioning: durations, and the share of provisionings that fail.
-        restarts: a container whose command exits is started again and billed on. False ends the instance.
-        images_exit: an image without a command that stays exits at once, see `programs`. False lets all stay.
-        lease_checks: checks, each 4 to 19 seconds after the last, that a container may fail before its lease
-            is closed and the instance ends; None never closes it.
+        restarts: a command that exits is started again, and rent continues. False ends the instance.
+        images_exit: images and commands that are known to end do exit, see `programs`. False makes all stay.
+        lease_checks: failed checks, each 4 to 19 seconds after the last, until a container's lease is closed
+            and the instance ends. None means that no lease is closed.
         update_downtime: an update stops the old pod first. False swaps the pods when the new one is ready.
         logs_while_creating: answer to a request for logs while a pod is being created.
         logs_after_end: answer to a request for logs after the end of the instance.
         reserved_variable: effect of a deploy that has `SSH_PUBKEY` beside a key.
-        minimum_runtime: seconds after ACTIVE for which DELETE of a machine is refused.
+        minimum_runtime: seconds after ACTIVE during which DELETE of a machine is refused.
         minimum_runtime_text: text of that refusal, without or with the minutes left.
-        machine_address: moment from which a machine's IP is its `domain`. "early" is half the provisioning
+        machine_address: moment from which a machine's IP is its `domain`. "early" means half the provisioning
             time, in the list.
         login_by: source of the user in a machine's `ssh_connection`.
         list_order: the instance with which a list begins.
-        failed_machine_detail: status of a failed machine in its detail; the list has FAILED.
+        failed_machine_detail: status of a failed machine in its detail. The list has FAILED.
         detail_domain: details have `domain` at the top level too, as the list does.
         rounded_amounts: amounts in answers are rounded to cents.
-        hourly_usage_after_end: amount in `hourly_usage` once the instance is over.
-        billing_period: status for which `next_billing_period` is not null, and its form: "live" for
-            INITIALIZED and ACTIVE with microseconds, "active" for ACTIVE without.
+        hourly_usage_after_end: amount in `hourly_usage` after the end of the instance.
+        billing_period: status in which `next_billing_period` is not null, and its form. "live" means
+            INITIALIZED and ACTIVE, with microseconds. "active" means ACTIVE, without microseconds.
         top_up_delay: seconds from a clock hour until the reserve is full again.
-        published_catalog: plans, places, providers and systems as the guides show them. False is a catalogue
-            with country codes everywhere.
-        capacity: instances that a plan has room for at once; None is no limit.
+        published_catalog: plans, places, providers and systems as the guides show them. False means a
+            catalogue with country codes everywhere.
+        capacity: instances of one plan that may exist at once. None means no limit.
         unauthorised_status: status for a missing or wrong key.
     """
 
@@ -106,7 +106,7 @@ class Profile:
 
     @classmethod
     def of(cls, profile: Profile | ProfileName) -> Profile:
-        """A preset by its name, or the profile itself.
+        """Return a preset by its name, or the profile itself.
 
         Raises:
             ValueError: no preset has that name.
@@ -119,10 +119,10 @@ class Profile:
             raise ValueError(f"profile must be {' or '.join(PRESETS)}, not {profile!r}") from None
 
     def replace(self, **changes: Any) -> Profile:
-        """This profile with other values; `cluster` and `provisioning` also take a mapping of theirs.
+        """Return a copy with other values. `cluster` and `provisioning` accept mappings of their fields, too.
 
         Raises:
-            ValueError: a field does not exist, or its value makes no sense.
+            ValueError: a field does not exist, or its value is not allowed.
         """
         changed: Profile = _replaced(self, changes)
         return changed
@@ -144,13 +144,13 @@ def _replaced(options: Any, changes: Mapping[str, Any], prefix: str = "") -> Any
     try:
         return attrs.evolve(options, **values)
     except ValueError as error:
-        # A validator of attrs has the attribute and the class among its arguments, for which no reader asks.
+        # attrs validators put the attribute and the class into the exception's arguments. Show only the text.
         place = f"{prefix[:-1]}: " if prefix else ""
         raise ValueError(f"{place}{error.args[0]}") from None
 
 
 def _fits(value: object, kind: Any) -> bool:
-    """Whether a value may come as JSON for a field of that type; its range is the validators' business."""
+    """Return True if the JSON value has the type of the field. Validators check the range."""
     options = get_args(kind)
     if get_origin(kind) is Literal:
         return any(value == option and type(value) is type(option) for option in options)
@@ -160,7 +160,7 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 KIND: Final = Profile()
-"""Harmless wherever the documents are silent."""
+"""Preset that harms a client least wherever the documents are silent."""
 
 LIKELY: Final = Profile(
     cluster=ClusterOptions(pod_order="mixed", line_limit=65_536, fold_events=True),
@@ -183,9 +183,9 @@ LIKELY: Final = Profile(
     published_catalog=True,
     capacity=100,
 )
-"""As the service probably is: containers on Akash, machines on Spheron."""
+"""Preset of the probable service: containers on Akash, machines on Spheron."""
 
 PRESETS: Final[Mapping[str, Profile]] = {"likely": LIKELY, "kind": KIND}
 
 DEFAULT_PROFILE: Final[ProfileName] = "likely"
-"""Preset of a simulator that is made without a profile."""
+"""Preset of a simulator that is created without a profile."""

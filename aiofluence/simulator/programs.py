@@ -1,6 +1,6 @@
-"""Programs of containers: which image and command keeps a container up, and which one exits.
+"""Programs of containers: a table of images and commands that keep a container up or exit.
 
-A small table, and what a test scripts beside it. Nothing is run here: `exec` runs real processes.
+Tests can script further programs. This module runs nothing: `local_processes` runs real processes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Program:
     """Behaviour of a container's program.
 
     Attributes:
-        seconds: how long it runs before it exits; None runs until it is stopped.
+        seconds: running time until the exit. None means until the program is stopped.
         code: exit code.
-        lines: lines that it prints when it starts. A program that exits prints nothing else.
+        lines: lines printed at the start. A program that exits prints nothing else.
         pullable: the registry has the image.
     """
 
@@ -41,9 +41,9 @@ class Program:
 
 STAYS: Final = Program()
 AT_ONCE: Final = Program(seconds=0.5)
-"""A shell without a terminal, and other programs that end at once."""
+"""Program that ends immediately, such as a shell without a terminal."""
 
-# Images whose default command is a shell or an interpreter: it reads the end of its input, and exits.
+# Images whose default command is a shell or an interpreter: it reads the end of its input and exits.
 _EXIT_AT_ONCE: Final = frozenset(
     """
     almalinux alpine amazonlinux archlinux busybox centos conda cuda debian fedora golang hello-world
@@ -51,7 +51,7 @@ _EXIT_AT_ONCE: Final = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# Commands that end at once. Every other command is taken for a program that goes on, such as a server.
+# Commands that end immediately. Any other command counts as a program that stays, such as a server.
 _ENDS_AT_ONCE: Final = frozenset(
     """
     apk apt apt-get bash cat cd chmod chown conda cp curl date do done echo env exit export fi find git grep
@@ -65,13 +65,13 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 def program(
     image: str, command: str | None, scripted: Mapping[str, Program], *, images_exit: bool
 ) -> Program:
-    """The program that an image with a startup command is.
+    """Return the program of an image with a startup command.
 
     Args:
         image: image reference.
         command: startup command, which replaces the image's own.
-        scripted: programs by image, which come before the table.
-        images_exit: consult the table. False lets everything stay.
+        scripted: programs by image, which take precedence over the table.
+        images_exit: use the table. False makes every program stay.
     """
     name = _short(image)
     for key, given in scripted.items():
@@ -83,7 +83,7 @@ def program(
 
 
 def _short(image: str) -> str:
-    """An image reference as `docker pull` also takes it: without the default registry and library."""
+    """Return an image reference without the default registry and library, as `docker pull` accepts it."""
     return image.removeprefix("docker.io/").removeprefix("library/")
 
 
@@ -93,7 +93,7 @@ def _of_image(image: str) -> Program:
 
 
 def _of_command(command: str) -> Program:
-    """The program of a command line: its parts run one after the other, until one of them stays."""
+    """Return the program of a command line. Its parts run one after the other until one of them stays."""
     total, code = 0.0, 0
     for words in _parts(command):
         part = _of_words(words)
@@ -114,12 +114,12 @@ def _parts(command: str) -> Iterator[list[str]]:
     try:
         for word in reader:
             if set(word) <= set(";&|"):
-                if words and word != "&":  # a part in the background holds nothing up
+                if words and word != "&":  # a background part does not block the next part
                     yield words
                 words = []
             elif words or not re.fullmatch(r"[A-Za-z_]\w*=.*|exec|nohup|time", word):
                 words.append(word)
-    except ValueError:  # a quotation that does not end: the shell refuses it
+    except ValueError:  # unterminated quotes: a shell refuses the command
         yield ["exit", "2"]
         return
     if words:

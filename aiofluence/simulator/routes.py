@@ -1,6 +1,6 @@
-"""The service's paths, as data: which operation a request is, if any.
+"""The service's paths, as data: a table of operations, and lookups in it.
 
-An operation is named as the contract's table writes it, `"GET /gpu/instances/{id}"`; faults and the
+An operation is named as the contract's table writes it, `"GET /gpu/instances/{id}"`. Faults and the
 request log use these names.
 """
 
@@ -29,7 +29,7 @@ Endpoint: TypeAlias = Literal[
 
 @attrs.frozen
 class Route:
-    """One operation: method, path template, and what answers it for which kind of instance."""
+    """An operation: method, path template, and the endpoint and kind that answer it."""
 
     method: str
     template: str
@@ -75,14 +75,14 @@ for _route in ROUTES:
 
 @attrs.frozen
 class Match:
-    """A path the service knows: its operations by method, and the instance id in it."""
+    """A known path: its operations by method, and the instance id in the path."""
 
     by_method: dict[str, Route]
     instance_id: str = ""
 
 
 def match(path: str) -> Match | None:
-    """The operations of a path, slash for slash; None when there is no such path."""
+    """Return the operations of a path, slash for slash, or None if there is no such path."""
     parts = tuple(path.split("/"))
     if found := _TABLE.get(parts):
         return Match(found)
@@ -95,13 +95,13 @@ def match(path: str) -> Match | None:
 
 
 def other_slash(path: str) -> str | None:
-    """The same path with the trailing slash it should have, or without the one it should not."""
+    """Return the path with its trailing slash added or removed, or None if the service lacks that path."""
     other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
     return other if match(other) else None
 
 
 def operation(method: str, path: str) -> str | None:
-    """The operation's name, or None for what the service does not offer."""
+    """Return the operation's name, or None if the service does not offer this method and path."""
     found = match(path)
     route = found.by_method.get(method) if found else None
     return route.operation if route else None

@@ -1,6 +1,6 @@
-"""Life of containers that are ACTIVE: started, reachable, restarted, replaced by an update, given up.
+"""Life of ACTIVE containers: start, network, restart, update, and the closed lease.
 
-A base class of `World`, and no use without it. The profile decides between the habits of a cluster.
+A base class of `World`, not usable alone. The profile selects the habits of the cluster.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from .timing import Provisioning, Schedule
 
 _FIRST_BACKOFF: Final = 10.0
 _LONGEST_BACKOFF: Final = 300.0
-"""Seconds that a kubelet waits at most before it starts a container again."""
+"""Longest wait of a kubelet before it starts a container again, in seconds."""
 _RAN_LONG: Final = 600.0
-"""Seconds of a run after which a kubelet forgets the earlier exits."""
+"""Length of a run after which a kubelet forgets earlier exits, in seconds."""
 _SOUND: Final = 20.0
-"""Seconds of a run after which a check has seen the container available: the longest time between two."""
+"""Length of a run after which a check has certainly seen the container available, in seconds.
+
+This is the longest time between two checks.
+"""
 
 
 class RunsContainers(ABC):
-    """What happens in the cluster to one container after another."""
+    """Actions of the cluster on containers."""
 
     profile: Profile
     timeline: Schedule
@@ -38,13 +41,13 @@ class RunsContainers(ABC):
 
     @abstractmethod
     def touch(self, instance: Instance, at: float) -> None:
-        """Note that something changed that answers show."""
+        """Record that something visible in answers has changed."""
 
     def exit(self, instance: ContainerInstance, code: int) -> None:
-        """Let a container's process end by itself, at the present moment."""
+        """End a container's process by itself, at the present moment."""
         self._exited(instance, code, self.timeline.now)
 
-    # From ACTIVE on
+    # After ACTIVE
 
     def begin(self, instance: ContainerInstance, delays: Provisioning, at: float) -> None:
         """Plan the first run and the network of a container that has become ACTIVE."""
@@ -55,12 +58,12 @@ class RunsContainers(ABC):
         self.timeline.at(network + delays.domain_delay, lambda when: self._named(instance, when))
 
     def program_of(self, settings: ContainerSettings) -> Program:
-        """What the image and the command do, by the table and by the test's script."""
+        """Return the program of the image and the command, from the test's script or the table."""
         by_table = self.profile.images_exit
         return program(settings.image, settings.startup_command, self.programs, images_exit=by_table)
 
     def new_pod(self, name: PodName, seed: int, does: Program) -> PodLog:
-        """The log of a new pod; generated lines are for programs that stay."""
+        """Return the log of a new pod. Only programs that stay print generated lines."""
         return PodLog(name, seed, self.profile.cluster.log_interval if does.seconds is None else None)
 
     def _networked(self, instance: ContainerInstance, at: float) -> None:
@@ -71,7 +74,7 @@ class RunsContainers(ABC):
             instance.forwarded_ports = [
                 {"port": port.port, "external_port": str(number), "protocol": port.protocol}
                 for port, number in zip(instance.expose, outside, strict=True)
-                if port.protocol != "http"  # that one is behind `uri`
+                if port.protocol != "http"  # `uri` leads to the http port
             ]
             self.touch(instance, at)
 
@@ -84,12 +87,12 @@ class RunsContainers(ABC):
     # Runs
 
     def _start(self, instance: ContainerInstance, run: int, at: float) -> None:
-        """Start the container's program, unless something else has happened since this was planned."""
+        """Start the container's program, unless a newer run has replaced the planned one."""
         if instance.state is not State.ACTIVE or instance.run != run:
             return
         settings, does = instance.settings, instance.program
         if instance.placement is not None and settings.startup_command is not None:
-            does = Program()  # a real process: `exec` reports its exit
+            does = Program()  # a real process, whose exit `local_processes` reports
         if not does.pullable:
             instance.events += cluster.pull_refused(instance.log.pod.name, settings.image, at)
             self._down(instance, at)
@@ -124,7 +127,7 @@ class RunsContainers(ABC):
             return
         if at - instance.run_since > _RAN_LONG:
             instance.backoffs = 0
-        wait = 1.0  # the first restart comes at once
+        wait = 1.0  # no backoff before the first restart
         if instance.backoffs:
             wait = min(_FIRST_BACKOFF * 2 ** (instance.backoffs - 1), _LONGEST_BACKOFF)
             instance.events.append(cluster.backed_off(pod.name, at))
@@ -142,16 +145,16 @@ class RunsContainers(ABC):
             self._start(instance, run, at)
 
     def _stop(self, instance: ContainerInstance, at: float) -> int:
-        """Stop the present run, if there is one; gives the number of the next."""
+        """Stop the present run, if any. Return the number of the next run."""
         instance.started = False
         instance.run += 1
         self.touch(instance, at)
         return instance.run
 
-    # A container that is not available
+    # Unavailable containers
 
     def _down(self, instance: ContainerInstance, at: float) -> None:
-        """Count the checks that a container fails: the provider closes the lease after the last."""
+        """Count the checks that a container fails. After the last, the provider closes the lease."""
         if instance.down_since is not None:
             return
         instance.down_since = at
@@ -166,7 +169,7 @@ class RunsContainers(ABC):
     # Updates
 
     def update(self, instance: ContainerInstance, change: rules.ContainerChange) -> None:
-        """Begin to apply an update; until it is done the old configuration is shown.
+        """Begin to apply an update. Answers show the old configuration until the end.
 
         Raises:
             RefusedError: 400.

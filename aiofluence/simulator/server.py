@@ -1,7 +1,7 @@
-"""The door on a socket: an HTTP server that hands requests to a simulator and acts out its faults.
+"""The HTTP door: a server that passes requests to a simulator and carries out its faults.
 
-The only module here that needs aiohttp. It is a test double: plain HTTP, one key, loopback only
-unless told otherwise.
+Only this module of the simulator needs aiohttp. The server is a test double: plain HTTP, one key, loopback
+only by default.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from types import TracebackType
 
 from aiohttp import web
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from .control_api import PREFIX, Control, foreign
 from .faults import Effect
 from .local_processes import LocalProcesses
 from .simulator import DEFAULT_API_KEY, Simulator
 
-# Far above what the contract allows in a request, so that the service itself says what is wrong.
+# Far above the contract's limits, so that the simulated service itself reports the problem.
 _MAX_REQUEST = 16 * 2**20
 
 
 class _Clock:
-    """The loop's clock at another pace: the loop's other doors keep theirs."""
+    """Identity of the loop's clock at another pace. Other doors in the loop keep their pace."""
 
 
 class SimulatorServer:
-    """Serves a `Simulator` over HTTP; an async context manager. Below `/_sim/` is its `control`.
+    """HTTP server of a `Simulator`, an async context manager. `control_api` answers below `/_sim/`.
 
     ```python
     async with SimulatorServer(Simulator()) as server:
@@ -36,15 +37,15 @@ class SimulatorServer:
 
     Args:
         simulator: the service.
-        host: the address to listen on.
-        port: the port, or 0 for any that is free.
-        time_scale: simulated seconds in one real second.
+        host: address to listen on.
+        port: port to listen on, or 0 for any free port.
+        time_scale: simulated seconds per real second.
         allow_remote: permit a host that is not loopback.
-        processes: runs the containers' startup commands on this machine; None only simulates them.
+        processes: runs the containers' startup commands on this machine. None only simulates them.
 
     Raises:
-        ValueError: the host is not loopback and `allow_remote` is not set; or, with `processes`, is not
-            loopback at all, or the simulator has the key that everybody knows.
+        ValueError: the host is not loopback, and `allow_remote` is not set or `processes` is. Also if
+            `processes` is set and the simulator has the public default key.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class SimulatorServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, without `/gpu`: `http://127.0.0.1:8080`."""
+        """The base URL without `/gpu`: `http://127.0.0.1:8080`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
@@ -83,10 +84,10 @@ class SimulatorServer:
         """Listen.
 
         Raises:
-            OSError: the port is in use, or the host is not ours.
-            ValueError: the processes serve another door already, or cannot be run in this loop.
+            OSError: the port is in use, or the host is no address of this machine.
+            ValueError: the processes serve another door already, or the loop's clock is virtual.
         """
-        # Without handler_cancellation a hanging handler would outlive its client.
+        # Without handler_cancellation, a hanging handler would outlive its client.
         app = web.Application(client_max_size=_MAX_REQUEST)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
@@ -117,16 +118,16 @@ class SimulatorServer:
                 await self._processes.close()
 
     def now(self) -> float:
-        """The simulated second of this moment, such as for `simulator.advance`."""
+        """Return the present simulated second, for example for `simulator.advance`."""
         loop = asyncio.get_running_loop()
         return self.simulator.seconds_at(self._clock or loop, loop.time(), self.time_scale)
 
     def rescale(self, time_scale: float) -> None:
-        """Let time run at another pace from now on, at this door."""
+        """Change the pace of time at this door from now on."""
         self.simulator.advance(self.now())
         self._clock = _Clock()
         self.time_scale = time_scale
-        self.now()  # the first reading is what ties a clock to the simulated time
+        self.now()  # the first reading relates the new clock to the simulated time
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         ours = Request(
@@ -161,7 +162,7 @@ class SimulatorServer:
         return _whole(reply)
 
     async def _pause(self, seconds: float | None) -> None:
-        """Sleep, for ever with None: until the client goes, which cancels us, or the server closes."""
+        """Sleep until the time is over, the client disconnects (cancellation) or the server closes."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -170,7 +171,7 @@ class SimulatorServer:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Return True if only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -182,19 +183,19 @@ def _whole(reply: Reply) -> web.StreamResponse:
 
 
 def _reset(request: web.Request) -> web.StreamResponse:
-    """Break the connection. The response returned has nowhere to go, which aiohttp expects."""
+    """Break the connection. aiohttp needs a response, which is never sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
 
 
 async def _cut(request: web.Request, reply: Reply) -> web.StreamResponse:
-    """Promise more than is sent, then break the connection."""
+    """Announce more bytes than are sent, then break the connection."""
     response = web.StreamResponse(status=reply.status, headers=dict(reply.headers))
     response.content_length = len(reply.body) + 1024
     await response.prepare(request)
     await response.write(reply.body)
     if request.transport is not None:
-        # `abort` throws away what is still in the buffer, and the head must arrive.
+        # `abort` discards the buffer, and the head must arrive.
         request.transport.close()
     return response

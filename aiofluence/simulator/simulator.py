@@ -1,7 +1,7 @@
-"""The simulated GPU Cloud as one object: the service, its faults, and the knobs a test turns.
+"""The simulated GPU Cloud as one object: the service, its faults and its options.
 
-A pure state machine: it opens no socket, starts no task and reads no clock. Its time is what the
-caller says, in seconds since the service started; the doors are `wire` and `server`.
+A pure state machine: it opens no socket, starts no task and reads no clock. Callers pass the time, in seconds
+since the service started. `wire` and `server` are the doors, which carry requests to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from ..http.messages import Reply, Request
+from aiofluence.http.messages import Reply, Request
+
 from .account import KeyState
 from .billing import ZERO, LedgerEntry, exact
 from .endpoints import ServerRateLimit, Service
@@ -32,18 +33,18 @@ from .timing import Provisioning
 from .world import World
 
 DEFAULT_API_KEY = "simulator-key"
-"""What a simulator takes for the key unless told."""
+"""The API key that a simulator accepts by default."""
 DEFAULT_START = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
 
 
 @attrs.frozen
 class SeenRequest:
-    """One request that reached the service.
+    """Record of one request that reached the service.
 
     Attributes:
         at: simulated seconds.
-        operation: `"METHOD /template"`, None for what the service does not offer.
-        status: of the answer, None when there was none.
+        operation: `"METHOD /template"`, or None for a path or method that the service does not offer.
+        status: status of the answer, or None if no answer was sent.
         effect: how the exchange ended.
     """
 
@@ -59,17 +60,16 @@ class Simulator(HostsContainers, HasOptions):
     """The whole service, simulated: catalogue, deploys, billing, logs, events and faults.
 
     Args:
-        seed: everything drawn at random follows from it; equal seeds give equal runs.
-        api_key: the one key that is let in.
+        seed: seed of all random draws. Equal seeds give equal runs.
+        api_key: the only key that the service accepts.
         balance: the account's USDC.
-        profile: habits of the service: "likely", "kind", or a `Profile`; None is `DEFAULT_PROFILE`.
-        provisioning: how long things take, in place of the profile's; can be replaced while it runs, for what
-            comes after.
-        start: the service's date and time at 0 seconds; aware.
-        catalog: what is for sale, in place of the profile's dozen GPU models.
-        cluster: how logs and events are written, in place of the profile's.
+        profile: habits of the service: "likely", "kind", or a `Profile`. None means `DEFAULT_PROFILE`.
+        provisioning: durations, in place of the profile's. `Simulator.provisioning` can replace them later.
+        start: date and time of the service at second 0, with a time zone.
+        catalog: plans for sale, in place of the profile's.
+        cluster: options of logs and events, in place of the profile's.
         list_lag: seconds for which a new instance is missing from LIST and unknown to every other call.
-        rate_limit: the service's own pace; None is none.
+        rate_limit: the service's rate limit. None means no limit.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class Simulator(HostsContainers, HasOptions):
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin anew at second 0: no instance, no fault, every knob as it was when the simulator was made.
+        """Begin anew at second 0, without instances or faults, and with the options of construction.
 
         Args:
-            seed: another one; None keeps the present one.
+            seed: a new seed. None keeps the present one.
         """
         self.requests: list[SeenRequest] = []
-        """Every request that reached the service, in order; refused connections did not."""
+        """Every request that reached the service, in order. Refused connections are not in the list."""
         self._world: World = self._new_world(seed=self.seed if seed is None else seed)
         self._service = Service(self._world, self.api_key)
         self._faults = Faults()
@@ -121,7 +121,7 @@ class Simulator(HostsContainers, HasOptions):
 
     @property
     def seed(self) -> int:
-        """What is drawn at random follows from it; another one counts for what is deployed from now on."""
+        """Seed of all random draws. A new seed applies to later deploys."""
         return self._world.seed
 
     @seed.setter
@@ -137,19 +137,19 @@ class Simulator(HostsContainers, HasOptions):
 
     @property
     def time(self) -> datetime:
-        """The service's date and time of `now`, in UTC."""
+        """Date and time of the service at `now`, in UTC."""
         return self._world.calendar.at(self.now)
 
     def advance(self, now: float) -> None:
-        """Let everything up to second `now` happen; an earlier second changes nothing."""
+        """Let everything up to second `now` happen. An earlier second changes nothing."""
         self._world.timeline.advance(now)
 
     def seconds_at(self, clock: object, reading: float, scale: float = 1.0) -> float:
-        """The simulated second that belongs to a clock's reading.
+        """Convert a clock's reading to a simulated second.
 
-        A clock is known by its object, such as an event loop; its first reading belongs to `now`.
-        So all doors in one loop share one time, and a new loop goes on where the last one stopped.
-        A clock that `advance` has overtaken goes on from `now`.
+        An object identifies the clock, such as an event loop. The clock's first reading corresponds to `now`.
+        All doors in one loop therefore share one time, and a new loop continues where the last one stopped.
+        If `advance` has overtaken a clock, that clock continues from `now`.
         """
         zeros = self._zeros.setdefault(clock, {})
         zero = max(zeros.get(scale, -inf), self.now - reading * scale)
@@ -166,7 +166,7 @@ class Simulator(HostsContainers, HasOptions):
         return reply
 
     def receive(self, request: Request, now: float) -> FaultOutcome:
-        """Answer a request at second `now`, or do to it what the faults say. This is what doors call."""
+        """Answer a request at second `now`, or apply a fault to it. The doors call this method."""
         self.advance(now)
         names = ["*", f"{request.method} {request.path}"]
         if operation := operation_of(request.method, request.path):
@@ -180,7 +180,7 @@ class Simulator(HostsContainers, HasOptions):
         return outcome
 
     def _strike(self, script: Script, request: Request) -> FaultOutcome:
-        true_answer = script.when == "after" or script.fault.delay > 0  # a late answer is a true answer
+        true_answer = script.when == "after" or script.fault.delay > 0  # a late answer is still the true one
         reply = self._service.answer(request) if true_answer else None
         if script.commit_after is not None:
             self._world.timeline.at(self.now + script.commit_after, lambda at: self._commit_late(request))
@@ -197,7 +197,7 @@ class Simulator(HostsContainers, HasOptions):
         )
 
     def count(self, operation: str = "*") -> int:
-        """How many requests reached the service: of one `"METHOD /template"`, or all."""
+        """Count the requests that reached the service: all, or those of one `"METHOD /template"`."""
         if operation == "*":
             return len(self.requests)
         return sum(request.operation == operation for request in self.requests)
@@ -205,15 +205,15 @@ class Simulator(HostsContainers, HasOptions):
     # Instances
 
     def live(self) -> list[Instance]:
-        """Instances that cost money or may: INITIALIZED or ACTIVE, as of `now`."""
+        """Return the instances that cost money or may do so: INITIALIZED or ACTIVE, as of `now`."""
         return self._world.live()
 
     def instances(self, kind: Kind | None = None) -> list[Instance]:
-        """Every instance there ever was, oldest first."""
+        """Return every instance that ever existed, oldest first."""
         return [i for i in self._world.instances.values() if kind in (None, i.kind)]
 
     def add_ended(self, number: int, kind: Kind = "container") -> None:
-        """Give the account a past: that many ended instances of one kind, at no cost."""
+        """Add `number` ended instances of one kind to the account's history, at no cost."""
         offer = self.catalog.find(kind)
         for index in range(number):
             self._world.add_ended(offer, f"old-{index}")
@@ -222,12 +222,12 @@ class Simulator(HostsContainers, HasOptions):
 
     @property
     def balance(self) -> Decimal:
-        """The account's USDC, without what is reserved."""
+        """The account's USDC, without reserved amounts."""
         return self._world.account.balance
 
     @property
     def opening_balance(self) -> Decimal:
-        """The balance at the start: this and all amounts of the ledger make up `balance`."""
+        """The balance at the start. `balance` is the sum of this and all amounts of the ledger."""
         return self._world.account.opening
 
     @property
@@ -237,22 +237,22 @@ class Simulator(HostsContainers, HasOptions):
 
     @exact()
     def spent(self, instance_id: str | None = None) -> Decimal:
-        """USDC spent for good, by one instance or by all; what is reserved is not in it."""
+        """Return the USDC spent finally, by one instance or by all. Reserved amounts are excluded."""
         return sum((i.bill.spent for i in self._billed(instance_id)), ZERO)
 
     @exact()
     def reserved(self, instance_id: str | None = None) -> Decimal:
-        """USDC held back, for one instance or for all."""
+        """Return the USDC reserved for one instance or for all."""
         return sum((i.bill.reserved for i in self._billed(instance_id)), ZERO)
 
     def _billed(self, instance_id: str | None) -> Sequence[Instance]:
         return self.instances() if instance_id is None else [self.get_instance(instance_id)]
 
     def set_balance(self, balance: Decimal | str | int) -> None:
-        """Set the account's USDC; the ledger notes the adjustment."""
+        """Set the account's USDC. The ledger records the adjustment."""
         self._world.account.adjust(Decimal(balance), self.now)
 
-    # The service's faces
+    # Options of the service
 
     @property
     def key_state(self) -> KeyState:
@@ -276,7 +276,7 @@ class Simulator(HostsContainers, HasOptions):
 
     @property
     def rate_limit(self) -> ServerRateLimit | None:
-        """The service's own pace; a new one begins with a full bucket."""
+        """The service's rate limit. A newly assigned limit starts with a full bucket."""
         return self._service.rate_limit
 
     @rate_limit.setter
@@ -300,14 +300,14 @@ class Simulator(HostsContainers, HasOptions):
         Args:
             operation: `"POST /gpu/instances/"` as the contract's table writes it with `{id}`, the
                 same with a real id, or `"*"` for every request.
-            fault: what happens.
-            times: to how many requests; None is all that come.
-            skip: how many matching requests pass first.
-            when: `"before"` the request takes effect (it then does not) or `"after"`.
-            commit_after: with `"before"`: it takes effect after all, that many seconds later.
+            fault: the fault.
+            times: number of requests to strike. None means all.
+            skip: number of matching requests that pass first.
+            when: `"before"` prevents the effect of the request, `"after"` lets the request take effect first.
+            commit_after: with `"before"`, seconds after which the request takes effect nevertheless.
 
         Raises:
-            ValueError: there is no such operation, or the combination makes no sense.
+            ValueError: there is no such operation, or the arguments contradict each other.
         """
         script = Script(operation, fault, times, skip, when, commit_after)
         self._faults.scripts.append(script)
@@ -315,15 +315,15 @@ class Simulator(HostsContainers, HasOptions):
 
     @property
     def scripts(self) -> tuple[Script, ...]:
-        """The scripted faults, spent ones too, in the order in which they strike."""
+        """The scripted faults in the order in which they strike, including exhausted ones."""
         return tuple(self._faults.scripts)
 
     def random_faults(
         self, rate: float = 0.05, *, seed: int | None = None, choices: Sequence[Fault] = RANDOM_FAULTS
     ) -> None:
-        """Let a share of all requests go wrong, before or after they take effect; 0 stops it.
+        """Apply faults to a share of all requests, before or after they take effect. A rate of 0 stops this.
 
-        A 429 or 503 always comes before. Scripted faults go first.
+        A 429 or 503 always comes before the effect. Scripted faults take precedence.
 
         Raises:
             ValueError: the rate is not between 0 and 1.
@@ -331,5 +331,5 @@ class Simulator(HostsContainers, HasOptions):
         self._faults.randomly(rate, self.seed if seed is None else seed, choices)
 
     def clear_faults(self) -> None:
-        """Forget every fault, scripted or random."""
+        """Remove every fault, scripted or random."""
         self._faults.clear()

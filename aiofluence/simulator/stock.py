@@ -1,6 +1,6 @@
 """Goods of the simulated service: two catalogues of plans, options, operating systems and default images.
 
-Models, prices and places are believable, not the service's current ones. Plans with an id of their own were
+Models, prices and places are plausible, not the service's current ones. Plans with a `published_id` were
 published.
 """
 
@@ -79,7 +79,7 @@ _BAREMETAL: tuple[_MachineRow, ...] = (
     ("rtx4090", 24, "pcie", 8, "US", "Latitude", 64, 512, 3840, "3.92", False),
 )
 
-# The guides' plans, with their ids; the rest as above. Prices are finer than cents in some places.
+# Plans in the guides, with their ids. The columns are those above. Some prices are finer than cents.
 _PUBLISHED_CONTAINERS: dict[str, _ContainerRow] = {
     "36cdb646-1246-42d8-b2d1-9480ca546536": ("h200", 141, "sxm", 1, 16, 128, 120, "2.96", "US"),
     "472ea881-73d9-423a-8e61-19addd34424c": ("a100", 80, "sxm", 1, 1, 1, 1, "1.22", "US"),
@@ -196,7 +196,7 @@ _IMAGES = (
     ),
 )
 
-# The service's own images, and three that serve. PyTorch's own command is a shell, which would exit at once.
+# The service's own images, and three servers. PyTorch's default command is a shell, which would exit.
 _PUBLISHED_IMAGES = (
     _image(
         "ubuntu-24-04-ssh",
@@ -259,7 +259,7 @@ def _container(row: _ContainerRow, *, units: str = "gb", published_id: str = "")
 
 
 def default_catalog() -> Catalog:
-    """A dozen GPU models as containers, virtual machines and bare metal."""
+    """Return a catalogue of a dozen GPU models as containers, virtual machines and bare metal."""
     return Catalog.of(
         [
             *map(_container, _CONTAINERS),
@@ -271,7 +271,7 @@ def default_catalog() -> Catalog:
 
 
 def published_catalog() -> Catalog:
-    """The guides' plans and more of their kind: free-text places, two providers, their systems."""
+    """Return the guides' plans and similar ones: free-text places, two providers, their systems."""
     return Catalog.of(
         [
             *(_container(row, units="gi", published_id=key) for key, row in _PUBLISHED_CONTAINERS.items()),

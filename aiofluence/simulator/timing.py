@@ -1,6 +1,6 @@
-"""When things happen: the queue of what is to come, and how long a provisioning takes.
+"""Time: the queue of future actions, and the durations of provisioning.
 
-Simulated seconds only; what happens is `world`'s business.
+All times are simulated seconds. `world` defines the actions.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def _at_least_zero(owner: object, attribute: attrs.Attribute[float], value: floa
 
 @attrs.frozen
 class Provisioning:
-    """How long things take, in seconds, and how often provisioning fails.
+    """Durations in seconds, and the share of provisionings that fail.
 
     Attributes:
-        median: of the lognormal time from deploy to ACTIVE or FAILED.
-        machine_median: the same for VMs and bare metal; None is `median`.
-        failed_machine_median: the same for a VM or bare-metal machine that fails; None is `machine_median`.
-        sigma: its spread; 0 makes every provisioning take exactly `median`.
+        median: median of the lognormal time from deploy to ACTIVE or FAILED.
+        machine_median: `median` for VMs and bare metal. None means `median`.
+        failed_machine_median: `median` for VMs and bare metal that fail. None means `machine_median`.
+        sigma: spread of the time. 0 makes every provisioning take exactly its median.
         failure_rate: share of provisionings that end FAILED, 0 to 1.
-        start_delay: from ACTIVE to the container started.
-        network_delay: from ACTIVE to the container's network.
-        domain_delay: from the network to its domain.
-        update_delay: from the PUT of a container to its new configuration.
+        start_delay: time from ACTIVE to the start of the container.
+        network_delay: time from ACTIVE to the container's network.
+        domain_delay: time from the network to its domain.
+        update_delay: time from the PUT of a container to its new configuration.
     """
 
     median: float = attrs.field(default=150.0, validator=_at_least_zero)
@@ -53,11 +53,11 @@ class Provisioning:
     update_delay: float = attrs.field(default=20.0, validator=_at_least_zero)
 
     def draw(self, rng: Random) -> float:
-        """The factor by which one provisioning time differs from its median."""
+        """Draw the factor by which one provisioning time differs from its median."""
         return math.exp(rng.gauss(0.0, self.sigma))
 
     def median_of(self, *, machine: bool, fails: bool) -> float:
-        """The median provisioning time of a kind and an outcome, in seconds."""
+        """Return the median provisioning time of a kind and an outcome, in seconds."""
         if machine and fails and self.failed_machine_median is not None:
             return self.failed_machine_median
         if machine and self.machine_median is not None:
@@ -66,7 +66,7 @@ class Provisioning:
 
 
 class Schedule:
-    """What is to happen, ordered by time. Time never goes back."""
+    """Future actions, ordered by time. Time never goes back."""
 
     def __init__(self) -> None:
         self.now: float = 0.0
@@ -77,7 +77,7 @@ class Schedule:
         heapq.heappush(self._due, (when, next(self._order), action))
 
     def advance(self, now: float) -> None:
-        """Let everything up to `now` happen, each at its own time."""
+        """Run all actions up to `now`, each at its own time."""
         while self._due and self._due[0][0] <= now:
             when, _, action = heapq.heappop(self._due)
             self.now = max(self.now, when)

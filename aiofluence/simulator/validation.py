@@ -1,7 +1,7 @@
-"""What the service accepts: request bodies in, orders or refusals out.
+"""Validation of request bodies: each becomes an order or a refusal.
 
-A 422 names every problem at once, a 400 is one sentence. Three texts are quoted from the service
-(`PORT_RANGE`, `NO_BALANCE`, `unsupported_image`); the others are assumed, see docs/fidelity.md.
+A 422 lists every problem, a 400 is one sentence. Three texts are quoted from the service
+(`PORT_RANGE`, `NO_BALANCE`, `unsupported_image`). The others are assumed, see docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROTOCOLS = ("tcp", "udp", "http")
 
 
 def refuse(text: str, status: int = 400) -> NoReturn:
-    """Break a business rule.
+    """Refuse a request for a business rule.
 
     Raises:
         RefusedError: always.
@@ -43,7 +43,7 @@ def refuse(text: str, status: int = 400) -> NoReturn:
 
 
 def unsupported_image(os_image: str, options: tuple[str, ...]) -> NoReturn:
-    """Refuse an `os_image`, listing the valid ones."""
+    """Refuse an `os_image` and list the valid ones."""
     refuse(
         f"Provided OS image {os_image} is not supported for the selected offer. "
         f"Available OS images: {', '.join(options)}"
@@ -51,19 +51,19 @@ def unsupported_image(os_image: str, options: tuple[str, ...]) -> NoReturn:
 
 
 def refuse_minimum(minutes: int | None) -> NoReturn:
-    """Refuse to end a machine that has not run long enough, with the minutes left if they are given."""
+    """Refuse to end a machine before its minimum runtime, with the minutes left unless None."""
     left = "" if minutes is None else f". {minutes} minute{'' if minutes == 1 else 's'} remaining"
     refuse(f"{MINIMUM_RUNTIME}{left}")
 
 
 def creating(container: str, pod: str) -> str:
-    """The text for logs of a pod that is still being created, as Kubernetes writes it."""
+    """Return Kubernetes' text for the logs of a pod that is still being created."""
     return f'container "{container}" in pod "{pod}" is waiting to start: ContainerCreating'
 
 
 @attrs.frozen
 class ContainerOrder:
-    """A container deploy that breaks no rule of form."""
+    """A container deploy of valid form."""
 
     plan_id: str
     name: str
@@ -73,7 +73,7 @@ class ContainerOrder:
 
     @property
     def reserved_variable(self) -> bool:
-        """SSH_PUBKEY was sent beside an SSH key: accepted, but the deployment fails."""
+        """True if SSH_PUBKEY was sent beside an SSH key: accepted, but the deployment fails."""
         return self.settings.ssh_key is not None and any(
             n == "SSH_PUBKEY" for n, _ in self.settings.environment
         )
@@ -81,7 +81,7 @@ class ContainerOrder:
 
 @attrs.frozen
 class MachineOrder:
-    """A machine deploy that breaks no rule of form."""
+    """A machine deploy of valid form."""
 
     plan_id: str
     name: str
@@ -91,7 +91,7 @@ class MachineOrder:
 
 @attrs.frozen
 class ContainerChange:
-    """A container update: everything that was not sent is gone."""
+    """A container update. Settings that were not sent are removed."""
 
     name: str
     settings: ContainerSettings
@@ -119,7 +119,7 @@ def container_change(body: bytes) -> ContainerChange:
     """Read a container update. `expose` is ignored: the ports of the deployment stay in effect.
 
     Raises:
-        RefusedError: 422; also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
+        RefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -155,7 +155,7 @@ def machine_order(body: bytes) -> MachineOrder:
 
 
 def new_name(body: bytes) -> str:
-    """Read the renaming of a machine.
+    """Read the new name of a machine.
 
     Raises:
         RefusedError: 422.

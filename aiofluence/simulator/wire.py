@@ -1,30 +1,31 @@
-"""The door in process: a `Wire` that hands requests to a simulator and acts out its faults.
+"""The in-process door: a `Wire` that passes requests to a simulator and carries out its faults.
 
-No sockets, so it may run on a virtual clock. Its only clock is the event loop's.
+It opens no sockets, so it may run on a virtual clock. Its only clock is the event loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from ..errors import DecodeError, NoReplyError, NotSentError
-from ..http.messages import Reply, Request
+from aiofluence.errors import DecodeError, NoReplyError, NotSentError
+from aiofluence.http.messages import Reply, Request
+
 from .faults import Effect, FaultOutcome
 from .local_processes import LocalProcesses
 from .simulator import Simulator
 
 
 class SimulatorWire:
-    """Carries requests to a `Simulator`, each once. Satisfies `aiofluence.http.messages.Wire`.
+    """Wire to a `Simulator` that sends each request once. Satisfies `aiofluence.http.messages.Wire`.
 
-    A request takes effect when it arrives, half the latency after it was sent: a `send` cancelled
-    later leaves it committed.
+    A request takes effect when it arrives, half the latency after it was sent. Cancelling `send` later does
+    not undo the effect.
 
     Args:
-        simulator: the service; several wires may share it.
-        time_scale: simulated seconds in one second of the loop.
+        simulator: the service. Several wires may share it.
+        time_scale: simulated seconds per second of the loop.
         latency: seconds of the loop from sending to the answer.
-        processes: runs the containers' startup commands on this machine; None only simulates them.
+        processes: runs the containers' startup commands on this machine. None only simulates them.
     """
 
     def __init__(
@@ -44,16 +45,16 @@ class SimulatorWire:
         self._sleepers: set[asyncio.Future[None]] = set()
 
     def now(self) -> float:
-        """The simulated second of this moment, such as for `simulator.advance`."""
+        """Return the present simulated second, for example for `simulator.advance`."""
         loop = asyncio.get_running_loop()
         return self.simulator.seconds_at(loop, loop.time(), self.time_scale)
 
     async def send(self, request: Request) -> Reply:
-        """Send `request` exactly once and return the answer, whatever its status.
+        """Send `request` exactly once and return the answer, regardless of its status.
 
         Raises:
-            NotSentError: it never arrived: refused, or closed on the way.
-            NoReplyError: it may have taken effect, but no usable answer came within
+            NotSentError: the request never arrived: refused, or the wire closed before.
+            NoReplyError: the request may have taken effect, but no usable answer came within
                 `request.timeout.total` seconds of the loop.
             DecodeError: a 2xx answer is larger than `request.max_body` bytes.
         """
@@ -61,7 +62,7 @@ class SimulatorWire:
         if self._closed or not await self._sleep(half):
             raise NotSentError("the wire is closed")
         if self._processes is not None and not self._started:
-            self._started = True  # there is no earlier moment: a wire is not entered
+            self._started = True  # the first request is the earliest moment: a wire has no `__aenter__`
             self._processes.start(self.simulator, self.now)
         outcome = self.simulator.receive(request, self.now())
         if self._processes is not None:
@@ -78,7 +79,7 @@ class SimulatorWire:
         return _delivered(outcome, request.max_body)
 
     async def aclose(self) -> None:
-        """Close for good; requests still waiting fail with NotSentError or NoReplyError."""
+        """Close permanently. Pending requests fail with NotSentError or NoReplyError."""
         self._closed = True
         for sleeper in self._sleepers:
             if not sleeper.done():
@@ -87,7 +88,7 @@ class SimulatorWire:
             await self._processes.close()
 
     async def _sleep(self, seconds: float) -> bool:
-        """Sleep; False when the wire was closed meanwhile."""
+        """Sleep. Return False if the wire was closed meanwhile."""
         loop = asyncio.get_running_loop()
         sleeper: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _wake, sleeper)

@@ -1,7 +1,7 @@
-"""The account's instances and what happens to them as simulated time goes by.
+"""The account's instances, and their changes as simulated time passes.
 
-Nothing runs by itself: every future happening waits in one queue, and `advance` lets those take
-place that are due. Bodies, statuses and HTTP are `service`'s business, prices `billing`'s.
+Nothing runs by itself: one queue holds every future action, and `advance` runs the due ones. Bodies,
+statuses and HTTP belong to `endpoints`, prices to `billing`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .timing import Provisioning, Schedule
 
 
 class World(RunsContainers):
-    """Every instance the account ever had; ended ones stay for ever."""
+    """Every instance that the account ever had. Ended instances are never removed."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class World(RunsContainers):
         self._namesakes: dict[tuple[Kind, str], int] = {}
         self._billing_due = False
 
-    # What there is
+    # Stock and lookups
 
     @property
     def catalog(self) -> Catalog:
-        """What is for sale: what the test gave, or what the profile says."""
+        """Plans for sale: the test's catalogue, or the profile's."""
         if self._catalog is not None:
             return self._catalog
         published = self.profile.published_catalog
@@ -92,17 +92,17 @@ class World(RunsContainers):
         return list(self._live.values())
 
     def rows(self, kind: Kind) -> Iterator[Instance]:
-        """Everything of that kind that a LIST shows, in its order."""
+        """Iterate over the instances of `kind` that a LIST shows, in the order of the LIST."""
         newest = self.timeline.now - self.list_lag
         rows = self._by_kind[kind]
         in_order = rows if self.profile.list_order == "oldest" else reversed(rows)
         return (i for i in in_order if not self.list_lag or i.created_at <= newest)
 
     def get(self, kind: Kind, instance_id: str) -> Instance:
-        """An instance by its id.
+        """Return an instance by its id.
 
         Raises:
-            RefusedError: 404, also while the `list_lag` lasts.
+            RefusedError: 404, also during the `list_lag`.
         """
         found = self.instances.get(instance_id)
         unseen = found and self.list_lag and self.timeline.now < found.created_at + self.list_lag
@@ -111,7 +111,7 @@ class World(RunsContainers):
         return found
 
     def container(self, instance_id: str) -> ContainerInstance:
-        """A container by its id.
+        """Return a container by its id.
 
         Raises:
             RefusedError: 404.
@@ -120,10 +120,10 @@ class World(RunsContainers):
         assert isinstance(found, ContainerInstance)
         return found
 
-    # What a request does
+    # Effects of requests
 
     def deploy_container(self, order: rules.ContainerOrder) -> Instance:
-        """Take the money and begin to provision.
+        """Charge for a container and begin to provision it.
 
         Raises:
             RefusedError: 400.
@@ -162,7 +162,7 @@ class World(RunsContainers):
         return instance
 
     def deploy_machine(self, kind: Kind, order: rules.MachineOrder) -> Instance:
-        """Take the money and begin to provision.
+        """Charge for a machine and begin to provision it.
 
         Raises:
             RefusedError: 400.
@@ -184,7 +184,7 @@ class World(RunsContainers):
         return instance
 
     def rename(self, instance: Instance, name: str) -> None:
-        """Rename a machine, at once.
+        """Rename a machine immediately.
 
         Raises:
             RefusedError: 400.
@@ -195,7 +195,7 @@ class World(RunsContainers):
         self.touch(instance, self.timeline.now)
 
     def terminate(self, instance: Instance) -> None:
-        """End an instance and refund its reserve, at once.
+        """End an instance and refund its reserve immediately.
 
         Raises:
             RefusedError: 400.
@@ -209,14 +209,14 @@ class World(RunsContainers):
         self.end(instance, now)
 
     def refuse_room(self, instance: ContainerInstance, reason: str) -> None:
-        """Let a container that is still being provisioned end FAILED, with an event that says why."""
+        """Make the provisioning of a container end FAILED, with an event that gives the reason."""
         now = self.timeline.now
         instance.failure = reason
         instance.events = [event for event in instance.events if event.at <= now]
         instance.events.append(cluster.not_scheduled(instance.log.pod.name, reason, now))
 
     def add_ended(self, offer: PlanRow, name: str) -> Instance:
-        """An instance of long ago, at no cost: history for the lists. Its details are made up."""
+        """Add an ended instance to the account's history, at no cost. Its details are invented."""
         rng, record = self._record(offer, name)
         record["location"] = offer.locations[0]
         instance: Instance
@@ -242,14 +242,14 @@ class World(RunsContainers):
 
     def _on_sale(self, kind: Kind, plan_id: str) -> PlanRow:
         offer = self.catalog.offers.get(plan_id)
-        if offer is None or offer.kind != kind or not self._has_room(plan_id):
+        if offer is None or offer.kind != kind or not self._has_capacity(plan_id):
             rules.refuse(rules.PLAN_GONE)
         return offer
 
-    def _has_room(self, plan_id: str) -> bool:
-        room = self._capacity(plan_id)
-        used = sum(instance.offer.id == plan_id for instance in self._live.values()) if room < inf else 0
-        return plan_id not in self.taken_off and used < room
+    def _has_capacity(self, plan_id: str) -> bool:
+        capacity = self._capacity(plan_id)
+        used = sum(instance.offer.id == plan_id for instance in self._live.values()) if capacity < inf else 0
+        return plan_id not in self.taken_off and used < capacity
 
     def _accept(self, offer: PlanRow, name: str) -> tuple[Random, Json]:
         with exact():
@@ -259,7 +259,7 @@ class World(RunsContainers):
         return self._record(offer, name)
 
     def _record(self, offer: PlanRow, name: str) -> tuple[Random, Json]:
-        """The fields every instance has. Its draws depend on the seed and on its own name alone."""
+        """Return the fields common to all instances. The draws depend only on seed, kind, name and count."""
         key = (offer.kind, name)
         nth = self._namesakes[key] = self._namesakes.get(key, 0) + 1
         rng = Random(f"{self.seed}/{offer.kind}/{name}/{nth}")
@@ -276,7 +276,7 @@ class World(RunsContainers):
         }
 
     def _provision(self, instance: Instance) -> float:
-        """Charge, decide the instance's fate, and return the seconds until it comes."""
+        """Charge, decide whether the provisioning fails, and return its duration in seconds."""
         now = self.timeline.now
         self._add(instance)
         self._live[instance.id] = instance
@@ -291,8 +291,8 @@ class World(RunsContainers):
             self.failing_next -= 1
             unlucky = True
         if unlucky and instance.failure is None:
-            # Where containers are restarted, a bad image makes no provisioning fail.
-            reasons = ("room",) if self.profile.restarts else ("pull", "crash")
+            # With restarts, a bad image does not make the provisioning fail (docs/fidelity.md: pull-fails).
+            reasons = ("capacity",) if self.profile.restarts else ("pull", "crash")
             instance.failure = instance.rng.choice(reasons)
         is_machine = instance.kind != "container"
         seconds = factor * delays.median_of(machine=is_machine, fails=instance.failure is not None)
@@ -303,7 +303,7 @@ class World(RunsContainers):
         self.instances[instance.id] = instance
         self._by_kind[instance.kind].append(instance)
 
-    # What happens later
+    # Later changes
 
     def _provisioned(self, instance: Instance, delays: Provisioning, at: float) -> None:
         if instance.state is not State.INITIALIZED:
@@ -370,13 +370,13 @@ class World(RunsContainers):
         self.touch(instance, at)
 
     def touch(self, instance: Instance, at: float) -> None:
-        """Note that something changed that answers show."""
+        """Record that something visible in answers has changed."""
         instance.updated_at = at
         instance.summary = None
 
 
 def _address(rng: Random) -> str:
-    return f"203.0.113.{rng.randint(1, 254)}"  # a block that is reserved for documentation
+    return f"203.0.113.{rng.randint(1, 254)}"  # TEST-NET-3, reserved for documentation
 
 
 def _failing_events(
@@ -387,6 +387,6 @@ def _failing_events(
         return cluster.pull_failed(pod, image, begin, end)
     if instance.failure == "crash":
         return cluster.crashed(pod, image, begin, end)
-    if instance.failure == "room":
+    if instance.failure == "capacity":
         return [cluster.not_scheduled(pod, "0/8 nodes are available: 8 Insufficient nvidia.com/gpu.", begin)]
     return cluster.not_configurable(pod, instance.failure or "unknown", end)

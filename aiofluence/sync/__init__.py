@@ -1,7 +1,7 @@
-"""`Session` for programs that are not async: the same names, arguments, results and promises.
+"""`Session` for programs without async: the same names, arguments, results and promises.
 
-`with aiofluence.sync.Session() as fluence: ...` runs an event loop in a thread of its own until the block is
-left. `import aiofluence` does not load this.
+`with aiofluence.sync.Session() as fluence: ...` runs an event loop in a separate thread for the duration of
+the block. `import aiofluence` does not load this package.
 """
 
 from .resources import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans

@@ -1,7 +1,7 @@
-"""The way from a program without async to a session: an event loop in a thread of its own, and waiting here.
+"""The bridge from a program without async to a session: an event loop in another thread, and waiting calls.
 
-By hand, and knows no verb; the classes with the verbs are generated from the async ones. What happens when
-Ctrl-C strikes the waiting thread, and when the program ends with the session open, is decided here.
+This module contains no methods of sessions. Those classes are generated from the async ones. It handles a
+Ctrl-C in the waiting thread, and the end of a program whose session is still open.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ log: Final = logging.getLogger("aiofluence")
 
 
 class _Call:
-    """One call on its way: in the loop's thread a task, here an outcome to wait for.
+    """A call in progress: a task in the loop's thread, and an outcome that the caller waits for.
 
-    Its arguments are nowhere else meanwhile: no local variable of a frame shows what may be secret.
+    Only this object holds the arguments meanwhile, so that no local variable of a frame shows a secret.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class _Call:
     # In the loop's thread
 
     def begin(self) -> None:
-        """Start the task; a second time changes nothing."""
+        """Start the task. A second call changes nothing."""
         if self.task is None and not self.outcome.done():
             self.task = asyncio.get_running_loop().create_task(self.run())
 
@@ -75,8 +75,8 @@ class _Call:
             self.outcome.set_result(result)
 
     async def cancel(self) -> None:
-        """End the task, and wait for it. A task that clears up is left to finish that."""
-        if self.task is None:  # the caller was struck before the loop had it
+        """Cancel the task, and wait for its end. A task that cleans up may finish that."""
+        if self.task is None:  # the caller was interrupted before the loop had the call
             self.fail()
             return
         if not self._is_cancelled:
@@ -85,7 +85,7 @@ class _Call:
         await asyncio.wait([self.task])
 
     async def undo(self) -> None:
-        """Undo the result, if there is one; the caller will never have it."""
+        """Undo the result, if there is one, because the caller will never receive it."""
         if not self.is_undone and self.outcome.exception() is None:
             self.is_undone = True
             if self._undo is not None:
@@ -96,35 +96,35 @@ class _Call:
     # In the caller's thread
 
     def fail(self) -> None:
-        """Let a call that the loop never had end as one that the session's close cut off."""
+        """End a call that never reached the loop, as the close of the session would."""
         with contextlib.suppress(InvalidStateError):
             self.outcome.set_exception(_closed())
 
     def ended_with(self, error: BaseException) -> bool:
-        """Whether `error` is the call's own; if not, it struck us while we waited."""
+        """Return True if `error` is the call's own. Otherwise, it interrupted the waiting thread."""
         return self.outcome.done() and self.outcome.exception() is error
 
 
 class Door:
-    """One for each session; what goes through it may come from any thread."""
+    """The entry to a session from other threads. Each session has one, and any thread may use it."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
         self._calls: dict[_Call, Future[Any]] = {}
-        """Calls whose results no caller holds, and blocks that are entered. To take a call out is to take its
-        result, so that it has one owner: the caller, or the session, which undoes what is left at its end."""
+        """Entered blocks, and calls whose results no caller holds. To remove a call is to own its result. The
+        caller owns it, or the session, which undoes the remaining calls at its end."""
         self._closing = _Call(self._close)
         self._thread: LoopThread | None = None
         self._process = os.getpid()
 
     @property
     def is_forked(self) -> bool:
-        """Whether this process is a forked child of the session's own."""
+        """True if this process is a forked child of the session's process."""
         return os.getpid() != self._process
 
     @property
     def is_closing(self) -> bool:
-        """Whether the session has begun to close."""
+        """True if the session has begun to close."""
         return self._closing.task is not None
 
     def open(self) -> None:
@@ -145,15 +145,15 @@ class Door:
             raise
 
     def call(self, function: Callable[[], Any], undo: Callable[[Any], Any] | None = None) -> Any:
-        """Call `function` in the loop's thread, await what it gives, and give that; see `run`."""
+        """Call `function` in the loop's thread, and return its awaited result; see `run`."""
         return self.run(_Call(function, undo=undo))
 
     def run(self, call: _Call) -> Any:
-        """Make `call` in the loop's thread, await what it gives, and give that.
+        """Make `call` in the loop's thread, and return its awaited result.
 
-        Struck meanwhile by Ctrl-C, or by what another signal's handler raises, it cancels the call, waits
-        until that is through, and raises again. A result that came at that very moment is undone.
-        A second Ctrl-C, one that strikes while the first is on its way through the program, leaves at once.
+        After a Ctrl-C, or an exception of another signal's handler, it cancels the call and waits for it.
+        Then it raises the exception again. It undoes a result that arrived at that very moment. A second
+        Ctrl-C, while the first one propagates through the program, returns at once.
         """
         thread, outcome = self._running(), call.outcome
         try:
@@ -169,16 +169,16 @@ class Door:
             raise
 
     def _taken(self, call: _Call) -> Any:
-        """The result of `call`, which is the caller's from here on; that of a block when it is left."""
+        """Return the result of `call`, which the caller owns from now on. A block stays listed until left."""
         if call not in self._calls if call.is_block else self._calls.pop(call, None) is None:
             raise _closed()
         return call.outcome.result()
 
     def leave(self, block: _Call, function: Callable[[], Any]) -> Any:
-        """Leave a block that was entered by `block`: `function` does."""
+        """Call `function`, which leaves the block that `block` entered."""
 
         def leave() -> Any:
-            self._calls.pop(block, None)  # in one step: either this leaves the block, or the session's end
+            self._calls.pop(block, None)  # atomic: either this call or the session's end leaves the block
             return function()
 
         return self.call(leave)
@@ -186,7 +186,7 @@ class Door:
     def close(self) -> None:
         """Close the session, which waits for custody, and end the thread.
 
-        A Ctrl-C does not cut this short; a second one does.
+        One Ctrl-C does not interrupt this, but a second one does.
         """
         thread, call = self._running(), self._closing
         try:
@@ -196,7 +196,7 @@ class Door:
             if not call.ended_with(struck) and thread.is_running:
                 self._wait_out(thread, call, struck)
                 if call.outcome.done():
-                    call.outcome.result()  # its CustodyError comes first
+                    call.outcome.result()  # its CustodyError has precedence
             raise
         finally:
             self._end_thread(thread)
@@ -206,7 +206,7 @@ class Door:
         await asyncio.gather(*(call.cancel() for call in calls))
         undoing = [call.undo() for call in calls if self._calls.pop(call, None) is not None]
         undone = asyncio.gather(*undoing, return_exceptions=True)
-        await asyncio.sleep(0)  # one step of each gives the session what it has to end
+        await asyncio.sleep(0)  # after one step of each, the session knows what it has to end
         try:
             if self._session._runtime.state == "open":
                 await self._session.__aexit__(None, None, None)
@@ -219,7 +219,7 @@ class Door:
         await call.undo()
 
     def _wait_out(self, thread: LoopThread, call: _Call, struck: BaseException) -> None:
-        """Make `call`, which ends what was struck, and wait for it; struck again, leave at once."""
+        """Make `call`, which ends the interrupted work, and wait for it. Another interrupt leaves now."""
         try:
             if not _is_second(struck):
                 thread.submit(call.begin)
@@ -231,27 +231,27 @@ class Door:
         self._leave(thread, call)
 
     def _leave(self, thread: LoopThread, call: _Call) -> None:
-        """Make `call` in a session that is torn down, which says what may still be billing."""
-        house = self._session._runtime
-        thread.submit(house.home.tear_down)
+        """Tear down the session and make `call` in it, which reports instances that may still be billing."""
+        runtime = self._session._runtime
+        thread.submit(runtime.home.tear_down)
         thread.submit(call.begin)
-        if not wait([call.outcome], PATIENCE).done:  # a callback blocks the loop: said from here
-            with contextlib.suppress(OSError, ValueError):  # no stderr is left
-                house.custodian._report(at_once=True)
+        if not wait([call.outcome], PATIENCE).done:  # a callback blocks the loop, so report from this thread
+            with contextlib.suppress(OSError, ValueError):  # stderr may be closed
+                runtime.custodian._report(at_once=True)
 
     def _end_thread(self, thread: LoopThread) -> None:
         thread.stop()
         self._thread = None
-        for call in tuple(self._calls):  # came too late for the loop
+        for call in tuple(self._calls):  # these calls came too late for the loop
             call.fail()
         _open.discard(self)
 
     def close_at_exit(self) -> None:
-        """Close the session of a program that ends without having closed it; says what it waits for.
+        """Close the session of a program that ends without closing it, and report the reason for the wait.
 
-        A Ctrl-C cuts this short: the program itself has ended.
+        A Ctrl-C interrupts this, because the program itself has ended.
         """
-        thread, call, house = self._thread, self._closing, self._session._runtime
+        thread, call, runtime = self._thread, self._closing, self._session._runtime
         if thread is None or self.is_forked or not thread.is_running:
             return
         try:
@@ -260,17 +260,17 @@ class Door:
                 return
             thread.submit(call.begin)
             if not wait([call.outcome], PATIENCE / 6).done:
-                custody = house.custodian.now
+                custody = runtime.custodian.now
                 things = [*map(str, custody.ending), *custody.deploying] or ["its last requests"]
                 _say(
-                    f"the program ends, and a session of it was never closed. It ends {', '.join(things)} "
-                    f"and waits for that, at most {house.close_timeout:.0f} s. Ctrl-C leaves at once"
+                    f"the program ends, and its session was never closed. It ends {', '.join(things)} "
+                    f"and waits for that, at most {runtime.close_timeout:.0f} s. Ctrl-C leaves at once"
                 )
                 wait([call.outcome], PATIENCE)
             if not call.outcome.done() and not self.is_closing:
                 self._leave(thread, call)
                 return
-            wait([call.outcome], house.close_timeout + PATIENCE)
+            wait([call.outcome], runtime.close_timeout + PATIENCE)
             if call.outcome.done() and isinstance(error := call.outcome.exception(), FluenceError):
                 _say(str(error))
         except BaseException:
@@ -290,44 +290,44 @@ class Door:
         return self._thread
 
     def give_back(self, result: Any) -> None:
-        """In the loop's thread: the caller never came to hold what is in `result`, so the session ends it."""
+        """In the loop's thread: end the instances in `result`, which the caller has never received."""
         for ref in _refs(result):
             self._session._runtime.custodian.take(ref)
 
 
 _open: Final[set[Door]] = set()
-"""The doors that are open: a program that ends, however it came to that, finds its sessions here."""
+"""The open doors, so that the end of a program finds their sessions."""
 
 
 def _close_all() -> None:
     for door in tuple(_open):
-        with contextlib.suppress(BaseException):  # the next one must be closed as well
+        with contextlib.suppress(BaseException):  # the next session must be closed as well
             door.close_at_exit()
 
 
-# Before the interpreter waits for threads, and while new ones can still be started, as for DNS; `atexit` is
-# later than that. What is registered last is called first: the executors' threads must still work then.
+# Before the interpreter waits for threads, and while new ones can still start, as for DNS. `atexit` is later
+# than that. The last registered is called first, so that the threads of executors still work then.
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 def _say(text: str) -> None:
-    """On stderr, if there still is one."""
+    """Write to stderr, if it is still open."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"aiofluence: {text}\n")
 
 
 def _closed() -> NoReplyError:
-    """For who still waits when the session is closed from another thread."""
+    """Return the error for callers that still wait when another thread closes the session."""
     return NoReplyError("the session was closed meanwhile", phase="closed")
 
 
 def _last_error() -> BaseException | None:
-    """The exception that has ended the program, if one has."""
+    """Return the exception that has ended the program, if there is one."""
     return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 
 def _is_second(struck: BaseException | None) -> bool:
-    """Whether an earlier Ctrl-C was on its way through the program when this one struck."""
+    """Return True if an earlier Ctrl-C was propagating through the program when this one arrived."""
     before = struck.__context__ if struck is not None else None
     while before is not None and not isinstance(before, KeyboardInterrupt | SystemExit):
         before = before.__context__
@@ -335,7 +335,7 @@ def _is_second(struck: BaseException | None) -> bool:
 
 
 def _refs(result: Any) -> Iterator[InstanceRef]:
-    """The instances in what a call gave."""
+    """Yield the refs of all instances in the result of a call."""
     match result:
         case InstanceRef() | ContainerSummary() | MachineSummary():
             yield result.ref

@@ -1,6 +1,6 @@
-"""Calls, iterators and blocks that go through the session's door: the bases of the twins of async classes.
+"""Calls, iterators and blocks that go through a session's `Door`: the bases of the classes without async.
 
-By hand, and knows no verb; the classes with the verbs are generated from the async ones.
+This module contains no methods of sessions. Those classes are generated from the async ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .bridge import Door, _Call
 T_co = TypeVar("T_co", covariant=True)
 
 _HANDING_OVER: Final = {"deploy", "post", "deploy_and_wait", "deploy_all_and_wait", "complete"}
-"""What gives the caller instances that are his from then on."""
+"""Methods that hand instances over to the caller."""
 
 
 class Mirror:
-    """Has the verbs of an async object, without async. Made by a session; not by hand."""
+    """The methods of an async object, without async. Created by a session only."""
 
     _door: Door
     _inner: Any
@@ -48,23 +48,23 @@ class Mirror:
 
     @property
     def _on_failure(self) -> str:
-        terms = getattr(self._inner, "_terms", None)  # a launch's
+        terms = getattr(self._inner, "_terms", None)  # only a launch has terms
         return terms.on_failure if terms is not None else "terminate"
 
     def __repr__(self) -> str:
-        inner = getattr(self, "_inner", None)  # a debugger may ask while it is still being built
+        inner = getattr(self, "_inner", None)  # a debugger may call this before `_attach`
         return f"<without async: {inner!r}>"
 
 
 class Iterated(Mirror, Generic[T_co]):
-    """Something to go through with `for`."""
+    """An iterator for `for`."""
 
     _kept: list[Any]
     _is_left: bool
 
     def _attach(self, door: Door, inner: Any) -> None:
         super()._attach(door, inner)
-        self._kept = []  # what came in the moment of a Ctrl-C
+        self._kept = []  # items that arrived at the moment of a Ctrl-C
         self._is_left = False
 
     def __iter__(self) -> Self:
@@ -79,7 +79,7 @@ class Iterated(Mirror, Generic[T_co]):
             raise StopIteration from None
 
     def _keep(self, item: Any) -> None:
-        """In the loop's thread: for the next `next`; if there will be none, it is given back."""
+        """In the loop's thread: keep `item` for the next `next`. After the last one, give it back."""
         if not (self._is_left or self._door.is_closing):
             self._kept.append(item)
         elif self._on_failure != "keep":
@@ -87,7 +87,7 @@ class Iterated(Mirror, Generic[T_co]):
 
 
 class Entered(Mirror):
-    """Something to go into with `with`."""
+    """A context manager for `with`."""
 
     _entered: _Call
 
@@ -100,7 +100,7 @@ class Entered(Mirror):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._door.is_forked:
-            return  # the block is the parent's to leave
+            return  # only the parent process leaves the block
 
         def leave() -> Any:
             self._is_left = True
@@ -112,7 +112,7 @@ class Entered(Mirror):
 
 
 class Opened(Mirror):
-    """What opens and closes the door itself: the session."""
+    """The session, which opens and closes its door."""
 
     def __enter__(self) -> Self:
         self._door.open()
@@ -125,16 +125,16 @@ class Opened(Mirror):
             self._door.close()
 
     def call(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-        """Call any function in the session's event loop; if it is async, its result is waited for.
+        """Call a function in the session's event loop. If it is async, wait for its result.
 
-        For what is async elsewhere: `fluence.call(error.resume, timeout=60)`.
+        Use it for async methods of other objects: `fluence.call(error.resume, timeout=60)`.
 
         Args:
-            function: what to call, a coroutine function or not.
-            args: its arguments; `options` are those by name.
+            function: function or coroutine function to call.
+            args: its positional arguments. `options` are its keyword arguments.
 
         Raises:
-            BaseException: whatever it raises.
+            BaseException: any error of the function.
         """
         call = _Call(function, args, options)
         del args, options
@@ -156,12 +156,12 @@ class Block(AbstractContextManager[T_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if error is not None and self._door.is_forked:
-            return None  # the block is the parent's to leave
+            return None  # only the parent process leaves the block
         return self._door.leave(  # type: ignore[no-any-return]
             self._entered, lambda: self._inner.__aexit__(kind, error, trace)
         )
 
 
 def _entering(inner: Any) -> _Call:
-    """The call that enters `inner`, and leaves it when the session closes, at the latest."""
+    """Return the call that enters `inner`. It leaves `inner` at the latest when the session closes."""
     return _Call(inner.__aenter__, undo=lambda _: inner.__aexit__(None, None, None), is_block=True)

@@ -1,7 +1,7 @@
-"""An event loop in a thread of its own, which never keeps the interpreter from ending.
+"""An event loop in a separate thread that never keeps the interpreter from ending.
 
-Knows no session and no verb. The thread is a daemon: what must be done before the program ends is `door`'s to
-wait for, and not the interpreter's.
+This module knows neither sessions nor their methods. The thread is a daemon, so the interpreter does not wait
+for it. `bridge` does the work that is due before the program ends.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextvars import copy_context
 from typing import Final
 
 PATIENCE: Final = 3.0
-"""Seconds in which the event loop must answer; longer, and something that it called blocks it."""
+"""Seconds within which the event loop must answer. After that, a callback is blocking it."""
 
 
 class LoopThread:
-    """One thread with one event loop, from `start` to `stop`."""
+    """A thread with one event loop, from `start` to `stop`."""
 
     def __init__(self) -> None:
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
@@ -28,38 +28,38 @@ class LoopThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller runs in this thread."""
+        """True if the caller runs in this thread."""
         return self._thread.ident == threading.get_ident()
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread was started, and has not ended."""
+        """True if the thread was started and has not ended."""
         return self._thread.is_alive()
 
     def start(self) -> None:
         """Start the thread, and wait until its event loop runs.
 
         Raises:
-            OSError: there is no event loop to be had, such as for want of file descriptors.
+            OSError: the event loop could not be created, for example for lack of file descriptors.
         """
         self._thread.start()
         self._loop.result()
 
     def submit(self, function: Callable[[], object]) -> None:
-        """Call `function` in the event loop, soon, in the caller's context.
+        """Schedule `function` in the event loop, in the caller's context.
 
         Raises:
             RuntimeError: the event loop is closed.
-            TimeoutError: the thread does not come up.
+            TimeoutError: the thread has not started in time.
         """
         self._loop.result(PATIENCE).call_soon_threadsafe(function, context=copy_context())
 
     def stop(self) -> None:
         """End the event loop and its thread, if it ever ran."""
         if not self.is_running:
-            self._leave.set()  # for a thread that is only just starting
+            self._leave.set()  # the thread may be about to start
             return
-        with suppress(RuntimeError):  # it has ended by itself meanwhile
+        with suppress(RuntimeError):  # the loop has ended by itself meanwhile
             self.submit(self._leave.set)
         self._thread.join(PATIENCE)
 

@@ -1,5 +1,5 @@
-"""Following what containers write and what the cluster says of them, although the service has no cursor.
+"""Tails: iterators over the log lines and events of containers, although the service has no cursor.
 
-`stitch` finds what is new in an answer, without I/O; `follow` does the polling; `logs`, `events` and
-`merged` are what `Session` hands out.
+`stitch` finds the new lines of a reply, without I/O. `follower` does the polling. `Session` returns the tails
+of `logs`, `events` and `merged`.
 """

@@ -1,6 +1,6 @@
-"""What one fetch showed of one pod, and what follows from it.
+"""The data types between `stitch` and `pod_log`: the window of one pod, and the verdict on it.
 
-The words between `stitch`, which fetches are told to, and `sequence`, which decides; nothing is decided here.
+`stitch` builds a `Window` from a reply. `pod_log` returns a `Verdict`.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from ..models.logs import GapReason
 __all__ = ["WHOLE", "WIDEST", "Verdict", "Window"]
 
 WIDEST = 4096
-"""The widest window asked for by number."""
+"""Lines of the widest window that is requested by number."""
 
 WHOLE = 1 << 40
-"""Stands for the window without a limit."""
+"""The window without a limit: a request without `last`."""
 
 
 @attrs.frozen
 class Window:
-    """What one fetch showed of one pod.
+    """The lines of one pod in one reply, with the circumstances of the request.
 
     Attributes:
         lines: the pod's lines.
-        asked: the window; `WHOLE` without a limit.
-        whole: the window was not filled, so this may be all there is. (Or a line was too long to show.)
-        now: seconds.
-        prefix: characters before the text of the last line, its pod's name.
-        hint: how many lines are new by the evidence of the answer as a whole; None when it has none.
-        shared: the window counts the lines of all pods together, so that a pod rarely fills it.
-        apart: this pod has a window of its own for sure.
+        asked: size of the requested window in lines; `WHOLE` without a limit.
+        whole: the window was not filled. The lines are the whole log, unless a line was too long to show.
+        now: time of the reply in seconds.
+        prefix: number of characters before the text of the last line, which are the pod's name.
+        hint: number of new lines, concluded from the reply as a whole; None if it permits no conclusion.
+        shared: the window counts the lines of all pods together, so that a single pod rarely fills it.
+        apart: the pod certainly has a window of its own.
         ending: the log will not grow any more.
-        limited: no wider window is answered.
-        numbered: the widest window by number that was answered, where wider ones are refused; 0: none is.
+        limited: the service answers no wider window.
+        numbered: widest window by number that was answered, if the service refuses wider ones; 0: none is.
     """
 
     lines: Sequence[str]
@@ -53,18 +53,18 @@ class Window:
 
 @attrs.frozen
 class Verdict:
-    """What follows from an answer for one pod.
+    """The conclusions from one window of one pod.
 
     Attributes:
-        new: how many of its last lines come out now.
-        gap: a mark to put before them.
-        at_least: lines certainly lost at the mark.
-        grown: the first of the new lines is the whole of the line delivered last.
+        new: number of lines at the end of the window to deliver now.
+        gap: reason of the `LogGap` to deliver before them; None for no gap.
+        at_least: number of lines that are certainly lost at the gap.
+        grown: the first new line is the complete form of the line that was delivered last.
         ask: the window that would decide more; 0 for none.
-        count_only: it tells nothing but a count: only when the budget allows.
-        settled: nothing is held back.
-        held: how many of the last lines come out if the log ends like this.
-        doubt: the mark to put before those.
+        count_only: `ask` would only count repeated lines, so it is requested only within the budget.
+        settled: no line is held back.
+        held: number of lines at the end of the window to deliver if the log ends in this state.
+        doubt: reason of the `LogGap` to deliver before the held lines; None for no gap.
     """
 
     new: int = 0

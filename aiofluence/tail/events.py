@@ -1,7 +1,7 @@
-"""Following what the cluster says about a container: new events found as a multiset difference.
+"""Event tails: new events are the multiset difference of successive lists.
 
-The service lists events by object, not by time, so new ones may appear anywhere, and old ones vanish. What
-is told twice in equal words is two events only while the list holds both.
+The service lists events by object, not by time, so new events may appear anywhere, and old ones vanish. Two
+events with the same text count as two only while the list contains both.
 """
 
 from __future__ import annotations
@@ -22,93 +22,95 @@ from ..resources.endpoints import Endpoints
 from .follower import LONGEST_INTERVAL, Follower, OneTail
 
 _SHORTEST_INTERVAL: Final = 2.0
-_LOOKS_DOWN: Final = 2
-"""Looks in a row that show a container NOT_STARTED, 45 s apart: a single restart is over by then."""
+_DETAILS_DOWN: Final = 2
+"""Number of details in a row, 45 s apart, that must show NOT_STARTED. A single restart is over by then."""
 _DOUBT: Final = 120.0
-"""Seconds for which what vanished out of turn still counts: the answer may have been an old one."""
+"""Seconds for which an event that vanished out of turn still counts: the reply may have been a stale one."""
 
 
 @attrs.define
-class _Told:
-    """One text: when each of those was told that are still listed, and since when some are missing."""
+class _Delivered:
+    """The delivered events of one text: delivery times of those listed, and since when some are missing."""
 
     at: list[float] = attrs.field(factory=list)
     missing: float | None = None
 
 
 class NewEvents:
-    """Which events of an answer are new. Pure.
+    """Find the new events in each list. Pure.
 
-    The cluster forgets the oldest first, so an event that is missing while older ones stand is more
-    probably an old answer than a forgotten event: it counts as told for two more minutes.
+    The cluster forgets the oldest events first. If an event is missing while older ones are listed, the reply
+    is more probably stale than the event forgotten. So the event counts as delivered for two more minutes.
     """
 
     def __init__(self) -> None:
-        self._told: dict[str, _Told] = {}
+        self._delivered: dict[str, _Delivered] = {}
 
     def take(self, events: Iterable[Event], now: float) -> list[Event]:
-        """The new ones among `events`, in their order; `now` in seconds of any one clock."""
+        """Return the new events among `events`, in their order. `now` is in seconds of any one clock."""
         events = list(events)
         present = Counter(event.raw for event in events)
         self._forget(present, now)
         new: list[Event] = []
-        for event in reversed(events):  # of several equal ones, the last is the newest
-            told = self._told.setdefault(event.raw, _Told())
-            if present[event.raw] > len(told.at):
-                told.at.append(now)
+        for event in reversed(events):  # among equal events, the last is the newest
+            delivered = self._delivered.setdefault(event.raw, _Delivered())
+            if present[event.raw] > len(delivered.at):
+                delivered.at.append(now)
                 new.append(event)
         new.reverse()
         return new
 
     def _forget(self, present: Counter[str], now: float) -> None:
-        listed = ((told, min(present[raw], len(told.at))) for raw, told in self._told.items())
-        standing = min((told.at[-count] for told, count in listed if count), default=None)
-        for raw, told in tuple(self._told.items()):
-            gone = len(told.at) - present[raw]
+        listed = (
+            (delivered, min(present[raw], len(delivered.at))) for raw, delivered in self._delivered.items()
+        )
+        oldest_listed = min((delivered.at[-count] for delivered, count in listed if count), default=None)
+        for raw, delivered in tuple(self._delivered.items()):
+            gone = len(delivered.at) - present[raw]
             if gone <= 0:
-                told.missing = None
+                delivered.missing = None
                 continue
-            if told.missing is None:
-                told.missing = now
-            in_turn = standing is not None and told.at[gone - 1] < standing
-            if in_turn or now - told.missing >= _DOUBT:
-                del told.at[:gone]
-                told.missing = None
-                if not told.at:
-                    del self._told[raw]
+            if delivered.missing is None:
+                delivered.missing = now
+            in_turn = oldest_listed is not None and delivered.at[gone - 1] < oldest_listed
+            if in_turn or now - delivered.missing >= _DOUBT:
+                del delivered.at[:gone]
+                delivered.missing = None
+                if not delivered.at:
+                    del self._delivered[raw]
 
 
 class LoopAgain:
-    """Crash loops that bring no new event, because the cluster folds a repeat into an older one. Pure.
+    """Detect crash loops that bring no new event, because the cluster folds a repeat into an older one. Pure.
 
-    A container that has run since its last back-off, and that two looks in a row show NOT_STARTED while
-    the cluster lists the back-off, loops again.
+    A container loops again if it has run since its last back-off, and two successive details show
+    NOT_STARTED. The cluster must still list the back-off.
     """
 
     def __init__(self) -> None:
-        self._is_told = False
-        self._looks_down = 0
+        self._is_reported = False
+        self._details_down = 0
 
     def took(self, new: Iterable[Event]) -> None:
-        """Note the new events: a back-off among them is the loop's own."""
-        self._is_told = self._is_told or back_off(new) is not None
+        """Note the new events. A back-off among them reports the loop by itself."""
+        self._is_reported = self._is_reported or back_off(new) is not None
 
     def looked(self, listed: Iterable[Event], *, is_started: bool) -> list[Event]:
-        """Note a look at the detail of an ACTIVE container; the back-offs to deliver again."""
+        """Note a detail of an ACTIVE container, and return the back-offs to deliver again."""
         if is_started:
-            self._is_told = False
-            self._looks_down = 0
+            self._is_reported = False
+            self._details_down = 0
             return []
-        self._looks_down += 1
+        self._details_down += 1
         listed = list(listed)
-        if self._is_told or self._looks_down < _LOOKS_DOWN or back_off(listed) is None:
+        if self._is_reported or self._details_down < _DETAILS_DOWN or back_off(listed) is None:
             return []
-        self._is_told = True
+        self._is_reported = True
         return [event for event in listed if event.reason == "BackOff"]
 
 
 class _FollowEvents(Follower[Event]):
-    """One container's events, poll by poll."""
+    """The events of one container, poll by poll."""
 
     def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
         super().__init__(endpoints, ref, pace, evidence)
@@ -117,14 +119,14 @@ class _FollowEvents(Follower[Event]):
         self._listed: list[Event] = []
         self._gap = _SHORTEST_INTERVAL
 
-    def _looked(self, answer: Answer) -> None:
+    def _take_detail(self, answer: Answer) -> None:
         status = answer.value.get("container_status") if type(answer.value) is dict else None
         if self._endpoints.status_of(answer) is Status.ACTIVE and type(status) is str:
             is_started = status != ContainerStatus.NOT_STARTED
             self.ready.extend(self._again.looked(self._listed, is_started=is_started))
 
     async def _fetch(self, now: float) -> bool:
-        # Never with `last`: the end of a list that is ordered by name is not what is newest.
+        # Never with `last`: the list is ordered by name, so its end is not its newest part.
         self._listed = await self._endpoints.events(self.ref.id, priority=Priority.TAIL)
         new = self._new.take(self._listed, now)
         self._again.took(new)
@@ -140,12 +142,12 @@ class _FollowEvents(Follower[Event]):
 
 
 class EventTail(OneTail[Event]):
-    """Every event of a container, those that are there already first; ends when the container has.
+    """All events of a container, beginning with those already listed. Ends when the container has ended.
 
-    Events that were forgotten by the cluster between two polls, or repeat one that it still lists, are not
-    seen: Kubernetes counts a repeat up instead of listing it, and the service does not tell the count. The
-    back-off of a container that begins to crash again is an exception: it is delivered once more, about two
-    minutes after the container has stopped to run.
+    The tail misses events that the cluster forgets between two polls. It also misses repeats of an event that
+    is still listed: Kubernetes increments a count for those, and the service does not return the count. One
+    repeat is reported: when a container begins to crash again, its back-off is delivered once more, about two
+    minutes after the container has stopped running.
     """
 
     def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:

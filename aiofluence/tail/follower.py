@@ -1,7 +1,8 @@
-"""Asking one container for its output again and again, until it has ended and everything is out.
+"""Polling of one container until it has ended and its whole output is delivered.
 
-When to ask, what an error means, and when it is over; what is new in an answer is found by `stitch` and
-`events`. There is no task here: whoever iterates does the asking, and nothing is open in between.
+`Follower` decides when to poll, what an error means, and when the tail is over. `stitch` and `events` find
+the new items of a reply. There is no background task: the caller's `anext` makes the requests, and no
+connection is open between two calls.
 """
 
 from __future__ import annotations
@@ -25,28 +26,28 @@ log: Final = logging.getLogger("aiofluence")
 T = TypeVar("T")
 
 LONGEST_INTERVAL: Final = 15.0
-"""Seconds between two polls of something quiet."""
+"""Seconds between two polls of a quiet container."""
 _LONGEST_PAUSE: Final = 30.0
-"""Seconds between two polls while all of them fail."""
-_BETWEEN_LOOKS: Final = 45.0
-"""Seconds between two looks at the status while nothing new comes."""
+"""Longest pause in seconds between two polls while all polls fail."""
+_STATUS_INTERVAL: Final = 45.0
+"""Seconds between two polls of the status while no new output arrives."""
 _DENIALS: Final = 3
-"""Polls in a row that must be refused before the key counts as refused: one 401 or 403 may be a gateway's."""
+"""Refused polls in a row before the key counts as refused: a gateway may answer a single 401 or 403."""
 _SILENT: Final = 60.0
-"""Seconds of failing polls before the first warning; the next ones come after four times as long each."""
+"""Seconds of failing polls before the first warning. Each further interval is four times as long."""
 _LAST_TRIES: Final = 5
-"""Failed polls behind the end, after which the last lines are given up, and marked."""
+"""Failed polls after the end of the container before the last lines are given up and marked with a gap."""
 
 
 class Follower(ABC, Generic[T]):
-    """One container's output, poll by poll. All times are the event loop's.
+    """The output of one container, poll by poll. All times are of the event loop.
 
     Attributes:
         ref: the container.
-        due: when to poll next.
-        over: it has ended, and everything that will ever come is in `ready`.
-        ready: what has come and was not yet taken.
-        last_error: why the last poll failed; None when it came through.
+        due: time of the next poll.
+        over: the container has ended, and all remaining output is in `ready`.
+        ready: items that arrived and were not yet taken.
+        last_error: the error of the last poll; None if it succeeded.
     """
 
     def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
@@ -60,11 +61,11 @@ class Follower(ABC, Generic[T]):
         self._endpoints = endpoints
         self._evidence = evidence
         self._pace = pace
-        """Real seconds to one of the seconds above: less than 1 in time-lapse."""
+        """Real seconds per second of the constants above: less than 1 if the simulator runs faster."""
         self._began: float | None = None
         self._known = False
         self._ended = False
-        self._look_at = float("-inf")
+        self._status_due = float("-inf")
         self._failures = 0
         self._denials = 0
         self._failing_since = 0.0
@@ -75,29 +76,29 @@ class Follower(ABC, Generic[T]):
         """Poll once and put new items into `ready`.
 
         Returns:
-            Whether anything was new, or is still open; None when the request must be another one, at once.
+            True if items were new or a question is open; None if another request must follow at once.
         """
 
-    def _looked(self, answer: Answer) -> None:
-        """Take what else a detail shows."""
+    def _take_detail(self, answer: Answer) -> None:
+        """Take further information from a detail."""
 
     @abstractmethod
     def _interval(self) -> float:
-        """Seconds from an answer to the next poll."""
+        """Return the seconds from a reply to the next poll."""
 
     @abstractmethod
     def _finish(self, *, all_seen: bool) -> None:
-        """Put into `ready` what was held back, and a mark unless the very last output was seen."""
+        """Move held items to `ready`, and add a gap unless the very last output was seen."""
 
     async def poll(self) -> None:
-        """Ask once, and perhaps for the status. What passes by itself only makes the next poll later.
+        """Poll the output once and, if due, the status. A transient error only delays the next poll.
 
-        Cancelled, it has either taken a whole answer or changed nothing.
+        After a cancellation, the follower has either taken a whole reply or is unchanged.
 
         Raises:
-            AuthError: the key is refused, in several polls in a row.
+            AuthError: the service refused the key in several polls in a row.
             NotFoundError: the service has never known this container: a LIST lacks it, too.
-            NotSentError: it cannot be reached, for good: the session is closed, or its certificate is bad.
+            NotSentError: the service is unreachable for good: the session is closed, or a certificate is bad.
         """
         now = asyncio.get_running_loop().time()
         if self._began is None:
@@ -107,8 +108,8 @@ class Follower(ABC, Generic[T]):
             if something is None:
                 return
             self._came(something)
-            if not (something or self._ended) and now >= self._look_at:
-                await self._look(now)
+            if not (something or self._ended) and now >= self._status_due:
+                await self._poll_status(now)
         except NotSentError as error:
             self._failed(error)
             if error.permanent:
@@ -120,10 +121,10 @@ class Follower(ABC, Generic[T]):
                 raise
         except FluenceError as error:
             self._failed(error)
-            # The logs of an instance that is over may be gone, and answer 400 or 404 (behaviour: containers).
+            # The logs of an ended instance may be gone, and answer 400 or 404 (behaviour: containers).
             may_be_over = self._failures == 1 and isinstance(error, NotFoundError | RefusedError)
-            if now >= self._look_at or may_be_over:
-                await self._look_in_trouble(now)
+            if now >= self._status_due or may_be_over:
+                await self._poll_status_after_error(now)
             if isinstance(error, NotFoundError) and await self._is_unknown(self._began):
                 raise
 
@@ -138,22 +139,22 @@ class Follower(ABC, Generic[T]):
             self._end(all_seen=True)
         self._due_in(self._interval())
 
-    async def _look(self, now: float) -> None:
-        """Poll the status. After a final one, one more poll brings the last output."""
-        self._look_at = now + _BETWEEN_LOOKS * self._pace
+    async def _poll_status(self, now: float) -> None:
+        """Poll the status. After a final status, one more poll of the output brings its last part."""
+        self._status_due = now + _STATUS_INTERVAL * self._pace
         answer = await self._endpoints.get(self.ref.id, priority=Priority.TAIL)
-        self._saw(self._endpoints.status_of(answer))
-        self._looked(answer)
+        self._note_status(self._endpoints.status_of(answer))
+        self._take_detail(answer)
 
-    async def _look_in_trouble(self, now: float) -> None:
-        """The same after a poll that failed: the output of what is over may be an error for ever."""
+    async def _poll_status_after_error(self, now: float) -> None:
+        """Poll the status after a failed poll: the output of an ended container may be an error for ever."""
         try:
-            await self._look(now)
+            await self._poll_status(now)
         except FluenceError as error:
             self.last_error = error
 
     async def _is_unknown(self, began: float) -> bool:
-        """Whether the service has never known the container. A 404 alone does not prove that, a LIST does."""
+        """Return True if the service has never known the container. A LIST proves that, a 404 does not."""
         asked = asyncio.get_running_loop().time()
         if self._known or self._ended or not self._evidence.is_over(None, asked, began):
             return False
@@ -165,11 +166,11 @@ class Follower(ABC, Generic[T]):
             return False
         status = statuses.get(self.ref.id)
         if status is not None:
-            self._saw(Status(status))
+            self._note_status(Status(status))
             return False
         return rows.is_complete and self._evidence.is_complete(self.ref.kind, statuses, asked)
 
-    def _saw(self, status: Status | None) -> None:
+    def _note_status(self, status: Status | None) -> None:
         if status is not None:
             now = asyncio.get_running_loop().time()
             self._known = True
@@ -180,12 +181,12 @@ class Follower(ABC, Generic[T]):
     def _failed(self, error: FluenceError) -> None:
         self.last_error = error
         self._failures += 1
-        self._complain(error)
+        self._log_failure(error)
         if self._ended and self._failures >= _LAST_TRIES:
             self._end(all_seen=False)
         self._due_in(min(2.0 ** min(self._failures, 9), _LONGEST_PAUSE))
 
-    def _complain(self, error: FluenceError) -> None:
+    def _log_failure(self, error: FluenceError) -> None:
         """Log that polls fail: after a minute, and then at growing intervals."""
         if self._failures == 1:
             self._failing_since = asyncio.get_running_loop().time()
@@ -212,7 +213,7 @@ class Follower(ABC, Generic[T]):
 
 
 class OneTail(Tail[T]):
-    """What is ready of one container, and else its next poll."""
+    """The tail of one container: returns what is ready, and polls when nothing is."""
 
     def __init__(self, follow: Follower[T]) -> None:
         super().__init__()
@@ -220,12 +221,12 @@ class OneTail(Tail[T]):
 
     @property
     def ref(self) -> InstanceRef:
-        """The container it follows."""
+        """The container of this tail."""
         return self._follow.ref
 
     @property
     def last_error(self) -> FluenceError | None:
-        """Why the last poll failed; None when it came through. No such error ends the tail."""
+        """The error of the last poll; None if it succeeded. No such error ends the tail."""
         return self._follow.last_error
 
     def _take(self) -> T | None:

@@ -1,6 +1,7 @@
-"""What all tails are to whoever iterates: safe under break, cancellation, timeouts, `aclose` and neglect.
+"""The base class of all tails: safe under break, cancellation, timeouts, `aclose`, and if never closed.
 
-A class and no async generator: one that is cancelled in the middle of a step is dead, this one goes on.
+`Tail` is a class and no async generator. A generator that is cancelled within a step is finished, and a
+`Tail` continues.
 """
 
 from __future__ import annotations
@@ -16,48 +17,48 @@ T = TypeVar("T")
 
 
 class Tail(ABC, Generic[T]):
-    """An `async for` that ends when the containers have. It may be left and gone on with at any time.
+    """An async iterator that ends when its containers have ended. It may be left and continued at any time.
 
-    Each `anext` may be under `asyncio.timeout`, or be cancelled, without losing anything. Nothing runs and
-    no connection is held between two of them, so that dropping a tail needs no clean-up.
+    Each `anext` may run under `asyncio.timeout` or be cancelled, and no item is lost. Between two calls,
+    nothing runs and no connection is held, so a tail needs no clean-up.
     """
 
     def __init__(self) -> None:
         self.owner: Owner = Owner()
-        """The session's; until it is given, the event loop of the first step."""
+        """The owner of the session; before it is set, the event loop of the first step."""
         self._scope: anyio.CancelScope | None = None
         self._closed = False
 
     @abstractmethod
     def _take(self) -> T | None:
-        """The next one that is ready; None when there is none."""
+        """Return the next ready item; None if there is none."""
 
     @abstractmethod
     def _over(self) -> bool:
-        """Whether there will never be another."""
+        """Return True if no further item will ever arrive."""
 
     @abstractmethod
     async def _wait(self) -> None:
-        """One step towards the next one."""
+        """Make one step towards the next item."""
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        """Wait for the next one.
+        """Wait for the next item.
 
         Raises:
             ConfigError: this is not the session's event loop.
-            AuthError: the key is not, or no longer, good.
+            AuthError: the key is not, or no longer, valid.
             NotFoundError: the service has never known this container.
-            NotSentError: the session is closed, or the service cannot be reached for good.
+            NotSentError: the session is closed, or the service is unreachable for good.
         """
         self.owner.check()
         if self._scope is not None:
             raise RuntimeError("this tail is being read by another task; make one for each")
         item = None if self._closed else self._take()
         if item is None and not self._closed:
-            # Opened and closed within one step: `aclose` from another task ends this wait and nothing else.
+            # The scope spans one step only: `aclose` from another task ends this wait and nothing else.
             try:
                 with anyio.CancelScope() as self._scope:
                     while (item := self._take()) is None and not self._over():
@@ -69,7 +70,7 @@ class Tail(ABC, Generic[T]):
         return item
 
     async def aclose(self) -> None:
-        """End it, from whatever task; whoever waits for the next one sees the iteration end.
+        """End the tail, from any task. A task that waits for the next item sees the iteration end.
 
         Raises:
             Nothing.

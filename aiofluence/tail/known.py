@@ -1,6 +1,6 @@
-"""What is known of one pod's log: its newest lines as hashes, where they stand, how an answer joins them.
+"""The known part of one pod's log: hashes of its newest lines, their place, and how a reply joins them.
 
-No judgement: that a place is doubtful, and what follows from it, is `sequence`'s business.
+This module makes no decisions. `pod_log` decides whether a place is doubtful, and what follows.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from .overlap import Fit, Hashes, Place, hashes, last_period, locate
 __all__ = ["MEMORY", "Known"]
 
 MEMORY = 8192
-"""Lines of a pod whose hashes are kept."""
+"""Number of lines of a pod whose hashes are kept."""
 
 HEAD = 8
-"""Lines by which the beginning of a log is known again."""
+"""Number of lines that identify the beginning of a log."""
 
 
 class Known:
@@ -22,15 +22,15 @@ class Known:
 
     def __init__(self) -> None:
         self.known: Hashes[int] = hashes(())
-        self.unbroken: int = 0  # lines at the end of `known` without a gap between
-        self.end: int | None = None  # the place of the last known line in the log as it is shown, if known
+        self.unbroken: int = 0  # number of lines at the end of `known` that have no gap between them
+        self.end: int | None = None  # number of the last known line in the log as shown; None: not known
         self.head: Hashes[int] = hashes(())
-        self.last_length: int = 0  # of the last known line, to see it grow; 0: empty, or none
+        self.last_length: int = 0  # of the last known line, to see it grow; 0: empty or no line
         self.last_delivered: bool = True
-        self.recurred: int = 0  # lines of the longest block that was seen to come again as a whole
+        self.recurred: int = 0  # number of lines of the longest block that was seen to recur as a whole
 
     def _place(self, answer: Window, seen: Hashes[int]) -> tuple[Place, bool, bool]:
-        """Where the answer joins; whether the last known line has grown; whether the place is absolute."""
+        """Return the place of the answer, if the last known line has grown, and if the place is absolute."""
         length = len(seen)
         if answer.whole and self.end is not None:
             behind = length - self.end
@@ -63,7 +63,7 @@ class Known:
         return place, False, False
 
     def _ends_like(self, seen: Hashes[int], but: int = 0) -> bool:
-        """Whether `seen` ends as what is known does, without the last `but` known lines."""
+        """Return True if `seen` ends like the known lines without the last `but` of them."""
         known = self.known[len(self.known) - self.unbroken : len(self.known) - but]
         common = min(len(known), len(seen))
         return known[len(known) - common :] == seen[len(seen) - common :]
@@ -72,7 +72,7 @@ class Known:
         return by >= self.unbroken or self._ends_like(seen, but=by)
 
     def _may_have_grown(self, answer: Window) -> bool:
-        """Whether any line is the last known line and more."""
+        """Return True if any line begins with the last known line and is longer."""
         return any(self._is_more(line) for line in answer.lines)
 
     def _is_more(self, line: str) -> bool:
@@ -80,11 +80,11 @@ class Known:
         return bool(length) and len(line) > length and hash(line[:length]) == self.known[-1]
 
     def _grown(self, answer: Window, new: int) -> bool:
-        """Whether the first of the new lines is the last known line and more."""
+        """Return True if the first of the new lines begins with the last known line and is longer."""
         return self._is_more(answer.lines[len(answer.lines) - new])
 
     def _deliver(self, answer: Window, seen: Hashes[int], new: int, *, anew: bool = False) -> None:
-        """Remember that the last `new` lines of the answer came out; `anew`: there may be a gap before."""
+        """Note that the last `new` lines of the answer are delivered. `anew`: a gap may precede them."""
         length = len(seen)
         if new:
             again = _alike(self.known, seen)
@@ -113,15 +113,15 @@ class Known:
             self.end += new
 
     def _count_from(self, end: int | None) -> None:
-        """The log is shown from another beginning, `end` lines before the last known one; None: not known."""
+        """Note that the log now starts elsewhere, `end` lines before the last known line; None: not known."""
         self.end, self.head = end, hashes(())
 
     def _break(self) -> None:
-        """What comes does not go on from the last known line as that was seen."""
+        """Note that the next lines do not continue the last known line in the form in which it was seen."""
         self.unbroken, self.head = 0, hashes(())
 
     def _forget_last(self) -> None:
-        """The last known line was not finished: the whole of it comes now."""
+        """Forget the last known line, which was incomplete. Its complete form is delivered next."""
         del self.known[-1]
         self.unbroken -= 1
         if self.end is not None:
@@ -130,6 +130,6 @@ class Known:
 
 
 def _alike(one: Hashes[int], other: Hashes[int]) -> int:
-    """How many lines at the end of both are the same."""
+    """Return the number of lines at the end of both that are equal."""
     length = min(len(one), len(other))
     return next((n for n in range(length) if one[-1 - n] != other[-1 - n]), length)

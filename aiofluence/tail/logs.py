@@ -1,6 +1,6 @@
-"""Following what a container writes: every line once and in order, or a `LogGap` where that cannot be said.
+"""Log tails: each line once and in order, or a `LogGap` where that is not certain.
 
-Asks for the windows that `stitch` wants, at the intervals it gives; what is new is found there.
+`FollowLogs` requests the windows that `stitch` wants, at its intervals. `stitch` finds the new lines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Item: TypeAlias = LogLine | LogGap
 
 
 class FollowLogs(Follower[Item]):
-    """One container's log, poll by poll."""
+    """The log of one container, poll by poll."""
 
     def __init__(
         self, endpoints: Endpoints, ref: InstanceRef, last: int, pace: float, evidence: Evidence
@@ -30,7 +30,7 @@ class FollowLogs(Follower[Item]):
         self._stitch = Stitch(last)
         self._windows = Windows()
         self._at_once = False
-        self._shown = False  # the last answer showed lines
+        self._shown = False  # the last reply had lines
 
     async def _fetch(self, now: float) -> bool | None:
         asked = self._windows.nearest(self._stitch.ask, now)
@@ -44,7 +44,7 @@ class FollowLogs(Follower[Item]):
             return None
         self._windows.answered(asked)
         if self._shown and not lines:
-            self._look_at = float("-inf")  # the logs of an instance that is over may be empty
+            self._status_due = float("-inf")  # poll the status now: an ended instance may have empty logs
         self._shown = bool(lines)
         limited = self._windows.is_widest(asked)
         step = self._stitch.take(
@@ -61,15 +61,15 @@ class FollowLogs(Follower[Item]):
         items = self._stitch.finish()
         self.ready.extend(items)
         marked = any(isinstance(item, LogGap) for item in items)
-        # Without lines the log may be gone, as well as empty.
+        # A log without lines may be gone as well as empty.
         if not all_seen or not (self._shown or marked):
             self.ready.append(LogGap(GapReason.POD_GONE, 0, None))
 
 
 class LogTail(OneTail[Item]):
-    """The lines of a container as they come, and a `LogGap` where some may be missing.
+    """The lines of a container as they arrive, and a `LogGap` where lines may be missing.
 
-    Ends when the container has ended or failed and its last lines are out.
+    Ends when the container has ended or failed and its last lines are delivered.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Following many containers at once: one iterator, each line with the container it came from.
+"""Merged tails: one iterator over many containers, each line with its container.
 
-Polls whoever has waited longest, a few at a time, and only when what came before was taken. A poll is a
-task of the session's that lives for one request; there is none in between.
+It polls the container that has waited longest, a few at a time, and only after the earlier lines were taken.
+Each poll is a task of the session that lives for one request. Between polls there is no task.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from .iterator import Tail
 from .logs import FollowLogs
 
 _AT_ONCE: Final = 8
-"""Polls under way or before the gate."""
+"""Maximum number of polls that are in flight or wait at the rate limiter."""
 
 
 @attrs.frozen
 class TaggedLine:
-    """What came, and from which container.
+    """A line of a merged tail, and its container.
 
     Attributes:
         ref: the container.
-        line: its line, or the mark of a gap in its log.
+        line: its line, or a gap in its log.
     """
 
     ref: InstanceRef
@@ -42,10 +42,10 @@ class TaggedLine:
 
 
 class MergedTail(Tail[TaggedLine]):
-    """The lines of many containers in the order in which they arrive; one container's stay in order.
+    """The lines of many containers in the order of arrival. The lines of one container stay in order.
 
-    Ends when every container has ended. An error about one of them is raised once; iterating again goes on
-    with the others.
+    Ends when every container has ended. An error of one container is raised once. Iterate
+    again to continue with the others.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class MergedTail(Tail[TaggedLine]):
         return not (self._idle or self._polls)
 
     async def _wait(self) -> None:
-        """Start what is due, and wait until a poll is done or the next is due."""
+        """Start the polls that are due, and wait until a poll is done or the next is due."""
         loop = asyncio.get_running_loop()
         self._stir.clear()
         while self._idle and len(self._polls) < _AT_ONCE and self._idle[0][0] <= loop.time():
@@ -110,5 +110,5 @@ class MergedTail(Tail[TaggedLine]):
 
     @property
     def last_errors(self) -> dict[str, FluenceError]:
-        """By container name: why its last poll failed, of those for which it did."""
+        """The errors of the last polls by container name, of the containers whose last poll failed."""
         return {f.ref.name: f.last_error for _, _, f in self._idle if f.last_error is not None}

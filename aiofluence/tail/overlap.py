@@ -1,6 +1,6 @@
-"""Where an answer joins the lines that are already known: the mathematics, on hashes alone.
+"""The place where a reply joins the known lines, computed from hashes alone.
 
-Pure and without memory of its own: `sequence` keeps the hashes and decides what follows from a `Place`.
+Pure and without state. `pod_log` keeps the hashes and decides what follows from a `Place`.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ import attrs
 
 __all__ = ["Fit", "Hashes", "Place", "certain", "contains", "fits", "hashes", "last_period", "locate"]
 
-Hashes = array  # of "q": eight bytes a line
+Hashes = array  # of "q": eight bytes per line
 
 ENOUGH = 64.0
-"""Bits that a block of lines must carry before its recurrence may be ruled out."""
+"""Bits of information that a block of lines must carry before a recurrence may be ruled out."""
 
 CHANCE = 32.0
-"""Bits up to which a second, shorter overlap passes for chance; beyond, the log is known to repeat itself."""
+"""Bits up to which a second, shorter overlap counts as chance. Above, the log is known to repeat itself."""
 
 SAMPLE = 1024
-"""Lines from which it is learnt how common a line is."""
+"""Number of lines from which the frequency of a line is estimated."""
 
 
 def hashes(lines: Sequence[str]) -> Hashes[int]:
-    """One 64-bit hash for each line: Python's own, keyed anew in each process: none can be forged."""
+    """Return one 64-bit hash per line. Python's hash has a new key per process, so none can be forged."""
     return array("q", map(hash, lines))
 
 
 class Fit(Enum):
-    """How well an answer joins what is known."""
+    """The certainty with which a reply joins the known lines."""
 
-    SURE = "only this many new lines are plausible"
-    REPEATS = "several numbers of new lines fit, for the log repeats itself"
-    WEAK = "one number fits, by too few or too common lines to rule out chance"
-    STALE = "the answer is older than what is known"
-    NONE = "nothing fits"
+    SURE = "only this number of new lines is plausible"
+    REPEATS = "several numbers of new lines fit, because the log repeats itself"
+    WEAK = "one number fits, but the lines are too few or too common to rule out chance"
+    STALE = "the reply is older than the known lines"
+    NONE = "no number fits"
 
 
 @attrs.frozen
 class Place:
-    """Where an answer joins what is known.
+    """The place where a reply joins the known lines.
 
     Attributes:
-        fit: how sure that is.
-        new: how many of the answer's last lines are new; the fewest that fit.
-        most: the most that fit.
+        fit: certainty of the place.
+        new: smallest number of lines at the end of the reply that are new and fit.
+        most: largest number that fits.
     """
 
     fit: Fit
@@ -59,9 +59,9 @@ class Place:
 
 
 def fits(known: Hashes[int], seen: Hashes[int]) -> list[int]:
-    """Every d, smallest first, for which `known` and `seen` without its last d lines end alike.
+    """Return each d, smallest first, for which `known` and `seen` without its last d lines end alike.
 
-    At least one line must be alike: d is less than `len(seen)`. Takes O(n) by one Z array, from the back.
+    At least one line must be equal, so d is less than `len(seen)`. Takes O(n) by one Z array, from the back.
     """
     length = len(seen)
     size = min(len(known), length)
@@ -73,7 +73,7 @@ def fits(known: Hashes[int], seen: Hashes[int]) -> list[int]:
 
 
 def _prefixes(text: list[int | None]) -> list[int]:
-    """The Z array: for each place, how many elements from there on are as at the beginning of `text`."""
+    """Return the Z array: for each index, how many elements from there equal the beginning of `text`."""
     end = len(text)
     z = [0] * end
     first = text[0]
@@ -96,13 +96,13 @@ def _prefixes(text: list[int | None]) -> list[int]:
 
 
 def last_period(lines: Hashes[int]) -> int:
-    """The fewest lines that stand twice, one behind the other, at the end; 0 if none do."""
+    """Return the smallest number of lines that occur twice in succession at the end; 0 if none do."""
     alike = _prefixes([*reversed(lines)]) if lines else []
     return next((period for period, common in enumerate(alike) if 0 < period <= common), 0)
 
 
 def certain(lines: Hashes[int]) -> int:
-    """How many of the last lines it takes to be sure to know them again; 0 if all are too few."""
+    """Return how many of the last lines suffice to recognise them for certain; 0 if all are too few."""
     back = _Surprise(lines).back(lines)
     while back and _twice(lines[-back:], lines):
         back = min(len(lines), 2 * back) if back < len(lines) else 0
@@ -112,12 +112,17 @@ def certain(lines: Hashes[int]) -> int:
 def locate(
     known: Hashes[int], unbroken: int, seen: Hashes[int], end: int | None = None, *, whole: bool = False
 ) -> Place:
-    """Where `seen` joins `known`, of which only the last `unbroken` lines are without a gap.
+    """Return where `seen` joins `known`. Only the last `unbroken` lines of `known` are free of gaps.
 
-    `end`: how many lines there were when the last known line was the last; an answer shows no more before it.
-    `whole`: the answer is the whole log, so that all that is known must be in it, unless the log began anew.
-    The fewest new lines that fit are the right number unless some block of lines was written twice. So they
-    are sure when that block carries `ENOUGH` bits, was never seen twice, and nothing else speaks for repeats.
+    Args:
+        known: hashes of the known lines.
+        unbroken: number of lines at the end of `known` without a gap between them.
+        seen: hashes of the reply.
+        end: number of lines of the log up to the last known line. A reply shows no more lines before it.
+        whole: the reply is the whole log. It must contain all known lines, unless the log began anew.
+
+    The smallest number of new lines that fits is right, unless some block of lines was written twice. It is
+    sure if that block carries `ENOUGH` bits, was never seen twice, and nothing else suggests repeats.
     """
     length = len(seen)
     fresh = known[-unbroken:] if unbroken else known[:0]
@@ -144,7 +149,7 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
     period = found[1] - new if len(found) > 1 else 0
     joined = known + seen[length - new :]
     surprise = _Surprise(joined)
-    # What must have been written twice if this is wrong: one period, or without a second fit the overlap.
+    # If this is wrong, this block was written twice: one period, or the overlap if there is no second fit.
     block = known[-min(period or overlap, overlap) :]
     unique = surprise.bits(block) >= ENOUGH and not _twice(block, joined) and not _twice(block, seen)
     if not period:
@@ -158,17 +163,17 @@ def _judge(known: Hashes[int], unbroken: int, seen: Hashes[int], found: list[int
 
 
 def contains(lines: Hashes[int], block: Hashes[int]) -> bool:
-    """Whether `block` stands somewhere in `lines`."""
+    """Return True if `block` occurs in `lines`."""
     return next(_places(block, lines), None) is not None
 
 
 def _twice(block: Hashes[int], lines: Hashes[int]) -> bool:
-    """Whether `block` is found at two places in `lines`."""
+    """Return True if `block` occurs at two places in `lines`."""
     return len(list(islice(_places(block, lines), 2))) == 2
 
 
 def _places(block: Hashes[int], lines: Hashes[int]) -> Iterator[int]:
-    """Where in `lines` the block begins, in bytes."""
+    """Yield the offsets of `block` in `lines`, in bytes."""
     needle, hay = block.tobytes(), lines.tobytes()
     at = hay.find(needle)
     while at >= 0:
@@ -178,7 +183,7 @@ def _places(block: Hashes[int], lines: Hashes[int]) -> Iterator[int]:
 
 
 class _Surprise:
-    """How much information lines carry, each given the one before: nothing where the log repeats itself."""
+    """The information of lines, each given the line before. Lines of a log that repeats itself carry none."""
 
     def __init__(self, lines: Hashes[int], newest: int = SAMPLE) -> None:
         sample = lines[-newest:]  # 0: all of them
@@ -187,7 +192,7 @@ class _Surprise:
         self._pairs = Counter(pairwise(sample))
 
     def bits(self, block: Hashes[int]) -> float:
-        """The information in `block`; counting stops at `ENOUGH`."""
+        """Return the information in `block` in bits. Counting stops at `ENOUGH`."""
         found = 0.0
         before: int | None = None
         for line in block:
@@ -198,7 +203,7 @@ class _Surprise:
         return found
 
     def back(self, lines: Hashes[int]) -> int:
-        """How many of the last lines carry `ENOUGH` bits; 0 if all do not."""
+        """Return how many of the last lines carry `ENOUGH` bits; 0 if all lines carry fewer."""
         found = 0.0
         for back, (line, before) in enumerate(pairwise(reversed(lines)), 1):
             found += self._of(line, before)

@@ -1,6 +1,6 @@
-"""When a tail polls next, how wide its window is, and what may be spent on counting lines that only repeat.
+"""The time of the next poll, the width of its window, and the budget for counting repeated lines.
 
-Numbers in, numbers out: it knows how many lines came, not what they say.
+Pure arithmetic: it uses the number and the size of lines, not their text.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from .answer import WIDEST
 __all__ = ["Pace"]
 
 SHORTEST = 1.5
-"""Seconds between polls while lines come."""
+"""Seconds between polls while lines arrive."""
 LONGEST = 15.0
 """Seconds between polls of a quiet log."""
 SLOWER = 1.5
 HOLDING = 3.0
-"""Seconds between polls at most while new lines are held back."""
+"""Longest time in seconds between polls while new lines are held back."""
 BUSIEST = 1.0
-"""Seconds between polls while more come than half of the widest window shows."""
+"""Seconds between polls while each brings more than half of the widest window."""
 AMPLE = 1.5
-"""A window has room for so many times the lines that are expected."""
+"""Width of a window as a multiple of the expected lines."""
 LEAST = 32.0
-"""Bytes a second that may at least be spent on counting repeats."""
+"""Minimum budget for counting repeats, in bytes per second."""
 EARNED, EARNED_MORE = 18.0, 7.0
-"""Beside that, as multiples of what the log brings: of its first `LITTLE` bytes a second, and of the rest."""
+"""Additional budget, as multiples of the log's own rate: below `LITTLE` bytes per second, and above."""
 LITTLE = 120.0
 MINUTE = 60.0
-"""Seconds over which at least it is averaged how much the log brings."""
+"""Minimum time in seconds over which the rate of the log is averaged."""
 MOST = 8e6
-"""Bytes that may be saved up."""
+"""Maximum of the saved budget in bytes."""
 
 
 class Pace:
-    """One tail's. All times are seconds of any one clock, all sizes bytes."""
+    """The pace of one tail. All times are seconds of any one clock, all sizes are bytes."""
 
     def __init__(self) -> None:
         self.interval: float = SHORTEST
-        self._rates: deque[float] = deque(maxlen=5)  # lines a second
+        self._rates: deque[float] = deque(maxlen=5)  # lines per second
         self._polled: float | None = None
-        self._lively = False  # the last poll that left nothing open brought something
+        self._lively = False  # the last poll without an open question brought lines
         self._credit = 16384.0
-        self._line = 80.0  # of the lines seen lately
-        self._brought = 0  # of the log that came out so far
+        self._line = 80.0  # mean size of recent lines
+        self._brought = 0  # size of all delivered lines
         self._began: float | None = None
         self._now = 0.0
 
     def came(self, lines: Sequence[LogLine], now: float) -> None:
-        """Notice an answer."""
+        """Note a reply."""
         if self._began is None:
             self._began = self._now = now
         flow = self._brought / max(MINUTE, now - self._began)
@@ -63,11 +63,11 @@ class Pace:
             self._line += (mean - self._line) * 0.3
 
     def brought(self, size: int) -> None:
-        """Notice how much came out."""
+        """Note the size of delivered lines."""
         self._brought += size
 
     def afford(self, lines: int) -> bool:
-        """Whether as many lines may be fetched for a count; if so, they are paid for."""
+        """Return True if the budget permits to fetch that many lines for a count, and charge it for them."""
         cost = lines * self._line
         if cost > self._credit:
             return False
@@ -75,12 +75,12 @@ class Pace:
         return True
 
     def polled(self, new: int, *, open: bool, holding: bool) -> int:
-        """A poll has ended: sets `interval`, and gives how many lines to expect, and some more.
+        """Note the end of a poll, set `interval`, and return the number of lines to expect, with a reserve.
 
         Args:
-            new: lines that came, of the pod with the most.
-            open: it is not known of all how many came.
-            holding: some of them are held back.
+            new: number of lines that arrived, of the pod with the most.
+            open: the number of new lines is not known for all pods.
+            holding: some of the lines are held back.
         """
         if not open:
             self._lively = bool(new)

@@ -1,7 +1,8 @@
-"""The log of one pod as one growing sequence: what is known of it, and what an answer adds.
+"""The log of one pod as one growing sequence: its known lines, and what a reply adds.
 
-Decides how much of an answer is new, what else must be fetched to know, and where a loss cannot be ruled
-out. Fetches nothing itself; `stitch` joins the pods and keeps the budget.
+`Sequence` decides how many lines of a reply are new, and which window must be fetched to decide that. It
+marks places where a loss cannot be ruled out. It makes no requests. `stitch` joins the pods
+and keeps the budget.
 """
 
 from __future__ import annotations
@@ -18,52 +19,52 @@ from .truncation import Found, Probe
 __all__ = ["NARROWEST", "Sequence"]
 
 FEWEST = 4
-"""The same while the log only goes on as before: the number of its lines is counted otherwise."""
+"""Minimum overlap in lines while the log only repeats itself: other windows count its lines."""
 
 PATIENCE = 10.0
-"""Seconds for which an answer that is older than what is known passes for a hiccup."""
+"""Seconds for which a reply older than the known lines counts as a transient fault."""
 
 LITTLE = 64
-"""Lines that no service is thought to cap its answers at."""
+"""A number of lines so small that no service is expected to cap its replies there."""
 
 TRIES = 32
-"""Fetches in one poll after which the best guess is delivered behind a mark."""
+"""Fetches in one poll before the best guess is delivered after a gap."""
 
 
 class Sequence(Repeats):
-    """One pod's log. `late` pods turned up after the tail began: all their lines are wanted."""
+    """The log of one pod. A `late` pod appeared after the tail began: all its lines are wanted."""
 
     def __init__(self, *, late: bool) -> None:
         super().__init__()
         self.late = late
-        self.growing: int | None = None  # hash of a line that grows, and is held back until it is done
-        self.mark: GapReason | None = None  # to come before the next lines
+        self.growing: int | None = None  # hash of a line that grows, and is held back until it is complete
+        self.mark: GapReason | None = None  # reason of the gap to deliver before the next lines
         self.begun: bool = False
-        self.own: bool = False  # it was seen to have a window of its own, whatever the answers look like
-        self.margin: int = NARROWEST  # lines of overlap that were needed lately
-        self.old: int = 0  # answers in a row that were older than what is known
+        self.own: bool = False  # the pod certainly has a window of its own, whatever the replies suggest
+        self.margin: int = NARROWEST  # lines of overlap that recent polls needed
+        self.old: int = 0  # number of successive replies that were older than the known lines
         self.old_since: float = 0.0
-        self.counted: int = 0  # the window by which the last count of repeats was tried in vain
+        self.counted: int = 0  # window of the last count of repeats that was inconclusive
         self.begin_poll()
 
     def begin_poll(self) -> None:
-        """The next answer begins a poll, and is not the wider look of one."""
+        """Note that the next reply begins a poll, and does not widen the current one."""
         self.tries: int = 0
-        self.fresh: bool = False  # it began in this poll
+        self.fresh: bool = False  # the log began in this poll
         self.widest: int = 0
         self.ask: int = 0
         self.count_only: bool = False
-        self.before: Hashes[int] | None = None  # the answer before this one, in the same poll
-        self.full: Hashes[int] = hashes(())  # the widest answer of this poll that filled its window
-        self.probe: Probe | None = None  # of an answer that did not, and may be cut
-        self.confirmed: bool = False  # it is not: the log is as short as that
-        self.looked_old: bool = False
-        self.looks: int = 0  # wider answers asked for lest a block was repeated unseen
+        self.before: Hashes[int] | None = None  # the previous reply of the same poll
+        self.full: Hashes[int] = hashes(())  # the widest reply of this poll that filled its window
+        self.probe: Probe | None = None  # the search about a reply that did not, and may be cut
+        self.confirmed: bool = False  # that reply is not cut: the log is really that short
+        self.noted_old: bool = False
+        self.confirmations: int = 0  # wider windows requested in case a block was repeated unseen
 
     # --- one answer ---------------------------------------------------------------------------------------
 
     def take(self, answer: Window) -> Verdict | None:
-        """What `answer` adds; None: nothing, for another pod asked, and it tells no more of this one."""
+        """Return what `answer` adds; None if another pod wanted it and it adds nothing about this pod."""
         idle = self.probe or self.fresh or answer.asked < self.widest
         if answer.asked != self.ask and self.tries and idle:
             if self.fresh and answer.asked >= WHOLE:
@@ -96,7 +97,7 @@ class Sequence(Repeats):
             self.own = True
             answer = attrs.evolve(answer, shared=False, apart=True)
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
-        believed = believed or len(seen) > answer.asked  # windows are ignored
+        believed = believed or len(seen) > answer.asked  # the service ignores windows
         if not self.begun:
             if not (believed or self._seen_whole(seen)) and seen and (contradicted or answer.ending):
                 return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
@@ -109,13 +110,13 @@ class Sequence(Repeats):
         return self._judge(answer, seen, place, grown, exact=exact)
 
     def _count(self, seen: Hashes[int]) -> None:
-        """Learn the number of lines so far from the whole log, which another pod asked for."""
+        """Take the number of lines so far from the whole log, which another pod requested."""
         place = locate(self.known, self.unbroken, seen)
         if self.end is None and place.fit is Fit.SURE:
             self.end, self.head = len(seen) - place.new, seen[:HEAD]
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
-        """Whether a window that was filled in this poll shows that nothing is hidden behind `seen`."""
+        """Return True if a window that was filled in this poll shows that no line is hidden after `seen`."""
         return bool(self.full) and not self.behind and self._shows_full(seen)
 
     def _shows_full(self, seen: Hashes[int]) -> bool:
@@ -125,14 +126,14 @@ class Sequence(Repeats):
         length = len(seen)
         enough = answer.whole or self.limited or self.behind or self.tries >= TRIES
         if not enough and not self.late:
-            # The next answer must have something to hold on to.
+            # The next reply must be able to join this one.
             enough = locate(seen[1:], length - 1, seen[1:]).fit is Fit.SURE
         if not enough:
             self.full = seen
             return Verdict(ask=self._wider(answer.asked), settled=False)
         alone = not (self.behind or self.limited or answer.shared)
         if alone and answer.whole and answer.asked < WHOLE and length >= LITTLE:
-            # The service may show fewer lines than were asked for, without a word.
+            # The service may show fewer lines than requested, without notice.
             return Verdict(ask=WHOLE, settled=False, held=length)
         self.begun = self.fresh = True
         gap = GapReason.LATE_START if self.late and (self.behind or not answer.whole) else None
@@ -142,14 +143,14 @@ class Sequence(Repeats):
     def _judge(self, answer: Window, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
         nothing = not (
             place.new or exact or answer.shared or self.behind
-        )  # or all of the last lines once more
-        goes_on = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._goes_on(seen, place))
+        )  # or all of the last lines were written again
+        only_repeats = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._only_repeats(seen, place))
         if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
-            place, goes_on = attrs.evolve(place, fit=Fit.REPEATS), True
+            place, only_repeats = attrs.evolve(place, fit=Fit.REPEATS), True
         if place.fit is Fit.SURE:
-            ask = 0 if exact or self.looks > 2 else self._confirming(answer, seen, place.new)
+            ask = 0 if exact or self.confirmations > 2 else self._confirming(answer, seen, place.new)
             if ask > answer.asked:
-                self.looks += 1
+                self.confirmations += 1
                 return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
             if (self._uncounted(answer, seen) or 0) > place.new:
                 return self._missed(answer, seen, place.new)
@@ -157,17 +158,17 @@ class Sequence(Repeats):
         if place.fit is Fit.STALE:
             return self._stale(answer, seen)
         if answer.whole and answer.asked < WHOLE and not (self.behind or self.limited):
-            # The service may show fewer lines than were asked for, without a word.
+            # The service may show fewer lines than requested, without notice.
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=WHOLE, settled=False, held=place.new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
         self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
-        if place.fit is Fit.REPEATS or goes_on:
-            return self._repeats(answer, seen, place, count_only=goes_on)
+        if place.fit is Fit.REPEATS or only_repeats:
+            return self._repeats(answer, seen, place, count_only=only_repeats)
         all_of_them = len(seen) - place.new == self.end and seen == self.before
         if answer.shared and place.fit is Fit.WEAK and (all_of_them or not place.new):
-            # A quiet pod shows few lines in a window that others fill. No new line is enough. So are all
-            # lines that the pod ever wrote, if a wider window shows no more of them.
+            # A quiet pod shows few lines in a window that other pods fill. One without new lines suffices.
+            # So do all lines that the pod ever wrote, if a wider window shows no more of them.
             return self._sure(answer, seen, place.new, grown)
         wider = self._wider(answer.asked)
         if not wider:
@@ -175,7 +176,7 @@ class Sequence(Repeats):
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
     def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
-        """The last lines join, those before them do not: a block was repeated unseen, some polls ago."""
+        """Mark a loss: the last lines join, those before do not. A block was repeated unseen earlier."""
         at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
         verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
         if new:
@@ -185,10 +186,10 @@ class Sequence(Repeats):
 
     # --- lines that are too long to be shown --------------------------------------------------------------
     #
-    # What is behind such a line is a log of its own, counted from there.
+    # The lines after such a line are a log of their own, counted from there.
 
     def _doubt(self, answer: Window, seen: Hashes[int], place: Place, *, grown: bool) -> Verdict:
-        """The window was not filled: the log is that short, or it is cut. Narrower windows tell."""
+        """Start a search: the window was not filled, so the log is short or the reply is cut."""
         if place.fit is Fit.STALE and not self.old and not self.behind:
             return self._old(answer)
         length = len(seen)
@@ -197,18 +198,18 @@ class Sequence(Repeats):
         if joins:
             verdict = self._sure(attrs.evolve(answer, whole=False), seen, place.new, grown)
         if 0 < answer.numbered < min(length, answer.asked) and not self.full:
-            # The narrower windows of a search would be refused. One that is filled shows the newest lines.
+            # The narrower windows of a search would be refused. A filled window shows the newest lines.
             return attrs.evolve(verdict, ask=answer.numbered, settled=False)
         self.probe = Probe(answer.asked, seen, joins=joins)
-        # Behind such a line already: as many as are known there have something to hold on to, most often.
+        # If counting begins after such a line already, a window of all known lines most often joins.
         ask = min(self.unbroken, answer.asked - 1) if self.behind and self.unbroken else length
         return attrs.evolve(verdict, ask=max(1, ask), settled=False)
 
     def _probed(self, answer: Window, seen: Hashes[int], probe: Probe) -> Verdict:
-        """What the narrower window tells of the one that was not filled."""
+        """Judge a narrower window, requested because of the reply that was not filled."""
         unsettled = Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
         if not answer.apart:
-            # A narrower window shows less of each pod, and says nothing about one of them.
+            # A narrower window shows less of each pod, so it proves nothing about a single pod.
             self.probe, self.confirmed = None, True
             return attrs.evolve(unsettled, ask=probe.asked)
         joins = self.begun and self.behind and self._place(answer, seen)[0].fit is Fit.SURE
@@ -234,7 +235,7 @@ class Sequence(Repeats):
         return self._read_behind(attrs.evolve(answer, whole=found is Found.ALL_BEHIND), seen, probe.joins)
 
     def _confirm(self, answer: Window, seen: Hashes[int]) -> Verdict:
-        """What did not fill its window was the whole log."""
+        """Take the reply that did not fill its window as the whole log."""
         self.confirmed = True
         if self.behind:
             self.behind = False
@@ -242,7 +243,7 @@ class Sequence(Repeats):
         return self._read(answer, seen)
 
     def _read_behind(self, answer: Window, seen: Hashes[int], before: bool) -> Verdict:
-        """The newest lines behind the long one, or all. `before`: those before it have come out."""
+        """Take the newest lines after the long line, or all. `before`: the lines before it are delivered."""
         was_behind, self.behind = self.behind, True
         if not self.begun:
             return self._begin(answer, seen)
@@ -258,7 +259,7 @@ class Sequence(Repeats):
         return self._lost(answer, seen, reason, int(before and new is None), new)
 
     def _nothing_behind(self) -> Verdict:
-        """The line that is too long is the last one."""
+        """Note that the line that is too long is the last line."""
         fresh = not self.behind or self.end != 0
         self.behind = True
         if not self.begun:
@@ -278,7 +279,7 @@ class Sequence(Repeats):
         if grown:
             line = seen[len(seen) - new]
             if new == 1 and line != self.growing:
-                self.growing = line  # it may go on growing: wait until it rests
+                self.growing = line  # the line may continue to grow: wait until it stops
                 return Verdict(grown=True, settled=False, held=1)
             self._forget_last()
         self.growing = None
@@ -290,18 +291,18 @@ class Sequence(Repeats):
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered
         if new and new == len(seen):
-            self._break()  # what was last may have grown out of sight
+            self._break()  # the last known line may have grown where no window shows it
         self._deliver(answer, seen, new)
         return self._marked(new, grown=grown)
 
     def _stale(self, answer: Window, seen: Hashes[int]) -> Verdict:
-        """An older state of the log; or it was written anew, word for word."""
+        """Judge an older state of the log, or a log that was written again word for word."""
         verdict = self._old(answer)
         if not answer.whole:
-            # Again and wider, at once: most often that is all it takes.
+            # Most often, a wider window at once suffices.
             wider = self._wider(WIDEST if self.old > 2 else answer.asked)
-            look = self.tries == 1 or self.old > 2 or answer.ending
-            return attrs.evolve(verdict, ask=wider) if look else verdict
+            at_once = self.tries == 1 or self.old > 2 or answer.ending
+            return attrs.evolve(verdict, ask=wider) if at_once else verdict
         if not self.confirmed or self.old < 3 or answer.now - self.old_since < PATIENCE:
             return verdict
         found = fits(self.known[-self.unbroken :], seen)
@@ -310,19 +311,19 @@ class Sequence(Repeats):
     def _old(self, answer: Window) -> Verdict:
         if not self.old:
             self.old_since = answer.now
-        self.old += not self.looked_old
-        self.looked_old = True
+        self.old += not self.noted_old
+        self.noted_old = True
         return Verdict(doubt=GapReason.UNCONFIRMED, settled=False)
 
     def _repeats(self, answer: Window, seen: Hashes[int], place: Place, *, count_only: bool) -> Verdict:
-        """Look back to where the lines before the repeats leave no doubt, or count the whole log."""
+        """Request a window back to where the lines before the repeats leave no doubt, or the whole log."""
         back = certain(self.known[-min(self.unbroken, RECURRING) :])
         need = max(back, self.recurred) + max(place.most, place.new) + NARROWEST if back else WHOLE
         if count_only:
-            need = max(need, 4 * self.counted)  # that was not wide enough the last time
+            need = max(need, 4 * self.counted)  # the last window was not wide enough
             self.counted = min(need, MEMORY)
         if self.end is not None:
-            need = min(need, 2 * self.end + place.most + 64)  # no more comes than there is
+            need = min(need, 2 * self.end + place.most + 64)  # the log has no more lines
         if need <= answer.asked or self.tries > 1:
             need = max(need, answer.asked * 4)
         if need > WIDEST:
@@ -336,7 +337,7 @@ class Sequence(Repeats):
         )
 
     def _give_up(self, answer: Window, seen: Hashes[int], place: Place) -> Verdict:
-        """No fetch tells more: the fewest lines that fit, behind a mark."""
+        """Deliver the smallest number of lines that fits, after a gap: no further fetch would decide."""
         uncounted = self._uncounted(answer, seen)
         if place.fit is Fit.NONE or (uncounted is not None and place.new > uncounted):
             new = self._joins_by_fewer(seen, uncounted)
@@ -362,7 +363,7 @@ class Sequence(Repeats):
         return self._marked(new, at_least)
 
     def _marked(self, new: int, at_least: int = 0, *, grown: bool = False) -> Verdict:
-        """The verdict for lines that come out, behind the mark that waits for them."""
+        """Return the verdict for lines to deliver, after the pending gap if there is one."""
         if not new:
             return Verdict()
         mark, self.mark = self.mark, None
@@ -371,17 +372,17 @@ class Sequence(Repeats):
     # --- windows --------------------------------------------------------------------------------------------
 
     def is_young(self, young: int) -> bool:
-        """Whether the log has at most so many lines, as far as is known."""
+        """Return True if the log has at most `young` lines, as far as known."""
         return self.end is not None and self.end <= young
 
     def overlap(self, young: int) -> int:
-        """Lines that the next window should have beside the new ones; all, as long as there are few."""
+        """Return the overlap that the next window needs beside new lines: the whole log while it is young."""
         if self.end is not None and self.is_young(young):
             return self.end + NARROWEST
         return FEWEST if self.count_only else self.margin
 
     def _wider(self, asked: int) -> int:
-        """The next window: four times as wide, in the end without a limit; 0 when there is none."""
+        """Return the next window: four times as wide, and at last unlimited; 0 if there is none."""
         if self.limited:
             return 0
         if asked < WIDEST:

@@ -1,6 +1,6 @@
-"""What `last=N` counts, which nobody says: the lines of each pod, or those of all pods together.
+"""The meaning of `last=N`, which the service does not document: N lines of each pod, or of all pods together.
 
-Found out once, when a tail first sees several pods, by narrow windows. Nothing here reads what lines say.
+A tail finds out once, by narrow windows, when it first sees several pods. The text of lines is not used.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ __all__ = ["Scope"]
 
 
 class Scope:
-    """What is known: `each` pod has a window of its own, one is `shared` by all, or neither is known."""
+    """The known scope: `each` pod has its own window, all pods have a `shared` one, or neither is known."""
 
     def __init__(self) -> None:
         self.each: bool = False
         self.shared: bool = False
-        self._chances: int = 3  # polls in which narrow windows may be asked for
-        self._asked: bool = False  # in this poll they were
-        self._narrow: list[int] = []  # those that are still to be asked for
-        self._put_aside: int | None = None  # the window whose answer waits for them
-        self._but_first: list[str] = []  # its lines but the first: what a shared window of one less shows
-        self._alone: bool = True  # the answers of this poll show one pod, and can hide none
+        self._chances: int = 3  # polls that may still request narrow windows
+        self._asked: bool = False  # this poll has requested them
+        self._narrow: list[int] = []  # narrow windows that are still to be requested
+        self._put_aside: int | None = None  # the window whose reply waits for them
+        self._but_first: list[str] = []  # its lines without the first, as a shared window of one less shows
+        self._alone: bool = True  # the replies of this poll show one pod and cannot hide another
 
     @property
     def asking(self) -> bool:
-        """Whether the next answer is for `told`."""
+        """True if the next reply is for `told`."""
         return bool(self._narrow)
 
     def doubts(self, lines: Sequence[LogLine], asked: int | None) -> bool:
-        """Whether to ask for the window of one line first, and put this answer aside."""
-        # With more lines than asked for, each pod has a window of its own.
+        """Return True if a window of one line must be requested first, and this reply put aside."""
+        # A reply with more lines than requested proves that each pod has a window of its own.
         self.each = self.each or (asked is not None and len(lines) > asked)
         known = self.each or self.shared
         if known or self._asked or not self._chances or len({line.pod for line in lines} - {None}) < 2:
@@ -45,7 +45,7 @@ class Scope:
         return True
 
     def told(self, lines: Sequence[LogLine]) -> int | None:
-        """Take in the answer to a narrow window; gives the window to ask for next."""
+        """Take the reply to a narrow window, and return the window to request next."""
         window = self._narrow.pop()
         if len(lines) > window:
             self.each, self._narrow = True, []
@@ -58,7 +58,7 @@ class Scope:
     def see(
         self, pods: Collection[str | None], count: int, window: int, *, hiding: bool, regular: bool
     ) -> None:
-        """Notice what an answer of `count` lines of these pods shows. `hiding`: other pods are known."""
+        """Note what a reply of `count` lines of these pods shows. `hiding`: other pods are known."""
         if 0 < count < window:
             self._alone = len(pods) == 1
         elif regular:
@@ -67,10 +67,10 @@ class Scope:
         self.shared = (self.shared or filled) and not self.each
 
     def polled(self) -> None:
-        """A poll has ended."""
+        """Note the end of a poll."""
         self._asked = False
 
     @property
     def apart(self) -> bool:
-        """Whether what a pod shows of a narrower window is all that it would show alone."""
+        """True if a narrower window shows each pod in full, as if the pod were alone."""
         return self.each or self._alone

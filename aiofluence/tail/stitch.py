@@ -1,7 +1,7 @@
-"""Stitches the answers of a log without a cursor together: each line once and in order, or a `LogGap`.
+"""Joins the replies of a log without a cursor: each line once and in order, or a `LogGap`.
 
-Pure: no I/O, no clock, no tasks. `Stitch.take` is told each answer and says what to deliver, what to ask
-next, and when. A fetch that failed is simply not told. One `sequence` for each pod does the thinking.
+Pure: no I/O, no clock, no tasks. `Stitch.take` gets each reply and returns what to deliver, what to request
+next, and when. Failed fetches are not passed to it. One `pod_log.Sequence` per pod makes the decisions.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from .together import Together
 __all__ = ["Step", "Stitch"]
 
 START = 1024
-"""Lines of the first window at least: a log that repeats itself should show it, a short one its beginning."""
+"""Minimum lines of the first window. It should show a repetition, or the beginning of a short log."""
 YOUNG = 64
-"""Lines up to which a log is fetched whole, for then the place of a line is certain."""
+"""Lines up to which a log is fetched whole, because the place of each line is then certain."""
 AHEAD = 256
-"""Lines of the window of such a log at least."""
-LOOK = 30.0
-"""Seconds until a pod is looked for that others may hide; twice as long each time that it brought nothing."""
+"""Minimum lines of the window of such a log."""
+SEARCH = 30.0
+"""Seconds before the search for a pod that others may hide, doubled after each search without a result."""
 PATIENCE = 40
-"""Fetches in one poll at most."""
+"""Maximum fetches in one poll."""
 PODS = 32
-"""Pods that are remembered at most."""
+"""Maximum number of remembered pods."""
 
 Pod: TypeAlias = str | None
-"""The name of a pod; None where lines carry none."""
+"""The name of a pod; None if the lines have none."""
 Placed: TypeAlias = tuple[int, int, LogLine | LogGap]
-"""What comes out, and before it what it is sorted by: the index of the line in the answer, marks first."""
+"""An item to deliver, after its sort key: the index of the line in the reply, and 0 for gaps, 1 for lines."""
 
 
 @attrs.frozen
 class Step:
-    """What follows from one answer.
+    """The consequences of one reply.
 
     Attributes:
-        items: to deliver now, in order.
-        ask: the window of the next fetch; None: without a limit.
-        at_once: that fetch belongs to this poll and decides something; otherwise it is the next poll.
+        items: items to deliver now, in order.
+        ask: window of the next fetch; None for no limit.
+        at_once: the next fetch belongs to this poll and decides something; otherwise it is the next poll.
         interval: seconds until the next poll.
     """
 
@@ -58,10 +58,10 @@ class Step:
 
 
 class Stitch:
-    """The tail of one container's log. `last`: how many of the lines already there are wanted, per pod.
+    """The tail of one container's log. `last`: number of existing lines to deliver first, per pod.
 
     Attributes:
-        ask: the window of the next fetch; None: without a limit.
+        ask: window of the next fetch; None for no limit.
     """
 
     def __init__(self, last: int = 100) -> None:
@@ -69,21 +69,21 @@ class Stitch:
         self.ask: int | None = max(last, START)
         self._pods: dict[Pod, Sequence] = {}
         self._held: dict[Pod, tuple[tuple[LogLine, ...], Verdict]] = {}
-        self._missing: dict[Pod, int] = {}  # polls in a row that did not show it
+        self._missing: dict[Pod, int] = {}  # number of successive polls that did not show the pod
         self._gone: set[Pod] = set()
         self._pace = Pace()
         self._scope = Scope()
         self._together = Together()
         self._begun = False
-        self._whole = True  # the next poll of a young log is for all of it
-        self._look, self._look_at = LOOK, 0.0
-        self._sought: set[Pod] = set()  # pods that were looked for in this poll
-        # Of the poll under way:
+        self._whole = True  # the next poll of a young log fetches all lines
+        self._search_pause, self._search_at = SEARCH, 0.0
+        self._searched: set[Pod] = set()  # pods that this poll searches for
+        # Of the current poll:
         self._fetches = 0
-        self._new = 0  # lines that came, of the pod with the most; not those that were there before
-        self._came = False  # lines came out
-        self._present: set[Pod] = set()  # pods that the last answer showed
-        self._all_shown = False  # an answer was not filled, and can hide no pod
+        self._new = 0  # number of new lines, of the pod with the most, without those before the tail began
+        self._came = False  # lines were delivered
+        self._present: set[Pod] = set()  # pods in the last reply
+        self._all_shown = False  # a reply was not filled, so it hides no pod
 
     @property
     def interval(self) -> float:
@@ -100,11 +100,11 @@ class Stitch:
         limited: bool = False,
         numbered: int = 0,
     ) -> Step:
-        """Take in the answer to a fetch of window `asked` (None: the whole log), come at `now` (seconds).
+        """Take the reply to a fetch of window `asked` (None: the whole log) at `now` (seconds).
 
-        `ending`: the log will not grow any more, so that everything is decided whatever it costs.
+        `ending`: the log will not grow any more, so every question is decided, at any cost.
         `limited`: the service answers no wider window.
-        `numbered`: the widest window by number that was answered, where wider ones are refused; 0: none is.
+        `numbered`: widest window by number that was answered, if wider ones are refused; 0: none is refused.
         """
         if self._scope.asking:
             return self._next((), self._scope.told(lines), at_once=True)
@@ -119,7 +119,7 @@ class Stitch:
         by_pod: dict[Pod, list[int]] = {}
         pod: Pod = next((line.pod for line in lines if line.pod is not None), None)
         for index, line in enumerate(lines):
-            # A line that names no pod among others that do is one that cannot be read.
+            # A line without a pod's name, among lines with one, is unreadable. It belongs to the pod before.
             pod = pod if line.pod is None else line.pod
             by_pod.setdefault(pod, []).append(index)
         several = len(self._pods) > 1 or len(by_pod) > 1
@@ -130,7 +130,7 @@ class Stitch:
         self._all_shown = self._all_shown or len(lines) < window
         for pod, sequence in self._pods.items():
             if sequence.probe is not None and window == sequence.ask:
-                by_pod.setdefault(pod, [])  # that it shows nothing says something
+                by_pod.setdefault(pod, [])  # the absence of lines is an answer for the search, too
         self._present = set(by_pod)
         items: list[Placed] = []
         wishes: list[int] = []
@@ -152,7 +152,7 @@ class Stitch:
             items += placed
             wishes += [ask] * bool(ask)
         self._begun = True
-        wishes += self._look_for_hidden(window, now, ending=ending) * (not hints)
+        wishes += self._search_hidden(window, now, ending=ending) * (not hints)
         items += self._notice_missing(len(lines), window, regular=regular)
         if ending and not lines:
             self._missing = dict.fromkeys(self._pods, 1)
@@ -161,14 +161,14 @@ class Stitch:
 
     def _begin_poll(self) -> None:
         self._new, self._came, self._all_shown = 0, False, False
-        self._sought.clear()
+        self._searched.clear()
         for sequence in self._pods.values():
             sequence.begin_poll()
 
     def _take(
         self, pod: Pod, answer: Window, lines: Lines[LogLine], indices: Lines[int]
     ) -> tuple[list[Placed], int]:
-        """What an answer adds of one pod, whose lines are at `indices`; and the window it wants, or 0."""
+        """Return the items that a reply adds for one pod (its lines: `indices`), and the next window or 0."""
         sequence = self._pods.setdefault(pod, Sequence(late=self._begun))
         was_begun = sequence.begun
         verdict = sequence.take(answer)
@@ -180,8 +180,8 @@ class Stitch:
             new = min(new, self._last)
             sequence.last_delivered = new > 0
         self._new = max(self._new, verdict.new if was_begun else 0)
-        if verdict.new and pod in self._sought:
-            self._look = LOOK
+        if verdict.new and pod in self._searched:
+            self._search_pause = SEARCH
         placed: list[Placed] = []
         start = len(indices) - new
         if verdict.gap is not None and (verdict.settled or verdict.new):
@@ -203,7 +203,7 @@ class Stitch:
         return placed, verdict.ask
 
     def finish(self) -> tuple[LogLine | LogGap, ...]:
-        """The log has ended: what was held back, behind a mark where it cannot be sure."""
+        """Return the held lines after the log has ended, after a gap where they are not certain."""
         items: list[LogLine | LogGap] = []
         for pod in tuple(self._held):
             items += self._let_go(pod)
@@ -216,7 +216,7 @@ class Stitch:
         return tuple(items)
 
     def _let_go(self, pod: Pod) -> list[LogLine | LogGap]:
-        """What was held back of a pod, behind a mark where it cannot be sure."""
+        """Return the held lines of a pod, after a gap if they are not certain."""
         lines, verdict = self._held.pop(pod, ((), Verdict()))
         mark = [] if verdict.doubt is None else [LogGap(verdict.doubt, 0, pod)]
         return [*mark, *(attrs.evolve(line, grown=verdict.grown) for line in lines)]
@@ -239,8 +239,8 @@ class Stitch:
         self._together.polled(self._pods.keys() - self._present)
         holding = any(lines for lines, _ in self._held.values())
         need = self._pace.polled(self._new, open=bool(self._held), holding=holding)
-        # A young log is fetched whole. While it is quiet, only every second time: a narrow window also shows
-        # what a line too long to be shown would hide.
+        # A young log is fetched whole. While it is quiet, only every second poll does that: a narrow window
+        # also shows lines that a line too long to be shown would hide.
         self._whole = self._came or not self._whole
         young = YOUNG if self._whole else 0
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
@@ -249,26 +249,26 @@ class Stitch:
             ask = max(AHEAD, ask)  # wide windows of short logs cost nothing
         return self._next(items, ask, at_once=False)
 
-    def _look_for_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
-        """A shared window that is filled may hide a pod: the window that would show it."""
+    def _search_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
+        """Return the window that would show a hidden pod: a shared window that is filled may hide one."""
         hidden = self._pods.keys() - self._present - self._gone
         if not hidden or self._all_shown or self._scope.each:
             return []
         if ending:
             return [window * 4 if window < WIDEST else WHOLE]
-        if now < self._look_at or window >= WIDEST:
+        if now < self._search_at or window >= WIDEST:
             return []
-        self._look_at, self._look = now + self._look, self._look * 2
-        self._sought = hidden
+        self._search_at, self._search_pause = now + self._search_pause, self._search_pause * 2
+        self._searched = hidden
         return [WIDEST]
 
     def _notice_missing(self, count: int, window: int, *, regular: bool) -> list[Placed]:
-        """The marks of pods that are no longer listed."""
+        """Return the gaps of pods that are no longer listed."""
         for pod in self._present:
             self._missing.pop(pod, None)
             self._gone.discard(pod)
         if not self._present or count == window:
-            return []  # nothing at all is a hiccup; a window that is filled may hide a pod
+            return []  # an empty reply is a transient fault, and a filled window may hide a pod
         marks: list[Placed] = []
         for pod in self._pods:
             if pod in self._present or pod in self._gone:

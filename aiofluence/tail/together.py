@@ -1,6 +1,6 @@
-"""The lines of all pods as one sequence: where the service mixes them by time, the whole tells of each.
+"""The lines of all pods as one sequence. If the service mixes pods by time, it shows each pod's new lines.
 
-Only a hint for `sequence`, which knows its pod better: nothing is delivered by what stands here.
+The result is only a hint for `pod_log`, which knows its pod better. It never decides a delivery alone.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["Together"]
 
 
 class Together:
-    """What all pods have written, in the order of the answers."""
+    """The lines of all pods, in the order of the replies."""
 
     def __init__(self) -> None:
         self._known: Hashes[int] = hashes(())
         self._unbroken = 0
         self._unjoined: Hashes[int] | None = None
-        self._mixed = False  # the lines come in the order of time, not one pod behind the other
-        self._behind: set[str | None] = set()  # pods that have not delivered all that is known here
+        self._mixed = False  # the lines are ordered by time, not pod after pod
+        self._behind: set[str | None] = set()  # pods that have not delivered all lines in `_known`
 
     def hints(
         self, lines: Sequence[LogLine], by_pod: Mapping[str | None, Collection[int]]
     ) -> dict[str | None, int]:
-        """How many lines of each pod are new, if the answer as a whole joins what was written before."""
+        """Return the number of new lines per pod, if the reply as a whole joins the earlier lines."""
         changes = sum(one.pod != other.pod for one, other in pairwise(lines))
         self._mixed = self._mixed or changes >= max(1, len(by_pod))
         seen = hashes([line.raw for line in lines])
@@ -50,14 +50,14 @@ class Together:
         }
 
     def delivered(self, pod: str | None, *, all_of_it: bool) -> None:
-        """Whether a pod has delivered all that its last answer showed."""
+        """Note if a pod has delivered all lines of its last reply."""
         if all_of_it:
             self._behind.discard(pod)
         else:
             self._behind.add(pod)
 
     def polled(self, missing: Collection[str | None]) -> None:
-        """A poll has ended, whose last answer did not show these pods: what did not join begins anew."""
+        """Note the end of a poll whose last reply lacked `missing` pods. An unjoined reply starts anew."""
         if self._unjoined is not None:
             self._known, self._unbroken = self._unjoined, len(self._unjoined)
             self._unjoined = None

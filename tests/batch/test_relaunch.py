@@ -32,6 +32,7 @@ from aiofluence.models.specs import Spec
 from aiofluence.simulator import Fault, Provisioning, Simulator
 
 from ..harness import VIRTUAL, container_spec, now, session_on, vm_spec
+from ..lives import resource_of
 
 SLOW = Provisioning(median=150, sigma=0.0)
 POST = "POST /gpu/instances/"
@@ -52,7 +53,7 @@ async def killed_after(simulator: Simulator, specs: list[Spec], **options: Any) 
     """Deploy `specs` and forget them, as a process that was killed does; the ids."""
     async with session_on(simulator, **options) as fluence:
         for spec in specs:
-            await fluence.ensure(spec)
+            await resource_of(fluence, spec).deploy(spec)
     return {instance.id for instance in simulator.live()}
 
 

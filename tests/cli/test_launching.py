@@ -87,7 +87,7 @@ def test_dry_run_costs_nothing(cloud: Cloud, batch: Path) -> None:
     told = cloud.deploy("exp-1", "--dry-run")
     assert (told["hourly"], told["upfront"]) == ("0.14", "0.42")
     done = cloud.ok("launch", batch, "--dry-run")
-    assert "4 to deploy: 0.83 USDC an hour; 2.49 would be taken at once" in done.out
+    assert "4 to deploy: 0.855 USDC an hour; 2.565 would be taken at once" in done.out
     assert "Nothing was deployed" in done.out
     told = cloud.ok("launch", batch, "--dry-run", "--json").json
     assert [row["name"] for row in told["instances"]] == ["exp-00", "exp-01", "exp-02", "vm-1"]
@@ -101,7 +101,7 @@ def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None
     done = cloud.run("deploy", "exp-1", *flags)
     assert done.code == 124
     assert "Ending exp-1. What is not ACTIVE yet cannot be ended, so this waits until it is." in done.err
-    assert "exp-1 ended, nothing of it is left running." in done.err
+    assert "exp-1 ended, none is left running." in done.err
     assert "aiofluence: WaitTimeoutError: container exp-1" in done.err
     assert cloud.live() == []
     assert cloud.simulator.reserved() == 0
@@ -130,7 +130,7 @@ def test_what_could_not_be_ended_is_named_with_the_command_that_ends_it(cloud: C
     (live,) = cloud.simulator.live()
     assert done.code == 1
     assert f"aiofluence terminate --yes {live.id}" in done.err
-    assert "nothing of it is left" not in done.err
+    assert "none is left" not in done.err
 
 
 @pytest.mark.parametrize("arguments", [["deploy", "exp-1"], ["launch"]])
@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, ar
     assert "A second Ctrl-C leaves at once" in done.err
     *_, last = done.err.splitlines()
     assert last.startswith("Interrupted: ")
-    assert last.endswith(" ended, nothing of it is left running.")
+    assert last.endswith(" ended, none is left running.")
     assert len(cloud.simulator.instances()) == (4 if arguments == ["launch"] else 1)
     assert cloud.live() == []
     assert cloud.simulator.reserved() == 0
@@ -188,10 +188,10 @@ def test_launch(cloud: Cloud, batch: Path) -> None:
     for name, reached_at in ready.items():
         assert reached_at.startswith("ssh ")
         assert f"{name}: {reached_at}" in done.out, "the summary says the same"
-    assert "4 active: 0.83 USDC an hour" in done.out
+    assert "4 active: 0.86 USDC an hour" in done.out
     assert done.out.count(": ssh ") == 4
     assert sorted(cloud.live()) == ["exp-00", "exp-01", "exp-02", "vm-1"]
-    assert cloud.simulator.spent() == Decimal("0.83")
+    assert cloud.simulator.spent() == Decimal("0.855")
 
 
 def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> None:
@@ -302,20 +302,20 @@ def test_names_that_are_live_are_refused(cloud: Cloud, batch: Path, dry_run: tup
 
 def test_a_killed_launch_is_resumed(cloud: Cloud, batch: Path) -> None:
     first = cloud.deploy("exp-01", "--no-wait")["id"]
-    told = cloud.ok("launch", batch, "--adopt", "--dry-run", "--max-hourly", "0.83", "--json").json
+    told = cloud.ok("launch", batch, "--adopt", "--dry-run", "--max-hourly", "0.86", "--json").json
     assert [ref["id"] for ref in told["adopted"]] == [first]
     assert [row["name"] for row in told["instances"]] == ["exp-00", "exp-02", "vm-1"]
-    assert told["hourly"] == "0.69", "what is to be deployed"
+    assert told["hourly"] == "0.715", "what is to be deployed"
     done = cloud.run("launch", batch, "--adopt", "--dry-run")
     assert f"container exp-01 ({first}) is live and would be taken" in done.out
     assert "3 to deploy" in done.out
     assert cloud.run("launch", batch, "--adopt", "--max-hourly", "0.82").code == 2
     assert len(cloud.simulator.instances()) == 1
-    report = cloud.ok("launch", batch, "--adopt", "--min-ready", "4", "--max-hourly", "0.83", "--json").json
+    report = cloud.ok("launch", batch, "--adopt", "--min-ready", "4", "--max-hourly", "0.86", "--json").json
     assert report["ready"] == 4
     assert first in [row["id"] for row in report["outcomes"]]
     assert sorted(cloud.live()) == ["exp-00", "exp-01", "exp-02", "vm-1"]
-    assert cloud.simulator.spent() == Decimal("0.83")
+    assert cloud.simulator.spent() == Decimal("0.855")
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ pass_environment = ["NO_SUCH_VARIABLE"]
 
 [[instance]]
 name = "far"
-plan = "t4-16gi-pcie-1gpu-4cpu-16gb-40gb"
+plan = "t4-16gi-pcie-1gpu-4cpu-16gi-40gi"
 image = "ubuntu"
 expose = [22]
 location = "ZZ"
@@ -435,7 +435,7 @@ credentials = { host = "example.org", password = "hunter2" }
 PROBLEMS = [
     "default: unknown; do you mean defaults?",
     "defaults: imagee: unknown; do you mean image?",
-    "instance 1 (exp-{i}): count: this is a whole number",
+    "instance 1 (exp-{i}): count: must be a whole number",
     "instance 1 (exp-{i}): plan: nothing for rent fits kind=container, gpu=h1000; no gpu",
     "instance 1 (exp-{i}): image: 'UPPER' must be lower case",
     "instance 1 (exp-{i}): expose[0]: port must be between 1 and 65535, not 99999",

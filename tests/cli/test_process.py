@@ -83,7 +83,7 @@ def test_a_signal_leaves_nothing_running_and_says_so(number: str, code: int) -> 
     returncode, told, left = run_with_cloud(150, number, *DEPLOY)
     assert returncode == code, told
     assert left == {"live": [], "all": 1, "reserved": "0"}
-    assert told.splitlines()[-1] == "Interrupted: exp-1 ended, nothing of it is left running."
+    assert told.splitlines()[-1] == "Interrupted: exp-1 ended, none is left running."
     assert "Traceback" not in told
 
 
@@ -95,7 +95,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_what_runs() -> None:
     assert "A second Ctrl-C leaves at once" in told
     assert "may still be running, and billing" in told
     assert live in told
-    assert "nothing of it is left" not in told
+    assert "none is left" not in told
     assert told.splitlines()[-1] == f"  aiofluence terminate --yes {live}"
     assert "Traceback" not in told
 
@@ -123,7 +123,7 @@ def test_the_clean_up_says_how_far_it_is_and_the_states_are_the_service_s(tmp_pa
     assert len(lines) <= 10, "no flood behind a pipe"
     assert "closing:" not in done.stderr, "the library does not say the same again"
     *_, last = done.stderr.splitlines()
-    assert last == "Interrupted: exp-0, exp-1 ended, nothing of it is left running."
+    assert last == "Interrupted: exp-0, exp-1 ended, none is left running."
 
 
 @needs_signals

@@ -58,17 +58,17 @@ class Story:
 
     def down(self, *times: float) -> Story:
         for time in times:
-            self.signs.looked(time, is_started=False)
+            self.signs.note_poll(time, is_started=False)
         return self
 
     def up(self, *times: float) -> Story:
         for time in times:
-            self.signs.looked(time, is_started=True)
+            self.signs.note_poll(time, is_started=True)
         return self
 
     def told(self, time: float, *texts: str) -> Story:
-        self.signs.ask(time)
-        self.signs.told(events(*texts), time)
+        self.signs.note_request(time)
+        self.signs.note_events(events(*texts), time)
         return self
 
 
@@ -191,7 +191,7 @@ def simulator_with(**programs: Program) -> Simulator:
     return simulator
 
 
-BOOM = Program(seconds=3.0, code=1, lines=("CUDA error: no kernel image",))
+BOOM = Program(seconds=0.5, code=1, lines=("CUDA error: no kernel image",))
 
 
 @pytest.mark.parametrize("seed", range(5))

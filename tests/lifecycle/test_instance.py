@@ -309,7 +309,7 @@ async def test_looks_that_fail_do_not_fail_the_wait() -> None:
         assert (await fluence.wait(ref)).status is Status.ACTIVE
 
         simulator.fail("GET /gpu/instances/{id}", Fault.reset(), times=None)
-        with pytest.raises(WaitTimeoutError, match="last look failed") as caught:
+        with pytest.raises(WaitTimeoutError, match="last poll failed") as caught:
             await fluence.wait(ref, timeout=30)
         assert caught.value.last_error is not None
         simulator.clear_faults()

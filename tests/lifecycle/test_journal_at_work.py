@@ -354,7 +354,7 @@ if sys.argv[2] == "posix":
     del fcntl.F_OFD_SETLK, fcntl.F_OFD_GETLK
 from pathlib import Path
 from tests.journals import journal_at
-from tests.test_journal_file import deploy
+from tests.lifecycle.test_journal_file import deploy
 path = Path(sys.argv[1])
 one, two = journal_at(path), journal_at(path)
 asyncio.run(one.open())

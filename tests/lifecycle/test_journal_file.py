@@ -210,7 +210,7 @@ LIVES = """
 import asyncio, os, subprocess, sys, time
 from pathlib import Path
 from tests.journals import journal_at
-from tests.test_journal_file import deploy
+from tests.lifecycle.test_journal_file import deploy
 path, how = Path(sys.argv[1]), sys.argv[2]
 journal = journal_at(path)
 asyncio.run(journal.open())

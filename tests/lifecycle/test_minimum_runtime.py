@@ -97,11 +97,11 @@ async def test_one_warning_says_until_when_the_service_refuses(caplog: pytest.Lo
         machine = await fluence.deploy_and_wait(vm_spec(simulator, "vm-3"))
         ending = asyncio.create_task(fluence.terminate_and_wait(machine, timeout=2400))
         await asyncio.sleep(30)
-        (line,) = lines(caplog, "minimum")
+        (line,) = lines(caplog, "minimum_runtime")
         assert line.startswith("vm-3: the service ends it only after 20 minutes of runtime, about 19:")
         assert line.endswith(" left; billed until then")
         await ending
-    assert lines(caplog, "minimum") == [line]
+    assert lines(caplog, "minimum_runtime") == [line]
     assert simulator.live() == []
 
 
@@ -113,7 +113,7 @@ async def test_a_refusal_without_the_time_left_says_how_long_it_takes_at_most(
         machine = await fluence.deploy_and_wait(vm_spec(simulator))
         await asyncio.sleep(600)
         await fluence.terminate_and_wait(machine, timeout=2400)
-    (line,) = lines(caplog, "minimum")
+    (line,) = lines(caplog, "minimum_runtime")
     assert re.search(r"at most \d+:\d\d left", line)
     assert simulator.live() == []
 
@@ -126,7 +126,7 @@ async def test_many_are_announced_together_with_their_number(caplog: pytest.LogC
         await asyncio.gather(
             *(fluence.terminate_and_wait(machine, timeout=2400) for machine in report.instances)
         )
-    (line,) = lines(caplog, "minimum")
+    (line,) = lines(caplog, "minimum_runtime")
     assert re.match(r"vm-\d and 9 more: the service ends them only after 20 minutes of runtime, about", line)
     assert simulator.live() == []
 
@@ -149,7 +149,7 @@ async def test_a_batch_that_is_cancelled_says_how_many_are_refused_and_how_long(
     assert len(seconds) == len(progress)
     assert seconds == sorted(seconds, reverse=True)
     assert 900 < seconds[0] <= 1260
-    announced = lines(caplog, "minimum")
+    announced = lines(caplog, "minimum_runtime")
     assert 1 <= len(announced) <= 6
     more = [re.search(r"and (\d+) more", line) for line in announced]
     assert len(announced) + sum(int(match[1]) for match in more if match) == 20

@@ -14,7 +14,7 @@ import pytest
 
 from aiofluence import RateLimit, Session
 from aiofluence.polling.estimate import ProvisioningEstimate
-from aiofluence.polling.schedule import next_look
+from aiofluence.polling.schedule import next_poll
 from aiofluence.simulator import Provisioning, Simulator
 
 from ..harness import VIRTUAL, container_spec, now, session_on
@@ -95,7 +95,7 @@ def test_a_service_that_became_fast_is_found_out_although_looks_came_late() -> N
     looks = []
     for _ in range(40):  # one at a time, each ready after 5 s; only the first look finds it
         table = estimate.table()
-        then = next_look(table, [(0.0, 1)], 0.0, 5.0, table.after(0.0, 9.0))
+        then = next_poll(table, [(0.0, 1)], 0.0, 5.0, table.after(0.0, 9.0))
         estimate.saw(0.0, then)
         looks.append(then)
     assert looks[0] > 60

@@ -311,7 +311,7 @@ async def test_the_last_error_is_in_the_timeout() -> None:
             *(fluence.wait(ref, timeout=40) for ref in refs), return_exceptions=True
         )
         assert now() - began < 42.5
-    assert all("the last look failed" in str(error) for error in errors)
+    assert all("the last poll failed" in str(error) for error in errors)
     assert all(isinstance(error, WaitTimeoutError) and error.last_error for error in errors)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from aiofluence import ConfigError, Poll
 from aiofluence.polling.estimate import LifeTable, ProvisioningEstimate
-from aiofluence.polling.schedule import backing_off, cheaper_as_list, cost, next_look
+from aiofluence.polling.schedule import backing_off, cheaper_as_list, cost, next_poll
 
 
 def believed() -> LifeTable:
@@ -44,7 +44,7 @@ def test_the_next_look_is_the_moment_when_it_is_worth_its_price(
     table = believed()
     looked = 500.0
     latest = looked + gap
-    then = next_look(table, is_pending, looked, price, latest)
+    then = next_poll(table, is_pending, looked, price, latest)
     assert looked <= then <= latest
     unseen = sum(number * table.undetected(looked - born, then - born) for born, number in is_pending)
     assert unseen <= price * 1.02
@@ -54,7 +54,7 @@ def test_the_next_look_is_the_moment_when_it_is_worth_its_price(
 
 def test_the_more_wait_the_sooner_a_look() -> None:
     table = believed()
-    gaps = [next_look(table, [(0.0, number)], 140.0, 5.0, 1e9) - 140 for number in (1, 10, 100, 1000)]
+    gaps = [next_poll(table, [(0.0, number)], 140.0, 5.0, 1e9) - 140 for number in (1, 10, 100, 1000)]
     assert gaps == sorted(gaps, reverse=True)
     # Where they come evenly, the gap goes with the square root of how many: 10 times as many, a third of it.
     assert gaps[2] / gaps[3] == pytest.approx(math.sqrt(10), rel=0.1)

@@ -417,7 +417,7 @@ async def test_redis_killed_in_the_middle_and_back(
     assert_window_law(turns.times, limit.per_second, limit.burst)
     assert count(BACK, caplog) == 4
     messages = [record.message for record in caplog.records]
-    assert messages[0] == "no shared rate (ConnectionError): going on with 25 % of it"
+    assert messages[0] == "no shared rate (ConnectionError): continuing with 25 % of the rate"
     assert len(messages) == 8  # once for each gate and each change, however often it was tried
 
 

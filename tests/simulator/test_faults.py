@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiofluence.simulator import Effect, Fault, Outcome, Simulator
+from aiofluence.simulator import Effect, Fault, FaultOutcome, Simulator
 
 from .driver import Driver, request, text
 
@@ -15,11 +15,11 @@ DEPLOY = "POST /gpu/instances/"
 LIST = "GET /gpu/instances/"
 
 
-def receive(driver: Driver, method: str, path: str, body: Any = None) -> Outcome:
+def receive(driver: Driver, method: str, path: str, body: Any = None) -> FaultOutcome:
     return driver.sim.receive(request(method, path, body), driver.now)
 
 
-def deploy(driver: Driver) -> Outcome:
+def deploy(driver: Driver) -> FaultOutcome:
     return receive(driver, "POST", "/gpu/instances/", driver.container_body())
 
 
@@ -168,7 +168,7 @@ def test_an_answer_without_a_body_cannot_be_cut_and_is_a_reset() -> None:
     driver = Driver()
     instance_id = driver.active_container()
     driver.sim.fail("DELETE /gpu/instances/{id}", Fault.cut(), when="after")
-    assert receive(driver, "DELETE", f"/gpu/instances/{instance_id}") == Outcome(None, Effect.RESET)
+    assert receive(driver, "DELETE", f"/gpu/instances/{instance_id}") == FaultOutcome(None, Effect.RESET)
     assert not driver.sim.live()
 
 

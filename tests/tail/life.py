@@ -1,6 +1,6 @@
-"""One random life of a log and of its tail, for the property test: what the log does is drawn by hypothesis.
+"""A random life of a log and its tail, for the property test. hypothesis draws the events of the log.
 
-The server is `store`, whose judge knows the truth. Not a test.
+`store` is the server, and its judge knows the truth. This module is not a test.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REFUSED = InvalidRequestError("last is too large", status=422)
 
 @attrs.frozen
 class Write:
-    """Some lines appear: a block of texts, so many times over."""
+    """Append a block of lines, `times` times."""
 
     block: tuple[str, ...]
     times: int = 1
@@ -27,37 +27,37 @@ class Write:
 
 @attrs.frozen
 class Grow:
-    """The last line gets longer."""
+    """Lengthen the last line."""
 
     pod: int = 0
 
 
 @attrs.frozen
 class Rotate:
-    """Only the newest lines stay; what is written next is new, as after a restart or a rotation."""
+    """Drop all lines except the newest `keep`, as a restart or a rotation does. Later lines are new."""
 
     keep: int
     pod: int = 0
-    head: bool = True  # a line of its own comes first
+    head: bool = True  # write a unique line first
 
 
 @attrs.frozen
 class Swap:
-    """A pod goes, and another comes in its place."""
+    """Remove a pod, and start another one in its place."""
 
     pod: int = 0
 
 
 @attrs.frozen
 class TooLong:
-    """A line that ends the answer."""
+    """Append a line that is so long that it ends the answer."""
 
     pod: int = 0
 
 
 @attrs.frozen
 class Again:
-    """The newest `lines` lines appear once more, `times` times, each time behind a head if there is one."""
+    """Append the newest `lines` lines again, `times` times, each time after `head` unless empty."""
 
     lines: int
     times: int = 1
@@ -70,10 +70,10 @@ Event = Write | Again | Grow | Rotate | Swap | TooLong
 
 @attrs.frozen
 class Poll:
-    """One poll: what happens before it, during it (after its first answer), and how the server hiccups.
+    """A poll: the events before it and during it (after its first answer), and the server's faults.
 
     Attributes:
-        wait: seconds by which the poll comes late, as after an outage.
+        wait: seconds by which the poll is late, as after an outage.
     """
 
     before: tuple[Event, ...] = ()
@@ -85,7 +85,7 @@ class Poll:
 
 
 def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> Judgement:
-    """Follow the log through all its polls and to its end."""
+    """Follow the log through all its polls until its end."""
     stitch, judge = Stitch(last), Judge(store)
     names: list[str | None] = [f"web-{number}" if named else None for number in range(pods if named else 1)]
     unique = 0
@@ -99,7 +99,7 @@ def live(store: Store, named: bool, pods: int, last: int, polls: list[Poll]) -> 
             for _ in range(event.times):
                 for text in event.block:
                     unique += 1
-                    store.write(text.replace("#", f"{unique};"), name)  # none begins as another
+                    store.write(text.replace("#", f"{unique};"), name)  # no such line is a prefix of another
         elif isinstance(event, Again):
             log = store.pods.get(name)
             texts = [line.text for line in log.lines[log.base :][-event.lines :]] if log else []

@@ -1,6 +1,7 @@
-"""A service of one container's log, written from the contract, with the habits that its fields name.
+"""A service with the log of one container, written from the contract. Fields of the class select its habits.
 
-A wire: it answers logs, events and the detail of one container, and notes every window. Not a test.
+The service is a wire: it answers logs, events and the detail of the container, and records every window. This
+module is not a test.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ TOO_WIDE = json.dumps(
 
 @attrs.define
 class LogService:
-    """One container and its log: `log` holds (time, text), in order.
+    """Wire to one container and its log.
 
     Attributes:
-        log: the lines, each with the time at which it appears, in seconds from the first request.
+        log: (time, text) of each line, in order. Times are seconds from the first request.
         ends: time at which the container has ended.
-        refused_above: widest window by number that is not refused; None refuses none.
+        refused_above: widest numbered window that is not refused. None refuses no window.
         refusal: status of the refusal.
         whole_refused: a request without `last` is refused, too.
-        cap: lines that a reply to a window by number holds at most, without a word.
-        cap_all: the same for a request without `last`.
-        rows: element of the JSON array in place of a line, by text.
-        raw: bytes of the body in place of others.
+        cap: maximum lines of a reply to a numbered window. The reply does not mention the cap.
+        cap_all: `cap` applies to a request without `last`, too.
+        rows: elements of the JSON array that replace lines, by text.
+        raw: replacements of bytes in the body.
         asked: time and window of each request for logs.
         size: bytes of all log replies.
     """
@@ -62,7 +63,7 @@ class LogService:
     _start: float | None = None
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resource is open."""
 
     async def send(self, request: Request) -> Reply:
         """Answer one request."""
@@ -117,22 +118,22 @@ class LogService:
 
 
 def session(service: LogService) -> Session:
-    """A session whose wire is `service`."""
+    """Return a session whose wire is `service`."""
     rate = RateLimit(per_second=1000, burst=1000)
     return Session("key-123456", wire=service, rate=rate, retry=Retry(attempts=1))
 
 
 async def follow(service: LogService, last: int = 10**6) -> list[LogLine | LogGap]:
-    """Everything that a tail of the container delivers until it has ended."""
+    """Return everything that a tail of the container delivers until the container has ended."""
     async with session(service) as fluence:
         return [item async for item in fluence.tail_logs(REF, last=last)]
 
 
 def texts(items: list[LogLine | LogGap]) -> list[str]:
-    """The texts of the lines among `items`."""
+    """Return the texts of the lines among `items`."""
     return [item.text for item in items if isinstance(item, LogLine)]
 
 
 def gaps(items: list[LogLine | LogGap]) -> list[LogGap]:
-    """The marks among `items`."""
+    """Return the marks among `items`."""
     return [item for item in items if isinstance(item, LogGap)]

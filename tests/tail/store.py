@@ -1,7 +1,7 @@
-"""A small second opinion of a log server that knows the truth, and a judge of what a tail made of it.
+"""A small second implementation of a log server, and a judge that compares a tail with the true log.
 
-Every line carries its number, which no stitcher can see: so the judge counts losses, repeats and marks even
-where all lines read the same.
+Every line carries its number, which no stitcher can see. The judge can therefore count losses, repeats and
+marks even if all lines have the same text.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Numbered(LogLine):
     """A log line with its number within its pod."""
 
     number: int = attrs.field(default=0, eq=False)
-    at: float = attrs.field(default=0.0, eq=False)  # when it was written
+    at: float = attrs.field(default=0.0, eq=False)  # time of writing
 
 
 @attrs.define
 class Pod:
-    """One pod's log. `lines` is the truth, by number, as each stands at the moment."""
+    """The log of one pod. `lines` has the true lines by number, in their present form."""
 
     name: str | None
     lines: list[Numbered] = attrs.Factory(list)
     base: int = 0  # number of the first line that the server still has
-    dropped: bool = False  # the server lost, or cannot show, something of it
+    dropped: bool = False  # the server lost some lines, or cannot show them
     gone: bool = False
 
     def line(self, text: str, number: int, at: float = 0.0) -> Numbered:
@@ -42,14 +42,17 @@ class Pod:
 
 @attrs.define
 class Store:
-    """The server. `mode`: `pod` applies `last` to each pod, `global` to all lines, `none` not at all.
-
-    `order`: pods `fixed` one behind the other, `shuffled`, or `raced`, their lines mixed anew in each answer;
-    or lines `mixed` in the order they were written, to which `last` applies as a whole.
+    """The log server.
 
     Attributes:
-        clamp: lines that an answer holds at most, without a word; `clamp_whole`: one to no `last`, too.
-        refused: narrowest window by number that is refused; `whole_refused`: no `last` is, too.
+        mode: scope of `last`. `pod` means each pod, `global` all lines, `none` ignores `last`.
+        order: order of the lines in an answer. `fixed` and `shuffled` have one block per pod. `raced` mixes
+            the lines of all pods anew in each answer. `mixed` has the order of writing, and applies `last` to
+            all lines.
+        clamp: maximum lines of an answer, which the answer does not mention.
+        clamp_whole: `clamp` applies to a request without `last`, too.
+        refused: narrowest numbered window that is refused.
+        whole_refused: a request without `last` is refused.
     """
 
     mode: str = "pod"
@@ -80,12 +83,12 @@ class Store:
     def grow(self, more: str, pod: str | None = "web-1") -> None:
         log = self.pods.get(pod)
         if log is None or len(log.lines) <= log.base or not log.lines[-1].text:
-            self.write(more, pod)  # an empty line is a finished one
+            self.write(more, pod)  # an empty line counts as finished
         else:
             log.lines[-1] = log.line(log.lines[-1].text + more, len(log.lines) - 1, log.lines[-1].at)
 
     def rotate(self, keep: int = 0, pod: str | None = "web-1") -> None:
-        """Only the newest `keep` lines stay. A restart is a rotation that keeps none."""
+        """Drop all lines except the newest `keep`. A restart is a rotation that keeps none."""
         log = self.pods.get(pod)
         if log is not None and len(log.lines) - log.base > keep:
             log.base = len(log.lines) - keep
@@ -97,13 +100,13 @@ class Store:
             log.gone = log.dropped = True
 
     def snapshot(self, now: float) -> None:
-        """Remember this moment, for stale answers."""
+        """Remember the present state, for stale answers."""
         spans = {name: (log.base, len(log.lines)) for name, log in self.pods.items() if not log.gone}
         self._snapshots.append((now, spans))
         del self._snapshots[:-8]
 
     def fetch(self, asked: int | None, *, stale: int = 0) -> list[LogLine]:
-        """The answer, as it was `stale` snapshots ago."""
+        """Return the answer as it was `stale` snapshots ago."""
         if stale and self._snapshots:
             spans = self._snapshots[max(0, len(self._snapshots) - stale)][1]
         else:
@@ -135,20 +138,20 @@ class Store:
         return list(rows)
 
     def refuses(self, asked: int | None) -> bool:
-        """Whether the window is refused."""
+        """Return True if the window is refused."""
         if asked is None:
             return self.whole_refused
         return self.refused is not None and asked >= self.refused
 
     def _note_hidden(self) -> None:
-        """No window shows more than so many lines: those before are lost, as by a ring."""
+        """Note a loss if no window can show all lines: the first lines are lost, as in a ring."""
         most = [self.clamp] if self.clamp is not None and (self.clamp_whole or self.whole_refused) else []
         most += [self.refused] if self.refused is not None and self.whole_refused else []
         for log in self.pods.values() if most else ():
             log.dropped |= len(log.lines) - log.base >= min(most) - 1
 
     def _race(self, rows: list[Numbered]) -> list[Numbered]:
-        """The lines of all pods, mixed at random; those of each pod stay in order."""
+        """Mix the lines of all pods at random. The lines of each pod stay in order."""
         queues = {pod: iter([row for row in rows if row.pod == pod]) for pod in {row.pod for row in rows}}
         names = [row.pod for row in rows]
         self.rng.shuffle(names)
@@ -163,23 +166,23 @@ class Store:
 
 @attrs.define
 class Judgement:
-    """What a tail made of the truth, in lines, and in marks."""
+    """Comparison of a tail with the true log, in lines and marks."""
 
     delivered: int = 0
-    lost: int = 0  # behind a mark, or not
-    silent: int = 0  # lost, and no mark
-    late: int = 0  # lost, and the mark came some lines later, when a wider window showed the loss
+    lost: int = 0  # with or without a mark
+    silent: int = 0  # lost without a mark
+    late: int = 0  # lost, with a mark some lines later, when a wider window showed the loss
     twice: int = 0
     disorder: int = 0
     marks: int = 0
-    needless: int = 0  # though the server lost nothing
-    too_sure: int = 0  # `at_least` says more than was lost
+    needless: int = 0  # marks without any loss at the server
+    too_sure: int = 0  # marks whose `at_least` is larger than the loss
     unfinished: int = 0  # lines of which only a part was delivered
     wrong: list[str] = attrs.Factory(list)
 
 
 class Judge:
-    """Watches a tail."""
+    """Judge of the items that a tail delivers."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -188,12 +191,12 @@ class Judge:
         self._marks: dict[str | None, list[tuple[LogGap, int]]] = {}
         self._start: dict[str | None, int] = {}
         self._unmarked: dict[str | None, int] = {}  # lost lines that still lack a mark
-        self._lost_by: dict[str | None, list[tuple[int, int]]] = {}  # per mark: lines read, its count
+        self._lost_by: dict[str | None, list[tuple[int, int]]] = {}  # per mark: lines read so far, `at_least`
         self._results: dict[str | None, Judgement] = {}
         self._read: dict[str | None, list[str]] = {}  # texts in the order of delivery
 
     def see(self, items: Iterable[LogLine | LogGap]) -> list[Numbered]:
-        """Take in delivered items; return the lines that are new."""
+        """Take delivered items. Return the lines that are new."""
         fresh = []
         for item in items:
             if isinstance(item, LogGap):
@@ -213,7 +216,7 @@ class Judge:
         self._lost_by.setdefault(gap.pod, []).append((place, gap.at_least))
         unmarked = self._unmarked.pop(gap.pod, 0) if gap.reason is GapReason.REPEATS else 0
         result.late += unmarked
-        if not 0 < gap.at_least <= unmarked:  # else it counts what was lost before, and nothing here
+        if not 0 < gap.at_least <= unmarked:  # else the mark counts only earlier losses
             self._marks.setdefault(gap.pod, []).append((gap, unmarked))
 
     def _line(self, line: LogLine) -> bool:
@@ -233,7 +236,7 @@ class Judge:
                 result.twice += 1
             return False
         if before is not None and marks and before != line.text:
-            pass  # it grew while the log was rotated: no fetch can tell it from a new one, and a mark says so
+            pass  # the line grew during a rotation: a fetch cannot distinguish it from a new one
         elif before is not None:
             result.twice += 1
             result.wrong.append(f"twice: {pod} {number}")
@@ -248,9 +251,9 @@ class Judge:
         return before is None
 
     def _number(self, line: Numbered) -> int:
-        """Which line it is to a reader, who sees texts alone: the next one due, if that reads the same.
+        """Return the line's number for a reader, who sees only texts: the next number, if its text is equal.
 
-        A mark says that lines may be missing here, so that behind it the line is the one that was fetched.
+        After a mark, lines may be missing, so the number is that of the fetched line.
         """
         due = self._next[line.pod]
         if line.grown and line.text.startswith(self._text.get((line.pod, due - 1), line.text + "?")):
@@ -276,14 +279,14 @@ class Judge:
             result.wrong.append(f"too sure: {marks}, {missed} lost")
 
     def _is_counted(self, log: Pod) -> bool:
-        """Decide if the truth in order, without the lines that the marks count, is what a reader has.
+        """Return True if the delivered lines are the true log without the lines that the marks count.
 
-        Which of several equal lines were lost, no reader can see. The alignment that is tried loses lines
-        as early as it can: each mark must stand behind as many losses as it and the marks before it count.
+        No reader can see which of several equal lines were lost. The tested alignment loses lines as early as
+        possible. Each mark must follow at least as many losses as this mark and earlier marks count.
         """
         read = self._read.get(log.name, [])
         truth = [line.text for line in log.lines[self._start.get(log.name, 0) :]]
-        place, places = len(truth), [len(truth)]  # of each line that was read, from the last one back
+        place, places = len(truth), [len(truth)]  # index of each delivered line, from the last to the first
         for text in reversed(read):
             place -= 1
             while place >= 0 and truth[place] != text:
@@ -300,7 +303,7 @@ class Judge:
         return 0 < counted == len(truth) - len(read)
 
     def finish(self, items: Iterable[LogLine | LogGap], wanted: Iterable[str | None] = ()) -> Judgement:
-        """The tail has ended; `wanted` are pods of which all lines should have come."""
+        """Judge the whole tail after its end. All lines of the pods in `wanted` should have arrived."""
         self.see(items)
         for name, log in self._store.pods.items():
             if name not in self._next:
@@ -309,10 +312,10 @@ class Judge:
             result = self._of(name)
             result.silent = self._unmarked.get(name, 0)
             if self._is_counted(log):
-                # Which of several equal lines were lost, no reader can see.
+                # No reader can see which of several equal lines were lost.
                 result.silent = result.too_sure = result.needless = result.twice = result.disorder = 0
             if self._store.mode == "global" or self._store.order == "mixed":
-                continue  # a line that grew may have been out of sight
+                continue  # a line that grew may have been outside the window
             for number in range(self._start.get(name, 0), self._next[name]):
                 text = self._text.get((name, number))
                 result.unfinished += text is not None and text != log.lines[number].text

@@ -1,4 +1,4 @@
-"""The verbs of the command line, one module for each group.
+"""The commands of the command line, one module per group.
 
-Arguments and output are here; the work is the library's.
+These modules define arguments and output. The library does the work.
 """

@@ -1,6 +1,6 @@
-"""`update`, `rename`, `terminate` and `sweep`: what is running is changed, or ended.
+"""`update`, `rename`, `terminate` and `sweep`: changes to running instances, and their end.
 
-What ends many asks first, and outside the event loop, where Ctrl-C is an answer like any other.
+A command that ends several instances asks first, outside the event loop, so that Ctrl-C can answer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def update(
     image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Another image.")] = None,
     env: EnvironmentOption = None,
     unset: Annotated[
-        list[str] | None, typer.Option("--unset", metavar="NAME", help="Take this variable away.")
+        list[str] | None, typer.Option("--unset", metavar="NAME", help="Remove this variable.")
     ] = None,
     command: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="Another start-up command; '' for the image's own.")
@@ -58,9 +58,9 @@ def update(
     timeout: TimeoutOption = 900.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a container, and wait until it runs so. What no flag names stays as it is.
+    """Change a container, and wait until the change is applied. Keep everything that no flag names.
 
-    Only the log-in to a private registry must be given again: the service does not show it.
+    Only the log-in to a private registry must be given again, because the service does not show it.
     """
 
     async def change(fluence: aiofluence.Session) -> None:
@@ -95,7 +95,7 @@ def rename(
     timeout: TimeoutOption = 900.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Give an instance another name. For a container that is an update, which restarts it."""
+    """Rename an instance. For a container, that is an update, which restarts it."""
 
     async def change(fluence: aiofluence.Session) -> None:
         ref = await find_one(fluence, name)
@@ -123,7 +123,7 @@ def terminate(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End instances, whatever their status, and see them gone. Asks before it ends more than one."""
+    """End instances and wait until they are gone. Accepts every status, and asks before it ends several."""
     refs: list[InstanceRef] = []
 
     async def find(fluence: aiofluence.Session) -> None:
@@ -162,7 +162,7 @@ async def _end(
         return shape | {"status": ended.status, "spent": str(spent)}, REACHED
 
     try:
-        # To their end, also where nobody reads any more, as behind `| head`.
+        # All of them to the end, even if stdout has no reader any more, as behind `| head`.
         settled = await asyncio.gather(*map(see_gone, refs), return_exceptions=True)
     except asyncio.CancelledError:
         note(f"Not seen gone, and perhaps running: {listed([str(ref) for ref in left.values()])}")
@@ -181,7 +181,9 @@ def sweep(
     prefix: PrefixOption = None,
     older_than: Annotated[
         float | None,
-        typer.Option(parser=read_duration, metavar="TIME", help="Deployed longer ago: 90s, 15m, 2h, 1d."),
+        typer.Option(
+            parser=read_duration, metavar="TIME", help="Only instances older than 90s, 15m, 2h, 1d."
+        ),
     ] = None,
     journal: Annotated[
         Path | None,
@@ -189,24 +191,24 @@ def sweep(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="What runs that noted it there have left behind.",
+            help="Journal of the runs that left instances behind.",
         ),
     ] = None,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End what earlier runs left behind, or all whose names begin alike. Shows it, and asks first.
+    """End what earlier runs left behind, or all with a prefix. Shows the instances, and asks first.
 
     Ends only what it has shown.
     """
     found: list[aiofluence.SweepReport] = []
 
-    async def look(fluence: aiofluence.Session) -> None:
+    async def find(fluence: aiofluence.Session) -> None:
         found.append(await fluence.sweep(prefix=prefix, older_than=older_than))
 
     async def end(fluence: aiofluence.Session) -> int:
-        # Only what was shown: others may begin to fit while a person reads.
+        # Only what was shown: more instances may begin to fit while the user reads.
         shown = found[0].found
         report = await fluence.sweep(prefix=prefix, older_than=older_than, dry_run=False, only=shown)
         for ref in report.left:  # first, since stdout may have no reader
@@ -219,7 +221,7 @@ def sweep(
             _tell_unsettled(report)
         return FAILED if report.left or report.failed else REACHED
 
-    code = run_in_session(look, journal=journal)
+    code = run_in_session(find, journal=journal)
     if code != REACHED:
         raise typer.Exit(code)
     (report,) = found
@@ -250,7 +252,7 @@ def _sweep_shape(report: aiofluence.SweepReport) -> Json:
 
 
 def _tell_left_out(report: aiofluence.SweepReport) -> None:
-    """Name on stderr what the sweep could not look at, where instances may be left."""
+    """Report on stderr what the sweep could not read, where instances may be left."""
     for kind, error in report.failed.items():
         note(f"aiofluence: instances of kind {kind} may be left out: {error}")
     if report.unreadable:
@@ -275,10 +277,10 @@ def _tell(refs: Sequence[InstanceRef], what: str, as_json: bool) -> None:
 
 
 def _confirm(refs: Sequence[InstanceRef]) -> None:
-    """Ask before many are ended.
+    """Ask before instances are ended.
 
     Raises:
-        typer.Exit: the answer is no, or nobody is there to answer.
+        typer.Exit: the answer is no, or stdin is no terminal.
     """
     if not sys.stdin.isatty():
         raise typer.Exit(explain(CommandError(f"this ends {len(refs)} instances: add --yes", USAGE)))
@@ -297,10 +299,10 @@ async def _container(fluence: aiofluence.Session, name: str) -> Container:
 
 
 def _refuse(problems: Sequence[str]) -> None:
-    """Tell every problem, each once.
+    """Raise all problems, each once.
 
     Raises:
-        CommandError: there are some.
+        CommandError: there is at least one problem.
     """
     if problems:
         raise refusal(list(dict.fromkeys(problems)), "nothing was changed")

@@ -1,6 +1,6 @@
-"""`simulator` and `demo`: the service without key and cost, to try things out on.
+"""`simulator` and `demo`: the service without key and cost, to try the library.
 
-Each hands over to the module that does it; here stand only their options.
+This module defines the options only. The work is in `simulator.__main__` and `cli.demo`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def _speed(text: str | float) -> float:
 def demo(
     speed: Annotated[
         float,
-        typer.Option(parser=_speed, metavar="X", help="Simulated seconds in one real one, 1 to 500."),
+        typer.Option(parser=_speed, metavar="X", help="Simulated seconds per real second, 1 to 500."),
     ] = 35.0,
     seed: Annotated[
         int, typer.Option(metavar="N", help="Equal seeds give equal provisioning times and logs.")
     ] = 0,
     run_commands: Annotated[
-        bool, typer.Option("--exec", help="Run the containers' commands as processes of this machine.")
+        bool, typer.Option("--exec", help="Run the containers' commands as processes on this machine.")
     ] = False,
 ) -> None:
-    """The whole library in twenty seconds, without key or cost.
+    """Show the whole library in twenty seconds, without key or cost.
 
-    Launch containers and a VM, wait for them, read logs and events, update one, see the bill, and give
-    everything back. All of it happens over real HTTP on this machine, against a simulated Fluence GPU
-    Cloud: no key, no cost, no network.
+    Launch containers and a VM, wait for them, read logs and events, update a container, see the bill, and
+    end everything. All requests are real HTTP on this machine, against a simulated Fluence GPU Cloud: no
+    key, no cost, no network.
     """
     from ..demo import demo as play
 
@@ -44,7 +44,7 @@ def demo(
 
 
 def simulator(context: typer.Context) -> None:
-    """The simulated service on a port of this machine: --port 8080."""
+    """Serve the simulated cloud on this machine: --port 8080."""
     from ...simulator.__main__ import main
 
     raise typer.Exit(main(context.args, program="aiofluence simulator"))

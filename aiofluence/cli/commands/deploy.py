@@ -1,6 +1,6 @@
-"""`deploy` and `launch`: from flags or a TOML file to instances that are there, or to what they would cost.
+"""`deploy` and `launch`: from flags or a TOML file to running instances, or to their prices.
 
-What is written is read by `orders`; who ends what when something goes wrong is the session's business.
+`batch_file` checks the orders. The session ends instances when something goes wrong.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ from ..pricing import given_by_flags, priced, read_orders, registry_login, show_
 from ..runner import execute, worst
 from .show import show_instance
 
-if TYPE_CHECKING:  # loaded when it is needed: help and completion do not
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need it
     from ..launch_table import LaunchTable
 
-_LOOK_EVERY: Final = 0.25
+_UPDATE_INTERVAL: Final = 0.25
 
 
 def deploy(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Else the file names it.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: the name in the file.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", metavar="TOML", help="What flags do not say."),
+        typer.Option("--file", "-f", metavar="TOML", help="File with values that no flag gives."),
     ] = None,
-    kind: Annotated[Kind | None, typer.Option(help="A container unless told.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Default: container.")] = None,
     plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Id or name of a plan.")] = None,
     gpu: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Without --plan: the cheapest with this GPU.")
+        str | None, typer.Option(metavar="MODEL", help="Without --plan: the cheapest plan with this GPU.")
     ] = None,
-    gpu_count: Annotated[int | None, typer.Option(metavar="N", help="And exactly that many of them.")] = None,
+    gpu_count: Annotated[int | None, typer.Option(metavar="N", help="Exactly that many GPUs.")] = None,
     location: LocationOption = None,
-    max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="For at most that an hour.")] = None,
+    max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="Highest price of one hour.")] = None,
     min_cpus: MinCpusOption = None,
     min_memory: MinMemoryOption = None,
     min_storage: MinStorageOption = None,
@@ -75,20 +75,20 @@ def deploy(
     ] = None,
     expose: Annotated[
         list[str] | None,
-        typer.Option("--expose", "-p", metavar="PORT", help="22, 80/http, 5000-5005."),
+        typer.Option("--expose", "-p", metavar="PORT", help="Ports: 22, 80/http, 5000-5005."),
     ] = None,
     env: EnvironmentOption = None,
     command: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="Replaces the image's entrypoint.")
+        str | None, typer.Option(metavar="COMMAND", help="Command in place of the image's entrypoint.")
     ] = None,
     ssh_key: SshKeyOption = None,
     registry: RegistryOption = None,
     registry_user: RegistryUserOption = None,
     os_image: Annotated[
-        str | None, typer.Option(metavar="SYSTEM", help="A machine's; else the first of the plan's.")
+        str | None, typer.Option(metavar="SYSTEM", help="System of a machine. Default: the plan's first.")
     ] = None,
     adopt: AdoptOption = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is as far as --until.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the state of --until.")] = True,
     until: UntilOption = "ready",
     timeout: TimeoutOption = 900.0,
     keep: KeepOption = False,
@@ -141,7 +141,7 @@ def deploy(
             )
         if not wait:
             ref = await (fluence.ensure(spec) if adopt else resource_of(fluence, spec.kind).deploy(spec))
-            with _told_anyway([ref]):
+            with _reported_anyway([ref]):
                 print_json(ref_shape(ref)) if as_json else say(
                     f"{ref} is {'deployed' if adopt else 'being provisioned'}"
                 )
@@ -158,30 +158,31 @@ def deploy(
             is_over = isinstance(error, aiofluence.InstanceFailedError | aiofluence.InstanceEndedError)
             is_billing = isinstance(error, aiofluence.InstanceFailedError) and error.is_billing
             if keep and (is_billing or not is_over):
-                note(f"{spec.name} is kept: if it is there, it goes on running, and billing.")
+                note(f"{spec.name} is kept: if it was created, it keeps running, and billing.")
             raise
-        with _told_anyway([instance.ref]):
+        with _reported_anyway([instance.ref]):
             show_instance(instance, as_json)
 
     execute(deploy_one, journal=journal)
 
 
 def launch(
-    file: Annotated[Path, typer.Argument(metavar="BATCH.TOML", help="What to launch; - reads stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="BATCH.TOML", help="The batch file; - reads stdin.")],
     until: UntilOption = "ready",
     timeout: TimeoutOption = 900.0,
     min_ready: Annotated[
-        int | None, typer.Option(metavar="N", help="Call it off when fewer can become ready.")
+        int | None, typer.Option(metavar="N", help="Call off the launch when fewer can become ready.")
     ] = None,
     max_hourly: Annotated[
-        str | None, typer.Option(metavar="USDC", help="What all of it may cost in one hour.")
+        str | None, typer.Option(metavar="USDC", help="Highest price of all instances for one hour.")
     ] = None,
     fallback: Annotated[
-        list[str] | None, typer.Option(metavar="PLAN", help="To try, in this order, when a plan is gone.")
+        list[str] | None,
+        typer.Option(metavar="PLAN", help="Plans to try, in this order, if one is gone."),
     ] = None,
     timeline: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.SVG", help="Write a picture of how the launch went.", dir_okay=False),
+        typer.Option(metavar="OUT.SVG", help="Write a picture of the launch's timeline.", dir_okay=False),
     ] = None,
     adopt: AdoptOption = False,
     keep: KeepOption = False,
@@ -189,17 +190,17 @@ def launch(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Launch everything in a file at once, and show how it goes.
+    """Launch everything in a file at once, and show the progress.
 
-    What fails does not disturb the rest. Interrupted, or called off, all of it is ended. Killed, it is
-    resumed with --adopt.
+    A failed instance does not disturb the others. If interrupted or called off, the launch ends all of them.
+    After a kill, --adopt resumes it.
     """
 
     async def launch_all(fluence: aiofluence.Session) -> int:
         from ...lifecycle.arguments import money_problems, quorum_problems
         from ..launch_table import LaunchTable, summary
 
-        if timeline is not None and not timeline.parent.is_dir():  # said before anything is paid for
+        if timeline is not None and not timeline.parent.is_dir():  # checked before anything is paid for
             raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
 
         def other_problems(count: int) -> Iterator[str]:
@@ -243,7 +244,7 @@ def launch(
             if keep and table.refs:
                 note(f"Kept, and billing: {listed([str(ref) for ref in table.refs.values()])}")
             raise
-        with _told_anyway([one.ref for one in report.instances]):
+        with _reported_anyway([one.ref for one in report.instances]):
             try:
                 if as_json:
                     print_json(_report_shape(report))
@@ -271,11 +272,11 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
     with choose_display(lambda: loop.time() - began).progress() as update:
 
         async def redraw() -> None:
-            with suppress(BrokenPipeError):  # nobody looks any more: no reason to give up what is paid for
-                await table.begun.wait()  # it may be refused before
+            with suppress(BrokenPipeError):  # without a reader, the paid work continues
+                await table.begun.wait()  # the launch may be refused before
                 while True:
                     update(table.rows(), table.title())
-                    await asyncio.sleep(_LOOK_EVERY)
+                    await asyncio.sleep(_UPDATE_INTERVAL)
 
         drawing = asyncio.ensure_future(redraw())
         try:
@@ -289,8 +290,8 @@ async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @contextmanager
-def _told_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
-    """Where the result cannot be written, as behind `| head`, what runs is told on stderr."""
+def _reported_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
+    """Report running instances on stderr if the result cannot be written, as behind `| head`."""
     try:
         yield
     except OSError:

@@ -1,6 +1,6 @@
-"""`logs` and `events`: what containers say, and what their cluster says about one; once, or as it comes.
+"""`logs` and `events`: the output of containers, and the cluster's events about one, once or as they arrive.
 
-Nothing is kept between two runs; how lines are stitched together is `tail`'s work.
+Nothing is stored between two runs. `tail` joins the lines.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..options import FollowOption, JsonOption, LastOption, NameArgument, NamesA
 from ..runner import execute
 
 _FOLLOWED_FROM: Final = 100
-"""Lines that are there already, of which a tail shows the newest."""
+"""Number of existing lines with which a followed log begins."""
 
 
 def logs(
     names: NamesArgument, follow: FollowOption = False, last: LastOption = None, as_json: JsonOption = False
 ) -> None:
-    """What containers have written, oldest line first.
+    """Print the logs of containers, oldest line first.
 
-    With -f until they have ended; where a line may be missing, that is said in its place. With --json an
-    object a line.
+    With -f, continue until they have ended, and print a gap where lines may be missing. With --json, print
+    one object per line.
     """
 
     async def show(fluence: aiofluence.Session) -> None:
@@ -49,10 +49,10 @@ def logs(
 def events(
     name: NameArgument, follow: FollowOption = False, last: LastOption = None, as_json: JsonOption = False
 ) -> None:
-    """What the cluster says about a container.
+    """Print the cluster's events about a container.
 
-    In the service's order, which is not that of time. With -f all of them, then each new one until it has
-    ended. With --json an object a line.
+    The service does not order them by time. With -f, print all of them, then each new one until the container
+    has ended. With --json, print one object per line.
     """
 
     async def show(fluence: aiofluence.Session) -> None:

@@ -1,6 +1,6 @@
-"""`plans`, `images` and `account`: the catalogue, and what the account can pay and do.
+"""`plans`, `images` and `account`: the catalogue, the balance, and the permissions of the key.
 
-They read and change nothing.
+These commands change nothing.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def plans(
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the cheapest N.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What can be rented, cheapest first.
+    """Print what can be rented, cheapest first.
 
-    When nothing fits, it says what would, and ends with 1.
+    If nothing fits, print what would fit, and exit with code 1.
     """
     wanted: dict[str, Any] = {
         "kind": kind,
@@ -65,7 +65,7 @@ def plans(
         if not offers:
             try:
                 offers = [await fluence.plans.cheapest(**wanted)]
-            except aiofluence.PlanUnavailableError:  # its text says what would fit
+            except aiofluence.PlanUnavailableError:  # its text lists the plans that would fit
                 if as_json:
                     print_json([])
                 raise
@@ -110,9 +110,9 @@ def plans(
 
 
 def images(as_json: JsonOption = False) -> None:
-    """The service's ready-made container images.
+    """Print the service's ready-made container images.
 
-    Their slugs are good for `deploy --image`.
+    `deploy --image` accepts their slugs.
     """
 
     async def show(fluence: aiofluence.Session) -> None:
@@ -137,7 +137,7 @@ def images(as_json: JsonOption = False) -> None:
 
 
 def account(as_json: JsonOption = False) -> None:
-    """The balance of the account, and what its key may do."""
+    """Print the account's balance and the key's permissions."""
 
     async def show(fluence: aiofluence.Session) -> None:
         balance = await _or_error(fluence.account.balance())

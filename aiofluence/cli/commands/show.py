@@ -1,6 +1,6 @@
-"""`ls`, `show`, `wait`, `ssh` and `inventory`: what is running, how far it is, and how to get in.
+"""`ls`, `show`, `wait`, `ssh` and `inventory`: running instances, their state, and access to them.
 
-None of them deploys, changes or ends anything.
+None of these commands deploys, changes or ends anything.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ from ..runner import execute, run_in_session, worst
 InventoryFormat: TypeAlias = Literal["ssh", "ansible", "dask", "ray", "skypilot", "json"]
 
 PrefixOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Only names that begin so.")
+    str | None, typer.Option(metavar="TEXT", help="Only names with this prefix.")
 ]
 
 
 def ls(
     kind: KindOption = None,
     prefix: PrefixOption = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Also instances that have ended.")] = False,
     cost: Annotated[
-        bool, typer.Option("--cost", help="Ask for each one's price and spending: a request each.")
+        bool, typer.Option("--cost", help="Show prices and spending: one request per instance.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Ask whether each container runs or crashes: a request each.")
+        bool, typer.Option("--check", help="Show if containers run or crash: one request per container.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The account's live instances, oldest first.
+    """List the account's live instances, oldest first.
 
-    SPENT includes the hours that begin before the service ends a machine: it refuses for 20 minutes.
+    SPENT includes the hours that begin before the service can end a machine: it refuses for 20 minutes.
     """
 
     async def show_all(fluence: aiofluence.Session) -> None:
@@ -118,7 +118,7 @@ def _spent(row: Summary, time: ServiceTime) -> Decimal:
 
 
 def _total(rows: Sequence[Summary], time: ServiceTime) -> tuple[str, ...]:
-    """What all of them cost: an hour while they live, and so far."""
+    """Return the table row of totals: price per hour of live instances, and spending of all."""
     bills = [row.billing for row in rows if isinstance(row, Container | Machine) and not row.status.final]
     hourly = total(bill.hourly_usage for bill in bills)
     spent = total(_spent(row, time) for row in rows)
@@ -141,7 +141,7 @@ async def _details(fluence: aiofluence.Session, refs: Sequence[InstanceRef]) -> 
 
 
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
-    """One instance: money, access, configuration."""
+    """Show one instance: costs, access, configuration."""
 
     async def show_one(fluence: aiofluence.Session) -> None:
         time = ServiceTime()
@@ -156,7 +156,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
 def show_instance(
     instance: Instance, as_json: bool, time: ServiceTime | None = None, condition: str | None = None
 ) -> None:
-    """Print one instance; values of variables and keys are not shown."""
+    """Print one instance, without the values of variables and keys."""
     if as_json:
         print_json(instance_shape(instance))
         return
@@ -213,7 +213,7 @@ def wait(
     timeout: TimeoutOption = 900.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Wait until instances are as far as --until. Ends nothing, whatever happens."""
+    """Wait until instances reach the state of --until. Ends nothing, whatever happens."""
 
     async def wait_all(fluence: aiofluence.Session) -> int:
         refs = await find_all(fluence, names)
@@ -253,17 +253,17 @@ async def _wait(
 def ssh(
     name: NameArgument,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND", help="To run there, or options for ssh.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Command to run there, or options for ssh.")
     ] = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Print the command only.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Only print the command.")] = False,
     user: UserOption = None,
     identity: IdentityOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Log in to an instance with ssh; its exit code is passed on. --json prints the command, too."""
+    """Log in to an instance with ssh, and exit with its code. With --json, only print the command."""
     found: list[str] = []
 
-    async def look(fluence: aiofluence.Session) -> None:
+    async def find(fluence: aiofluence.Session) -> None:
         instance = await get_detail(fluence, await find_one(fluence, name))
         access = ssh_access(instance)
         if access is None:
@@ -276,7 +276,7 @@ def ssh(
         key = ["-i", identity] if identity is not None else []
         found.extend([program, *key, *rest, *(command or ())])
 
-    code = run_in_session(look)
+    code = run_in_session(find)
     if code == REACHED and as_json:
         print_json({"command": found})
     elif code == REACHED and only_print:
@@ -291,19 +291,19 @@ def ssh(
 
 def inventory(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names or ids; else everything live.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names or ids. Default: all live instances.")
     ] = None,
-    format: Annotated[InventoryFormat, typer.Option("--format", help="Whom it is for.")] = "ssh",
+    format: Annotated[InventoryFormat, typer.Option("--format", help="Format of the output.")] = "ssh",
     kind: KindOption = None,
     prefix: PrefixOption = None,
     user: UserOption = None,
     identity: IdentityOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
-    """Live instances, for the tools you use next.
+    """Export live instances for other tools.
 
-    As SSH configuration, Ansible inventory, Dask hostfile, Ray cluster, SkyPilot pool or JSON. What has no
-    address yet, or does not fit the format, is named on stderr.
+    As SSH configuration, Ansible inventory, Dask hostfile, Ray cluster, SkyPilot pool or JSON. Instances that
+    have no address yet, or do not fit the format, are named on stderr.
     """
 
     async def make(fluence: aiofluence.Session) -> None:

@@ -1,6 +1,6 @@
 """Every claim of the simulator about the service, in one table: `SECTIONS`.
 
-docs/fidelity.md is made from it: `python -m aiofluence.simulator.claims > docs/fidelity.md`.
+docs/fidelity.md is generated from the table: `python -m aiofluence.simulator.claims > docs/fidelity.md`.
 """
 
 from __future__ import annotations

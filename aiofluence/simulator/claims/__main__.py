@@ -1,6 +1,6 @@
-"""`python -m aiofluence.simulator.claims`: the page docs/fidelity.md on standard output.
+"""`python -m aiofluence.simulator.claims`: print the page docs/fidelity.md.
 
-It takes no options and reads nothing.
+The command has no options and reads no input.
 """
 
 from __future__ import annotations

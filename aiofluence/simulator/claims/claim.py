@@ -1,6 +1,6 @@
-"""One claim about the service, and the functions with which the tables beside this module write it.
+"""The class of a claim about the service, and one function per class of claims.
 
-A claim is text and names. It decides nothing: a test compares the names with the options that exist.
+A claim consists of text and names and has no effect. A test checks that the named options exist.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ ClaimClass: TypeAlias = Literal["documented", "likely", "assumed", "unknown"]
 
 @attrs.frozen
 class Claim:
-    """One statement of what the service does.
+    """A statement about the service.
 
     Attributes:
-        id: name of the claim, unique.
-        class_: documented (the service's page or guides), likely (the systems behind it, or their users),
-            assumed (silence, or a contradiction), unknown (a question).
-        text: what the simulator does, or for an unknown claim the question.
-        source: where it comes from.
-        options: what switches it: `Profile.x`, `ClusterOptions.x`, `Provisioning.x` or `Simulator.x`.
+        id: unique name of the claim.
+        class_: documented (the service's page or guides), likely (the systems behind the service, or their
+            users), assumed (the documents are silent or contradict each other), unknown (a question).
+        text: behaviour of the simulator, or the question of an unknown claim.
+        source: origin of the claim.
+        options: names of the options that switch the behaviour: `Profile.x`, `ClusterOptions.x`, `Provisioning.x` or `Simulator.x`.
     """
 
     id: str
@@ -33,20 +33,20 @@ class Claim:
 
 
 def documented(id: str, text: str, source: str, *options: str) -> Claim:
-    """A claim of the service's public page or guides."""
+    """Make a claim from the service's public page or guides."""
     return Claim(id, "documented", text, source, options)
 
 
 def likely(id: str, text: str, source: str, *options: str) -> Claim:
-    """A claim that follows from the systems behind the service."""
+    """Make a claim that follows from the systems behind the service."""
     return Claim(id, "likely", text, source, options)
 
 
 def assumed(id: str, text: str, *options: str, source: str = "the documents are silent") -> Claim:
-    """A choice of ours."""
+    """Make a claim about a choice of the simulator."""
     return Claim(id, "assumed", text, source, options)
 
 
 def unknown(id: str, text: str, *options: str, source: str = "not modelled") -> Claim:
-    """A question."""
+    """Make a claim that is an open question."""
     return Claim(id, "unknown", text, source, options)

@@ -1,6 +1,6 @@
 """Claims about transport, keys, the catalogue, requests and their refusals.
 
-Tables only; `claim` defines the columns.
+Tables only. `claim` defines the columns.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from .claim import Claim, assumed, documented, unknown
 HTTP: Final[tuple[Claim, ...]] = (
     documented(
         "paths",
-        "paths, methods and their trailing slashes; VMs and bare metal answer alike",
+        "paths, methods and trailing slashes; VMs and bare metal have the same answers",
         "page: Endpoints",
     ),
     documented(
         "no-pages",
-        "a list holds everything the account ever had; no pagination, no idempotency key",
+        "a list has every instance that the account ever had; no pagination, no idempotency key",
         "guides",
     ),
     documented(
-        "bearer", "`Authorization: Bearer` in place of `X-API-KEY`; here with the same secret", "newer guides"
+        "bearer",
+        "`Authorization: Bearer` instead of `X-API-KEY`; in the simulator with the same secret",
+        "newer guides",
     ),
     documented(
         "wrong-key",
@@ -32,41 +34,41 @@ HTTP: Final[tuple[Claim, ...]] = (
     ),
     documented(
         "malformed-key",
-        "a malformed key header: 400; malformed is empty, or not visible ASCII",
+        "a malformed key header: 400; malformed means empty or not visible ASCII",
         "newer guides",
     ),
     documented(
         "read-only-key",
-        "a read-only key is refused by every GPU Cloud path, an expired key by every path; texts and statuses are ours",
+        "a read-only key is refused by every GPU Cloud path, an expired key by every path; texts and statuses are assumed",
         "guides",
         "Simulator.key_state",
     ),
     assumed("redirect", "a wrong trailing slash: 307 with a relative `Location`, the query kept"),
-    assumed("deploy-status", "a deploy answers 201; any 2xx is permitted"),
+    assumed("deploy-status", "a deploy is answered 201; any 2xx is permitted"),
     assumed(
         "not-found",
-        "an unknown path or method: 404 and 405 with FastAPI's texts, as the 422 looks like FastAPI's",
+        "an unknown path or method: 404 and 405 with FastAPI's texts, because the 422 has FastAPI's form",
     ),
-    assumed("unknown-id", "an id that is unknown, of another kind or no UUID: 404 `Instance not found`"),
+    assumed("unknown-id", "an id that is unknown, of another kind, or no UUID: 404 `Instance not found`"),
     assumed("last-form", "`last` below 1 or not a number: 422"),
     assumed(
         "unknown-fields", "unknown fields in bodies and queries are ignored; so is `expose` in an update"
     ),
     assumed("content-type", "the `Content-Type` of a request does not matter"),
-    assumed("date", "`Date` and `created_at` are of one clock"),
+    assumed("date", "`Date` and `created_at` come from one clock"),
     unknown(
         "pace",
-        "the real rate limit, per key or per address, and its headers: none here, or a token bucket that answers 429 "
-        "or 503 before the key is checked",
+        "the real rate limit, per key or per address, and its headers; the simulator has none, or a token bucket "
+        "that answers 429 or 503 before the key is checked",
         "Simulator.rate_limit",
         source="stated only in an OpenAPI document that is not public",
     ),
     unknown(
         "after-commit",
-        "errors after a request took effect, and how late a deploy can appear after a lost answer",
+        "errors after a request took effect, and the longest delay of a deploy after a lost answer",
         "Simulator.fail",
         "Simulator.list_lag",
-        source="script it",
+        source="a test can script it",
     ),
 )
 
@@ -78,39 +80,39 @@ CATALOGUE: Final[tuple[Claim, ...]] = (
     ),
     documented(
         "places",
-        "a container plan covers countries, and `constraints.location` picks one; a machine option has one place",
+        "a container plan covers countries, and `constraints.location` picks one; a machine option has one location",
         "page: Browse plans; guides",
     ),
     documented(
         "free-text-places",
-        "places of machines are free text (`us-central-3`, `Finland 2`), providers are slugs, systems have names of "
-        "their own; there are plans with 1 CPU and 1 GiB",
+        "locations of machines are free text (`us-central-3`, `Finland 2`), providers are slugs, operating systems have "
+        "names of their own; some plans have 1 CPU and 1 GiB",
         "guides: examples",
         "Profile.published_catalog",
     ),
     documented(
         "published-plans",
-        "plans that the guides show are for sale with their ids and prices",
+        "the plans in the guides are for sale with their ids and prices",
         "guides: examples",
         "Profile.published_catalog",
     ),
     documented(
-        "plan-gone", "a plan that is used up: 400, and missing from the list", "page: Error responses"
+        "plan-gone", "a plan without capacity: 400, and missing from the list", "page: Error responses"
     ),
     assumed(
         "capacity",
-        "a plan has room for so many instances at once; an end gives its place back",
+        "the number of instances that a plan may have at once; an ended instance no longer counts",
         "Profile.capacity",
         "Simulator.set_capacity",
     ),
     assumed(
-        "sold-out", "a plan taken off by hand is missing from the lists and refused", "Simulator.sell_out"
+        "sold-out", "a plan that a test sells out is missing from the lists and refused", "Simulator.sell_out"
     ),
-    assumed("unknown-plan", "a plan id that never existed: 400, as one that is sold out"),
-    assumed("minimum-price", "`minimum_price` is USDC an hour, a number"),
+    assumed("unknown-plan", "a plan id that never existed: 400, as for a plan that is sold out"),
+    assumed("minimum-price", "`minimum_price` is a number: USDC per hour"),
     unknown(
         "todays-prices",
-        "prices, models and places of today: the catalogue is believable, not current",
+        "present prices, models and locations: the catalogue is plausible, not current",
         "Simulator.catalog",
     ),
 )
@@ -118,18 +120,18 @@ CATALOGUE: Final[tuple[Claim, ...]] = (
 REQUESTS: Final[tuple[Claim, ...]] = (
     documented(
         "deploy-fields",
-        "a deploy needs a plan, a name, an image and an exposed port; a machine `ssh_key` and `os_image` as well",
+        "a container needs a plan, a name, an image and an exposed port; a machine a plan, a name, `ssh_key` and `os_image`",
         "page: Deploy instances",
     ),
     documented(
         "restrictions",
-        "`http` on port 80 alone; at most 10 ports and 64 variables; registries `docker.io` and `ghcr.io`",
+        "`http` only on port 80; at most 10 ports and 64 variables; registries `docker.io` and `ghcr.io`",
         "page: Restrictions",
     ),
     documented("limits", "limits of names, images, commands, variable names and ports", "guides"),
     documented(
         "reserved-variable",
-        "`SSH_PUBKEY` beside a key at a deploy: the deployment fails and is refunded, or the request is refused",
+        "a deploy with `SSH_PUBKEY` beside a key: the deployment fails and is refunded, or the request is refused",
         "page: Restrictions (the deployment); console's guide (the request)",
         "Profile.reserved_variable",
     ),
@@ -137,30 +139,30 @@ REQUESTS: Final[tuple[Claim, ...]] = (
         "os-image",
         "an `os_image` that is not offered: `Provided OS image … is not supported for the selected offer. Available OS "
         "images: …`",
-        "guides: examples, word for word",
+        "guides: examples, verbatim",
     ),
     documented(
         "texts",
         '`Port must be between 1 and 65535` (with `ctx: {"error": {}}`) and `Insufficient balance to deploy instance`',
-        "page: Error responses, word for word",
+        "page: Error responses, verbatim",
     ),
     documented("error-forms", "a 422 is an array of objects, a 400 a plain string", "page: Error responses"),
     assumed(
         "422-details",
-        "`type`, `loc` and `msg` of other 422s are pydantic 2's; all problems at once, one a field",
+        "`type`, `loc` and `msg` of other 422s are those of pydantic 2; all problems together, one per field",
     ),
     assumed(
         "400-texts",
         "`Plan is no longer available`, `Only ACTIVE instances can be terminated`, `Only ACTIVE instances can be "
         "updated`, `Instance update is already in progress`, `Plan is not available in location …`",
     ),
-    assumed("check-order", "order of the checks: form (422), id (404), plan, place or image, balance"),
-    assumed("reserved-in-update", "`SSH_PUBKEY` beside a key in an update: 422 at the variable's name"),
+    assumed("check-order", "order of the checks: form (422), id (404), plan, location or image, balance"),
+    assumed("reserved-in-update", "an update with `SSH_PUBKEY` beside a key: 422 at the variable's name"),
     assumed("reserved-alone", "`SSH_PUBKEY` without a key is an ordinary variable"),
-    assumed("machine-names", "names of machines follow the rule for containers"),
-    assumed("same-names", "two instances of one name, two equal ports or variables: allowed"),
-    assumed("ssh-keys", "an SSH key is any text; for machines not an empty one"),
-    assumed("credentials", "registry credentials: their form is checked, and they always work"),
+    assumed("machine-names", "names of machines follow the rule for names of containers"),
+    assumed("same-names", "two instances of one name, two equal ports and two equal variables are allowed"),
+    assumed("ssh-keys", "an SSH key is any text; for machines it must not be empty"),
+    assumed("credentials", "the form of registry credentials is checked; the credentials always work"),
     assumed("countries", "a country code is two capital letters"),
 )
 
@@ -170,8 +172,8 @@ ACCOUNT: Final[tuple[Claim, ...]] = (
     ),
     assumed(
         "balance-fields",
-        "`usage` is what was spent, `estimatedUsage` the present rent an hour, `usageDaysLeft` what "
-        "the balance lasts, null without an instance",
+        "`usage` is the spent amount, `estimatedUsage` the present rent per hour, `usageDaysLeft` the days "
+        "that the balance lasts, or null without an instance",
         source="the guides name the fields only",
     ),
     assumed(
@@ -179,5 +181,5 @@ ACCOUNT: Final[tuple[Claim, ...]] = (
         "`GET /v1/users/me` has `id`, `email` and `permissions`",
         source="the guides name `permissions` only",
     ),
-    unknown("several-accounts", "several accounts, and changes made in the console"),
+    unknown("several-accounts", "several accounts; changes made in the console"),
 )

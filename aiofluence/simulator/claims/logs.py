@@ -1,6 +1,6 @@
-"""Claims about logs and events, and about real processes.
+"""Claims about logs, events and real processes.
 
-Tables only; `claim` defines the columns.
+Tables only. `claim` defines the columns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _AKASH: Final = "Akash's provider"
 LOGS: Final[tuple[Claim, ...]] = (
     documented(
         "log-lines",
-        "`last=N` gives the newest lines; lines carry the pod's name; a new pod after an update",
+        "`last=N` returns the newest lines; lines begin with the pod's name; an update makes a new pod",
         "page: Container debugging; guides",
     ),
     documented(
@@ -24,63 +24,61 @@ LOGS: Final[tuple[Claim, ...]] = (
         "guides; console",
         "ClusterOptions.console_format",
     ),
-    likely("last-per-pod", "`last=N` counts for each pod", _AKASH + ", 85 %", "ClusterOptions.last_applies"),
+    likely("last-per-pod", "`last=N` applies to each pod", _AKASH + ", 85 %", "ClusterOptions.last_applies"),
     likely(
         "racing-pods",
-        "lines of several pods race each other; within a pod the order never changes",
+        "lines of several pods are in random order; within a pod the order never changes",
         _AKASH + ", 85 %",
         "ClusterOptions.pod_order",
     ),
     likely(
         "long-line",
-        "a line over 65,536 bytes ends its pod's answer, and nothing says so",
+        "a line over 65,536 bytes silently ends its pod's part of the answer",
         _AKASH + ", 85 %",
         "ClusterOptions.line_limit",
     ),
     likely(
         "logs-gone",
-        "logs of an instance that is over are empty; or an error",
+        "logs of an ended instance are empty; or an error",
         _KUBERNETES + ", 70 %",
         "Profile.logs_after_end",
     ),
     likely(
         "logs-creating",
-        "while a pod is being created, logs are an error: here a 400 with Kubernetes' text",
+        "while a pod is being created, logs are an error: in the simulator a 400 with Kubernetes' text",
         _KUBERNETES + ", 60 %",
         "Profile.logs_while_creating",
     ),
     assumed(
         "training",
-        "a container that stays prints a boot and a training run, about a line in 2 s",
+        "a container that runs on prints a boot and a training run, about one line per 2 s",
         "ClusterOptions.log_interval",
         "Simulator.print",
     ),
-    assumed("last-max", "an answer has no greatest window", "ClusterOptions.last_max"),
+    assumed("last-max", "the window of an answer has no limit", "ClusterOptions.last_max"),
     assumed(
         "kept-lines",
         "all lines of the present pod are kept",
         "ClusterOptions.ring",
         "ClusterOptions.rotate_every",
         "Simulator.rotate",
-        source="Kubernetes rotates by size, here far away",
+        source="Kubernetes rotates by size, far above that of these logs",
     ),
-    assumed("old-pod", "an old pod's lines are gone with it", "ClusterOptions.pod_linger"),
+    assumed("old-pod", "the lines of an old pod disappear with the pod", "ClusterOptions.pod_linger"),
     assumed(
         "empty-answers",
-        "answers are never empty or stale by chance",
+        "no answer is empty or stale at random",
         "ClusterOptions.empty_rate",
         "ClusterOptions.stale_rate",
         "ClusterOptions.stale_by",
     ),
-    assumed("unfinished-line", "a line that has not ended is shown as far as it came; a newline ends a line"),
+    assumed("unfinished-line", "an unfinished line is shown as it is; a newline ends a line"),
     assumed(
         "between-runs",
-        "until a container is started again, the log is that of the run that is over",
+        "until a container is started again, its log is that of the last run",
         source=_KUBERNETES,
     ),
-    unknown(
-        "cut-lines", "lines cut where a file was rotated; stdout and stderr of one moment in another order"
-    ),
+    unknown("cut-lines", "lines cut at a rotation; stdout and stderr of one moment in another order"),
 )
 
 EVENTS: Final[tuple[Claim, ...]] = (
@@ -92,39 +90,43 @@ EVENTS: Final[tuple[Claim, ...]] = (
     ),
     likely(
         "event-order",
-        "events are ordered by the name of their object; for one object by time",
+        "events are ordered by the name of their object, then by time",
         _KUBERNETES + ", 90 %",
     ),
-    likely("folded", "repeats are folded into one", _KUBERNETES + ", 90 %", "ClusterOptions.fold_events"),
+    likely(
+        "folded", "identical events are folded into one", _KUBERNETES + ", 90 %", "ClusterOptions.fold_events"
+    ),
     likely(
         "forgotten",
-        "events are forgotten after an hour, a repeated one an hour after its last",
+        "events are dropped after an hour; a repeated event an hour after its last occurrence",
         _KUBERNETES + ", 90 %",
         "ClusterOptions.event_ttl",
     ),
     likely("no-exit-codes", "exit codes and restart counts are not shown", _KUBERNETES + ", 90 %"),
     assumed(
         "failed-events",
-        "a failed container has no node (`FailedScheduling`); without restarts an image that cannot "
-        "be pulled, or a crash",
+        "a failed container has no node (`FailedScheduling`); without `restarts`, its image cannot be "
+        "pulled or its command crashes",
         "Profile.restarts",
     ),
-    assumed("before-scheduling", "before the container is scheduled both lists are empty"),
+    assumed("before-scheduling", "logs and events are empty until the container is scheduled"),
     assumed(
         "events-stay",
-        "events stay after the end until they are forgotten",
+        "events stay after the end until they expire",
         source="Kubernetes would drop them with the namespace",
     ),
 )
 
 PROCESSES: Final[tuple[Claim, ...]] = (
     assumed(
-        "split", "a startup command is split as a shell would, run without one", source="ours, with `--exec`"
+        "split",
+        "a startup command is split as a shell would split it, and run without a shell",
+        source="ours, with `--exec`",
     ),
     likely(
         "process-exits",
-        "a process that exits is started again, with whatever code; without restarts the instance has "
-        "ENDED, with an event `Exited`",
+        "a process that exits is started again, regardless of its code; without `restarts` the instance "
+        "has ENDED, with an event `Exited`",
         _KUBERNETES + ", 85 %",
         "Profile.restarts",
     ),
@@ -135,15 +137,17 @@ PROCESSES: Final[tuple[Claim, ...]] = (
     ),
     assumed(
         "max-children",
-        "more containers than the machine is to run: FAILED with `FailedScheduling`, refunded",
+        "a container beyond `--max-children`: FAILED with `FailedScheduling`, refunded",
         source="ours, with `--exec`",
     ),
     assumed(
         "own-address",
-        "a container knows nothing of its address: `PORT_<port>` is the simulator's own",
+        "a container does not learn its address; the variable `PORT_<port>` exists only in the simulator",
         source="ours, with `--exec`",
     ),
     assumed(
-        "signals", "at termination SIGTERM, then SIGKILL; the instance has ENDED before", source=_KUBERNETES
+        "signals",
+        "a termination sends SIGTERM, then SIGKILL; the instance has already ENDED",
+        source=_KUBERNETES,
     ),
 )
