@@ -21,7 +21,7 @@ from rich.text import Text
 
 from aiofluence import Poll, RateLimit, Session
 from aiofluence.cli.demo import PROFILE, warnings_shown
-from aiofluence.cli.demo_script import LOOK_EVERY, Story
+from aiofluence.cli.demo_script import UPDATE_INTERVAL, Story
 from aiofluence.cli.live import LiveDisplay, LiveRow, Progress
 from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_virtual
 
@@ -143,7 +143,7 @@ async def play() -> tuple[list[Part], float]:
     async with Session(
         simulator.api_key,
         wire=LentClock(server),
-        poll=Poll(interval=LOOK_EVERY),
+        poll=Poll(interval=UPDATE_INTERVAL),
         rate=RateLimit(per_second=200, burst=100),
     ) as session:
         with warnings_shown(recorder):
