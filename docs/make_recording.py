@@ -21,8 +21,8 @@ from rich.text import Text
 
 from aiofluence import Poll, RateLimit, Session
 from aiofluence.cli.demo import PROFILE, warnings_shown
-from aiofluence.cli.demo_script import LOOK_EVERY, Story
-from aiofluence.cli.live import LiveDisplay, Progress, Row
+from aiofluence.cli.demo_script import UPDATE_INTERVAL, Story
+from aiofluence.cli.live import LiveDisplay, LiveRow, Progress
 from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_virtual
 
 PICTURE = Path(__file__).parent / "_static" / "demo.svg"
@@ -110,7 +110,7 @@ class Recorder(LiveDisplay):
         shown: list[str] = []
         last = -1.0
 
-        def update(rows: Sequence[Row], title: str = "", /) -> None:
+        def update(rows: Sequence[LiveRow], title: str = "", /) -> None:
             nonlocal shown, last
             now = [row.status for row in rows]
             # Each picture adds some kilobytes, so updates without a new status are limited to one per second.
@@ -143,7 +143,7 @@ async def play() -> tuple[list[Part], float]:
     async with Session(
         simulator.api_key,
         wire=LentClock(server),
-        poll=Poll(interval=LOOK_EVERY),
+        poll=Poll(interval=UPDATE_INTERVAL),
         rate=RateLimit(per_second=200, burst=100),
     ) as session:
         with warnings_shown(recorder):

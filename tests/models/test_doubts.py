@@ -13,7 +13,7 @@ import pytest
 from aiofluence import ContainerSpec, ContainerUpdate, Until
 from aiofluence.simulator import Simulator
 
-from .harness import (
+from ..harness import (
     IMAGE,
     OTHER_IMAGE,
     SSH_KEY,
