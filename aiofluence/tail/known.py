@@ -112,9 +112,12 @@ class Known:
         elif self.end is not None:
             self.end += new
 
-    def _count_from(self, end: int | None) -> None:
-        """Note that the log now starts elsewhere, `end` lines before the last known line; None: not known."""
-        self.end, self.head = end, hashes(())
+    def _count_from(self, end: int | None, head: Hashes[int] | None = None) -> None:
+        """Note that the log now starts elsewhere, `end` lines before the last known line; None: not known.
+
+        `head` is its first lines, if they were seen.
+        """
+        self.end, self.head = end, hashes(()) if head is None else head
 
     def _break(self) -> None:
         """Note that the next lines do not continue the last known line in the form in which it was seen."""

@@ -113,7 +113,7 @@ class Sequence(Repeats):
         """Take the number of lines so far from the whole log, which another pod requested."""
         place = locate(self.known, self.unbroken, seen)
         if self.end is None and place.fit is Fit.SURE:
-            self.end, self.head = len(seen) - place.new, seen[:HEAD]
+            self._count_from(len(seen) - place.new, seen[:HEAD])
 
     def _seen_whole(self, seen: Hashes[int]) -> bool:
         """Return True if a window that was filled in this poll shows that no line is hidden after `seen`."""

@@ -397,7 +397,7 @@ def test_replay_is_declared_with_the_call() -> None:
 async def test_what_was_given_up_at_the_gate_is_not_sent() -> None:
     simulator = Simulator()
     async with session_on(simulator, max_in_flight=1) as fluence:
-        with pytest.raises(NotSentError, match="nobody waits") as caught:
+        with pytest.raises(NotSentError, match="no longer waits") as caught:
             await endpoints(fluence).post(container_spec(simulator), lambda: True)
         assert len(caught.value.attempts) == 1
         assert simulator.requests == []
