@@ -6,7 +6,6 @@ that the committed pictures are current. Not part of the package.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 from aiofluence import ContainerSpec, Poll, Session, Until
@@ -42,7 +41,6 @@ async def tutorial() -> str:
 
 def draw() -> dict[str, str]:
     """Return the current pictures by file name."""
-    random.seed(7)  # the jitter of retries, which backoff draws from the global generator
     return {"timeline.svg": run_virtual(launch()), "tutorial.svg": run_virtual(tutorial())}
 
 

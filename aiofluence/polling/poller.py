@@ -207,13 +207,13 @@ class Poller:
                 self._listing += 1
                 self._start(self._list(listed & last, listed))
             else:  # a LIST is in flight or came just now: the instances wait for the next
-                for tracked in listed:
+                for tracked in sorted(listed):
                     self._dues.set(tracked, max(soonest, now + self._poll.interval / 40))
         else:
             listed = set()
-        for tracked in last - listed:
+        for tracked in sorted(last - listed):
             self._start(self._get(tracked))
-        for tracked in due - listed - last:
+        for tracked in sorted(due - listed - last):
             self._queue.add(tracked)
         self._replan()
 
@@ -267,7 +267,7 @@ class Poller:
             self._key.accepted()
             self._agenda.list_came(asked, _now(), rows.size)
             is_complete = rows.is_complete and self._evidence.is_complete(self._kind, ids, asked)
-            for tracked in (*self._pending.values(), *own):
+            for tracked in (*self._pending.values(), *sorted(own)):
                 if tracked.id not in ids and tracked.waits:
                     self._missing(tracked, asked, is_complete)
         except AuthError as error:
@@ -281,7 +281,7 @@ class Poller:
                     tracked.failed(error)
         finally:
             self._listing -= 1
-            for tracked in own:
+            for tracked in sorted(own):
                 # An instance in the GET queue was found ready just now. The GET of its detail concludes.
                 if not tracked.queued and (not tracked.is_pending or tracked in last):
                     self._conclude(tracked, asked)

@@ -61,6 +61,10 @@ class TrackedInstance:
     get_failed: bool = False
     is_unknown: bool = False
 
+    def __lt__(self, other: TrackedInstance) -> bool:
+        """Order by id: sets of instances differ in their order from run to run."""
+        return self.id < other.id
+
     def add(self, wait: WaitRequest) -> None:
         """Add a wait for the instance."""
         self.waits.append(wait)
