@@ -24,7 +24,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire, run_virtual
 
-from ..harness import VIRTUAL, container_spec, session_on, vm_spec
+from ..harness import VIRTUAL, container_spec, next_tick, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 
@@ -159,7 +159,7 @@ def _leave_at_every_tick(
 
     ticks = 0
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
-        ticks += 1
+        ticks = next_tick(ticks)
     assert ticks > 6
 
 
