@@ -1,6 +1,7 @@
 """Prints the table of `docs/money.md`: how many of thousands of random runs end with a name paid for twice.
 
-`python -m benchmarks.exactly_once [runs]`, from the checkout. The runs are those of `tests/model.py`.
+`python -m benchmarks.exactly_once [runs] [likely|kind]`, from the checkout. The last
+argument is the profile of the simulator. The runs are those of `tests/model.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -34,14 +36,15 @@ SETTINGS = (
 )
 
 
-def main(runs: int) -> None:
-    print(f"{runs} runs of two names each; settle {SETTLE:g} s; lag up to 25 s, or up to 90 s.\n")
+def main(runs: int, profile: Literal["likely", "kind"]) -> None:
+    print(f"Profile {profile}. {runs} runs of two names each; settle {SETTLE:g} s;", end=" ")
+    print("lag up to 25 s, or up to 90 s.\n")
     print(
         "| setting | two live of one name | lost | taken away | duplicates ended | POSTs a name | uncertain |"
     )
     print("|---|---|---|---|---|---|---|")
     for setting in SETTINGS:
-        results = [run(setting, seed) for seed in range(runs)]
+        results = [run(attrs.evolve(setting, profile=profile), seed) for seed in range(runs)]
         twice = sum(result.twice > 0 for result in results)
         lost = sum(result.lost > 0 for result in results)
         harmed = sum(result.harmed > 0 for result in results)
@@ -68,4 +71,5 @@ def _line_of_the_journal(lines: int = 300) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    main(runs, "kind" if "kind" in sys.argv[2:] else "likely")

@@ -25,6 +25,8 @@ from aiofluence import ContainerSpec, InstanceRef, Kind, Poll, RateLimit, Sessio
 from aiofluence.http.messages import Reply, Request
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
+    KIND,
+    LIKELY,
     Provisioning,
     ServerRateLimit,
     Simulator,
@@ -68,6 +70,11 @@ SHAPES: dict[str, Callable[[int], Callable[[Random], float]]] = {
     "constant": lambda seed: lambda rng: 150.0,
     "uniform": lambda seed: lambda rng: rng.uniform(60, 300),
 }
+
+
+PROFILES = {"likely": LIKELY.replace(capacity=None), "kind": KIND}
+"""The simulator's profiles. Plans are not sold out, because launches of thousands are measured."""
+profile = PROFILES["likely"]
 
 
 class Meter(Simulator):
@@ -170,7 +177,7 @@ def measure(
     before: Sequence[int] = (),
 ) -> Figures:
     """Launch `number` instances in virtual time, in a session that has launched those of `before`."""
-    simulator = Meter(seed, balance=10**9, provisioning=shape(pick), rate_limit=limit)
+    simulator = Meter(seed, balance=10**9, provisioning=shape(pick), rate_limit=limit, profile=profile)
     simulator.add_ended(history)
     handed: dict[str, float] = {}
     cpu = [0.0, 0.0]
@@ -551,7 +558,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all without any")
     parser.add_argument("-n", type=int, action="append", help="how many instances; may be given again")
+    parser.add_argument("--profile", choices=PROFILES, default="likely", help="of the simulator")
     given = parser.parse_args()
+    global profile
+    profile = PROFILES[given.profile]
     for name in given.parts or PARTS:
         if name not in PARTS:
             parser.error(f"no part {name!r}")

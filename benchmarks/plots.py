@@ -55,7 +55,7 @@ class Plot:
 PLOTS = [
     Plot("performance.md", "client CPU per call", 1, "Client CPU of one call, bare aiohttp = 1", "call"),
     Plot("waiting.md", "instances", 1, "Requests for each of 200 instances", "waiting", row="200"),
-    Plot("money.md", "setting", 1, "Of 1,000 lives, those with two live of one name", "money"),
+    Plot("money.md", "setting", 1, "Of 100 lives, those with two live of one name", "money"),
 ]
 
 
