@@ -13,12 +13,11 @@ import pytest
 from aiofluence import DeployPolicy, FluenceError, RateLimit, Request, Session, UncertainDeployError
 from aiofluence.simulator import run_virtual
 
-from .harness import THOROUGH
 from .lives import make_spec
 from .months import run_months
 from .second_service import Cloud, Episode, SecondWire
 
-DEPLOYS = 600 if THOROUGH else 200
+DEPLOYS = 600
 A_DEPLOY = 50 * 2**20 / 100_000
 """Bytes that one deploy may leave behind: 100,000 of them fit into 50 MiB."""
 LOOK = 3.0

@@ -457,7 +457,8 @@ try:
             if use == "running":
                 with fluence.running(spec):
                     say("inside")
-                    time.sleep(3600)
+                    while True:
+                        time.sleep(0.05)
             if use == "launch":
                 with fluence.launch([spec]) as launch:
                     for outcome in launch:
