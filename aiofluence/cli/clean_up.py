@@ -12,10 +12,10 @@ from typing import Final
 
 import aiofluence
 
+from ..display.table import minutes
 from ..lifecycle.minimum_runtime import until_minimum
 from ..models.instances import InstanceRef
 from .console import listed, note
-from .live import minutes
 from .printable import printable
 
 _EVERY: Final = 1.0

@@ -13,11 +13,12 @@ from typing import Final
 
 import aiofluence
 
+from ..display.table import minutes
 from ..models.instances import Container, Instance
 from ..models.plans import Offer
 from ..models.ssh import ssh_access
 from .batch_file import Item
-from .live import LiveRow, minutes
+from .live import LiveRow
 
 SHOWN: Final[Mapping[str, str]] = {
     "queued": "queued",

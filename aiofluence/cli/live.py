@@ -19,6 +19,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from ..display.table import minutes
 from .console import plain_table
 from .printable import printable
 
@@ -195,12 +196,6 @@ class LiveDisplay(Display):
         if row.status not in ("READY", "ACTIVE"):  # given up, or not known, so no success
             return Text("-", "dim")
         return Text("+" if ascii_only else "✓", "green")
-
-
-def minutes(seconds: float) -> str:
-    """Format seconds as minutes: `3:07` for 187 seconds."""
-    whole = int(max(0.0, seconds))
-    return f"{whole // 60}:{whole % 60:02d}"
 
 
 def _empty_table() -> Table:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, SupportsIndex, TypeAlias, TypeVar, overload
 
-__all__ = ["Cell", "Row", "Table", "age", "encodable", "escaped", "short", "visible"]
+__all__ = ["Cell", "Row", "Table", "age", "encodable", "escaped", "minutes", "short", "visible"]
 
 Cell: TypeAlias = str | int | Decimal | None
 """Text, a number (aligned to the right), or nothing."""
@@ -163,3 +163,9 @@ def _html_cell(tag: str, text: str, number: bool) -> str:
     # Notebooks have this padding anyway. Elsewhere, a number would touch the next column.
     side = "right" if number else "left"
     return f'<{tag} style="text-align:{side};padding:.3em .6em">{escaped(text)}</{tag}>'
+
+
+def minutes(seconds: float) -> str:
+    """Format seconds as minutes: `3:07` for 187 seconds."""
+    whole = int(max(0.0, seconds))
+    return f"{whole // 60}:{whole % 60:02d}"

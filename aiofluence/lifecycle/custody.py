@@ -18,6 +18,7 @@ import anyio
 import attrs
 
 from ..background import BackgroundTasks
+from ..display.table import minutes
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
 from ..polling.evidence import Evidence
@@ -25,7 +26,7 @@ from ..polling.history import WaitHistory, timed_out
 from ..polling.schedule import backing_off
 from .clean_up import Progress
 from .journal import Journal
-from .minimum_runtime import minutes, until_minimum
+from .minimum_runtime import until_minimum
 from .wait import Waiter
 
 log: Final = logging.getLogger("aiofluence")

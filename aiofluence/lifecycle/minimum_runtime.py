@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import Final
 
+from ..display.table import minutes
 from ..errors import FluenceError, MinimumRuntimeError
 from ..models.instances import InstanceRef
 from ..models.spending import MINIMUM_RUNTIME
@@ -92,11 +93,6 @@ class MinimumRuntime:
 def until_minimum(count: int) -> str:
     """Text such as `the service ends 3 only after 20 minutes of runtime`, for a progress display."""
     return f"the service ends {count} only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime"
-
-
-def minutes(seconds: float) -> str:
-    """Text such as `18:40` for 1,120 seconds."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _now() -> float:

@@ -71,12 +71,20 @@ class Endpoints:
             NoReplyError: no reply came, so the instance may exist, and be billing.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        if spec.kind is not self.kind:
-            raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
+        self.check_kind(spec)
         self.warn_about(spec)
         call = attrs.evolve(self._wire.calls.deploy.to(body=payload(spec)), cancelled_when=cancelled_when)
         reply = structure(await self.transport.call(call), _Deployed)
         return InstanceRef(self.kind, reply.instance_id, spec.name)
+
+    def check_kind(self, spec: Spec) -> None:
+        """Check that the spec is for this kind.
+
+        Raises:
+            ConfigError: it is for another kind.
+        """
+        if spec.kind is not self.kind:
+            raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
 
     def warn_about(self, spec: Spec | ContainerUpdate) -> None:
         """Log the doubts about a spec or an update, each once per session."""

@@ -51,8 +51,7 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
             UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other refusal, as in `aiofluence.errors`.
         """
-        if spec.kind is not self.kind:
-            raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
+        self._endpoints.check_kind(spec)
         return await self._exactly_once(self._endpoints, spec)
 
     async def post(self, spec: SpecT) -> InstanceRef:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from aiofluence.cli.live import LiveDisplay, LiveRow, PlainDisplay, minutes
+from aiofluence.cli.live import LiveDisplay, LiveRow, PlainDisplay
 from aiofluence.cli.printable import printable
+from aiofluence.display.table import minutes
 
 NASTY = "\x1b[2J\rdemo\u202etxt\x9b31m\n[bold]:smile:\x07"
 

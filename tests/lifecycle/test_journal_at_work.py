@@ -130,7 +130,7 @@ USES = (
 def test_no_open_entry_is_unprotected_at_any_turn(
     use: Callable[[Session, Simulator], Awaitable[None]], path: Path
 ) -> None:
-    """Whoever sweeps between two steps of the loop finds nothing that a session still works with."""
+    """A sweep between two steps of the loop finds no entry that a session still works with."""
     simulator = Simulator(provisioning=QUICK)
     left: list[str] = []
     turns = 0

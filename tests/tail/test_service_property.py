@@ -41,7 +41,7 @@ def shown(row: Any, number: int) -> str:
 
 
 def is_told(items: list[LogLine | LogGap], truth: list[str]) -> bool:
-    """Whether the lines between two marks follow one another in the truth, and nothing else is missing."""
+    """Check that the lines between two marks follow one another in the truth, and nothing else is missing."""
     pieces: list[list[str]] = [[]]
     for item in items:
         if isinstance(item, LogGap):
