@@ -57,6 +57,7 @@ class Deployer:
         evidence.on_over(self._forget)
         self._owned: set[str] = set()
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
+        self._posts: dict[tuple[Kind, str], int] = {}  # sent before a NotSentError, for the next deploy
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(
@@ -178,14 +179,14 @@ class Deployer:
         """POST. While the outcome is unclear, poll, and POST again only if the first is ruled out."""
         waits = self._retry.waits()
         loop = asyncio.get_running_loop()
-        posts = 0
+        kind = attempt.endpoints.kind
+        posts = before = self._posts.pop((kind, attempt.name), 0)
         while True:
             if self._journal.path is not None and self._clock.at(loop.time()) is None:
                 await self._poll(attempt)  # the entry needs the service's time, for later runs
-            kind, now = attempt.endpoints.kind, self._clock.at(loop.time())
-            intent = self._journal.intend(kind, attempt.name, now)
+            intent = self._journal.intend(kind, attempt.name, self._clock.at(loop.time()))
             attempt.unclear.append(intent)  # removed once the outcome is known
-            if not posts:  # the first POST: no instance of this deploy is older
+            if posts == before:  # the first POST: no instance of this deploy is older
                 attempt.since = attempt.since or intent.since
             posts += 1
             error: Exception
@@ -200,7 +201,10 @@ class Deployer:
                     return await self._agree(attempt, ref) if attempt.adopt else ref
                 raise await self._unusable(attempt)
             if is_certain(error):
-                self._rule_out(attempt, intent)
+                attempt.unclear.remove(intent)
+                self._journal.close_intent(intent)
+                if isinstance(error, NotSentError) and posts > 1:
+                    self._posts[kind, attempt.name] = posts - 1
                 raise error
             attempt.doubtful, attempt.last_error = True, error
             pause = self._retry.pause_after(error, next(waits)) if isinstance(error, FluenceError) else 0.0
@@ -323,10 +327,6 @@ class Deployer:
         self._owned.add(row.id)
         self._custodian.found(attempt.name)
         return row.ref
-
-    def _rule_out(self, attempt: DeployAttempt, intent: Intent) -> None:
-        attempt.unclear.remove(intent)
-        self._journal.close_intent(intent)
 
     async def _watch_duplicates(self, attempt: DeployAttempt) -> None:
         """Run `_end_duplicates`. If it fails, the name is in doubt."""

@@ -450,6 +450,19 @@ async def test_a_launch_that_is_closed_while_it_waits_for_the_network_sends_noth
     assert len(simulator.instances()) == 1
 
 
+async def test_posts_before_an_outage_count() -> None:
+    """A batch deploys again after a POST that was not sent. `max_posts` covers both deploys."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="before", times=1)
+    simulator.fail(POST, Fault.refuse(), when="before", times=8)
+    simulator.fail(POST, Fault.reset(), when="before", times=None)
+    policy = DeployPolicy(settle=5, watch=10, max_posts=2)
+    async with session_on(simulator, deploy=policy) as fluence:
+        report = await fluence.deploy_all_and_wait(many(simulator, 1))
+        assert [type(outcome.error) for outcome in report.unknown] == [UncertainDeployError]
+    assert simulator.count(POST) == 2
+
+
 async def test_what_can_never_be_sent_fails_at_once() -> None:
     simulator = Simulator()
     fluence = session_on(simulator)
