@@ -28,18 +28,11 @@ from .http.rate_limit import RateLimit
 from .http.redis_rate_limit import RedisRate
 from .http.retry import Retry
 from .http.transport import OnReply, Transport
-from .lifecycle.arguments import (
-    adopt_problems,
-    on_failure_problems,
-    refuse,
-    timeout_problems,
-    until_problems,
-    update_problems,
-)
+from .lifecycle.arguments import refuse, update_problems
 from .lifecycle.custody import Custody
+from .lifecycle.deploy_attempt import DeployPolicy
 from .lifecycle.instance import InstanceLifecycle, OnFailure
 from .lifecycle.journal import Journal
-from .lifecycle.policy import DeployPolicy
 from .lifecycle.sweep import Sweeper, SweepReport
 from .lifecycle.wait import Until, deadline_in
 from .models.instances import (
@@ -270,13 +263,7 @@ class Session:
             UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        refuse(
-            until_problems(until),
-            timeout_problems(timeout),
-            on_failure_problems(on_failure),
-            adopt_problems(adopt),
-            specs=[spec],
-        )
+        refuse(until=until, timeout=timeout, on_failure=on_failure, adopt=adopt, specs=[spec])
         deadline = deadline_in(timeout)
         return await self._lifecycle.deploy_and_wait(spec, until, deadline, on_failure, adopt=adopt)
 
@@ -310,7 +297,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, valid.
         """
-        refuse(until_problems(until), timeout_problems(timeout))
+        refuse(until=until, timeout=timeout)
         return await self._lifecycle.wait(ref_of(instance), until, timeout)
 
     async def update_and_wait(
@@ -340,7 +327,7 @@ class Session:
         ref = ref_of(container)
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
-        refuse(timeout_problems(timeout), update_problems(update))
+        refuse(update_problems(update), timeout=timeout)
         return await self._lifecycle.update(ref, update, timeout)
 
     async def terminate_and_wait(
@@ -361,7 +348,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; the instance may still be billing.
             AuthError: the key is not, or no longer, valid.
         """
-        refuse(timeout_problems(timeout))
+        refuse(timeout=timeout)
         return await self._lifecycle.end(ref_of(instance), timeout)
 
     @overload
@@ -399,7 +386,7 @@ class Session:
                 `WaitTimeoutError` if the instance is not gone after 45 minutes. The session then continues
                 to end it. ConfigError and SpecError come from the call itself.
         """
-        refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
+        refuse(until=until, timeout=timeout, adopt=adopt, specs=[spec])
         return self._lifecycle.running(spec, until, timeout, adopt=adopt)
 
     @overload
@@ -438,7 +425,7 @@ class Session:
             UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        refuse(() if until is None else until_problems(until), timeout_problems(timeout), specs=[spec])
+        refuse(until=Until.ACTIVE if until is None else until, timeout=timeout, specs=[spec])
         deadline = deadline_in(timeout)
         if until is None:
             return await self._lifecycle.deploy(spec, deadline, "keep", adopt=True)

@@ -33,7 +33,7 @@ from ..lifecycle.instance import InstanceLifecycle
 from ..lifecycle.wait import deadline_in, is_deadline
 from ..models.instances import InstanceRef
 from ..models.specs import Spec
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 from ..resources.account import Account
 from ..resources.plans import Plans
 from .job import Job

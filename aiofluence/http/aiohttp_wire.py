@@ -18,6 +18,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
+from ..background import session_closed
 from ..errors import DecodeError, NoReplyError, NotSentError, WireError
 from .in_flight import InFlightRequest, TimeoutScheduler
 from .messages import Reply, Request, Timeout
@@ -271,5 +272,5 @@ def _text(error: BaseException) -> str:
 
 def _closed(flight: InFlightRequest) -> WireError:
     if flight.phase == "new":
-        return NotSentError("the session is closed", permanent=True)
+        return session_closed()
     return NoReplyError("the session was closed before the answer came", phase=flight.phase)
