@@ -39,7 +39,7 @@ from aiofluence.http.retry import Retry, may_repeat
 
 GET = Call("GET", "/gpu/instances/{id}", retryable=Retryable.ALWAYS).to("i-1")
 POST = Call("POST", "/gpu/instances/")
-DELETE = Call("DELETE", "/gpu/instances/{id}", retryable=Retryable.LOOK).to("i-1")
+DELETE = Call("DELETE", "/gpu/instances/{id}", retryable=Retryable.CHECK_FIRST).to("i-1")
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 

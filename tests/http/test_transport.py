@@ -242,7 +242,7 @@ async def test_a_503_is_throttling_too() -> None:
     simulator.fail(LIST, Fault.status(503), times=1)
     async with session_on(simulator, rate=RateLimit(per_second=10, burst=20)) as fluence:
         await fluence.containers.list()
-        assert fluence._transport.gate.rate < 10
+        assert fluence._transport.limiter.rate < 10
 
 
 async def test_a_date_is_taken_relative_to_the_server_s_own_clock() -> None:

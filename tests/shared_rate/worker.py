@@ -13,18 +13,18 @@ import sys
 from aiofluence import RateLimit, RedisRate
 from aiofluence.http.messages import Priority
 
-from .gates import opened
+from .limiters import opened
 
 TICK = 0.01
 
 
 async def main(url: str, per_second: str, burst: str, tasks: str) -> None:
     rate = RedisRate(url, RateLimit(float(per_second), int(burst)))
-    async with opened(rate) as gate:
+    async with opened(rate) as limiter:
 
         async def one() -> float:
-            granted = await gate.acquire(Priority.AWAITED)
-            gate.release()
+            granted = await limiter.acquire(Priority.AWAITED)
+            limiter.release()
             return granted
 
         print("ready", flush=True)
