@@ -166,7 +166,7 @@ async def test_a_burst_then_the_pace() -> None:
     assert grants[20:] == pytest.approx([0.1 * number for number in range(1, 31)])
 
 
-async def test_by_default_twenty_go_at_once_and_ten_a_second_follow() -> None:
+async def test_default_burst_and_rate() -> None:
     simulator = Simulator()
     async with Session(simulator.api_key, wire=SimulatorWire(simulator)) as fluence:
         await asyncio.gather(*(fluence.containers.list() for _ in range(25)))
@@ -189,7 +189,7 @@ async def backlog(limiter: RateLimiter, priority: Priority, number: int) -> list
 
 
 @pytest.mark.parametrize("age", [0, 30])
-async def test_a_delete_is_never_behind_a_backlog_of_polls(age: float) -> None:
+async def test_a_delete_overtakes_a_backlog_of_polls(age: float) -> None:
     limiter = RateLimiter(RateLimit(10, 1), 8)
     polls = await backlog(limiter, Priority.POLL, 1000)
     await asyncio.sleep(age)
@@ -224,7 +224,7 @@ async def test_a_stream_of_urgent_calls_starves_nobody() -> None:
     await asyncio.gather(*urgent)
 
 
-async def test_nobody_passes_in_a_pause_and_the_resume_is_paced() -> None:
+async def test_a_pause_grants_nothing_and_ends_paced() -> None:
     limiter = RateLimiter(RateLimit(10, 20), 100)
     await pass_through(limiter)
     limiter.refused(now(), 7)
@@ -233,7 +233,7 @@ async def test_nobody_passes_in_a_pause_and_the_resume_is_paced() -> None:
     assert all(later - earlier == pytest.approx(0.2) for earlier, later in pairwise(grants))
 
 
-async def test_what_succeeds_during_a_pause_earns_no_burst_after_it() -> None:
+async def test_a_success_in_a_pause_earns_no_burst() -> None:
     limiter = RateLimiter(RateLimit(10, 20), 100)
     for _ in range(16):
         await limiter.acquire(Priority.AWAITED)
@@ -271,7 +271,7 @@ async def test_the_rate_recovers_slowly() -> None:
     assert limiter.rate == 10
 
 
-async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> None:
+async def test_a_cancelled_callers_grant_is_returned() -> None:
     limiter = RateLimiter(RateLimit(10, 1), 1)
     await limiter.acquire(Priority.AWAITED)
     first = asyncio.ensure_future(limiter.acquire(Priority.AWAITED))
@@ -284,7 +284,7 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> N
     assert await pass_through(limiter) == began  # neither the slot nor the token was lost
 
 
-async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
+async def test_a_recovering_rate_shortens_the_wait() -> None:
     limiter = RateLimiter(RateLimit(10, 1), 5)
     limiter.refused(await limiter.acquire(Priority.AWAITED), 0)  # 5 a second from now on
     began = await limiter.acquire(Priority.AWAITED)
@@ -296,7 +296,7 @@ async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
     assert await waiting == pytest.approx(began + 0.1)
 
 
-async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
+async def test_a_release_as_all_waiters_are_cancelled() -> None:
     """As when a task group ends: the request under way gives back its place before the rest has noticed."""
     limiter = RateLimiter(RateLimit(10, 5), 1)
     await limiter.acquire(Priority.AWAITED)
@@ -311,7 +311,7 @@ async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> No
     assert await pass_through(limiter) == began
 
 
-async def test_cancelled_waiters_do_not_pile_up_during_a_long_pause() -> None:
+async def test_cancelled_waiters_do_not_pile_up() -> None:
     limiter = RateLimiter(RateLimit(10, 1), 1)
     limiter.refused(now(), 100)
     for _ in range(50):
@@ -324,7 +324,7 @@ async def test_cancelled_waiters_do_not_pile_up_during_a_long_pause() -> None:
 
 
 @pytest.mark.parametrize("early", [0.0, 5e-10, 2e-9, 0.0156])
-async def test_a_timer_that_fires_early_loses_no_waiter_of_a_shared_rate(early: float) -> None:
+async def test_an_early_timer_loses_no_waiter(early: float) -> None:
     """Whatever the clock's resolution is; and there is no turn in hand when the pause ends."""
     limiter = _SharedRateLimiter(RedisRate("redis://127.0.0.1:1", RateLimit(10, 20)), 4)
     limiter._shared = True  # as while Redis is asked for turns
@@ -384,7 +384,7 @@ async def test_sessions_of_work_in_waves() -> None:
     assert last_delete <= after.count(Priority.TERMINATE) * 4 / 3 + 2
 
 
-async def test_nobody_runs_into_a_closed_door_one_after_the_other() -> None:
+async def test_an_outage_holds_back_the_queue() -> None:
     limiter = RateLimiter(RateLimit(100, 50), 100)
     tries: list[float] = []
 

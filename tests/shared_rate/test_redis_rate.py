@@ -1,4 +1,4 @@
-"""One rate for many, on a real redis-server: the window law, fair parts, refusals, Redis gone and back.
+"""A rate for many sessions, on a real redis-server: the window law, fair parts, refusals, outages.
 
 Real sockets and a real clock, so each test takes seconds: in a session of its own, `nox -s servers`. What is
 compared are moments at which turns were given, and those are exact however slow the machine is.
@@ -52,7 +52,7 @@ async def server() -> AsyncIterator[RedisServer]:
 
 @attrs.define
 class Turns:
-    """What several limiters were given: (loop time, number of the limiter), in order."""
+    """Grants of several limiters in order: (loop time, number of the limiter)."""
 
     all: list[tuple[float, int]] = attrs.field(factory=list)
 
@@ -113,7 +113,7 @@ async def scripts(server: RedisServer) -> int:
 # --- one budget ---------------------------------------------------------------------------------------------
 
 
-async def test_four_processes_keep_one_budget_and_have_equal_parts(server: RedisServer) -> None:
+async def test_four_processes_share_one_budget(server: RedisServer) -> None:
     tasks = 40
     limit = RateLimit(per_second=40, burst=8)
     arguments = (server.url, str(limit.per_second), str(limit.burst), str(tasks))
@@ -212,7 +212,7 @@ async def test_no_more_in_flight_than_allowed(server: RedisServer) -> None:
 
 
 async def test_cancellation_loses_no_turn(server: RedisServer) -> None:
-    """What was asked of Redis is what was used, but for the few turns in hand at the end."""
+    """The grants from Redis are the used ones, and a few that are left at the end."""
     rng = random.Random(1)
     limit = RateLimit(100, 20)
     async with opened(RedisRate(server.url, limit)) as limiter:
@@ -251,7 +251,7 @@ async def test_turns_that_nobody_used_in_time_lapse(server: RedisServer) -> None
     assert_window_law(turns.times, limit.per_second, limit.burst)
 
 
-async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back(server: RedisServer) -> None:
+async def test_a_cancelled_callers_grant_is_returned(server: RedisServer) -> None:
     async with opened(RedisRate(server.url, RateLimit(2, 10))) as limiter:
         await asyncio.sleep(0.7)  # two turns are saved up, and will come in one answer
 
@@ -295,7 +295,7 @@ async def test_a_refusal_of_one_pauses_and_slows_all(server: RedisServer) -> Non
     assert_window_law(after, limit.per_second / 2, 12)  # no burst, but a turn is good for half a second
 
 
-async def test_an_echo_that_asks_for_no_pause_changes_nothing(server: RedisServer) -> None:
+async def test_an_echo_without_a_pause_changes_nothing(server: RedisServer) -> None:
     """Or every refusal would make the next one an echo, and the rate would never come down far enough."""
     async with sharing(server, 2) as limiters:
         await take(limiters, 1)
@@ -310,7 +310,7 @@ async def test_an_echo_that_asks_for_no_pause_changes_nothing(server: RedisServe
         assert await state(server, "epoch") == epoch
 
 
-async def test_turns_that_a_refusal_has_overtaken_are_void(server: RedisServer) -> None:
+async def test_grants_before_a_refusal_are_void(server: RedisServer) -> None:
     """The answer with the turns was given before the refusal, and comes after the news of it."""
     from redis.asyncio import Redis
 
@@ -423,9 +423,7 @@ async def test_redis_killed_in_the_middle_and_back(
     assert len(messages) == 8  # once for each limiter and each change, however often it was tried
 
 
-async def test_a_redis_that_restarts_empty_gives_no_burst_and_waits_for_all(
-    server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_empty_redis_gives_no_burst(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "aiofluence")
     limit = RateLimit(per_second=40, burst=120)
     async with sharing(server, 2, limit, share=0.5) as limiters:
@@ -447,7 +445,7 @@ async def test_a_redis_that_restarts_empty_gives_no_burst_and_waits_for_all(
     assert_window_law(turns.times, limit.per_second, limit.burst)
 
 
-async def test_without_redis_there_is_a_share_of_the_rate(server: RedisServer) -> None:
+async def test_without_redis_a_share_of_the_rate(server: RedisServer) -> None:
     await server.kill()
     async with sharing(server, 1, RateLimit(40, 40), share=0.5) as limiters:
         turns = await take(limiters, 20)

@@ -1,4 +1,4 @@
-"""One of several processes with one rate: `python -m tests.shared_rate.worker URL PER_SECOND BURST TASKS`.
+"""A process that shares its rate: `python -m tests.shared_rate.worker URL PER_SECOND BURST TASKS`.
 
 Says "ready", begins when a line comes on stdin, and prints a JSON list: the loop time of each turn it got (on
 one machine all processes' loops read the same clock), and the longest time for which it stood still.

@@ -47,7 +47,7 @@ def exports(process: subprocess.Popen[str]) -> dict[str, str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_a_signal_and_leaves_cleanly(number: signal.Signals) -> None:
+def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
     with running("--port", "0", "--balance", "12.5", "--seed", "3", "--time-scale", "10") as process:
         told = exports(process)
         assert set(told) == {"FLUENCE_API_KEY", "FLUENCE_BASE_URL"}

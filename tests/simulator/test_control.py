@@ -88,7 +88,7 @@ async def test_the_clock_can_run_faster(client: aiohttp.ClientSession) -> None:
     assert (await good(client, "GET", "state"))["now"] < slow["now"] + 1.0
 
 
-def test_another_pace_counts_from_now_on_and_an_overtaken_clock_goes_on(sim: Simulator) -> None:
+def test_a_new_pace_and_an_overtaken_clock(sim: Simulator) -> None:
     async def run() -> None:
         seconds = []
         async with SimulatorServer(sim) as server:
@@ -253,7 +253,7 @@ async def test_bad_input_names_every_problem(
     assert sim.now < 60
 
 
-async def test_unknown_paths_and_methods_say_what_there_is(client: aiohttp.ClientSession) -> None:
+async def test_unknown_paths_and_methods(client: aiohttp.ClientSession) -> None:
     status, answer = await ask(client, "GET", "nothing")
     assert status == 404
     assert "POST /_sim/reset" in answer["problems"][0]
@@ -274,7 +274,7 @@ async def test_the_service_and_its_control_do_not_mix(sim: Simulator, client: ai
     assert sim.receive(request("GET", "/_sim/state"), 0.0).reply == sim.handle(request("GET", "/none"), 0.0)
 
 
-async def test_only_this_machine_controls_a_server_that_is_open_to_others(sim: Simulator) -> None:
+async def test_only_this_machine_controls_a_server(sim: Simulator) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -317,7 +317,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_a_web_page_of_another_site_neither_turns_nor_reads_it(
+async def test_a_web_page_of_another_site_is_refused(
     sim: Simulator, client: aiohttp.ClientSession, headers: dict[str, str]
 ) -> None:
     await deploy(client)
@@ -356,9 +356,7 @@ async def test_this_machine_s_own_names_are_taken(
         assert reply.status == 200
 
 
-async def test_a_page_of_another_site_cannot_use_the_service_without_the_key(
-    sim: Simulator, client: aiohttp.ClientSession
-) -> None:
+async def test_a_page_without_the_key_is_refused(sim: Simulator, client: aiohttp.ClientSession) -> None:
     evil = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
     body = json.dumps(Driver().container_body("job")).encode()
     async with client.post("/gpu/instances/", data=body, headers=evil) as reply:
@@ -380,9 +378,7 @@ async def test_two_hosts_are_none(client: aiohttp.ClientSession) -> None:
 # The profile, programs, stock and the key
 
 
-async def test_the_profile_is_read_and_changed_field_by_field(
-    sim: Simulator, client: aiohttp.ClientSession
-) -> None:
+async def test_the_profile_changes_field_by_field(sim: Simulator, client: aiohttp.ClientSession) -> None:
     assert (await good(client, "GET", "profile"))["minimum_runtime"] == sim.profile.minimum_runtime
     changed = await good(client, "POST", "profile", {"name": "likely"})
     assert (changed["minimum_runtime"], changed["cluster"]["fold_events"]) == (1200.0, True)
@@ -424,9 +420,7 @@ async def test_what_is_wrong_with_them(
     assert sim.profile == before
 
 
-async def test_programs_capacity_and_the_key_over_the_control_api(
-    sim: Simulator, client: aiohttp.ClientSession
-) -> None:
+async def test_programs_capacity_and_the_key(sim: Simulator, client: aiohttp.ClientSession) -> None:
     program = {"image": "job:1", "seconds": 2, "code": 1, "lines": ["no such file"]}
     shown = await good(client, "POST", "programs", program)
     assert shown == {"programs": [{**program, "pullable": True}]}
