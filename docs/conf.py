@@ -3,6 +3,7 @@
 A warning is an error (`nox -s docs`).
 """
 
+import os
 import re
 import shutil
 from importlib import import_module
@@ -19,6 +20,7 @@ version = release = installed("aiofluence")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")  # of each version: docs/releasing.md
 html_theme = "furo"
 html_title = f"aiofluence {version}"
 html_static_path = ["_static"]
