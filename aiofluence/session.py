@@ -63,7 +63,7 @@ from .resources.machines import Machines
 from .resources.plans import Images, Plans
 from .runtime import Runtime
 from .tail.events import EventTail
-from .tail.iterator import Tail
+from .tail.follower import Tail
 from .tail.logs import LogTail
 from .tail.merged import MergedTail
 
