@@ -280,6 +280,8 @@ def payload(spec: Spec | ContainerUpdate) -> bytes:
         SpecError: the service would refuse the spec; names all problems.
     """
     check([spec])
+    if not (isinstance(spec, ContainerUpdate) or spec.is_complete):
+        raise SpecError(["plan_id: this request needs it, and an os_image for a machine"])
     if isinstance(spec, ContainerSpec):
         body = {
             "plan_id": spec.plan_id,

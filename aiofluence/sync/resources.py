@@ -19,11 +19,10 @@ from ..models.account import Balance
 from ..models.instances import Container, ContainerSummary, InstanceRef, Machine, MachineSummary
 from ..models.logs import Event, LogLine
 from ..models.plans import ContainerPlan, DefaultImage, MachinePlanGroup, Offer
-from ..models.specs import ContainerSpec
+from ..models.specs import ContainerSpec, SizeLike
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..resources.machines import MachineSpecT
-from ..resources.offers import SizeLike
 from ..tail.logs import Item
 from ..tail.merged import TaggedLine
 from .mirrors import Entered, Iterated, Mirror
