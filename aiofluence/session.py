@@ -218,7 +218,7 @@ class Session:
         self,
         spec: Deployable[InstanceT],
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
@@ -229,7 +229,7 @@ class Session:
         self,
         spec: Spec,
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
@@ -239,7 +239,7 @@ class Session:
         self,
         spec: Any,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
@@ -249,7 +249,7 @@ class Session:
 
         Args:
             spec: the spec to deploy.
-            until: state to wait for.
+            until: state to wait for, such as `Until.READY` or `"ready"`.
             timeout: seconds for the deploy and the wait together; None waits forever.
             on_failure: fate of the instance when the wait fails or is cancelled. `"terminate"`: the session
                 ends the instance as soon as the service allows, if necessary after this call has raised.
@@ -279,23 +279,23 @@ class Session:
         )
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         return await self._lifecycle.deploy_and_wait(
-            spec, until, deadline, on_failure, adopt=adopt, capacity_until=capacity_until
+            spec, Until(until), deadline, on_failure, adopt=adopt, capacity_until=capacity_until
         )
 
     @overload
     async def wait(
-        self, instance: ContainerSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: ContainerSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Container: ...
     @overload
     async def wait(
-        self, instance: MachineSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: MachineSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Machine: ...
     @overload
     async def wait(
-        self, instance: Referable, *, until: Until = ..., timeout: float | None = ...
+        self, instance: Referable, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Instance: ...
     async def wait(
-        self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+        self, instance: Referable, *, until: Until | str = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
         """Wait until the instance has reached `until`, and return its detail.
 
@@ -313,7 +313,7 @@ class Session:
             AuthError: the key is not, or no longer, valid.
         """
         refuse(until_problems(until), timeout_problems(timeout))
-        return await self._lifecycle.wait(ref_of(instance), until, timeout)
+        return await self._lifecycle.wait(ref_of(instance), Until(until), timeout)
 
     async def update_and_wait(
         self,
@@ -371,7 +371,7 @@ class Session:
         self,
         spec: Deployable[InstanceT],
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         adopt: bool = ...,
         wait_for_capacity: float | None = ...,
@@ -381,7 +381,7 @@ class Session:
         self,
         spec: Spec,
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         adopt: bool = ...,
         wait_for_capacity: float | None = ...,
@@ -390,7 +390,7 @@ class Session:
         self,
         spec: Any,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         adopt: bool = False,
         wait_for_capacity: float | None = None,
@@ -419,7 +419,9 @@ class Session:
             capacity_problems(wait_for_capacity),
             specs=[spec],
         )
-        return self._lifecycle.running(spec, until, timeout, adopt=adopt, wait_for_capacity=wait_for_capacity)
+        return self._lifecycle.running(
+            spec, Until(until), timeout, adopt=adopt, wait_for_capacity=wait_for_capacity
+        )
 
     @overload
     async def ensure(
@@ -435,7 +437,7 @@ class Session:
         self,
         spec: Deployable[InstanceT],
         *,
-        until: Until,
+        until: Until | str,
         timeout: float | None = ...,
         wait_for_capacity: float | None = ...,
     ) -> InstanceT: ...
@@ -444,7 +446,7 @@ class Session:
         self,
         spec: Spec,
         *,
-        until: Until,
+        until: Until | str,
         timeout: float | None = ...,
         wait_for_capacity: float | None = ...,
     ) -> Instance: ...
@@ -452,7 +454,7 @@ class Session:
         self,
         spec: Any,
         *,
-        until: Until | None = None,
+        until: Until | str | None = None,
         timeout: float | None = 900,
         wait_for_capacity: float | None = None,
     ) -> InstanceRef | Instance:
@@ -487,7 +489,9 @@ class Session:
         )
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         deploy = (
-            self._lifecycle.deploy if until is None else partial(self._lifecycle.deploy_and_wait, until=until)
+            self._lifecycle.deploy
+            if until is None
+            else partial(self._lifecycle.deploy_and_wait, until=Until(until))
         )
         return await deploy(
             spec, deadline=deadline, on_failure="keep", adopt=True, capacity_until=capacity_until
@@ -499,7 +503,7 @@ class Session:
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -572,7 +576,7 @@ class Session:
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -763,14 +767,20 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
         """Wait until abandoned instances are gone, at most `close_timeout` seconds, then close.
+
+        Leaving the block does the same. A closed session stays closed.
 
         Cancellation, even repeated, does not cut the wait short. A second Ctrl-C does.
 
         Raises:
             CustodyError: something may still be running, and billing.
         """
-        await self._runtime.close()
+        if self._runtime.state != "closed":
+            await self._runtime.close()
 
     def __repr__(self) -> str:
         runtime = getattr(self, "_runtime", None)  # missing if a debugger asks during __init__

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import attrs
 
@@ -45,11 +45,16 @@ def _read_fallback(given: Sequence[Fallback] | Fallback) -> tuple[Fallback, ...]
     return tuple(given)
 
 
+def _read_until(given: Until | str) -> Until:
+    """Return the state. An invalid value is kept, for the error of `Terms.check`."""
+    return Until(given) if given in [each.value for each in Until] else cast(Until, given)
+
+
 @attrs.frozen
 class Terms:
     """The options of a launch. See `Session.launch`."""
 
-    until: Until
+    until: Until = attrs.field(converter=_read_until)
     timeout: float | None
     on_failure: OnFailure
     min_ready: int | None

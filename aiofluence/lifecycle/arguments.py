@@ -79,9 +79,10 @@ def deadlines(timeout: float | None, wait_for_capacity: float | None) -> tuple[f
 
 
 def until_problems(until: object) -> Iterator[str]:
-    """Problems of an `until` that is no `Until`."""
-    if not isinstance(until, Until):
-        yield f"until is one of {', '.join(map(str, Until))}, not {_quoted(until)}"
+    """Problems of an `until` that is neither an `Until` nor the text of one."""
+    if until not in {*Until, *(each.value for each in Until)}:
+        names = ", ".join(f"{each} ({each.value!r})" for each in Until)
+        yield f"until is one of {names}, not {_quoted(until)}"
 
 
 def timeout_problems(timeout: object) -> Iterator[str]:

@@ -147,23 +147,10 @@ class Deployable(Generic[_InstanceT]):
     min_storage: SizeLike | None = None
     min_vram: SizeLike | None = None
 
-    @property
-    def chooses_plan(self) -> bool:
-        """True if conditions choose a plan, as the only way or after `plan_id` is sold out."""
-        return bool(self.gpu) or any(getattr(self, name) is not None for name in CONDITIONS)
-
-    @property
-    def is_complete(self) -> bool:
-        """True if the spec can be sent without a look at the plans for rent."""
-        return bool(self.plan_id)
-
     def problems(self) -> list[str]:
         """Return everything in this spec that the service would refuse, one sentence each."""
-        return [*name_problems(self.name), *([] if self._is_open else plan_problems(self.plan_id))]
-
-    @property
-    def _is_open(self) -> bool:
-        return self.plan_id == "" and self.chooses_plan
+        needs_plan = self.plan_id != "" or not chooses_plan(self)
+        return [*name_problems(self.name), *(plan_problems(self.plan_id) if needs_plan else ())]
 
     def doubts(self, own_images: Collection[str] = ()) -> list[str]:
         """Return reasons for which SSH will probably not work, although the service accepts the spec.
@@ -253,11 +240,6 @@ class VMSpec(Deployable[Machine]):
     location: str | None = None
     provider: str | None = None
 
-    @property
-    def is_complete(self) -> bool:
-        """True if the spec can be sent without a look at the plans for rent."""
-        return bool(self.plan_id and self.os_image)
-
     def problems(self) -> list[str]:
         """Return everything in this spec that the service would refuse, one sentence each."""
         return [
@@ -274,6 +256,16 @@ class BareMetalSpec(VMSpec):
 
 
 Spec: TypeAlias = ContainerSpec | VMSpec | BareMetalSpec
+
+
+def chooses_plan(spec: Deployable[Any]) -> bool:
+    """Return True if conditions choose a plan, at once or after `plan_id` is sold out."""
+    return bool(spec.gpu) or any(getattr(spec, name) is not None for name in CONDITIONS)
+
+
+def is_complete(spec: Spec) -> bool:
+    """Return True if `spec` can be sent without a request of the plans for rent."""
+    return bool(spec.plan_id and (isinstance(spec, ContainerSpec) or spec.os_image))
 
 
 def name_problems(name: object) -> Iterator[str]:

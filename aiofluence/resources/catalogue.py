@@ -15,7 +15,7 @@ from typing import Final
 from ..errors import FluenceError, NotSentError, PlanUnavailableError
 from ..http.retry import is_certain
 from ..models.plans import Offer
-from ..models.specs import Spec
+from ..models.specs import Spec, is_complete
 from ..models.values import Kind
 from .offers import Wanted, conditions_of, on_offer, why_nothing_fits
 from .plans import Plans
@@ -193,7 +193,7 @@ class Choice:
         """Return the untried specs of one source."""
         # An alternative with a plan id is that plan alone.
         conditions = [] if source.plan_id and source is not self._wanted else conditions_of(source)
-        if source.is_complete and not self._only_listed:
+        if is_complete(source) and not self._only_listed:
             if source.plan_id not in self._tried:
                 return [source]
             if not conditions:
@@ -204,7 +204,7 @@ class Choice:
     def _on_offers(self, source: Spec, conditions: list[Wanted], snapshot: Snapshot) -> Iterator[Spec]:
         own = snapshot.offers.get(source.plan_id)
         if own is not None and own.plan_id not in self._tried:
-            yield source if source.is_complete else on_offer(source, own) or source
+            yield source if is_complete(source) else on_offer(source, own) or source
         for wanted in conditions:
             for offer in snapshot.fitting(wanted):
                 spec = None if offer.plan_id in self._tried else on_offer(source, offer)

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..models.money import MOST, read_amount
 from ..models.places import country_named, is_at
 from ..models.plans import Offer
-from ..models.specs import CONDITIONS, Spec, VMSpec
+from ..models.specs import CONDITIONS, Spec, VMSpec, chooses_plan
 from ..models.values import Kind, Size
 
 _TEXTS: Final = ("gpu", "location", "provider")
@@ -126,7 +126,7 @@ def conditions_of(spec: Spec) -> list[Wanted]:
     Raises:
         ConfigError: names every invalid condition of the first model that has one.
     """
-    if not spec.chooses_plan:
+    if not chooses_plan(spec):
         return []
     given: dict[str, Any] = {name: getattr(spec, name) for name in CONDITIONS}
     given |= {

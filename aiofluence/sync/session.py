@@ -113,7 +113,7 @@ class Session(Opened):
         self,
         spec: Deployable[InstanceT],
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
@@ -125,7 +125,7 @@ class Session(Opened):
         self,
         spec: Spec,
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
@@ -136,7 +136,7 @@ class Session(Opened):
         self,
         spec: Any,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
@@ -155,19 +155,21 @@ class Session(Opened):
 
     @overload
     def wait(
-        self, instance: ContainerSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: ContainerSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Container: ...
 
     @overload
     def wait(
-        self, instance: MachineSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: MachineSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Machine: ...
 
     @overload
-    def wait(self, instance: Referable, *, until: Until = ..., timeout: float | None = ...) -> Instance: ...
+    def wait(
+        self, instance: Referable, *, until: Until | str = ..., timeout: float | None = ...
+    ) -> Instance: ...
 
     def wait(
-        self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+        self, instance: Referable, *, until: Until | str = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
         """Wait until the instance has reached `until`, and return its detail."""
         return self._call("wait", instance, until=until, timeout=timeout)
@@ -191,7 +193,7 @@ class Session(Opened):
         self,
         spec: Deployable[InstanceT],
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         adopt: bool = ...,
         wait_for_capacity: float | None = ...,
@@ -202,7 +204,7 @@ class Session(Opened):
         self,
         spec: Spec,
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         adopt: bool = ...,
         wait_for_capacity: float | None = ...,
@@ -212,7 +214,7 @@ class Session(Opened):
         self,
         spec: Any,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         adopt: bool = False,
         wait_for_capacity: float | None = None,
@@ -245,21 +247,26 @@ class Session(Opened):
         self,
         spec: Deployable[InstanceT],
         *,
-        until: Until,
+        until: Until | str,
         timeout: float | None = ...,
         wait_for_capacity: float | None = ...,
     ) -> InstanceT: ...
 
     @overload
     def ensure(
-        self, spec: Spec, *, until: Until, timeout: float | None = ..., wait_for_capacity: float | None = ...
+        self,
+        spec: Spec,
+        *,
+        until: Until | str,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
     ) -> Instance: ...
 
     def ensure(
         self,
         spec: Any,
         *,
-        until: Until | None = None,
+        until: Until | str | None = None,
         timeout: float | None = 900,
         wait_for_capacity: float | None = None,
     ) -> InstanceRef | Instance:
@@ -270,7 +277,7 @@ class Session(Opened):
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -301,7 +308,7 @@ class Session(Opened):
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
