@@ -105,8 +105,8 @@ def _of_refusal(call: Call, operation: str, reply: Reply) -> Iterator[Drift]:
         yield Drift("format", operation, "$", f"{reply.status} with {_content_type(reply)}")
     elif reply.status == 400:
         error = refusal(call, reply)
-        if type(error) in (RefusedError, ReplyError):
-            yield Drift("refusal", operation, "$.detail", without_values(str(error.detail)))
+        if isinstance(error, ReplyError) and type(error) in (RefusedError, ReplyError):
+            yield Drift("refusal", operation, "$.detail", without_values(error.detail))
 
 
 def _content_type(reply: Reply) -> str:
