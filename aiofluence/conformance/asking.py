@@ -85,7 +85,7 @@ class Asker:
         while True:
             tries -= 1
             reply = None
-            await transport.gate.acquire(Priority.AWAITED)
+            await transport.limiter.acquire(Priority.AWAITED)
             try:
                 self.sent += 1
                 reply = await transport.wire.send(request)
@@ -93,7 +93,7 @@ class Asker:
                 if tries <= 0:
                     raise
             finally:
-                transport.gate.release()
+                transport.limiter.release()
             if reply is not None:
                 transport.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
                 if tries <= 0 or not (reply.status == 429 or reply.status >= 500):

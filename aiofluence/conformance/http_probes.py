@@ -141,7 +141,7 @@ async def pace(bench: Bench) -> None:
     """Send a bounded burst of lists, past the session's own limit, and stop at the first refusal."""
     transport = bench.asker.session._transport
     request = Request("GET", _LIST, {}, transport.headers, b"", transport.timeout)
-    await transport.gate.acquire(Priority.POLL)
+    await transport.limiter.acquire(Priority.POLL)
     refused: tuple[int, Reply] | None = None
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -161,8 +161,8 @@ async def pace(bench: Bench) -> None:
         seconds = loop.time() - began
     finally:
         if refused is not None:
-            transport.gate.refused(began, 5.0)
-        transport.gate.release()
+            transport.limiter.refused(began, 5.0)
+        transport.limiter.release()
     expected = {"refused": False, "headers": []}
     observed: dict[str, Any] = {"refused": False, "headers": sorted(headers)}
     if refused is not None:

@@ -22,7 +22,7 @@ from .account import KeyState, balance_json, user_json
 from .answer_options import AnswerOptions
 from .answers import detail_json, summary_bytes
 from .events import event_lines
-from .forms import RefusedError
+from .forms import RequestRefusedError
 from .instances import ContainerInstance, Instance
 from .plans import Json
 from .routes import Endpoint, Route, match, other_slash
@@ -116,7 +116,7 @@ class Service:
             return self._refused(405, "Method Not Allowed", {"Allow": allow})
         try:
             reply = self._endpoints[route.endpoint](route, found.instance_id, request)
-        except RefusedError as refused:
+        except RequestRefusedError as refused:
             return self._refused(refused.status, refused.body["detail"])
         if self._answers.edits:
             return Reply(reply.status, reply.headers, self._answers.edited(route.operation, reply.body))
@@ -225,7 +225,7 @@ class Service:
         """Check if the logs of an instance are gone.
 
         Raises:
-            RefusedError: 400: the logs are gone or not there yet, and the profile answers this with an error.
+            RequestRefusedError: 400: there are no logs, and the profile answers this with an error.
         """
         profile, pod = self.world.profile, container.log.pod
         if not container.live:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import attrs
 
-from .forms import Fields, Problems, RefusedError, read_body
+from .forms import Fields, Problems, RequestRefusedError, read_body
 from .instances import ContainerSettings, ExposedPort, Variables
 
 PORT_RANGE = "Port must be between 1 and 65535"
@@ -37,9 +37,9 @@ def refuse(text: str, status: int = 400) -> NoReturn:
     """Refuse a request for a business rule.
 
     Raises:
-        RefusedError: always.
+        RequestRefusedError: always.
     """
-    raise RefusedError(status, text)
+    raise RequestRefusedError(status, text)
 
 
 def unsupported_image(os_image: str, options: tuple[str, ...]) -> NoReturn:
@@ -103,7 +103,7 @@ def container_order(
     """Read a container deploy.
 
     Raises:
-        RefusedError: 422, for any rule that `unchecked` does not name.
+        RequestRefusedError: 422, for any rule that `unchecked` does not name.
     """
     fields, problems = read_body(body, Problems(unchecked))
     if forbids_others:
@@ -123,7 +123,7 @@ def container_change(body: bytes) -> ContainerChange:
     """Read a container update. `expose` is ignored: the ports of the deployment stay in effect.
 
     Raises:
-        RefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
+        RequestRefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -145,7 +145,7 @@ def machine_order(body: bytes, unchecked: Collection[str] = ()) -> MachineOrder:
     """Read a deploy of a VM or bare-metal machine.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     fields, problems = read_body(body, Problems(unchecked, "machine "))
     order = MachineOrder(
@@ -162,7 +162,7 @@ def new_name(body: bytes) -> str:
     """Read the new name of a machine.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -174,7 +174,7 @@ def last_lines(query: Mapping[str, str], *, is_checked: bool = True) -> int | No
     """Read `last=N`. An invalid N is refused, or counts as missing unless `is_checked`.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     text = query.get("last")
     if text is None:
