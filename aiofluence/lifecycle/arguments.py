@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
+from math import isfinite
 from numbers import Real
 from typing import Any, Final, TypeVar
 
 from ..errors import ConfigError, SpecError
 from ..http.codec import check
 from ..models.plans import Offer
-from ..models.specs import ContainerSpec, VMSpec, plan_problems
+from ..models.specs import Deployable, Spec, plan_problems
 from ..models.updates import ContainerUpdate
-from ..resources.offers import read_money
-from .wait import Until
+from ..resources.offers import conditions_of, read_money
+from .wait import Until, deadline_in
 
 T = TypeVar("T")
 
@@ -25,15 +26,20 @@ _QUOTED: Final = 80
 """Number of characters of a wrong value that an error repeats."""
 
 
-def _is_timeout(value: object) -> bool:
-    if value is None:
-        return True
-    return not (isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0)
+def _is_seconds(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and float(value) >= 0
 
 
 _ARGUMENTS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
-    "until": (lambda value: isinstance(value, Until), f"one of {', '.join(map(str, Until))}"),
-    "timeout": (_is_timeout, "a number of seconds or None"),
+    "until": (
+        lambda value: value in (*Until, *(each.value for each in Until)),
+        f"one of {', '.join(f'{each} ({each.value!r})' for each in Until)}",
+    ),
+    "timeout": (lambda value: value is None or _is_seconds(value), "a number of seconds or None"),
+    "wait_for_capacity": (
+        lambda value: value is None or (_is_seconds(value) and isfinite(value)),
+        "a number of seconds or None",
+    ),
     "on_failure": (lambda value: value in ("terminate", "keep"), "'terminate' or 'keep'"),
     "adopt": (lambda value: isinstance(value, bool), "True or False"),
     "on_progress": (lambda value: value is None or callable(value), "a function or None"),
@@ -53,14 +59,15 @@ def refuse(*problems: Iterable[str], specs: Sequence[object] = (), **arguments: 
         SpecError: the service would refuse a spec. The other problems follow in the same error.
         ConfigError: only other arguments have problems.
     """
-    found = [*_no_specs(specs)]
+    known: list[Any] = [spec for spec in specs if isinstance(spec, Deployable)]
+    found = [*_no_specs(specs), *_condition_problems(known)]
     for name, value in arguments.items():
         fits, wanted = _ARGUMENTS[name]
         if not fits(value):
             found.append(f"{name} is {wanted}, not {_quoted(value)}")
     found += chain.from_iterable(problems)
     try:
-        check([spec for spec in specs if isinstance(spec, ContainerSpec | VMSpec)])
+        check(known)
     except SpecError as error:
         raise SpecError([*error.problems, *found]) from None
     if len(found) == 1:
@@ -69,9 +76,17 @@ def refuse(*problems: Iterable[str], specs: Sequence[object] = (), **arguments: 
         raise ConfigError("\n".join((f"{len(found)} problem(s), nothing was sent:", *found)))
 
 
+def _condition_problems(specs: Sequence[Spec]) -> Iterator[str]:
+    for spec in specs:
+        try:
+            conditions_of(spec)
+        except ConfigError as error:
+            yield f"{spec.name}: {error}" if len(specs) > 1 else str(error)
+
+
 def _no_specs(specs: Sequence[object]) -> Iterator[str]:
     for index, spec in enumerate(specs):
-        if not isinstance(spec, ContainerSpec | VMSpec):
+        if not isinstance(spec, Deployable):
             where = f"specs[{index}]" if len(specs) > 1 else "spec"
             yield f"{where} is a ContainerSpec, VMSpec or BareMetalSpec, not {_quoted(spec)}"
 
@@ -86,6 +101,12 @@ def as_list(specs: Iterable[T]) -> list[T]:
     if not isinstance(given, Iterable) or isinstance(given, str):
         raise ConfigError(f"specs is a list of specs, not {_quoted(given)}; nothing was sent")
     return list(specs)
+
+
+def deadlines(timeout: float | None, wait_for_capacity: float | None) -> tuple[float | None, float | None]:
+    """Loop times of the end of a deploy and its wait, and of the end of the wait for a plan before it."""
+    capacity_until = deadline_in(wait_for_capacity)
+    return (None if timeout is None else deadline_in(timeout + (wait_for_capacity or 0))), capacity_until
 
 
 def quorum_problems(min_ready: object, count: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ import attrs
 
 from ..errors import ConfigError
 from ..http.messages import safe_id
-from ..http.scalars import MisfitError, moment
+from ..http.readers import MisfitError, moment
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
 

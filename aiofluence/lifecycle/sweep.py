@@ -17,7 +17,7 @@ import attrs
 from ..background import in_turns, loop_time
 from ..errors import AuthError, ConfigError, FluenceError
 from ..http.messages import Json, safe_id
-from ..http.scalars import MisfitError, moment
+from ..http.readers import MisfitError, moment
 from ..http.transport import ServerClock
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status

@@ -39,7 +39,7 @@ class Poller:
         self.endpoints: Final = endpoints
         self._poll = poll
         self._tasks = tasks
-        self._rate_limiter = endpoints.transport.gate
+        self._rate_limiter = endpoints.transport.limiter
         self._clock = endpoints.transport.clock
         self._evidence = evidence
         self._agenda = Agenda(poll)

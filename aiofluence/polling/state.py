@@ -16,7 +16,7 @@ import attrs
 from ..background import loop_time
 from ..errors import DecodeError, FluenceError, InstanceEndedError, Sighting, WaitTimeoutError
 from ..http.messages import Json
-from ..http.scalars import MisfitError, moment
+from ..http.readers import MisfitError, moment
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.values import Status
 from ..resources.endpoints import Endpoints
