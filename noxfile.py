@@ -129,7 +129,7 @@ def bench(session: nox.Session) -> None:
     """What calls, turns, waits and unclear deploys cost, beside what users would otherwise do. Not a test."""
     session.install("-q", "-e", ".[speed,redis]", *group("bench"), *group("test"))
     session.run("python", "benchmarks/call.py")
-    session.run("python", "benchmarks/gate.py")
+    session.run("python", "benchmarks/rate_limiter.py")
     session.run("python", "-m", "benchmarks.exactly_once", "200")
     session.run("python", "benchmarks/launch.py", "policies", "limits", "-n", "200")
     session.run("python", "-m", "benchmarks.tail")

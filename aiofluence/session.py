@@ -142,7 +142,7 @@ class Session:
         turn_on_log()
         transport = Transport(
             wire=wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env),
-            gate=(rate or RateLimit()).gate(max_in_flight),
+            limiter=(rate or RateLimit()).limiter(max_in_flight),
             headers=headers,
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),

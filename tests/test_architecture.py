@@ -49,7 +49,7 @@ SIMULATOR_MAY_IMPORT = {
     "http.messages": {"Request", "Reply", "Timeout", "Wire"},
 }
 HOMES = {
-    "aiohttp": {"http.aiohttp_wire", "http.session_sender", "simulator.server"},
+    "aiohttp": {"http.aiohttp_wire", "simulator.server"},
     "cattrs": {"http.codec"},
     "cattr": set[str](),  # the old name
     "backoff": {"http.retry"},

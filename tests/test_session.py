@@ -302,7 +302,7 @@ async def test_other_options_on_the_same_pool_gate_and_custody() -> None:
         with pytest.raises(TimeoutError):
             await hasty.vms.list()
         assert asyncio.get_running_loop().time() - began == pytest.approx(3, abs=0.1)
-        assert hasty._transport.gate is fluence._transport.gate
+        assert hasty._transport.limiter is fluence._transport.limiter
         assert hasty._transport.wire is fluence._transport.wire
         assert fluence._transport.retry == Retry()
         assert hasty.with_options(timeout=Timeout(total=9))._transport.retry == Retry(attempts=1)

@@ -1,6 +1,7 @@
 """`python -m aiofluence.simulator`: the simulated service on a port of this machine.
 
-It prints the two variables that direct a client to it, and runs until Ctrl-C or SIGTERM.
+It prints the two variables that direct a client to it, and runs until Ctrl-C or SIGTERM. With a command, it
+controls a simulator that runs; see `commands`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
+from .commands import CommandError, add_commands, run_command
 from .local_processes import LocalProcesses
 from .profile import DEFAULT_PROFILE, PRESETS, Profile
 from .server import SimulatorServer, is_loopback
@@ -24,9 +26,18 @@ _PROGRAM = "python -m aiofluence.simulator"
 
 
 def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
-    """Run the command under the name `program`. Return the exit code: 0, or 2 if it cannot listen."""
+    """Run under the name `program`. Return the exit code: 0, 1 after a refusal, 2 if it cannot listen."""
     parser = _parser(program)
     options = parser.parse_args(arguments)
+    if options.command is not None:
+        try:
+            lines = run_command(options)
+        except CommandError as error:
+            print(error, file=sys.stderr)
+            return 1
+        for line in lines:
+            print(line)
+        return 0
     if not options.allow_remote and not is_loopback(options.host):
         parser.error(f"{options.host} is not loopback; --allow-remote opens the simulator to others")
     if options.exec and not is_loopback(options.host):
@@ -73,12 +84,15 @@ async def _serve(options: argparse.Namespace) -> None:
         print(f"export FLUENCE_API_KEY={simulator.api_key}")
         print(f"export FLUENCE_BASE_URL={server.url}", flush=True)
         await stop.wait()
+        for text in simulator.warnings():
+            print(f"warning: {text}", file=sys.stderr)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Simulate the Fluence GPU Cloud on a port of this machine. It costs nothing.",
+        description="Simulate the Fluence GPU Cloud on a port of this machine. It costs nothing. "
+        "A command controls a simulator that runs.",
     )
     parser.add_argument("--port", type=_port, default=8080, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -119,6 +133,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="N",
         help="with --exec: containers there may be at once (default: 16)",
     )
+    add_commands(parser)
     return parser
 
 

@@ -21,7 +21,7 @@ from . import validation as rules
 from .account import KeyState, balance_json, user_json
 from .answers import detail_json, summary_bytes
 from .events import event_lines
-from .forms import RefusedError
+from .forms import RequestRefusedError
 from .instances import ContainerInstance, Instance
 from .plans import Json
 from .routes import Endpoint, Route, match, other_slash
@@ -110,7 +110,7 @@ class Service:
             return self._json({"detail": "Method Not Allowed"}, 405, {"Allow": allow})
         try:
             return self._endpoints[route.endpoint](route, found.instance_id, request)
-        except RefusedError as refused:
+        except RequestRefusedError as refused:
             return self._json(refused.body, refused.status)
 
     # Checks before the endpoints
@@ -199,7 +199,7 @@ class Service:
         """Check if the logs of an instance are gone.
 
         Raises:
-            RefusedError: 400: the logs are gone or not there yet, and the profile answers this with an error.
+            RequestRefusedError: 400: there are no logs, and the profile answers this with an error.
         """
         profile, pod = self.world.profile, container.log.pod
         if not container.live:

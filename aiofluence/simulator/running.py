@@ -172,7 +172,7 @@ class RunsContainers(ABC):
         """Begin to apply an update. Answers show the old configuration until the end.
 
         Raises:
-            RefusedError: 400.
+            RequestRefusedError: 400.
         """
         if instance.state is not State.ACTIVE:
             rules.refuse(rules.NOT_UPDATABLE)

@@ -1,7 +1,7 @@
 """The simulated GPU Cloud as one object: the service, its faults and its options.
 
 A pure state machine: it opens no socket, starts no task and reads no clock. Callers pass the time, in seconds
-since the service started. `wire` and `server` are the doors, which carry requests to it.
+since the service started. `wire` and `server` carry requests to it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Simulator(HostsContainers, HasOptions):
         """Convert a clock's reading to a simulated second.
 
         An object identifies the clock, such as an event loop. The clock's first reading corresponds to `now`.
-        All doors in one loop therefore share one time, and a new loop continues where the last one stopped.
+        All wires and servers in one loop share one time, and a new loop continues where the last one stopped.
         If `advance` has overtaken a clock, that clock continues from `now`.
         """
         zeros = self._zeros.setdefault(clock, {})
@@ -166,7 +166,7 @@ class Simulator(HostsContainers, HasOptions):
         return reply
 
     def receive(self, request: Request, now: float) -> FaultOutcome:
-        """Answer a request at second `now`, or apply a fault to it. The doors call this method."""
+        """Answer a request at second `now`, or apply a fault to it. Wires and servers call this method."""
         self.advance(now)
         names = ["*", f"{request.method} {request.path}"]
         if operation := operation_of(request.method, request.path):
@@ -309,7 +309,10 @@ class Simulator(HostsContainers, HasOptions):
         Raises:
             ValueError: there is no such operation, or the arguments contradict each other.
         """
-        script = Script(operation, fault, times, skip, when, commit_after)
+        return self.add_script(Script(operation, fault, times, skip, when, commit_after))
+
+    def add_script(self, script: Script) -> Script:
+        """Add a script, behind those that are there, and return it."""
         self._faults.scripts.append(script)
         return script
 
@@ -329,6 +332,13 @@ class Simulator(HostsContainers, HasOptions):
             ValueError: the rate is not between 0 and 1.
         """
         self._faults.randomly(rate, self.seed if seed is None else seed, choices)
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each scripted fault that never struck. Such a test may prove nothing.
+
+        Cancelled faults are not in the list. `reset` and `clear_faults` forget all.
+        """
+        return self._faults.warnings()
 
     def clear_faults(self) -> None:
         """Remove every fault, scripted or random."""

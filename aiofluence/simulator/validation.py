@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import attrs
 
-from .forms import Fields, Problems, RefusedError, read_body
+from .forms import Fields, Problems, RequestRefusedError, read_body
 from .instances import ContainerSettings, ExposedPort, Variables
 
 PORT_RANGE = "Port must be between 1 and 65535"
@@ -37,9 +37,9 @@ def refuse(text: str, status: int = 400) -> NoReturn:
     """Refuse a request for a business rule.
 
     Raises:
-        RefusedError: always.
+        RequestRefusedError: always.
     """
-    raise RefusedError(status, text)
+    raise RequestRefusedError(status, text)
 
 
 def unsupported_image(os_image: str, options: tuple[str, ...]) -> NoReturn:
@@ -101,7 +101,7 @@ def container_order(body: bytes) -> ContainerOrder:
     """Read a container deploy.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     fields, problems = read_body(body)
     plan_id = fields.uuid("plan_id")
@@ -119,7 +119,7 @@ def container_change(body: bytes) -> ContainerChange:
     """Read a container update. `expose` is ignored: the ports of the deployment stay in effect.
 
     Raises:
-        RefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
+        RequestRefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -141,7 +141,7 @@ def machine_order(body: bytes) -> MachineOrder:
     """Read a deploy of a VM or bare-metal machine.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     fields, problems = read_body(body)
     order = MachineOrder(
@@ -158,7 +158,7 @@ def new_name(body: bytes) -> str:
     """Read the new name of a machine.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -170,7 +170,7 @@ def last_lines(query: Mapping[str, str]) -> int | None:
     """Read `last=N`.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     text = query.get("last")
     if text is None:

@@ -20,7 +20,7 @@ def test_the_page_is_the_table() -> None:
     )
 
 
-def test_ids_are_unique_and_no_cell_breaks_the_table() -> None:
+def test_ids_are_unique_and_cells_are_plain() -> None:
     ids = [claim.id for claim in CLAIMS]
     assert len(set(ids)) == len(ids)
     for claim in CLAIMS:
@@ -46,7 +46,7 @@ def test_every_field_of_a_profile_has_a_claim() -> None:
     assert fields - {"Profile.cluster", "Profile.provisioning"} <= named
 
 
-def test_a_likely_claim_with_a_switch_is_on_in_the_profile_likely_alone() -> None:
+def test_switches_of_likely_claims_are_on() -> None:
     likely, kind = Profile.of("likely"), Profile.of("kind")
     switched = {
         option.removeprefix("Profile.")

@@ -46,7 +46,7 @@ fields of a profile it also has the values: likely / kind.
 """
 
 _TAIL: Final = """\
-## The two doors
+## In process and over HTTP
 
 A `SimulatorWire` and a `SimulatorServer` carry out the same faults, with two differences. A server accepts a
 connection before it can refuse it, so `Fault.refuse()` is a reset there. The wire always works on a virtual clock. The
