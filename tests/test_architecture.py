@@ -37,6 +37,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("signals",),
     ("public",),
     ("",),  # aiofluence/__init__.py
+    ("conformance",),
     ("sync", "dask", "cli", "pytest_plugin"),
     ("__main__",),
 )

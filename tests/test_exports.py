@@ -28,7 +28,7 @@ def public_classes() -> list[type]:
     return sorted({c for c in found if c.__name__ in aiofluence.__all__} | set(resource_classes()), key=str)
 
 
-INTERNAL = {"endpoints", "kinds"}
+INTERNAL = {"catalogue", "drift", "endpoints", "kinds", "shapes"}
 """Modules of `resources` for `polling`, `lifecycle` and `tail` alone."""
 
 

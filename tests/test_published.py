@@ -238,7 +238,7 @@ async def test_a_container_is_deployed_as_published() -> None:
 
 
 def test_a_machine_is_deployed_as_published() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "name": "my-gpu-vm",
         "plan_id": "e5f00ba8-268e-4279-9672-eabca860f19e",
         "ssh_key": KEY,
