@@ -99,7 +99,7 @@ async def container(bench: Bench) -> None:
             await early_end
 
     async with deployed(bench, spec, before_active) as (deploy, _):
-        rental = Rental(bench, deploy, asyncio.get_running_loop().time())
+        rental = Rental(bench, deploy, asyncio.get_running_loop().time(), name=spec.name)
         try:
             async with asyncio.timeout(HOLD):
                 await _use(rental, early)

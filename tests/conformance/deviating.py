@@ -406,7 +406,7 @@ class Deviating:
         if method == "DELETE":
             if row.status(at) != "ACTIVE":
                 ours = "Only ACTIVE instances can be terminated"
-                raise Refused(400, "Instance is not active" if self.has("400-texts") else ours)
+                raise Refused(400, f"Instance {row.name} is not active" if self.has("400-texts") else ours)
             row.ended = at
             return 204, None, {}
         self._check_change(request, kind)
