@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
@@ -16,19 +16,9 @@ import attrs
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
-def _positive(owner: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value}")
-
-
-def _not_negative(owner: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} must be at least 0, not {value}")
-
-
-def _share(owner: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} is a share from 0 to 1, not {value}")
+_positive = attrs.validators.optional(attrs.validators.gt(0))
+_at_least_zero = attrs.validators.ge(0)
+_share = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(1))
 
 
 @attrs.frozen
@@ -70,13 +60,13 @@ class ClusterOptions:
     pod_order: Literal["pod", "time", "mixed"] = attrs.field(
         default="pod", validator=attrs.validators.in_(("pod", "time", "mixed"))
     )
-    pod_linger: float = attrs.field(default=0.0, validator=_not_negative)
+    pod_linger: float = attrs.field(default=0.0, validator=_at_least_zero)
     ring: int | None = attrs.field(default=None, validator=_positive)
     rotate_every: int | None = attrs.field(default=None, validator=_positive)
     line_limit: int | None = attrs.field(default=None, validator=_positive)
     empty_rate: float = attrs.field(default=0.0, validator=_share)
     stale_rate: float = attrs.field(default=0.0, validator=_share)
-    stale_by: float = attrs.field(default=30.0, validator=_not_negative)
+    stale_by: float = attrs.field(default=30.0, validator=_at_least_zero)
     event_kind: bool = True
     event_ttl: float = attrs.field(default=3600.0, validator=_positive)
     fold_events: bool = False
