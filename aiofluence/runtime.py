@@ -21,7 +21,9 @@ from .models.values import Kind
 from .polling.evidence import GRACE, Evidence
 from .polling.schedule import Poll
 from .polling.watch import Pollers
+from .resources.catalogue import Catalogue
 from .resources.endpoints import Endpoints
+from .resources.plans import Plans
 
 
 @attrs.define
@@ -58,7 +60,8 @@ class Runtime:
         evidence.on_over(journal.is_over)
         waiter = Waiter(Pollers(resources, poll, home, transport.limiter, transport.clock, evidence), home)
         custodian = Custodian(home, waiter, journal, evidence)
-        deployer = Deployer(home, custodian, journal, transport, policy, evidence)
+        catalogue = Catalogue(Plans(transport), poll.pace)
+        deployer = Deployer(home, custodian, journal, transport, policy, evidence, catalogue)
         return cls(
             origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout, evidence
         )

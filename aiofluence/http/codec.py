@@ -24,7 +24,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from ..errors import DecodeError, SpecError
 from ..models.instances import Billing, Container, ContainerSummary, ForwardedPort, Resources
 from ..models.plans import ContainerPlan, MachineOption, Pricing, Supply
-from ..models.specs import ContainerSpec, RegistryCredentials, Spec, name_problems
+from ..models.specs import ContainerSpec, RegistryCredentials, Spec, is_complete, name_problems
 from ..models.updates import ContainerUpdate
 from ..models.values import Environment, Kind, OpenEnum, Port, Size
 from . import readers
@@ -276,6 +276,8 @@ def payload(spec: Spec | ContainerUpdate) -> bytes:
         SpecError: the service would refuse the spec; names all problems.
     """
     check([spec])
+    if not (isinstance(spec, ContainerUpdate) or is_complete(spec)):
+        raise SpecError(["plan_id: this request needs it, and an os_image for a machine"])
     if isinstance(spec, ContainerSpec):
         body = {
             "plan_id": spec.plan_id,
