@@ -28,8 +28,8 @@ class AnswerOptions:
         deploy_status: status of an accepted deploy.
         statuses: statuses of refusals, by the text that the simulator would send.
         texts: texts of refusals, by the text that the simulator would send.
-        unchecked: rules that are not enforced: place and type of the problem, such as `body.name
-            string_too_long`. Rules for machines begin with `machine `.
+        unchecked: rules that are not enforced: place and type of the problem, such as
+            `body.name string_too_long`. Rules for machines begin with the word `machine`.
         problems: `type`, `msg` and additional fields of the problems in a 422, by place and type.
         checks_first: the check of an update or rename that comes first: its form or its id.
         extra_fields: treatment of unknown fields in the body of a container deploy.
