@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..models.account import Balance
-from ..models.instances import Container, Instance, InstanceRef, Machine, Network, Summary
-from ..models.logs import Event, LogGap, LogLine
-from ..models.plans import DefaultImage, GpuModel, Offer, Supply
-from ..models.specs import Spec
+from ..models.money import exact
 from ..models.ssh import ssh_access
 
+if TYPE_CHECKING:  # help and completion do not need the models
+    from ..models.account import Balance
+    from ..models.instances import Instance, InstanceRef, Network, Summary
+    from ..models.logs import Event, LogGap, LogLine
+    from ..models.plans import DefaultImage, GpuModel, Offer, Supply
+    from ..models.specs import Spec
+
 Json: TypeAlias = dict[str, Any]
+
+_MILLI: Final = Decimal("0.001")
 
 
 def ref_shape(ref: InstanceRef) -> Json:
@@ -43,6 +48,22 @@ def offer_shape(offer: Offer) -> Json:
         "provider": offer.provider,
         "nvlink": offer.nvlink,
         "os_images": list(offer.os_options),
+    }
+
+
+def gpu_shape(offers: Sequence[Offer]) -> Json:
+    """Return the overview of one GPU type, from all its offers."""
+    gpu = offers[0].gpu_model
+    with exact():
+        lowest = min(offer.hourly / offer.gpu_count for offer in offers).quantize(_MILLI).normalize()
+    return {
+        "model": gpu.model,
+        "vram_gib": gpu.vram.gib,
+        "from": f"{lowest:f}",
+        "offers": len(offers),
+        "counts": sorted({offer.gpu_count for offer in offers}),
+        "kinds": sorted({offer.kind for offer in offers}),
+        "locations": sorted({place for offer in offers for place in offer.locations}),
     }
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import attrs
-import typer
 
 import aiofluence
 
@@ -24,11 +24,12 @@ from ...models.spending import estimate_spend
 from ...models.ssh import is_user, ssh_access, why_no_access
 from ...models.values import Kind, Status
 from ..ages import ServiceTime
+from ..arguments import Argument, Exit, Option, UsageError
 from ..conditions import find_conditions
-from ..console import note, print_fields, print_json, print_table, say
+from ..console import Column, note, print_fields, print_json, print_table, say
 from ..exit_codes import REACHED, USAGE, CommandError, explain
 from ..json_output import Json, instance_shape, ref_shape, summary_shape
-from ..lookup import choose_all, find_all, find_one, get_detail, list_all
+from ..lookup import SHOWN, choose_all, find_all, find_one, get_detail, list_all
 from ..options import (
     IdentityOption,
     JsonOption,
@@ -38,60 +39,104 @@ from ..options import (
     TimeoutOption,
     UntilOption,
     UserOption,
+    WideOption,
     timeout_of,
 )
 from ..runner import execute, run_in_session, worst
 
+_WATCH_INTERVAL: Final = 5.0
+
 InventoryFormat: TypeAlias = Literal["ssh", "ansible", "dask", "ray", "skypilot", "json"]
 
-PrefixOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Only names with this prefix.")
-]
+PrefixOption: TypeAlias = Annotated[str | None, Option(metavar="TEXT", help="Only names with this prefix.")]
 
 
 def ls(
     kind: KindOption = None,
     prefix: PrefixOption = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Also instances that have ended.")] = False,
+    everything: Annotated[bool, Option("--all", "-a", help="Also instances that have ended.")] = False,
     cost: Annotated[
-        bool, typer.Option("--cost", help="Show prices and spending: one request per instance.")
+        bool, Option("--cost", help="Show prices and spending: one request per instance.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Show if containers run or crash: one request per container.")
+        bool, Option("--check", help="Show if containers run or crash: one request per container.")
     ] = False,
+    watch: Annotated[
+        bool, Option("--watch", help="Refresh every 5 seconds until Ctrl-C. In a pipe: print what changes.")
+    ] = False,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the account's live instances, oldest first.
 
     SPENT includes the hours that begin before the service can end a machine: it refuses for 20 minutes.
+    --wide shows whole ids.
+
+    Examples:
+        aiofluence ls --cost --prefix exp-
+        aiofluence ls --watch
     """
+    if watch and as_json:
+        raise UsageError("--watch and --json exclude each other")
+    time = ServiceTime()
+
+    async def listed(fluence: aiofluence.Session) -> tuple[Sequence[Summary], dict[str, str]]:
+        rows: Sequence[Summary] = await _listed(fluence, kind, prefix, everything)
+        if not (cost or check):
+            return rows, {}
+        asked = [row.ref for row in rows if cost or _may_crash(row)]
+        details = {one.id: one for one in await _details(fluence, asked)}
+        words = await find_conditions(fluence, details.values())
+        return [details.get(row.id, row) for row in rows], words
+
+    def table(rows: Sequence[Summary], words: Mapping[str, str]) -> list[Sequence[str]]:
+        return [
+            *(_row(row, time, words, cost=cost, wide=wide) for row in rows),
+            *([_total(rows, time)] if cost and rows else []),
+        ]
 
     async def show_all(fluence: aiofluence.Session) -> None:
-        time = ServiceTime()
-        view = fluence.with_options(on_reply=time.note)
-        rows: Sequence[Summary] = await _listed(view, kind, prefix, everything)
-        words: dict[str, str] = {}
-        if cost or check:
-            asked = [row.ref for row in rows if cost or _may_crash(row)]
-            details = {one.id: one for one in await _details(view, asked)}
-            words = await find_conditions(view, details.values())
-            rows = [details.get(row.id, row) for row in rows]
+        rows, words = await listed(fluence)
         if as_json:
             print_json([_shape(row, words) for row in rows])
         elif rows:
-            costs = ("USDC/H", "SPENT") if cost else ()
-            print_table(
-                ("NAME", "KIND", "STATUS", "GPU", "WHERE", "AGE", *costs, "ID"),
-                [
-                    *(_row(row, time, words, cost=cost) for row in rows),
-                    *([_total(rows, time)] if cost else []),
-                ],
-                right=(5, 6, 7) if cost else (5,),
-            )
+            print_table(_columns(cost), table(rows, words), wide=wide)
         else:
             note("Nothing there." if everything else "Nothing is running.")
 
-    execute(show_all)
+    async def show_changes(fluence: aiofluence.Session) -> None:
+        seen: set[Sequence[str]] = set()
+        while True:
+            rows, words = await listed(fluence)
+            if sys.stdout.isatty():
+                print("\x1b[H\x1b[2J", end="")
+                print_table(_columns(cost), table(rows, words), wide=wide)
+            else:
+                lines = [_row(row, time, words, cost=False, wide=True) for row in rows]
+                lines = [(*line[:5], line[-1]) for line in lines]  # without the age, which always changes
+                for line in lines:
+                    if line not in seen:
+                        say("  ".join(filter(None, line)))
+                gone = {line[-1] for line in seen} - {line[-1] for line in lines}
+                for line in [line for line in seen if line[-1] in gone]:
+                    say("  ".join(filter(None, (*line[:2], "gone", *line[3:]))))
+                seen = set(lines)
+            await asyncio.sleep(_WATCH_INTERVAL)
+
+    execute(show_changes if watch else show_all, on_reply=time.note)
+
+
+def _columns(cost: bool) -> Sequence[Column]:
+    return (
+        Column("NAME"),
+        Column("KIND", drop=2),
+        Column("STATUS"),
+        Column("GPU"),
+        Column("WHERE", fold=True, drop=3),
+        Column("AGE", right=True, drop=1),
+        *((Column("USDC/H", right=True), Column("SPENT", right=True)) if cost else ()),
+        Column("ID"),
+    )
 
 
 def _may_crash(row: Summary) -> bool:
@@ -104,13 +149,16 @@ def _shape(row: Summary, words: Mapping[str, str]) -> Json:
     return summary_shape(row)
 
 
-def _row(row: Summary, time: ServiceTime, words: Mapping[str, str], *, cost: bool) -> tuple[str, ...]:
+def _row(
+    row: Summary, time: ServiceTime, words: Mapping[str, str], *, cost: bool, wide: bool
+) -> tuple[str, ...]:
     gpu = f"{row.resources.supply.gpu_count}x {row.resources.gpu_model.model}"
     status = words.get(row.id, row.status)
     costs: tuple[str, ...] = ()
     if cost and isinstance(row, Container | Machine):
         costs = f"{row.billing.hourly_usage:f}", f"{_spent(row, time):f}"
-    return row.name, row.kind, status, gpu, row.location or "", time.age(row.created_at), *costs, row.id
+    id = row.id if wide else row.id[:SHOWN]
+    return row.name, row.kind, status, gpu, row.location or "", time.age(row.created_at), *costs, id
 
 
 def _spent(row: Summary, time: ServiceTime) -> Decimal:
@@ -143,14 +191,14 @@ async def _details(fluence: aiofluence.Session, refs: Sequence[InstanceRef]) -> 
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """Show one instance: costs, access, configuration."""
 
+    time = ServiceTime()
+
     async def show_one(fluence: aiofluence.Session) -> None:
-        time = ServiceTime()
-        view = fluence.with_options(on_reply=time.note)
-        instance = await get_detail(view, await find_one(view, name))
-        words = {} if as_json else await find_conditions(view, [instance])
+        instance = await get_detail(fluence, await find_one(fluence, name))
+        words = {} if as_json else await find_conditions(fluence, [instance])
         show_instance(instance, as_json, time, words.get(instance.id))
 
-    execute(show_one)
+    execute(show_one, on_reply=time.note)
 
 
 def show_instance(
@@ -199,7 +247,7 @@ def _configuration(instance: Instance) -> list[tuple[str, str]]:
         else []
     )
     return [
-        ("ports", ", ".join(ports) or " ".join(map(str, info.expose))),
+        ("ports", "\n".join(ports) or " ".join(map(str, info.expose))),
         ("web", (network.uri if network else None) or ""),
         ("image", info.image),
         ("command", info.startup_command or ""),
@@ -209,7 +257,7 @@ def _configuration(instance: Instance) -> list[tuple[str, str]]:
 
 def wait(
     names: NamesArgument,
-    until: UntilOption = "ready",
+    until: UntilOption = "active",
     timeout: TimeoutOption = 900.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -253,9 +301,9 @@ async def _wait(
 def ssh(
     name: NameArgument,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND", help="Command to run there, or options for ssh.")
+        list[str] | None, Argument(metavar="COMMAND", help="Command to run there, or options for ssh.")
     ] = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Only print the command.")] = False,
+    only_print: Annotated[bool, Option("--print", help="Only print the command.")] = False,
     user: UserOption = None,
     identity: IdentityOption = None,
     as_json: JsonOption = False,
@@ -265,6 +313,9 @@ def ssh(
 
     async def find(fluence: aiofluence.Session) -> None:
         instance = await get_detail(fluence, await find_one(fluence, name))
+        if ssh_access(instance) is None and instance.status is Status.ACTIVE and not instance.network:
+            note(f"Waiting until {instance.name} is ready.")
+            instance = await fluence.wait(instance, until=aiofluence.Until.READY)
         access = ssh_access(instance)
         if access is None:
             raise CommandError(f"{instance.ref}: {why_no_access(instance)}")
@@ -286,19 +337,20 @@ def ssh(
             code = subprocess.run(found, check=False).returncode
         except FileNotFoundError:
             code = explain(CommandError("there is no ssh on this machine; --print shows the command"))
-    raise typer.Exit(code)
+    raise Exit(code)
 
 
 def inventory(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names or ids. Default: all live instances.")
+        list[str] | None,
+        Argument(metavar="NAME", help="Names or ids. Default: all live instances.", complete="instance"),
     ] = None,
-    format: Annotated[InventoryFormat, typer.Option("--format", help="Format of the output.")] = "ssh",
+    format: Annotated[InventoryFormat, Option("--format", help="Format of the output.")] = "ssh",
     kind: KindOption = None,
     prefix: PrefixOption = None,
     user: UserOption = None,
     identity: IdentityOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Export live instances for other tools.
 
