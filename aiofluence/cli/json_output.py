@@ -11,8 +11,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import aiofluence
+
 from ..models.money import exact
-from ..models.ssh import ssh_access
 
 if TYPE_CHECKING:  # help and completion do not need the models
     from ..models.account import Balance
@@ -110,6 +111,8 @@ def summary_shape(row: Summary) -> Json:
 
 def instance_shape(instance: Instance) -> Json:
     """Return an instance in full: its list row, costs, access and configuration."""
+    from ..models.ssh import ssh_access
+
     bill = instance.billing
     access = ssh_access(instance)
     ssh = None if access is None else {"user": access.user, "host": access.host, "port": access.port}
@@ -140,7 +143,7 @@ def order_shape(spec: Spec, offer: Offer) -> Json:
 def line_shape(ref: InstanceRef, line: LogLine | LogGap) -> Json:
     """Return one line of a log, or a gap where lines may be missing."""
     shape = {"id": ref.id, "name": ref.name, "pod": line.pod}
-    if isinstance(line, LogGap):
+    if isinstance(line, aiofluence.LogGap):
         lost = {"gap": line.reason, "at_least": line.at_least}
         return {**shape, "text": None, "raw": None, "grown": False, **lost}
     said = {"text": line.text, "raw": line.raw, "grown": line.grown}
@@ -199,9 +202,9 @@ def _network(network: Network | None) -> Json:
 
 
 def _configuration(instance: Instance) -> Json:
-    if isinstance(instance, Machine):
+    if isinstance(instance, aiofluence.Machine):
         return {"os_image": instance.os_image}
-    assert isinstance(instance, Container)
+    assert isinstance(instance, aiofluence.Container)
     info = instance.container_info
     return {
         "container_status": instance.container_status,

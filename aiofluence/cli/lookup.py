@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiofluence
 
-from ..models.instances import Instance, InstanceRef, Summary
 from ..models.values import Kind
 from .exit_codes import USAGE, CommandError
+
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ..models.instances import Instance, InstanceRef, Summary
 
 SHORTEST: Final = 4
 """Number of characters from which on the beginning of an id is accepted in its place."""

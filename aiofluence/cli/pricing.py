@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import aiofluence
 
 from ..models.money import exact, total
-from ..models.spending import MINIMUM_RUNTIME, hours_begun
 from ..models.values import Kind
 from .ages import ServiceTime
 from .console import Column, print_json, print_table, say
@@ -131,6 +130,7 @@ async def show_order(
     adopted: Sequence[aiofluence.InstanceRef] = (),
 ) -> None:
     """Print the instances that would be deployed or adopted, their prices, and the balance if it is known."""
+    from ..models.spending import MINIMUM_RUNTIME
     from ..resources.account import known_balance
 
     time = ServiceTime()
@@ -189,6 +189,8 @@ async def show_order(
 @exact()
 def _least(items: Iterable[Item], time: ServiceTime) -> Decimal:
     """Return the price of the items if each ends as soon as possible: machines after the minimum runtime."""
+    from ..models.spending import MINIMUM_RUNTIME, hours_begun
+
     of_machine = 2  # when the service's time is not known
     if time.now is not None:
         end = time.now + _PROVISIONING + timedelta(seconds=MINIMUM_RUNTIME)

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import aiofluence
 
-from ..config import find_origin
 from .arguments import Exit
-from .clean_up import CleanUp
 from .console import listed, note
 from .exit_codes import FAILED, INTERRUPTED, REACHED, TIMED_OUT, CommandError, explain, how_to_end
 from .profiles import access
@@ -68,6 +66,9 @@ def _is_not_shown_here(record: logging.LogRecord) -> bool:
 async def _in_session(
     command: Command, key: str | None, origin: str | None, journal: Path | None, on_reply: OnReply | None
 ) -> int:
+    from ..config import find_origin
+    from .clean_up import CleanUp
+
     patience = _Patience(find_origin(origin, allow_insecure=False), on_reply)
     session = aiofluence.Session(
         key, base_url=origin, journal=journal, user_agent_suffix="cli", on_reply=patience.note

@@ -9,12 +9,10 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import aiofluence
 
-from ...models.instances import Container, InstanceRef
-from ...models.specs import SSH_VARIABLE, RegistryCredentials
 from ...models.values import Kind
 from ..arguments import Argument, Exit, Option, existing_file
 from ..console import ask, listed, note, print_json, say
@@ -39,7 +37,11 @@ from ..options import (
 )
 from ..pricing import registry_login, variables
 from ..runner import execute, run_in_session, worst
-from .show import PrefixOption, show_instance
+from .show import PrefixOption
+
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import Container, InstanceRef
+    from ...models.specs import RegistryCredentials
 
 
 def update(
@@ -63,6 +65,9 @@ def update(
 
     Only the log-in to a private registry must be given again, because the service does not show it.
     """
+
+    from ...models.specs import SSH_VARIABLE
+    from ..instance_text import show_instance
 
     async def change(fluence: aiofluence.Session) -> None:
         container = await _container(fluence, name)
@@ -291,7 +296,7 @@ def _confirm(refs: Sequence[InstanceRef]) -> None:
 
 async def _container(fluence: aiofluence.Session, name: str) -> Container:
     instance = await get_detail(fluence, await find_one(fluence, name))
-    if not isinstance(instance, Container):
+    if not isinstance(instance, aiofluence.Container):
         raise CommandError(f"{instance.ref} cannot be updated: of a machine only the name can change", USAGE)
     return instance
 

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import aiofluence
 
-from ...models.instances import InstanceRef
-from ...models.ssh import ssh_access
 from ...models.values import Kind
 from ..arguments import Argument, Exit, Option
 from ..console import give_up_stdout, listed, note, print_json, say
@@ -44,9 +42,9 @@ from ..options import (
 )
 from ..pricing import given_by_flags, priced, read_orders, registry_login, show_order, variables
 from ..runner import execute, worst
-from .show import show_instance
 
-if TYPE_CHECKING:  # imported on demand, since help and completion do not need it
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import InstanceRef
     from ..launch_table import LaunchTable
 
 _UPDATE_INTERVAL: Final = 0.25
@@ -130,6 +128,9 @@ def deploy(
     )
 
     async def deploy_one(fluence: aiofluence.Session) -> None:
+        from ...models.ssh import ssh_access
+        from ..instance_text import show_instance
+
         items, *_ = await priced(fluence, read_orders(file, given | variables(env, env_file)))
         if len(items) != 1:
             raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)

@@ -10,26 +10,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Annotated, Final, Literal, TypeAlias
-
-import attrs
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import aiofluence
 
-from ...inventory import make_inventory
-from ...models.instances import Container, Instance, InstanceRef, Machine, Summary
-from ...models.money import ZERO, total
-from ...models.spending import estimate_spend
-from ...models.ssh import is_user, ssh_access, why_no_access
 from ...models.values import Kind, Status
 from ..ages import ServiceTime
 from ..arguments import Argument, Exit, Option, UsageError
-from ..conditions import find_conditions
-from ..console import Column, note, print_fields, print_json, print_table, say
+from ..console import note, print_json, print_table, say
 from ..exit_codes import REACHED, USAGE, CommandError, explain
-from ..json_output import Json, instance_shape, ref_shape, summary_shape
-from ..lookup import SHOWN, choose_all, find_all, find_one, get_detail, list_all
+from ..json_output import Json, instance_shape, ref_shape
+from ..lookup import choose_all, find_all, find_one, get_detail, list_all
 from ..options import (
     IdentityOption,
     JsonOption,
@@ -43,6 +34,9 @@ from ..options import (
     timeout_of,
 )
 from ..runner import execute, run_in_session, worst
+
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import Instance, InstanceRef, Summary
 
 _WATCH_INTERVAL: Final = 5.0
 
@@ -78,6 +72,9 @@ def ls(
     """
     if watch and as_json:
         raise UsageError("--watch and --json exclude each other")
+    from ..conditions import find_conditions
+    from ..instance_text import list_columns, list_row, list_shape, total_row
+
     time = ServiceTime()
 
     async def listed(fluence: aiofluence.Session) -> tuple[Sequence[Summary], dict[str, str]]:
@@ -91,16 +88,16 @@ def ls(
 
     def table(rows: Sequence[Summary], words: Mapping[str, str]) -> list[Sequence[str]]:
         return [
-            *(_row(row, time, words, cost=cost, wide=wide) for row in rows),
-            *([_total(rows, time)] if cost and rows else []),
+            *(list_row(row, time, words, cost=cost, wide=wide) for row in rows),
+            *([total_row(rows, time)] if cost and rows else []),
         ]
 
     async def show_all(fluence: aiofluence.Session) -> None:
         rows, words = await listed(fluence)
         if as_json:
-            print_json([_shape(row, words) for row in rows])
+            print_json([list_shape(row, words) for row in rows])
         elif rows:
-            print_table(_columns(cost), table(rows, words), wide=wide)
+            print_table(list_columns(cost), table(rows, words), wide=wide)
         else:
             note("Nothing there." if everything else "Nothing is running.")
 
@@ -110,9 +107,9 @@ def ls(
             rows, words = await listed(fluence)
             if sys.stdout.isatty():
                 print("\x1b[H\x1b[2J", end="")
-                print_table(_columns(cost), table(rows, words), wide=wide)
+                print_table(list_columns(cost), table(rows, words), wide=wide)
             else:
-                lines = [_row(row, time, words, cost=False, wide=True) for row in rows]
+                lines = [list_row(row, time, words, cost=False, wide=True) for row in rows]
                 lines = [(*line[:5], line[-1]) for line in lines]  # without the age, which always changes
                 for line in lines:
                     if line not in seen:
@@ -126,51 +123,8 @@ def ls(
     execute(show_changes if watch else show_all, on_reply=time.note)
 
 
-def _columns(cost: bool) -> Sequence[Column]:
-    return (
-        Column("NAME"),
-        Column("KIND", drop=2),
-        Column("STATUS"),
-        Column("GPU"),
-        Column("WHERE", fold=True, drop=3),
-        Column("AGE", right=True, drop=1),
-        *((Column("USDC/H", right=True), Column("SPENT", right=True)) if cost else ()),
-        Column("ID"),
-    )
-
-
 def _may_crash(row: Summary) -> bool:
     return row.kind is Kind.CONTAINER and row.status is Status.ACTIVE
-
-
-def _shape(row: Summary, words: Mapping[str, str]) -> Json:
-    if isinstance(row, Container | Machine):
-        return {**instance_shape(row), "condition": words.get(row.id)}
-    return summary_shape(row)
-
-
-def _row(
-    row: Summary, time: ServiceTime, words: Mapping[str, str], *, cost: bool, wide: bool
-) -> tuple[str, ...]:
-    gpu = f"{row.resources.supply.gpu_count}x {row.resources.gpu_model.model}"
-    status = words.get(row.id, row.status)
-    costs: tuple[str, ...] = ()
-    if cost and isinstance(row, Container | Machine):
-        costs = f"{row.billing.hourly_usage:f}", f"{_spent(row, time):f}"
-    id = row.id if wide else row.id[:SHOWN]
-    return row.name, row.kind, status, gpu, row.location or "", time.age(row.created_at), *costs, id
-
-
-def _spent(row: Summary, time: ServiceTime) -> Decimal:
-    return estimate_spend(row, time.now) or ZERO
-
-
-def _total(rows: Sequence[Summary], time: ServiceTime) -> tuple[str, ...]:
-    """Return the table row of totals: price per hour of live instances, and spending of all."""
-    bills = [row.billing for row in rows if isinstance(row, Container | Machine) and not row.status.final]
-    hourly = total(bill.hourly_usage for bill in bills)
-    spent = total(_spent(row, time) for row in rows)
-    return "total", "", "", "", "", "", f"{hourly:f}", f"{spent:f}", ""
 
 
 async def _listed(
@@ -190,6 +144,8 @@ async def _details(fluence: aiofluence.Session, refs: Sequence[InstanceRef]) -> 
 
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """Show one instance: costs, access, configuration."""
+    from ..conditions import find_conditions
+    from ..instance_text import show_instance
 
     time = ServiceTime()
 
@@ -199,60 +155,6 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         show_instance(instance, as_json, time, words.get(instance.id))
 
     execute(show_one, on_reply=time.note)
-
-
-def show_instance(
-    instance: Instance, as_json: bool, time: ServiceTime | None = None, condition: str | None = None
-) -> None:
-    """Print one instance, without the values of variables and keys."""
-    if as_json:
-        print_json(instance_shape(instance))
-        return
-    supply, gpu, bill = instance.resources.supply, instance.resources.gpu_model, instance.billing
-    access = ssh_access(instance)
-    age = time.age(instance.created_at) if time else ""
-    print_fields(
-        [
-            ("name", instance.name),
-            ("id", instance.id),
-            ("kind", instance.kind),
-            ("status", _status(instance) + (f", {condition}" if condition else "")),
-            ("gpu", f"{supply.gpu_count}x {gpu.model}, {gpu.vram} each"),
-            ("supply", f"{supply.vcpu} CPUs, {supply.memory} memory, {supply.storage} storage"),
-            ("where", instance.location or ""),
-            ("created", f"{instance.created_at:%Y-%m-%d %H:%M:%S} UTC" + (f", {age} ago" if age else "")),
-            ("price", f"{bill.hourly_usage:f} USDC an hour"),
-            ("spent", f"{bill.total_spendings:f} USDC, and {bill.reserved_amount:f} reserved"),
-            ("ssh", shlex.join(access.command) if access else ""),
-            *_configuration(instance),
-        ]
-    )
-
-
-def _status(instance: Instance) -> str:
-    status = getattr(instance, "container_status", None)
-    return f"{instance.status}, {status}" if status else instance.status
-
-
-def _configuration(instance: Instance) -> list[tuple[str, str]]:
-    if not isinstance(instance, Container):
-        return [("system", instance.os_image or "")]
-    info, network = instance.container_info, instance.network
-    ports = (
-        [
-            f"{p.port}/{p.protocol} at {network.domain or '?'}:{p.external_port}"
-            for p in network.forwarded_ports
-        ]
-        if network
-        else []
-    )
-    return [
-        ("ports", "\n".join(ports) or " ".join(map(str, info.expose))),
-        ("web", (network.uri if network else None) or ""),
-        ("image", info.image),
-        ("command", info.startup_command or ""),
-        ("variables", " ".join(sorted(info.environment))),
-    ]
 
 
 def wait(
@@ -309,6 +211,8 @@ def ssh(
     as_json: JsonOption = False,
 ) -> None:
     """Log in to an instance with ssh, and exit with its code. With --json, only print the command."""
+    from ...models.ssh import SshAccess, is_user, ssh_access, why_no_access
+
     found: list[str] = []
 
     async def find(fluence: aiofluence.Session) -> None:
@@ -322,7 +226,7 @@ def ssh(
         if user is not None:
             if not is_user(user):
                 raise CommandError(f"{user!r} is not the name of a user", USAGE)
-            access = attrs.evolve(access, user=user)
+            access = SshAccess(user, access.host, access.port)
         program, *rest = access.command
         key = ["-i", identity] if identity is not None else []
         found.extend([program, *key, *rest, *(command or ())])
@@ -357,6 +261,8 @@ def inventory(
     As SSH configuration, Ansible inventory, Dask hostfile, Ray cluster, SkyPilot pool or JSON. Instances that
     have no address yet, or do not fit the format, are named on stderr.
     """
+
+    from ...inventory import make_inventory
 
     async def make(fluence: aiofluence.Session) -> None:
         rows = await _listed(fluence, kind, prefix, everything=bool(names))
