@@ -107,11 +107,7 @@ class Transport:
         return Answer(call, decode_reply(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
-        """Send `call` and return the raw 2xx reply.
-
-        Raises:
-            FluenceError: as `call`, except for a body that is not JSON.
-        """
+        """Send `call` and return the raw 2xx reply. Arguments and errors are those of `call`."""
         loop = asyncio._get_running_loop()
         if loop is None or loop is not self.owner.loop:  # inlined, because every call passes here
             loop = self.owner.settle(loop)
