@@ -367,6 +367,19 @@ async def test_a_free_limiter_grants_at_once() -> None:
     assert await waiting[0]
 
 
+async def test_each_fourth_grant_goes_to_the_oldest() -> None:
+    gate = RateLimiter(RateLimit(1, 1), 8)
+    await gate.acquire(Priority.POLL)
+    order: list[Priority] = []
+    tasks = []
+    for priority in [*[Priority.POLL] * 3, *[Priority.TERMINATE] * 9]:
+        note = partial(order.append, priority)
+        tasks.append(asyncio.ensure_future(pass_through(gate, priority, note=note)))
+        await asyncio.sleep(0.001)
+    await asyncio.gather(*tasks)
+    assert [place for place, priority in enumerate(order, 1) if priority is Priority.POLL] == [4, 8, 12]
+
+
 async def test_a_refusal_between_grant_and_send() -> None:
     """The grant is returned, with its place among the requests in flight, and is due after the pause."""
     gate = RateLimiter(RateLimit(1, 1), 1)
