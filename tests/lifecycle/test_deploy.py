@@ -544,6 +544,19 @@ async def test_a_resolved_instance_is_the_callers(tmp_path: Path) -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
+async def test_two_that_adopt_share_one_despite_a_lag() -> None:
+    """Each waits until a LIST shows its own instance: then the LIST shows the older one, too."""
+    simulator = Simulator(list_lag=20)
+
+    async def program() -> str:
+        async with session_on(simulator, deploy=DeployPolicy(settle=30, watch=200)) as fluence:
+            return (await fluence.ensure(container_spec(simulator))).id
+
+    (id,) = set(await asyncio.gather(program(), program()))
+    assert simulator.count(POST) == 2
+    assert [instance.id for instance in simulator.live()] == [id]
+
+
 async def test_two_that_adopt_while_lists_lag_are_named() -> None:
     """No LIST shows the own instance within `settle`, so that another program may hold a second one."""
     simulator = Simulator(list_lag=120)

@@ -279,7 +279,7 @@ async def test_a_row_that_does_not_fit_stays(
 
 @pytest.mark.parametrize(
     ("seconds", "is_ended", "is_settled"),
-    [(0, True, True), (120, False, False), (12 * 3600, False, False)],
+    [(0, True, True), (120, False, False), (24 * 3600, False, False)],
 )
 async def test_a_row_that_seems_older_stays_open(
     seconds: float, is_ended: bool, is_settled: bool, simulator: Simulator, path: Path
