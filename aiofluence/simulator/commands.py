@@ -59,7 +59,7 @@ def run_command(options: argparse.Namespace) -> list[str]:
         ControlError: the simulator refused it, or cannot be reached.
     """
     command = options.command
-    url = (options.url or os.environ.get("FLUENCE_BASE_URL") or _URL).rstrip("/")
+    url = (options.url or os.environ.get("FLUENCE_BASE_URL") or _URL).rstrip("/").removesuffix("/gpu")
     if command in ("sell-out", "restock"):
         plans = _plans(url, options.plan)
         change = [{"plan_id": plan["plan_id"], "sold_out": command == "sell-out"} for plan in plans]
