@@ -142,7 +142,9 @@ def coverage(session: nox.Session) -> None:
     """Lines and branches that the suite reaches: at least `fail_under` in pyproject.toml. Twice its time."""
     session.install("-q", "-e", ".[cli]", *group("coverage"))
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "1200", *session.posargs)
+    session.run(
+        "coverage", "run", "-m", "pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "1200", *session.posargs
+    )
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
