@@ -58,7 +58,7 @@ TAIL = (
     " tail/test_stitch_property"
 )
 TESTS = {
-    "http/retry": WIRE,
+    "http/retry": f"{WIRE} polling/test_evidence",
     "http/transport": WIRE,
     "http/rate_limit": f"http/test_rate_limit {WIRE}",
     "http/aiohttp_wire": WIRE,
@@ -72,23 +72,21 @@ TESTS = {
     "lifecycle/deploy_attempt": DEPLOY,
     "polling/evidence": f"{DEPLOY} {WAIT}",
     "lifecycle/shared_list": DEPLOY,
-    "lifecycle/intents": f"{JOURNAL} {DEPLOY}",
+    "lifecycle/claims": f"{JOURNAL} {DEPLOY}",
     "lifecycle/journal": JOURNAL,
-    "lifecycle/journal_lines": JOURNAL,
+    "lifecycle/journal_entries": f"{JOURNAL} {DEPLOY}",
     "lifecycle/journal_file": JOURNAL,
     "lifecycle/file_locks": JOURNAL,
-    "lifecycle/late_notes": JOURNAL,
-    "lifecycle/other_runs": JOURNAL,
     "lifecycle/sweep": JOURNAL,
     "lifecycle/custody": f"lifecycle/test_custody lifecycle/test_instance {DEPLOY} {JOURNAL}",
-    "lifecycle/clean_up": f"lifecycle/test_custody lifecycle/test_instance {DEPLOY}",
+    "lifecycle/instance": f"lifecycle/test_instance lifecycle/test_custody {DEPLOY}",
     "lifecycle/minimum_runtime": WAIT,
+    "lifecycle/crash_loop": f"lifecycle/test_crash_loop {WAIT}",
+    "lifecycle/wait": f"{WAIT} lifecycle/test_custody lifecycle/test_crash_loop",
     "polling/poller": WAIT,
     "polling/estimate": f"polling/test_estimate {WAIT}",
     "polling/schedule": WAIT,
-    "lifecycle/wait": WAIT,
-    "polling/history": WAIT,
-    "polling/queues": WAIT,
+    "polling/state": WAIT,
     "tail/pod_log": TAIL,
     "tail/overlap": TAIL,
     "tail/stitch": TAIL,
@@ -187,7 +185,7 @@ def places(module: str, source: str, seed: int) -> Iterator[tuple[str, list[Choi
     for operator in [*operators, RemoveStatement()]:
         spots = (spot for node in ast_nodes(tree) for spot in operator.mutation_positions(node))
         for occurrence, (start, _) in enumerate(spots):
-            if lines[start[0] - 1].strip() != "*,":  # this marks keyword-only parameters, not a product
+            if not lines[start[0] - 1].startswith("*,", start[1]):  # keyword-only parameters, not a product
                 found[start].append((operator, occurrence))
     seen: dict[str, int] = defaultdict(int)
     for (line, column), choices in sorted(found.items()):

@@ -30,6 +30,7 @@ VERBS: Final[Mapping[str, str]] = {
     "inventory": "show",
     "profiles": "shell",
     "completion": "shell",
+    "conformance": "conformance",
     "demo": "demo",
     "simulator": "demo",
 }

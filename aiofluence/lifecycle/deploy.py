@@ -14,24 +14,33 @@ from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ..background import BackgroundTasks
-from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
+from ..background import BackgroundTasks, loop_time
+from ..errors import (
+    DecodeError,
+    FluenceError,
+    NotSentError,
+    PlanUnavailableError,
+    RateLimitedError,
+    UncertainDeployError,
+)
 from ..http.codec import check
 from ..http.messages import is_safe_id
+from ..http.retry import is_certain
 from ..http.transport import Transport
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
 from ..polling.evidence import Evidence
+from ..resources.catalogue import Catalogue, Choice
 from ..resources.endpoints import Endpoints
 from .custody import Custodian
-from .deploy_attempt import DeployAttempt
-from .journal import Intent, Journal
-from .policy import DeployPolicy, is_certain
+from .deploy_attempt import DeployAttempt, DeployPolicy
+from .journal import Journal
+from .journal_entries import Intent
 from .shared_list import NamedRows, SharedList
 
 _WATCH_EVERY: Final = 15.0
-LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
 class Deployer:
@@ -45,8 +54,10 @@ class Deployer:
         transport: Transport,
         policy: DeployPolicy,
         evidence: Evidence,
+        catalogue: Catalogue,
     ) -> None:
         self.policy: Final = policy
+        self.catalogue: Final = catalogue
         self._tasks = tasks
         self._custodian = custodian
         self._journal = journal
@@ -54,8 +65,8 @@ class Deployer:
         self._retry = transport.retry
         self.lists: Final = {kind: SharedList(tasks, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
-        evidence.on_over(self._forget)
         self._owned: set[str] = set()
+        evidence.on_over(self._owned.discard)  # no row of an instance that is over counts as live
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._posts: dict[tuple[Kind, str], int] = {}  # sent before a NotSentError, for the next deploy
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
@@ -69,35 +80,35 @@ class Deployer:
         adopt: bool = False,
         hand_over: bool = True,
         known: NamedRows | None = None,
+        choice: Choice | None = None,
     ) -> InstanceRef:
-        """Deploy `spec` once. With `adopt`, take a live instance of that name instead, if there is one.
+        """Deploy `spec` once, on the first plan that the service does not refuse.
 
-        If the caller is cancelled before the POST, nothing is sent. Afterwards `on_failure` decides about the
-        instance: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
-        `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance. None requests a LIST.
-
-        Raises:
-            SpecError: the service would refuse the spec. Nothing was sent.
-            UncertainDeployError: the instance may or may not exist.
-            FluenceError: the service refused the POST, or the POST was never sent.
+        With `adopt`, take a live instance of that name instead, if there is one. If the caller is cancelled
+        before the POST, nothing is sent. Afterwards `on_failure` decides about the instance: `"terminate"` or
+        `"keep"`. Without `hand_over` it stays in custody, until `Custodian.hand_over`. `known` is the LIST in
+        which `adopt` finds the instance. None requests a LIST. `choice` has the plans, by default the spec's.
         """
         check([spec])
         is_cancelled = asyncio.Event()
         with self._tasks.at_work():
-            deploying = self._tasks.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
-            if on_failure == "terminate" and not hand_over:
-                deploying.add_done_callback(self._custodian.care_for)
-            self._custodian.expect(deploying, spec.name)
-            try:
-                ref = await asyncio.shield(deploying)
-            except asyncio.CancelledError:
-                is_cancelled.set()
-                settle = partial(self._abandoned, spec.name, on_failure)
-                if deploying.done():  # at once: the session may be closed in the next step
-                    settle(deploying)
-                else:
-                    deploying.add_done_callback(settle)
-                raise
+            choice, ref = choice or self.catalogue.choice(spec), None
+            while ref is None:  # more than once if an alternative has another name
+                name, work = choice.spec.name, self._in_turn(endpoints, choice, adopt, is_cancelled, known)
+                deploying = self._tasks.spawn(work)
+                if on_failure == "terminate" and not hand_over:
+                    deploying.add_done_callback(self._custodian.care_for)
+                self._custodian.expect(deploying, name)
+                try:
+                    ref = await asyncio.shield(deploying)
+                except asyncio.CancelledError:
+                    is_cancelled.set()
+                    settle = partial(self._abandoned, name, on_failure)
+                    if deploying.done():  # at once: the session may be closed in the next step
+                        settle(deploying)
+                    else:
+                        deploying.add_done_callback(settle)
+                    raise
             if hand_over:
                 self._custodian.hand_over(ref)
         return ref
@@ -111,58 +122,52 @@ class Deployer:
         turn = self._turns.get((kind, name))
         return turn is not None and turn.locked()
 
-    def _forget(self, id: str) -> None:
-        """Drop the id of an instance that is over: none of its rows counts as live."""
-        self._owned.discard(id)
-
-    def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef]) -> None:
+    def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef | None]) -> None:
         error = deploying.exception()
         if isinstance(error, UncertainDeployError):
             self._custodian.doubt(name)
-        elif error is None and on_failure == "terminate":
-            self._custodian.take(deploying.result())
-        elif error is None:
-            self._custodian.hand_over(deploying.result())
+        elif error is None and (ref := deploying.result()) is not None:
+            self._custodian.take(ref) if on_failure == "terminate" else self._custodian.hand_over(ref)
 
     async def _in_turn(
         self,
         endpoints: Endpoints,
-        spec: Spec,
+        choice: Choice,
         adopt: bool,
         is_cancelled: asyncio.Event,
         known: NamedRows | None,
-    ) -> InstanceRef:
+    ) -> InstanceRef | None:
         """Run deploys of one name in turn: of two at once, neither could find out which row is its own."""
-        async with self._turn(endpoints.kind, spec.name):
-            attempt = self._begin(endpoints, spec.name, adopt)
+        name = choice.spec.name
+        async with self._turn(endpoints.kind, name):
+            attempt = self._begin(endpoints, name, adopt)
             attempt.is_cancelled = is_cancelled
             try:
                 ref = await self._adopt(attempt, known) if adopt else None
                 if ref is None and attempt.unclear:
                     ref = await self._find(attempt, settle=self.policy.settle)
                 if ref is None:
-                    ref = await self._deploy(attempt, spec)
+                    ref = await self._deploy(attempt, choice)
                 attempt.ref = ref
-                self._owned.add(ref.id)
+                if ref is not None:
+                    self._owned.add(ref.id)
                 return ref
             finally:
                 if adopt and attempt.ref is None:
                     # A later row of the name may be another program's, so no watch. The next deploy of the
                     # name keeps polling.
                     if attempt.unclear:
-                        self._unresolved[endpoints.kind, spec.name] = attempt.unclear
+                        self._unresolved[endpoints.kind, name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # at a close, the deploy itself is in doubt
-                        self._custodian.let_watch(
-                            self._tasks.spawn(self._watch_duplicates(attempt)), attempt.name
-                        )
+                        self._custodian.let_watch(self._tasks.spawn(self._watch_duplicates(attempt)), name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
 
     def _begin(self, endpoints: Endpoints, name: str, adopt: bool) -> DeployAttempt:
         """Begin an attempt. It inherits the open POSTs of earlier runs of this journal as its own."""
-        attempt = DeployAttempt(endpoints, name, asyncio.get_running_loop().time(), adopt)
+        attempt = DeployAttempt(endpoints, name, loop_time(), adopt)
         attempt.unclear = self._unresolved.pop((endpoints.kind, name), [])
         left = self._journal.inherited(endpoints.kind, name)
         attempt.claims_undated = all(intent.is_of_early_version for intent in left if intent.since is None)
@@ -175,16 +180,19 @@ class Deployer:
         attempt.doubtful = bool(unnamed)
         return attempt
 
-    async def _deploy(self, attempt: DeployAttempt, spec: Spec) -> InstanceRef:
-        """POST. While the outcome is unclear, poll, and POST again only if the first is ruled out."""
+    async def _deploy(self, attempt: DeployAttempt, choice: Choice) -> InstanceRef | None:
+        """POST. While the outcome is unclear, poll, and POST again only if the first is ruled out.
+
+        A refusal proves that its POST created nothing: then take the next plan. None: with another name.
+        """
+        spec = await choice.next()
         waits = self._retry.waits()
-        loop = asyncio.get_running_loop()
         kind = attempt.endpoints.kind
         posts = before = self._posts.pop((kind, attempt.name), 0)
-        while True:
-            if self._journal.path is not None and self._clock.at(loop.time()) is None:
+        while spec.name == attempt.name:
+            if self._journal.path is not None and self._clock.now is None:
                 await self._poll(attempt)  # the entry needs the service's time, for later runs
-            intent = self._journal.intend(kind, attempt.name, self._clock.at(loop.time()))
+            intent = self._journal.intend(kind, attempt.name, self._clock.now)
             attempt.unclear.append(intent)  # removed once the outcome is known
             if posts == before:  # the first POST: no instance of this deploy is older
                 attempt.since = attempt.since or intent.since
@@ -199,12 +207,22 @@ class Deployer:
                     attempt.unclear.remove(intent)
                     self._journal.identify(intent, ref)
                     return await self._agree(attempt, ref) if attempt.adopt else ref
-                raise await self._unusable(attempt)
+                # The instance exists. A row of its name is only a candidate: the row's id is another.
+                attempt.doubtful, place = True, "$.instance_id"
+                attempt.last_error = DecodeError("the id of the new instance is not an id", path=place)
+                if (rows := await self._poll(attempt)) is not None:
+                    self._siblings(attempt, rows)
+                raise self._uncertain(attempt)
             if is_certain(error):
                 attempt.unclear.remove(intent)
                 self._journal.close_intent(intent)
                 if isinstance(error, NotSentError) and posts > 1:
                     self._posts[kind, attempt.name] = posts - 1
+                # An instance that cannot be ended keeps billing: no more money is spent until that is solved.
+                if isinstance(error, PlanUnavailableError) and not self._custodian.is_failing:
+                    spec = await choice.next(error)
+                    posts -= 1
+                    continue
                 raise error
             attempt.doubtful, attempt.last_error = True, error
             pause = self._retry.pause_after(error, next(waits)) if isinstance(error, FluenceError) else 0.0
@@ -215,25 +233,10 @@ class Deployer:
                 if isinstance(error, RateLimitedError):  # a clear refusal, and no LIST shows an instance
                     raise error
                 raise self._uncertain(attempt)
+        return None
 
-    async def _unusable(self, attempt: DeployAttempt) -> UncertainDeployError:
-        """Make the error of a deploy whose reply has an id that no path can carry.
-
-        The instance exists. A row of the name is only a candidate: its id differs from the reply's.
-        """
-        attempt.doubtful = True
-        attempt.last_error = DecodeError("the id of the new instance is not an id", path="$.instance_id")
-        if (rows := await self._poll(attempt)) is not None:
-            self._siblings(attempt, rows)
-        return self._uncertain(attempt)
-
-    async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
-        """Find the live instance of that name, or return None.
-
-        Raises:
-            FluenceError: the LIST failed.
-            DecodeError: the LIST is partial and lacks the name, which proves nothing.
-        """
+    async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None = None) -> InstanceRef | None:
+        """Find the live instance of that name, or return None. A partial LIST without it proves nothing."""
         rows = known or await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
@@ -241,7 +244,7 @@ class Deployer:
         if doubtful or not rows.is_whole:
             why = "its row does not fit the contract" if doubtful else "the LIST is partial"
             what = f"a live {attempt.endpoints.kind} {attempt.name} can be neither found nor ruled out"
-            raise DecodeError(f"{what}: {why}; nothing was sent")
+            raise DecodeError(f"{what}: {why}. This call has deployed nothing")
         return None
 
     async def _agree(self, attempt: DeployAttempt, ref: InstanceRef) -> InstanceRef:
@@ -249,14 +252,13 @@ class Deployer:
 
         A LIST shows instances in order of creation: if it shows `ref`, it shows all older ones.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.policy.settle
+        until = loop_time() + self.policy.settle
         while True:
             rows = await self._poll(attempt)
             siblings, _ = self._siblings(attempt, rows) if rows is not None else ([], [])
             if any(row.id == ref.id for row in siblings):
                 break
-            if loop.time() >= until:
+            if loop_time() >= until:
                 attempt.doubtful = True
                 return ref
         if siblings[0].id == ref.id:
@@ -267,12 +269,9 @@ class Deployer:
     async def _find(self, attempt: DeployAttempt, *, settle: float) -> InstanceRef | None:
         """Find the instance. Return None once a whole LIST requested after `settle` seconds lacks it.
 
-        Raises:
-            UncertainDeployError: no such LIST came before the watch of the policy was over, or a row of the
-                name may be of this deploy, or older.
+        The outcome is uncertain without such a LIST, or if a row of the name may be this deploy's, or older.
         """
-        loop = asyncio.get_running_loop()
-        settled = loop.time() + settle
+        settled = loop_time() + settle
         while True:
             rows = await self._poll(attempt)
             if rows is not None:
@@ -283,14 +282,13 @@ class Deployer:
                     raise self._uncertain(attempt)
                 if rows.asked >= settled and rows.is_whole:
                     return None
-            if loop.time() >= settled + self.policy.watch:
+            if loop_time() >= settled + self.policy.watch:
                 raise self._uncertain(attempt)
 
     async def _poll(self, attempt: DeployAttempt) -> NamedRows | None:
         """Request the next LIST, and return it, or None if it failed."""
-        moment = asyncio.get_running_loop().time()
         try:
-            return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, moment)
+            return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, loop_time())
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
@@ -302,14 +300,14 @@ class Deployer:
         """Live instances of that name, without other deploys' instances. See `DeployAttempt.siblings`."""
         return attempt.siblings(
             rows,
-            LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
+            _LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
             is_ending=self._custodian.holds,
             is_elsewhere=self._is_elsewhere,
         )
 
     def _is_elsewhere(self, id: object) -> bool:
         """Return True if another deploy has the instance: a deploy of this session, or one in the journal."""
-        return id in self._owned or (type(id) is str and self._journal.is_held(id))
+        return id in self._owned or (type(id) is str and self._journal.claims.is_held(id))
 
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
         """Take `row` as the instance, and assign it to the POST that made it.
@@ -319,7 +317,7 @@ class Deployer:
         """
         intent = attempt.take_unclear(row.id, named=attempt.adopt)
         is_adopted = attempt.adopt and intent is None and not attempt.unclear
-        is_adopted = is_adopted and not self._journal.is_unclaimed(row.id)
+        is_adopted = is_adopted and not self._journal.claims.is_unclaimed(row.id)
         intent = intent or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         if is_adopted:
@@ -342,8 +340,7 @@ class Deployer:
         The instance that the caller holds stays. With `adopt`, another session may hold another one: then
         both stay, and the name is in doubt.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.policy.watch
+        until = loop_time() + self.policy.watch
         while True:
             async with self._turn(attempt.endpoints.kind, attempt.name):  # another deploy finds its own first
                 rows = await self._poll(attempt)
@@ -360,11 +357,11 @@ class Deployer:
                     self._custodian.take_duplicate(duplicate, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
                 break
-            if loop.time() >= until + self.policy.watch:
+            if loop_time() >= until + self.policy.watch:
                 break
             # All watches of a kind poll together, at multiples of the interval.
-            every = self._watch_every
-            await asyncio.sleep(min(every - loop.time() % every, max(0.0, until - loop.time())))
+            every, now = self._watch_every, loop_time()
+            await asyncio.sleep(min(every - now % every, max(0.0, until - now)))
         if rows is not None and rows.is_whole and not (doubtful or rows.nameless):
             for intent in attempt.unclear:
                 self._journal.close_intent(intent)
@@ -384,15 +381,11 @@ class Deployer:
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
             with self._tasks.at_work():
-                rows = await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
-                mine, doubtful = self._siblings(attempt, rows)
-                if not mine and (doubtful or not rows.is_whole):
-                    raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
-                if not mine:
-                    return None
-                attempt.ref = self._claim(attempt, mine[0])  # the caller's from now on: no duplicate
-                self._custodian.hand_over(attempt.ref)
-                return attempt.ref
+                ref = await self._adopt(attempt)
+                if ref is not None:
+                    attempt.ref = ref  # the caller's from now on: no duplicate
+                    self._custodian.hand_over(ref)
+                return ref
 
         error = UncertainDeployError(attempt.name, attempt.candidates, resolve=resolve)
         error.__cause__ = attempt.last_error

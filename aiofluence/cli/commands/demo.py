@@ -42,7 +42,7 @@ def demo(
 
 
 def simulator(words: list[str]) -> None:
-    """Serve the simulated cloud on this machine: --port 8080."""
+    """Serve the simulated cloud on this machine: --port 8080. Commands control it: sell-out, balance."""
     from ...simulator.__main__ import main
 
     raise Exit(main(words, program="aiofluence simulator"))
