@@ -47,9 +47,9 @@ def conformance(
         Decimal | None,
         Option(parser=_amount, metavar="USDC", help="Run no level that could cost more than that."),
     ] = None,
-    output: Annotated[
-        Path, Option(metavar="FILE", help="File of observations, without secrets.")
-    ] = Path("observations.json"),
+    output: Annotated[Path, Option(metavar="FILE", help="File of observations, without secrets.")] = Path(
+        "observations.json"
+    ),
     journal: JournalOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -132,8 +132,9 @@ def _show(observations: Observations, output: Path) -> None:
     from ...conformance.finding import Verdict
 
     print_table(
-        (Column("CLAIM"), Column("VERDICT"), Column("EXPECTED", fold=True), Column("OBSERVED", fold=True)),
+        [Column(title) for title in ("CLAIM", "VERDICT", "EXPECTED", "OBSERVED")],
         [_row(each) for each in observations.findings],
+        wide=True,
     )
     counts = ", ".join(f"{observations.count(verdict)} {verdict}" for verdict in Verdict)
     say(f"{counts}; {output} has no secret, and can be sent in as docs/fidelity.md says.")
