@@ -86,6 +86,7 @@ class Waiter:
 
     def __init__(self, pollers: Pollers, tasks: BackgroundTasks) -> None:
         self._pollers = pollers
+        self.times: Final = pollers.times
         self._loops = Loops(pollers.resources, tasks, pollers.poll.pace)
         self.minimum: Final = MinimumRuntime(pollers.poll.pace)
         self._connecting = asyncio.Semaphore(16)

@@ -15,6 +15,7 @@ from ..http.transport import ServerClock
 from ..models.instances import Instance, InstanceRef
 from ..models.values import Kind, Status
 from ..resources.endpoints import Endpoints
+from .estimate import LifeTable
 from .evidence import Evidence
 from .history import WaitHistory, WaitRequest
 from .poller import Poller
@@ -117,6 +118,10 @@ class Pollers:
     def expected_wait(self, ref: InstanceRef) -> float | None:
         """Seconds that the provisioning of `ref` is still expected to take. None if it is not awaited."""
         return self._pollers[ref.kind].expected_wait(ref.id)
+
+    def times(self, kind: Kind) -> LifeTable:
+        """Return the distribution of provisioning times seen so far of a kind."""
+        return self._pollers[kind].times()
 
     def close(self) -> None:
         """End every wait: its NotSentError says that the session is closed."""

@@ -22,6 +22,7 @@ from aiofluence import (
     Container,
     ContainerSpec,
     CustodyError,
+    Eta,
     InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
@@ -43,7 +44,7 @@ from aiofluence import (
     WaitTimeoutError,
 )
 from aiofluence.models.specs import Spec
-from aiofluence.simulator import LIKELY, Fault, Provisioning, Simulator, run_virtual
+from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
 
 from ..harness import (
     HALF_A_CENT,
@@ -550,20 +551,47 @@ async def test_progress_is_told_step_by_step_with_counts() -> None:
     assert events[-1].eta == 0
 
 
-async def test_the_estimate_learns_from_what_has_come() -> None:
-    # The oldest first, since that is the one of which the progress is checked.
-    oldest = LIKELY.replace(list_order="oldest")
-    simulator = Simulator(provisioning=Provisioning(median=60, sigma=0.0), profile=oldest)
-    etas: dict[str, float] = {}
-    async with session_on(simulator, poll=Poll(interval=1)) as fluence:
+async def test_the_estimate_learns_and_has_a_range() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=100, sigma=0.1))
+    heard: dict[str, Eta] = {}
 
-        def hear(event: LaunchProgress) -> None:
-            etas[f"{event.spec.name} {event.state}"] = event.eta
+    def hear(event: LaunchProgress) -> None:
+        eta = event.estimate()
+        heard[f"{event.spec.name} {event.state}"] = eta
+        assert event.eta == eta.likely
+        assert 0 <= eta.low <= eta.likely <= eta.high
+        assert (eta.high > 0) == (event.counts["active"] < 20)
 
-        simulator.fail(POST, Fault.slow(30), skip=1)
-        await fluence.deploy_all_and_wait(many(simulator, 2), on_progress=hear)
-    assert etas["exp-0 provisioning"] == pytest.approx(150, abs=5)
-    assert etas["exp-0 active"] == pytest.approx(30, abs=5)
+    async with session_on(simulator) as fluence:
+        await fluence.deploy_all_and_wait(many(simulator, 20), on_progress=hear)
+        first = heard["exp-0 queued"]
+        assert first.low < 120 < first.high < 1800  # the range of the service's guides
+        one = container_spec(simulator, "next")
+        await fluence.deploy_all_and_wait([one], on_progress=hear, until="active")
+    # The session has learnt: most took 88 to 114 s.
+    learnt = heard["next provisioning"]
+    assert 80 < learnt.low < learnt.likely < learnt.high < 130
+
+
+async def test_a_late_instance_is_shown_as_late() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=100, sigma=0.0))
+    events: list[LaunchProgress] = []
+    seen: list[Eta] = []
+    async with session_on(simulator) as fluence:
+        await fluence.deploy_all_and_wait(many(simulator, 20))
+        simulator.provisioning = Provisioning(median=400, sigma=0.0)
+        late = fluence.deploy_all_and_wait([container_spec(simulator, "late")], on_progress=events.append)
+        launching = asyncio.create_task(late)
+        for _ in range(39):
+            await asyncio.sleep(10)
+            seen.append(events[-1].estimate())
+        assert (await launching).ready
+    assert seen[5].late == ()
+    assert 30 < seen[5].likely < 60
+    assert all(eta.late == (0,) for eta in seen[15:])
+    assert all(eta.likely >= 1 and eta.high > 10 for eta in seen)
+    assert "1 late" in str(seen[-1])
+    assert events[-1].estimate() == Eta()
 
 
 async def test_a_progress_that_raises_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
