@@ -32,6 +32,7 @@ __all__ = [
     "DeployPolicy",
     "Deployable",
     "DeploymentType",
+    "Drift",
     "Environment",
     "Eta",
     "Event",

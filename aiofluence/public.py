@@ -104,6 +104,7 @@ from .models.values import (
     Status as Status,
 )
 from .polling.schedule import Poll as Poll
+from .resources.drift import Drift as Drift
 from .session import Session as Session
 from .signals import run as run
 from .tail.events import EventTail as EventTail

@@ -60,13 +60,14 @@ from .models.values import Kind
 from .polling.schedule import Poll
 from .resources.account import Account
 from .resources.containers import Containers
+from .resources.drift import DriftWatch, OnDrift
 from .resources.endpoints import Endpoints
 from .resources.instances import ref_of
 from .resources.machines import Machines
 from .resources.plans import Images, Plans
 from .runtime import Runtime
 from .tail.events import EventTail
-from .tail.iterator import Tail
+from .tail.follower import Tail
 from .tail.logs import LogTail
 from .tail.merged import MergedTail
 
@@ -107,6 +108,8 @@ class Session:
         trace_configs: trace configs of aiohttp, passed through unchanged.
         on_reply: function called with each call and its raw `Reply`, refusals included, before the reply is
             decoded. The session logs exceptions of this function.
+        on_drift: function called once with each `Drift`: an unknown field, enum value, status, refusal text
+            or reply format. With `FLUENCE_LOG=info` the session logs each drift. Otherwise it looks for none.
         user_agent_suffix: text after `aiofluence/<version>`, such as your program's name and version.
         allow_insecure: send the key to a plain-http `base_url` on another machine.
         trust_env: let aiohttp read proxies from the environment.
@@ -131,6 +134,7 @@ class Session:
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,
+        on_drift: OnDrift | None = None,
         user_agent_suffix: str = "",
         allow_insecure: bool = False,
         trust_env: bool = False,
@@ -143,7 +147,7 @@ class Session:
         if not (max_in_flight >= 1 and close_timeout >= 0):
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)
-        turn_on_log()
+        is_watched = turn_on_log() or on_drift is not None
         transport = Transport(
             wire=wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env),
             limiter=(rate or RateLimit()).limiter(max_in_flight),
@@ -151,6 +155,7 @@ class Session:
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),
             on_reply=on_reply,
+            watch=DriftWatch(on_drift) if is_watched else None,
             pace=(poll or Poll()).pace,
         )
         runtime = Runtime.build(

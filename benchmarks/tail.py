@@ -1,7 +1,7 @@
 """Lines that a tail loses, repeats, fetches and delays, ours and four common approaches, for many log shapes.
 
-`python -m benchmarks.tail [quick | full] [shape …]`, from the checkout. Time is simulated. The server and the
-judge are in `tests/tail/store.py`. At the end: time to join a wide reply, and memory per pod.
+`python -m benchmarks.tail [quick | full] [ours] [shape …]`, from the checkout. Time is simulated. The server
+and the judge are in `tests/tail/store.py`. At the end: time to join a wide reply, and memory per pod.
 """
 
 from __future__ import annotations
@@ -415,12 +415,12 @@ def live(shape: Shape, tail: Fixed | Stitch, seed: int, figures: Figures, second
     figures.seconds += seconds
 
 
-def compare(shape: Shape, seeds: int, share: float) -> None:
+def compare(shape: Shape, names: Sequence[str], seeds: int, share: float) -> None:
     """Print a row for each contender."""
-    for name, make in CONTENDERS.items():
+    for name in names:
         figures = Figures()
         for seed in range(seeds):
-            live(shape, make(), seed, figures, shape.seconds * share)
+            live(shape, CONTENDERS[name](), seed, figures, shape.seconds * share)
         delay = statistics.fmean(figures.delays) if figures.delays else 0.0
         title = f"**{shape.name}** ({figures.lines:,})" if name == "ours" else ""
         per_seed = figures.megabytes / seeds
@@ -480,7 +480,8 @@ def main() -> None:
     """Run and print."""
     arguments = sys.argv[1:]
     full = "full" in arguments
-    wanted = [word for word in arguments if word not in ("full", "quick")]
+    names = ["ours"] if "ours" in arguments else list(CONTENDERS)
+    wanted = [word for word in arguments if word not in ("full", "quick", "ours")]
     seeds, share = (10, 1.0) if full else (1, 0.4)
     print(
         f"{seeds} seed(s), {share:.0%} of the time; {FAILING:.0%} of the polls fail; MB, requests per seed\n"
@@ -492,7 +493,7 @@ def main() -> None:
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for shape in SHAPES:
         if not wanted or any(word in shape.name for word in wanted):
-            compare(shape, seeds, share)
+            compare(shape, names, seeds, share)
     micro()
 
 

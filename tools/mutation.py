@@ -187,7 +187,7 @@ def places(module: str, source: str, seed: int) -> Iterator[tuple[str, list[Choi
     for operator in [*operators, RemoveStatement()]:
         spots = (spot for node in ast_nodes(tree) for spot in operator.mutation_positions(node))
         for occurrence, (start, _) in enumerate(spots):
-            if lines[start[0] - 1].strip() != "*,":  # this marks keyword-only parameters, not a product
+            if not lines[start[0] - 1].startswith("*,", start[1]):  # keyword-only parameters, not a product
                 found[start].append((operator, occurrence))
     seen: dict[str, int] = defaultdict(int)
     for (line, column), choices in sorted(found.items()):

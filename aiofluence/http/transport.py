@@ -71,6 +71,8 @@ class Transport:
     retry: Retry = attrs.field(factory=Retry)
     budget: RetryBudget = attrs.field(factory=RetryBudget, repr=False)
     on_reply: OnReply | None = None
+    watch: OnReply | None = None
+    """Observer of each reply, like `on_reply`, that `with_options` keeps; see `resources.drift`."""
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
     warned: set[str] = attrs.field(factory=set, repr=False)
     """Subjects of warnings that were already logged; see `resources.rows`."""
@@ -171,6 +173,8 @@ class Transport:
             self.limiter.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
             self.limiter.succeeded()
+        if self.watch is not None:
+            self.watch(call, reply)
         if self.on_reply is not None:
             try:
                 self.on_reply(call, reply)

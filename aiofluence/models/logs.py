@@ -17,8 +17,8 @@ from .values import EventType
 
 __all__ = ["Event", "GapReason", "LogGap", "LogLine"]
 
-# The guide prints `[pod] text`, the console `[pod]: text`. A pod's name has neither blanks nor brackets.
-_LOG = re.compile(r"\[([^\]\s]+)\]:? ?(.*)", re.DOTALL)
+# The guide prints `[pod] text`, the console `[pod]: text`. A pod's name has no blanks, brackets or quotes.
+_LOG = re.compile(r"\[([^\]\s\"]+)\]:? ?(.*)", re.DOTALL)
 # `[object]: [Normal] [Scheduled] [Pod] message`. The guide's examples lack `[Kind]`.
 _EVENT = re.compile(
     r"\[([^\]]+)\]:? +\[(Normal|Warning)\] +\[([^\]\s]+)\] +(?:\[([A-Za-z]+)\] +)?(.*)", re.DOTALL

@@ -18,6 +18,7 @@ from decimal import Decimal, InvalidOperation
 
 from .commands import CommandError, add_commands, run_command
 from .local_processes import LocalProcesses
+from .observed import Observed, read_observations
 from .profile import DEFAULT_PROFILE, PRESETS, Profile
 from .server import SimulatorServer, is_loopback
 from .simulator import DEFAULT_API_KEY, Simulator
@@ -66,12 +67,19 @@ async def _serve(options: argparse.Namespace) -> None:
         # Child processes would survive the terminal. Under `nohup`, SIGHUP is ignored and stays ignored.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, stop.set)
+    observed = read_observations(options.observations) if options.observations else Observed({})
+    for claim in observed.left_out:
+        print(f"no option imitates what was observed of the claim {claim}", file=sys.stderr)
     simulator = Simulator(
         options.seed,
         # The default key is public. With --exec it would let every local user run programs as us.
         api_key=secrets.token_urlsafe() if options.exec else DEFAULT_API_KEY,
         balance=options.balance,
-        profile=Profile.of(options.profile).replace(provisioning={"failure_rate": options.failure_rate}),
+        profile=Profile.of(options.profile)
+        .replace(provisioning={"failure_rate": options.failure_rate})
+        .replace(**observed.profile),
+        list_lag=observed.list_lag,
+        rate_limit=observed.rate_limit,
     )
     async with SimulatorServer(
         simulator,
@@ -112,6 +120,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
         choices=list(PRESETS),
         default=DEFAULT_PROFILE,
         help="habits of the service where its documents are silent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--observations",
+        metavar="FILE",
+        help="behave as `aiofluence conformance` has observed the service",
     )
     parser.add_argument(
         "--failure-rate",

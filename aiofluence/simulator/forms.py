@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NoReturn, TypeAlias
 
+from .answer_options import problem_key
 from .plans import Json
 
 _UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -32,10 +33,14 @@ class RequestRefusedError(Exception):
 class Problems:
     """The growing `detail` of a 422."""
 
-    def __init__(self) -> None:
+    def __init__(self, unchecked: Collection[str] = (), prefix: str = "") -> None:
         self.found: list[Json] = []
+        self._unchecked = unchecked
+        self._prefix = prefix
 
     def add(self, kind: str, loc: Loc, msg: str, given: Any, ctx: Json | None = None) -> None:
+        if self._unchecked and f"{self._prefix}{problem_key(loc, kind)}" in self._unchecked:
+            return
         problem = {"type": kind, "loc": list(loc), "msg": msg, "input": given}
         self.found.append(problem if ctx is None else problem | {"ctx": ctx})
 
@@ -67,6 +72,13 @@ class Fields:
                 "Input should be a valid dictionary or object to extract fields from",
                 value,
             )
+
+    def forbid_others(self, known: Collection[str]) -> None:
+        """Add a problem for each field that is not known."""
+        for name, value in self.values.items():
+            if name not in known:
+                loc = (*self.loc, name)
+                self.problems.add("extra_forbidden", loc, "Extra inputs are not permitted", value)
 
     def _take(self, key: str) -> tuple[bool, Any]:
         if key in self.values:
@@ -207,13 +219,13 @@ class Fields:
         )
 
 
-def read_body(body: bytes) -> tuple[Fields, Problems]:
+def read_body(body: bytes, problems: Problems | None = None) -> tuple[Fields, Problems]:
     """Return the fields of a request body, and the collector of their problems.
 
     Raises:
         RequestRefusedError: 422: there is no body, or the body is not JSON.
     """
-    problems = Problems()
+    problems = problems or Problems()
     if not body:
         problems.add("missing", ("body",), "Field required", None)
         problems.raise_any()

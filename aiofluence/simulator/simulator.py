@@ -6,12 +6,13 @@ since the service started. `wire` and `server` carry requests to it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from math import inf
-from typing import get_args
+from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -25,6 +26,7 @@ from .events import ClusterOptions
 from .faults import RANDOM_FAULTS, Effect, Fault, FaultOutcome, Faults, Moment, Script
 from .hosting import HostsContainers
 from .instances import Calendar, Instance
+from .observed import read_observations
 from .options import HasOptions
 from .plans import Catalog, Kind
 from .profile import DEFAULT_PROFILE, Profile, ProfileName
@@ -104,6 +106,28 @@ class Simulator(HostsContainers, HasOptions):
         )
         self._first_rate_limit = rate_limit
         self.reset(seed)
+
+    @classmethod
+    def from_observations(cls, path: str | os.PathLike[str], **options: Any) -> Simulator:
+        """Create a simulator that behaves as `aiofluence conformance` has observed the service.
+
+        Contradicted claims change the profile "likely". Every other claim stays as it is.
+
+        Args:
+            path: file of observations.
+            options: options as for `Simulator`, except `profile`, `list_lag` and `rate_limit`.
+
+        Raises:
+            ValueError: the file is no file of observations.
+            OSError: the file cannot be read.
+        """
+        observed = read_observations(path)
+        return cls(
+            profile=Profile.of("likely").replace(**observed.profile),
+            list_lag=observed.list_lag,
+            rate_limit=observed.rate_limit,
+            **options,
+        )
 
     def reset(self, seed: int | None = None) -> None:
         """Begin anew at second 0, without instances or faults, and with the options of construction.

@@ -7,7 +7,7 @@ A 422 lists every problem, a 400 is one sentence. Three texts are quoted from th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 import attrs
@@ -97,13 +97,17 @@ class ContainerChange:
     settings: ContainerSettings
 
 
-def container_order(body: bytes) -> ContainerOrder:
+def container_order(
+    body: bytes, unchecked: Collection[str] = (), *, forbids_others: bool = False
+) -> ContainerOrder:
     """Read a container deploy.
 
     Raises:
-        RequestRefusedError: 422.
+        RequestRefusedError: 422, for any rule that `unchecked` does not name.
     """
-    fields, problems = read_body(body)
+    fields, problems = read_body(body, Problems(unchecked))
+    if forbids_others:
+        fields.forbid_others({"plan_id", "name", "container_settings", "constraints", "ssh_key"})
     plan_id = fields.uuid("plan_id")
     name = _name(fields)
     inner = fields.object("container_settings")
@@ -137,13 +141,13 @@ def container_change(body: bytes) -> ContainerChange:
     return ContainerChange(name, settings)
 
 
-def machine_order(body: bytes) -> MachineOrder:
+def machine_order(body: bytes, unchecked: Collection[str] = ()) -> MachineOrder:
     """Read a deploy of a VM or bare-metal machine.
 
     Raises:
         RequestRefusedError: 422.
     """
-    fields, problems = read_body(body)
+    fields, problems = read_body(body, Problems(unchecked, "machine "))
     order = MachineOrder(
         plan_id=fields.uuid("plan_id"),
         name=_name(fields),
@@ -166,8 +170,8 @@ def new_name(body: bytes) -> str:
     return name
 
 
-def last_lines(query: Mapping[str, str]) -> int | None:
-    """Read `last=N`.
+def last_lines(query: Mapping[str, str], *, is_checked: bool = True) -> int | None:
+    """Read `last=N`. An invalid N is refused, or counts as missing unless `is_checked`.
 
     Raises:
         RequestRefusedError: 422.
@@ -183,6 +187,8 @@ def last_lines(query: Mapping[str, str]) -> int | None:
     elif int(text) < 1:
         msg = "Input should be greater than or equal to 1"
         problems.add("greater_than_equal", loc, msg, text, {"ge": 1})
+    if problems.found and not is_checked:
+        return None
     problems.raise_any()
     return int(text)
 

@@ -41,6 +41,7 @@ from ..models.instances import (
 from ..models.specs import BareMetalSpec, Deployable, Spec, VMSpec
 from ..models.updates import ContainerUpdate
 from ..polling.schedule import Poll
+from ..resources.drift import OnDrift
 from ..session import InstanceT, Session as AsyncSession
 from .bridge import Door
 from .mirrors import Block, Opened
@@ -69,6 +70,7 @@ class Session(Opened):
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,
+        on_drift: OnDrift | None = None,
         user_agent_suffix: str = "",
         allow_insecure: bool = False,
         trust_env: bool = False,
@@ -88,6 +90,7 @@ class Session(Opened):
                 wire=wire,
                 trace_configs=trace_configs,
                 on_reply=on_reply,
+                on_drift=on_drift,
                 user_agent_suffix=user_agent_suffix,
                 allow_insecure=allow_insecure,
                 trust_env=trust_env,

@@ -21,7 +21,7 @@ from ..models.instances import InstanceRef
 from ..models.logs import LogGap, LogLine
 from ..polling.evidence import Evidence
 from ..resources.endpoints import Endpoints
-from .iterator import Tail
+from .follower import Tail
 from .logs import FollowLogs
 
 _AT_ONCE: Final = 8

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..models.logs import LogLine
-from .answer import WIDEST
+from .windows import WIDEST
 
 __all__ = ["Pace"]
 

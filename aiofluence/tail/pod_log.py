@@ -1,6 +1,6 @@
 """The log of one pod as one growing sequence: its known lines, and what a reply adds.
 
-`Sequence` decides how many lines of a reply are new, and which window must be fetched to decide that. It
+`PodLog` decides how many lines of a reply are new, and which window must be fetched to decide that. It
 marks places where a loss cannot be ruled out. It makes no requests. `stitch` joins the pods
 and keeps the budget.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 import attrs
 
 from ..models.logs import GapReason
-from .answer import WHOLE, WIDEST, Verdict, Window
 from .known import HEAD, MEMORY
 from .overlap import Fit, Hashes, Place, certain, contains, fits, hashes, locate
 from .repeats import NARROWEST, RECURRING, Repeats
 from .truncation import Found, Probe
+from .windows import WHOLE, WIDEST, Verdict, Window
 
-__all__ = ["NARROWEST", "Sequence"]
+__all__ = ["NARROWEST", "PodLog"]
 
 FEWEST = 4
 """Minimum overlap in lines while the log only repeats itself: other windows count its lines."""
@@ -31,7 +31,7 @@ TRIES = 32
 """Fetches in one poll before the best guess is delivered after a gap."""
 
 
-class Sequence(Repeats):
+class PodLog(Repeats):
     """The log of one pod. A `late` pod appeared after the tail began: all its lines are wanted."""
 
     def __init__(self, *, late: bool) -> None:
@@ -162,7 +162,7 @@ class Sequence(Repeats):
             return Verdict(doubt=GapReason.UNCONFIRMED, ask=WHOLE, settled=False, held=place.new)
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
-        self.repeated: bool = self.repeated or place.fit in (Fit.REPEATS, Fit.WEAK)
+        self.repeated: bool = self.repeated or place.fit is Fit.REPEATS
         if place.fit is Fit.REPEATS or only_repeats:
             return self._repeats(answer, seen, place, count_only=only_repeats)
         all_of_them = len(seen) - place.new == self.end and seen == self.before
@@ -173,6 +173,8 @@ class Sequence(Repeats):
         wider = self._wider(answer.asked)
         if not wider:
             return self._give_up(answer, seen, place)
+        if place.fit is Fit.NONE and not answer.shared:
+            wider = max(wider, self._after_pause(answer))
         return Verdict(doubt=GapReason.UNCONFIRMED, ask=wider, settled=False, held=place.new)
 
     def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
@@ -286,7 +288,11 @@ class Sequence(Repeats):
         if self.tries == 1:
             self.margin = max(NARROWEST, self.margin * 9 // 10)
         elif (
-            answer.asked == self.ask and answer.asked <= WIDEST // 4 and not (answer.whole or self.count_only)
+            answer.asked == self.ask
+            and answer.asked <= WIDEST // 4
+            and not (answer.whole or self.count_only)
+            and self.before
+            and len(self.before) > new
         ):
             self.margin = max(self.margin, answer.asked - new)
         grown = grown and self.last_delivered

@@ -1,23 +1,21 @@
 """Joins the replies of a log without a cursor: each line once and in order, or a `LogGap`.
 
 Pure: no I/O, no clock, no tasks. `Stitch.take` gets each reply and returns what to deliver, what to request
-next, and when. Failed fetches are not passed to it. One `pod_log.Sequence` per pod makes the decisions.
+next, and when. Failed fetches are not passed to it. One `pod_log.PodLog` per pod makes the decisions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Lines
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
 
 from ..models.logs import GapReason, LogGap, LogLine
-from .answer import WHOLE, WIDEST, Verdict, Window
-from .known import MEMORY
+from .known import MEMORY, Together
 from .pace import Pace
-from .pod_log import NARROWEST, Sequence
-from .scope import Scope
-from .together import Together
+from .pod_log import NARROWEST, PodLog
+from .windows import WHOLE, WIDEST, Verdict, Window
 
 __all__ = ["Step", "Stitch"]
 
@@ -67,12 +65,14 @@ class Stitch:
     def __init__(self, last: int = 100) -> None:
         self._last = last
         self.ask: int | None = max(last, START)
-        self._pods: dict[Pod, Sequence] = {}
+        self._pods: dict[Pod, PodLog] = {}
         self._held: dict[Pod, tuple[tuple[LogLine, ...], Verdict]] = {}
         self._missing: dict[Pod, int] = {}  # number of successive polls that did not show the pod
         self._gone: set[Pod] = set()
         self._pace = Pace()
-        self._scope = Scope()
+        self._each = False  # each pod certainly has a window of its own
+        self._shared = False  # the window seems to count the lines of all pods together
+        self._alone = True  # the replies of this poll show one pod and cannot hide another
         self._together = Together()
         self._begun = False
         self._whole = True  # the next poll of a young log fetches all lines
@@ -83,6 +83,7 @@ class Stitch:
         self._new = 0  # number of new lines, of the pod with the most, without those before the tail began
         self._came = False  # lines were delivered
         self._present: set[Pod] = set()  # pods in the last reply
+        self._met: set[Pod] = set()  # pods in any reply
         self._all_shown = False  # a reply was not filled, so it hides no pod
 
     @property
@@ -92,7 +93,7 @@ class Stitch:
 
     def take(
         self,
-        lines: Lines[LogLine],
+        lines: Sequence[LogLine],
         asked: int | None,
         now: float,
         *,
@@ -106,11 +107,7 @@ class Stitch:
         `limited`: the service answers no wider window.
         `numbered`: widest window by number that was answered, if wider ones are refused; 0: none is refused.
         """
-        if self._scope.asking:
-            return self._next((), self._scope.told(lines), at_once=True)
         regular = not self._fetches
-        if regular and self._scope.doubts(lines, asked):
-            return self._next((), 1, at_once=True)
         self._fetches += 1
         if regular:
             self._begin_poll()
@@ -124,14 +121,18 @@ class Stitch:
             by_pod.setdefault(pod, []).append(index)
         several = len(self._pods) > 1 or len(by_pod) > 1
         hints = self._together.hints(lines, by_pod) if several else {}
-        hiding = bool(self._pods.keys() - by_pod.keys())
-        self._scope.see(by_pod, len(lines), window, hiding=hiding, regular=regular)
-        filled = len(by_pod) > 1 and len(lines) == window and not self._scope.each
+        self._each = self._each or len(lines) > window
+        if regular or 0 < len(lines) < window:
+            hiding = len(lines) >= window and bool(self._pods.keys() - by_pod.keys())
+            self._alone = len(by_pod) == 1 and not hiding
+        filled = len(by_pod) > 1 and len(lines) == window and not self._each
+        self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         self._all_shown = self._all_shown or len(lines) < window
         for pod, sequence in self._pods.items():
             if sequence.probe is not None and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # the absence of lines is an answer for the search, too
         self._present = set(by_pod)
+        self._met |= self._present
         items: list[Placed] = []
         wishes: list[int] = []
         for pod, indices in by_pod.items():
@@ -142,8 +143,8 @@ class Stitch:
                 now=now,
                 prefix=len(lines[indices[-1]].raw) - len(lines[indices[-1]].text) if indices else 0,
                 hint=hints.get(pod),
-                shared=self._scope.shared,
-                apart=self._scope.apart,
+                shared=self._shared,
+                apart=self._each or self._alone,
                 ending=ending,
                 limited=limited,
                 numbered=numbered,
@@ -162,14 +163,15 @@ class Stitch:
     def _begin_poll(self) -> None:
         self._new, self._came, self._all_shown = 0, False, False
         self._searched.clear()
+        self._met.clear()
         for sequence in self._pods.values():
             sequence.begin_poll()
 
     def _take(
-        self, pod: Pod, answer: Window, lines: Lines[LogLine], indices: Lines[int]
+        self, pod: Pod, answer: Window, lines: Sequence[LogLine], indices: Sequence[int]
     ) -> tuple[list[Placed], int]:
         """Return the items that a reply adds for one pod (its lines: `indices`), and the next window or 0."""
-        sequence = self._pods.setdefault(pod, Sequence(late=self._begun))
+        sequence = self._pods.setdefault(pod, PodLog(late=self._begun))
         was_begun = sequence.begun
         verdict = sequence.take(answer)
         if verdict is None:
@@ -235,7 +237,6 @@ class Stitch:
             widest = max(wishes)
             return self._next(items, None if widest >= WHOLE else widest, at_once=True)
         self._fetches = 0
-        self._scope.polled()
         self._together.polled(self._pods.keys() - self._present)
         holding = any(lines for lines, _ in self._held.values())
         need = self._pace.polled(self._new, open=bool(self._held), holding=holding)
@@ -251,8 +252,8 @@ class Stitch:
 
     def _search_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
         """Return the window that would show a hidden pod: a shared window that is filled may hide one."""
-        hidden = self._pods.keys() - self._present - self._gone
-        if not hidden or self._all_shown or self._scope.each:
+        hidden = self._pods.keys() - self._met - self._gone
+        if not hidden or self._all_shown or self._each:
             return []
         if ending:
             return [window * 4 if window < WIDEST else WHOLE]

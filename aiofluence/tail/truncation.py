@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .answer import WHOLE, WIDEST
 from .overlap import Hashes, certain
+from .windows import WHOLE, WIDEST
 
 __all__ = ["Found", "Probe"]
 

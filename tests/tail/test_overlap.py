@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import pytest
 
 from aiofluence import LogLine
-from aiofluence.tail.answer import WHOLE, Window
 from aiofluence.tail.known import Known
 from aiofluence.tail.overlap import Fit, Hashes, Place, certain, contains, fits, hashes, last_period, locate
-from aiofluence.tail.pod_log import TRIES, Sequence
+from aiofluence.tail.pod_log import TRIES, PodLog
 from aiofluence.tail.truncation import Found, Probe
+from aiofluence.tail.windows import WHOLE, Window
 
 
 def rows(*parts: int | Iterable[int]) -> Hashes[int]:
@@ -248,7 +248,7 @@ def test_when_no_more_can_be_asked_the_probe_ends() -> None:
 
 def test_a_poll_ends_with_the_best_guess_after_so_many_fetches() -> None:
     """A server whose answers never join: at TRIES the last one is delivered, behind a mark."""
-    sequence = Sequence(late=False)
+    sequence = PodLog(late=False)
     first = [f"line {line}" for line in range(100)]
     assert sequence.take(Window(first, WHOLE, True, 0.0)) is not None
     sequence.begin_poll()
@@ -267,7 +267,7 @@ def test_a_poll_ends_with_the_best_guess_after_so_many_fetches() -> None:
 
 
 def test_a_first_answer_that_hides_a_line_too_long_to_be_shown_is_probed_at_the_end() -> None:
-    sequence = Sequence(late=False)
+    sequence = PodLog(late=False)
     texts = [f"line {line}" for line in range(30)]
     verdict = sequence.take(Window(texts, 256, True, 0.0, ending=True))
     assert verdict is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from aiofluence import GapReason, LogGap, LogLine
-from aiofluence.tail.recount import Recount
+from aiofluence.tail.repeats import Recount
 from aiofluence.tail.stitch import Stitch
 
 from .store import Judge, Judgement, Store
