@@ -21,7 +21,7 @@ from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.values import Kind, Status
 from ..polling.estimate import LifeTable
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 from .report import LaunchState, Outcome
 
 log: Final = logging.getLogger("aiofluence")

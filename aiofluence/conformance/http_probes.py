@@ -123,7 +123,7 @@ async def unknown_ids(bench: Bench) -> None:
         for name, last in (("zero", "0"), ("negative", "-1"), ("text", "ten"))
     }
     notes.compare("last-form", {"zero": 422, "negative": 422, "text": 422}, observed)
-    change = await asker.ask("PUT", f"{_LIST}vms/{NO_INSTANCE}", body={"name": "Not Valid"})
+    change = await asker.ask("PUT", f"{_LIST}vms/{NO_INSTANCE}", body={})
     known_plan = await asker.refused_deploy(Kind.CONTAINER, {"plan_id": NO_PLAN, "name": "Not Valid"})
     first = {404: "id", 422: "form"}
     notes.compare(

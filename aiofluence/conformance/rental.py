@@ -40,6 +40,7 @@ class Rental:
     deploy: Deploy
     began: float = 0.0
     pods: set[str] = attrs.field(factory=set)
+    name: str = ""
 
     def time(self) -> float:
         """Return the loop's time."""
@@ -58,12 +59,12 @@ class Rental:
                 return detail
             await asyncio.sleep(EVERY)
 
-    async def put(self, image: str, command: str | None, *, expect: int = 204) -> tuple[int, Any]:
+    async def put(self, image: str, command: str | None) -> tuple[int, Any]:
         """Send an update. Return the status, and the text of a refusal."""
         settings: dict[str, Any] = {"image": image}
         if command is not None:
             settings["startup_command"] = command
-        body = {"name": "conformance", "container_settings": settings, "ssh_key": SSH_KEY}
+        body = {"name": self.name, "container_settings": settings, "ssh_key": SSH_KEY}
         reply = await self.bench.asker.ask("PUT", self.deploy.path, body=body)
         return reply.status, detail_of(reply)
 

@@ -67,7 +67,7 @@ async def _serve(options: argparse.Namespace) -> None:
         # Child processes would survive the terminal. Under `nohup`, SIGHUP is ignored and stays ignored.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, stop.set)
-    observed = read_observations(options.observations) if options.observations else Observed({})
+    observed: Observed = options.observations
     for claim in observed.left_out:
         print(f"no option imitates what was observed of the claim {claim}", file=sys.stderr)
     simulator = Simulator(
@@ -123,6 +123,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--observations",
+        type=_observations,
+        default=Observed({}),
         metavar="FILE",
         help="behave as `aiofluence conformance` has observed the service",
     )
@@ -148,6 +150,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     add_commands(parser)
     return parser
+
+
+def _observations(path: str) -> Observed:
+    try:
+        return read_observations(path)
+    except (ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
 
 
 def _port(text: str) -> int:

@@ -720,12 +720,15 @@ async def in_quorum(fluence: Session, simulator: Simulator, held: set[str]) -> N
         await fluence.deploy_all_and_wait(many(simulator, 4), min_ready=3, max_hourly=10)
 
 
+FAULTS = [None, "after", "before"]
+
+
 @pytest.mark.parametrize("use", [in_deploy_all, in_launch, in_quorum])
-@pytest.mark.parametrize("fault", [None, "after", "before"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_cancelled_at_any_tick_nothing_is_left(
     use: Callable[[Session, Simulator, set[str]], Awaitable[None]], fault: Any
 ) -> None:
-    """Cancels the caller at its n-th step, for every n until it gets through."""
+    """Cancel the caller at its n-th step, for each n of `next_tick` until it gets through."""
 
     async def run(ticks: int) -> bool:
         simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.3))
@@ -746,9 +749,9 @@ def test_cancelled_at_any_tick_nothing_is_left(
         assert not names or max(names.values()) == 1
         return result is None
 
-    ticks = 0
+    ticks = FAULTS.index(fault)
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
-        ticks = next_tick(ticks)
+        ticks = next_tick(ticks, len(FAULTS))
     assert ticks > 10
 
 
