@@ -562,6 +562,30 @@ async def test_two_that_adopt_while_lists_lag_are_named() -> None:
     assert len(simulator.live()) == 2
 
 
+async def test_empty_lists_disprove_no_duplicate() -> None:
+    """LISTs show two instances of the name, and then none. An account's LIST keeps even ended instances."""
+
+    class Emptied(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            reply = await super().send(request)
+            is_late = asyncio.get_running_loop().time() > began + 40
+            return Reply(200, reply.headers, b"[]") if is_late and request.method == "GET" else reply
+
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after", skip=1)
+    began = asyncio.get_running_loop().time()
+
+    async def program() -> None:
+        policy = DeployPolicy(settle=30, watch=200)
+        async with Session(DEFAULT_API_KEY, wire=Emptied(simulator), deploy=policy) as fluence:
+            await fluence.ensure(container_spec(simulator))
+            await asyncio.sleep(400)
+
+    errors = await asyncio.gather(program(), program(), return_exceptions=True)
+    assert [error.names for error in errors if isinstance(error, CustodyError)] == [("exp-1",)]
+    assert len(simulator.live()) == 2
+
+
 async def test_two_that_adopt_at_once_while_lists_fail_are_both_told() -> None:
     """Each has an instance that it may not end for the other: neither is ended, and the name is in doubt."""
     simulator = Simulator()

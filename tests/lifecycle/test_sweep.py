@@ -463,6 +463,28 @@ async def test_a_young_post_is_waited_for_once(simulator: Simulator, path: Path)
     assert simulator.live() == []
 
 
+async def test_an_old_list_closes_no_entry(path: Path) -> None:
+    """A sweep ends an instance for 15 minutes. Its LIST of before lacks an instance that comes meanwhile."""
+    simulator = Simulator(provisioning=Provisioning(median=900, sigma=0.0))
+    policy = DeployPolicy(settle=30, watch=200)
+    (id,) = await made(simulator, "exp-1")
+    write(
+        path,
+        entry("abc", 1, "intent", since=since()),
+        entry("abc", 1, "deployed", id=id),
+        entry("abc", 2, "intent", name="exp-2", since=since()),
+    )
+    async with session_on(simulator, journal=path, deploy=policy) as fluence:
+        sweeping = asyncio.ensure_future(fluence.sweep(dry_run=False))
+        await asyncio.sleep(100)
+        await made(simulator, "exp-2")
+        report = await sweeping
+    assert ([ref.id for ref in report.ended], report.unsettled) == ([id], ("exp-2",))
+    async with session_on(simulator, journal=path, deploy=policy) as fluence:
+        assert [ref.name for ref in (await fluence.sweep(dry_run=False)).ended] == ["exp-2"]
+    assert simulator.live() == []
+
+
 @pytest.mark.parametrize("age", ["10m", -1, float("nan"), float("inf"), 1e300, timedelta(-1), [60]])
 async def test_an_odd_age_sweeps_nothing(age: Any, simulator: Simulator) -> None:
     await made(simulator, "ci-1")
