@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiofluence import LaunchProgress, LaunchState
+from aiofluence import Eta, LaunchProgress, LaunchState
 from aiofluence.cli.batch_file import Item
 from aiofluence.cli.launch_table import LaunchTable
 from aiofluence.simulator import Fault, Provisioning, Simulator
@@ -217,17 +217,36 @@ def test_where_no_picture_can_be_written_nothing_is_deployed(
     assert cloud.live() == []
 
 
-@pytest.mark.parametrize(("eta", "told"), [(100.0, ", about 1:"), (0.0, "")])
-async def test_a_launch_that_is_later_than_was_guessed_guesses_no_more(eta: float, told: str) -> None:
+async def test_table_has_a_range_and_marks_late_ones() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         offer = await fluence.plans.cheapest(kind="container")
-    spec = container_spec(simulator)
-    table = LaunchTable([Item(spec, offer)])
-    counts: dict[str, int] = {LaunchState.PROVISIONING: 1}
-    table.note(LaunchProgress(0, spec, LaunchState.PROVISIONING, None, None, None, counts, eta))
-    begin, _, rest = table.title().partition("1 provisioning")
-    assert (begin, rest[: len(", about 1:")]) == ("", told)
+    specs = [container_spec(simulator, name) for name in ("exp-0", "exp-1")]
+    table = LaunchTable([Item(spec, offer) for spec in specs])
+    counts: dict[str, int] = {LaunchState.PROVISIONING: 2}
+    eta = Eta(50.0, 100.0, 200.0, late=(1,))
+    for index, spec in enumerate(specs):
+        table.note(
+            LaunchProgress(
+                *(index, spec, LaunchState.PROVISIONING, None, None, None, counts, 100.0),
+                estimate=lambda: eta,
+            )
+        )
+    assert table.title() == "2 provisioning, about 1:40 min to go (0:50 to 3:20, 1 late)"
+    assert [row.note for row in table.rows()] == ["", "late"]
+
+
+def test_a_slow_launch_never_has_0_to_go(cloud: Cloud, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    real = LaunchTable.title
+    monkeypatch.setattr(LaunchTable, "title", lambda self: titles.append(real(self)) or titles[-1])
+    cloud.simulator.provisioning = Provisioning(median=1500.0, sigma=0.0)
+    out = cloud.ok("launch", batch, "--timeout", "1h").out
+    assert {line.split()[-1] for line in out.splitlines() if line.split()[2:3] == ["provisioning"]} >= {
+        "late"
+    }
+    assert all("about 0:00" not in title for title in titles if "provisioning" in title)
+    assert sum("to go (" in title for title in titles) > 300
 
 
 def test_launch_for_scripts(cloud: Cloud, batch: Path) -> None:
