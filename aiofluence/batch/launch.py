@@ -108,7 +108,7 @@ class Launch:
         self._lifecycle.custodian.expect(ready, common)
         try:
             await self.check()
-            self._tally = Tally(len(self._jobs), self._terms.on_progress)
+            self._tally = Tally(len(self._jobs), self._lifecycle.times, self._terms.on_progress)
             for job in self._jobs:
                 self._tally.report(job.snapshot())
             self._work = self._lifecycle.tasks.spawn(self._launch_all())

@@ -59,6 +59,7 @@ class InstanceLifecycle:
         self.custodian: Final = custodian
         self.tasks: Final = tasks
         self.deployer: Final = deployer
+        self.times: Final = waiter.times
         self._waiter = waiter
         self._clock = clock
 

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -341,21 +341,8 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
 
 
-class _Settings(Protocol):
-    """The fields that a container's deploy and update share."""
-
-    @property
-    def image(self) -> str: ...
-    @property
-    def environment(self) -> Environment: ...
-    @property
-    def startup_command(self) -> str | None: ...
-    @property
-    def ssh_key(self) -> str | None: ...
-
-
-def ssh_doubts(settings: _Settings, expose: Iterable[Port], own_images: Collection[str] = ()) -> list[str]:
-    """Return reasons for which SSH will probably not work with valid settings.
+def ssh_doubts(settings: Any, expose: Iterable[Port], own_images: Collection[str] = ()) -> list[str]:
+    """Return reasons for which SSH will probably not work with valid settings, of a spec or an update.
 
     `ssh_key` only sets the variable `SSH_PUBKEY`, which a program in the container must read. A startup
     command that names the variable is assumed to do so.

@@ -68,11 +68,7 @@ class Catalogue:
         self._prices: dict[tuple[Kind, str], Offer] = {}
 
     async def now(self, kind: Kind) -> Snapshot:
-        """Return the plans of a few seconds ago at most. Callers of the same moment share one request.
-
-        Raises:
-            FluenceError: as `Plans.find`.
-        """
+        """Return the plans of a few seconds ago at most. Callers of the same moment share one request."""
         began = asyncio.get_running_loop().time()
         async with self._locks[kind]:
             failed, error = self._failed.get(kind, (began - 1, None))

@@ -248,7 +248,7 @@ async def test_a_single_deploy_waits_for_its_plan(simulator: Simulator) -> None:
     assert rented(simulator) == {"t4": 1}
 
 
-async def test_a_cancelled_wait_for_capacity_sends_nothing(simulator: Simulator) -> None:
+async def test_cancelled_while_waiting_sends_nothing(simulator: Simulator) -> None:
     sell_out(simulator, "t4")
     async with session_on(simulator) as fluence:
         for work in (
