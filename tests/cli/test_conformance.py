@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 from pathlib import Path
@@ -75,3 +76,18 @@ def test_a_key_that_is_refused(cloud: Cloud, file: Path) -> None:
     assert done.code == 1
     assert "AuthError" in done.err
     assert not file.exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_each_level_asks(cloud: Cloud, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("y\nn\n"))
+    done = cloud.run("conformance", "--level", "paid", "--output", file)
+    assert done.code == 1
+    assert done.err.count("Go ahead?") == 2
+    assert "The level refunded was not run." in done.err
+    assert json.loads(file.read_text())["level"] == "free"
+    assert cloud.simulator.instances() == []

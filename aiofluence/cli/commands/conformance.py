@@ -18,7 +18,7 @@ import aiofluence
 from ...conformance.finding import Finding, Observations, Verdict
 from ...conformance.probe import Level
 from ...conformance.run import Conformance, Plan
-from ..console import note, print_json, print_table, say
+from ..console import listed, note, print_json, print_table, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain
 from ..options import JournalOption, JsonOption, YesOption
 from ..runner import run_in_session
@@ -109,7 +109,10 @@ def _is_agreed(plan: Plan, yes: bool, journal: Path) -> bool:
 def _run_level(run: Conformance, level: Level, journal: Path) -> int:
     async def command(fluence: aiofluence.Session) -> None:
         if level is not Level.FREE:
-            await fluence.sweep(dry_run=False)  # an earlier run may have been killed
+            report = await fluence.sweep(dry_run=False)  # an earlier run may have been killed
+            if report.left or report.failed:
+                left = listed([str(ref) for ref in report.left]) or "instances"
+                raise CommandError(f"{left} of an earlier run may still be billing; nothing was deployed")
         await run.run(fluence, level)
 
     return run_in_session(command, journal=None if level is Level.FREE else journal)
