@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -85,6 +85,19 @@ def forked() -> ConfigError:
         "this session belongs to the parent process, which still holds it, and its instances with it. "
         "Nothing was sent. Make a session of its own in the forked child"
     )
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield `items`, such as the rows of a LIST. Every 100 items, the event loop runs other tasks."""
+    for number, item in enumerate(items, 1):
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+        yield item
+
+
+def session_closed() -> NotSentError:
+    """Return the error for a request that a closed session did not send."""
+    return NotSentError("the session is closed, or was never opened", permanent=True)
 
 
 def _no_loop() -> ConfigError:
@@ -216,7 +229,7 @@ class BackgroundTasks:
             raise
         if self._group is None or self.is_closed:
             work.close()
-            raise NotSentError("the session is not open", permanent=True)
+            raise session_closed()
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(_retrieve)
         if not is_service:

@@ -10,7 +10,7 @@ import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from .errors import ConfigError
 from .http.messages import BEARER, Headers
@@ -141,7 +141,7 @@ def find_origin(given: str | None, *, allow_insecure: bool) -> str:
         raise ConfigError("base_url must not hold a user, a password, a query or a fragment")
     if parts.path.rstrip("/") not in ("", "/gpu"):
         raise ConfigError(f"base_url may end in /gpu, not in {parts.path!r}")
-    if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts):
+    if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
         raise ConfigError(
             "base_url is plain http, which would expose the key on the network; "
             "use https, or allow_insecure=True if you must"
@@ -150,8 +150,9 @@ def find_origin(given: str | None, *, allow_insecure: bool) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
 
 
-def _is_loopback(parts: SplitResult) -> bool:
-    host = parts.hostname or ""
+def is_loopback(host: str | None) -> bool:
+    """Return True if the host is this machine, by name or by address."""
+    host = host or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -54,7 +54,7 @@ from .http.rate_limit import RateLimit as RateLimit
 from .http.redis_rate_limit import RedisRate as RedisRate
 from .http.retry import Retry as Retry
 from .lifecycle.custody import Custody as Custody
-from .lifecycle.policy import DeployPolicy as DeployPolicy
+from .lifecycle.deploy_attempt import DeployPolicy as DeployPolicy
 from .lifecycle.sweep import SweepReport as SweepReport
 from .lifecycle.wait import Until as Until
 from .models.account import Balance as Balance

@@ -14,13 +14,13 @@ from .errors import ConfigError
 from .http.transport import Transport
 from .lifecycle.custody import Custodian
 from .lifecycle.deploy import Deployer
+from .lifecycle.deploy_attempt import DeployPolicy
 from .lifecycle.journal import Journal
-from .lifecycle.policy import DeployPolicy
 from .lifecycle.wait import Waiter
 from .models.values import Kind
 from .polling.evidence import GRACE, Evidence
+from .polling.poller import Poller
 from .polling.schedule import Poll
-from .polling.watch import Pollers
 from .resources.catalogue import Catalogue
 from .resources.endpoints import Endpoints
 from .resources.plans import Plans
@@ -54,11 +54,11 @@ class Runtime:
     ) -> Runtime:
         """Create the parts, from the endpoints upwards."""
         home = BackgroundTasks(transport.owner, journal.be_at_work)
-        resources = {kind: Endpoints(transport, kind) for kind in Kind}
         # A deploy may take `settle` seconds to appear in lists, so absence proves nothing before that.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
-        waiter = Waiter(Pollers(resources, poll, home, transport.limiter, transport.clock, evidence), home)
+        pollers = {kind: Poller(Endpoints(transport, kind), poll, home, evidence) for kind in Kind}
+        waiter = Waiter(pollers, poll, home)
         custodian = Custodian(home, waiter, journal, evidence)
         catalogue = Catalogue(Plans(transport), poll.pace)
         deployer = Deployer(home, custodian, journal, transport, policy, evidence, catalogue)

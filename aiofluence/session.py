@@ -29,20 +29,11 @@ from .http.rate_limit import RateLimit
 from .http.redis_rate_limit import RedisRate
 from .http.retry import Retry
 from .http.transport import OnReply, Transport
-from .lifecycle.arguments import (
-    adopt_problems,
-    capacity_problems,
-    deadlines,
-    on_failure_problems,
-    refuse,
-    timeout_problems,
-    until_problems,
-    update_problems,
-)
+from .lifecycle.arguments import deadlines, refuse, update_problems
 from .lifecycle.custody import Custody
+from .lifecycle.deploy_attempt import DeployPolicy
 from .lifecycle.instance import InstanceLifecycle, OnFailure
 from .lifecycle.journal import Journal
-from .lifecycle.policy import DeployPolicy
 from .lifecycle.sweep import Sweeper, SweepReport
 from .lifecycle.wait import Until
 from .models.instances import (
@@ -275,11 +266,11 @@ class Session:
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         refuse(
-            until_problems(until),
-            timeout_problems(timeout),
-            on_failure_problems(on_failure),
-            adopt_problems(adopt),
-            capacity_problems(wait_for_capacity),
+            until=until,
+            timeout=timeout,
+            on_failure=on_failure,
+            adopt=adopt,
+            wait_for_capacity=wait_for_capacity,
             specs=[spec],
         )
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
@@ -317,7 +308,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, valid.
         """
-        refuse(until_problems(until), timeout_problems(timeout))
+        refuse(until=until, timeout=timeout)
         return await self._lifecycle.wait(ref_of(instance), Until(until), timeout)
 
     async def update_and_wait(
@@ -347,7 +338,7 @@ class Session:
         ref = ref_of(container)
         if ref.kind is not Kind.CONTAINER:
             raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
-        refuse(timeout_problems(timeout), update_problems(update))
+        refuse(update_problems(update), timeout=timeout)
         return await self._lifecycle.update(ref, update, timeout)
 
     async def terminate_and_wait(
@@ -368,7 +359,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; the instance may still be billing.
             AuthError: the key is not, or no longer, valid.
         """
-        refuse(timeout_problems(timeout))
+        refuse(timeout=timeout)
         return await self._lifecycle.end(ref_of(instance), timeout)
 
     @overload
@@ -417,13 +408,7 @@ class Session:
                 `WaitTimeoutError` if the instance is not gone after 45 minutes. The session then continues
                 to end it. ConfigError and SpecError come from the call itself.
         """
-        refuse(
-            until_problems(until),
-            timeout_problems(timeout),
-            adopt_problems(adopt),
-            capacity_problems(wait_for_capacity),
-            specs=[spec],
-        )
+        refuse(until=until, timeout=timeout, adopt=adopt, wait_for_capacity=wait_for_capacity, specs=[spec])
         return self._lifecycle.running(
             spec, Until(until), timeout, adopt=adopt, wait_for_capacity=wait_for_capacity
         )
@@ -487,9 +472,9 @@ class Session:
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
         refuse(
-            () if until is None else until_problems(until),
-            timeout_problems(timeout),
-            capacity_problems(wait_for_capacity),
+            until=Until.ACTIVE if until is None else until,
+            timeout=timeout,
+            wait_for_capacity=wait_for_capacity,
             specs=[spec],
         )
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)

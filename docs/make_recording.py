@@ -22,7 +22,8 @@ from rich.text import Text
 from aiofluence import Poll, RateLimit, Session
 from aiofluence.cli.demo import PROFILE, warnings_shown
 from aiofluence.cli.demo_script import UPDATE_INTERVAL, Story
-from aiofluence.cli.live import LiveDisplay, LiveRow, Progress
+from aiofluence.cli.live import LiveRow, Progress
+from aiofluence.cli.rich_display import LiveDisplay
 from aiofluence.simulator import Simulator, SimulatorServer, SimulatorWire, run_virtual
 
 PICTURE = Path(__file__).parent / "_static" / "demo.svg"

@@ -192,6 +192,6 @@ def next_tick(ticks: int, ways: int) -> int:
     """Return the step of the loop at which the next of many lives is left.
 
     A test with `ways` variants begins at 0, 1, 2, …, so that its variants together cover each of the first 60
-    steps. Polls that repeat fill the rest: a third of those. `nox -s thorough` covers each step in each variant.
+    steps. Polls that repeat fill the rest: a third of those. With `nox -s thorough`, each variant covers all.
     """
     return ticks + (1 if THOROUGH else ways if ticks < 60 else 3 * ways)

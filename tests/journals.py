@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aiofluence.lifecycle.journal import Journal
-from aiofluence.lifecycle.journal_lines import Account
+from aiofluence.lifecycle.journal_entries import Account
 from aiofluence.simulator import DEFAULT_API_KEY
 
 ORIGIN = "https://api.fluence.dev"

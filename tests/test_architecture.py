@@ -57,7 +57,6 @@ HOMES = {
     "orjson": {"http.messages"},
     "rich": {"cli"},
     "pytest": {"pytest_plugin"},
-    "typer": {"cli"},
     "IPython": set[str](),  # asked for by name, where a notebook has loaded it: `batch.progress_bar`
     "distributed": {"dask"},
     "dask": {"dask"},

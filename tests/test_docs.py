@@ -19,6 +19,7 @@ ROOT = TESTS.parent
 DOCS = ROOT / "docs"
 FAULTS = DOCS / "faults.md"
 REFERENCE = DOCS / "reference"
+EXTENDING = (DOCS / "extending.md").read_text(encoding="utf-8")
 FIGURES: list[dict[str, Any]] = tomllib.loads((DOCS / "figures.toml").read_text(encoding="utf-8"))["figure"]
 
 
@@ -102,6 +103,26 @@ def test_only_one_page_says_how_to_install() -> None:
     for page in ("README.md", "CONTRIBUTING.md"):
         (line,) = found[page]
         assert first in line
+
+
+@pytest.mark.parametrize("section", EXTENDING.split("\n## ")[1:], ids=lambda section: section.split(":")[0])
+def test_an_addition_names_its_files(section: str) -> None:
+    title, _, text = section.partition("\n")
+    rows = re.findall(r"^\| `(\S+)` \|.*\| `(.+)` \|$", text, re.MULTILINE)
+    assert len(rows) == int(re.findall(r"(\d+) files", title)[0])
+    for file, example in rows:
+        assert example in (ROOT / file).read_text(encoding="utf-8"), f"{file} lacks {example}"
+
+
+def test_a_kind_is_in_no_other_file() -> None:
+    package = Path(aiofluence.__file__).parent
+    kind = re.compile(r"\bBareMetalSpec\b|\bBAREMETAL\b|\"baremetal\"")
+    found = {
+        f"aiofluence/{p.relative_to(package)}"
+        for p in package.rglob("*.py")
+        if kind.search(p.read_text("utf-8"))
+    }
+    assert found <= set(re.findall(r"^\| `(\S+)` \|", EXTENDING, re.MULTILINE))
 
 
 def is_install(line: str) -> bool:

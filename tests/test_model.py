@@ -12,7 +12,7 @@ from .harness import THOROUGH
 from .model import Setting, run
 
 # Sixty also show more than five twins where the promise has nothing to rest on: see the last test.
-RUNS = 600 if THOROUGH else 60
+RUNS = 600 if THOROUGH else 25
 PROMISED = [
     Setting("one run"),
     Setting("one run, adopting", adopt=True),
@@ -29,8 +29,8 @@ def test_nothing_is_paid_for_twice(setting: Setting) -> None:
 
 
 def test_the_model_can_tell() -> None:
-    """Without what the promise rests on, the same lives do end with twins: the model is no fig leaf."""
+    """Without `settle` and `watch`, which the promise needs, the same lives end with duplicates."""
     careless = Setting("careless", settle=0.0, watch=0.0)
-    assert sum(run(careless, seed).twice for seed in range(60)) > 5
+    assert sum(run(careless, seed).twice for seed in range(30)) > 2
     watched = attrs.evolve(careless, watch=200.0)
-    assert sum(run(watched, seed).twice for seed in range(60)) == 0
+    assert sum(run(watched, seed).twice for seed in range(30)) == 0

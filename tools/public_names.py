@@ -1,7 +1,7 @@
 """The public names of the first release, which need no `versionadded`.
 
-`python -m tools.public_names` writes the list until the first release is out. Later names carry
-`.. versionadded::` instead (CONTRIBUTING.md).
+`python -m tools.public_names` writes their list, once, for the first release. Later names carry
+`.. versionadded::` (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-FIRST_RELEASE = Path(__file__).parent.parent / "tests" / "fixtures" / "first_release.txt"
+FIRST_RELEASE = Path(__file__).parent / "first_release.txt"
 MODULES = ("aiofluence", "aiofluence.inventory", "aiofluence.simulator", "aiofluence.sync")
 
 

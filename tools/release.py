@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from .public_names import FIRST_RELEASE
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -34,6 +36,8 @@ def problems(root: Path, tag: str | None) -> list[str]:
         found.append(f"CHANGELOG.md: the section of {version} is empty")
     if "not on PyPI yet" in (root / "docs" / "install.md").read_text("utf-8"):
         found.append("docs/install.md says that aiofluence is not on PyPI yet")
+    if not (root / "tools" / FIRST_RELEASE.name).exists():
+        found.append("tools/first_release.txt is missing; run python -m tools.public_names")
     return found
 
 

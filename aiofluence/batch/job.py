@@ -11,11 +11,11 @@ import attrs
 
 from ..display.timeline import Times
 from ..errors import FluenceError, InstanceEndedError, InstanceFailedError
-from ..lifecycle.policy import is_certain
+from ..http.retry import is_certain
 from ..lifecycle.shared_list import NamedRows
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 from ..resources.catalogue import Choice
 from .report import LaunchState, Outcome
 

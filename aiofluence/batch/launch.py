@@ -33,7 +33,7 @@ from ..lifecycle.instance import InstanceLifecycle
 from ..lifecycle.wait import is_deadline
 from ..models.instances import InstanceRef
 from ..models.specs import Spec
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 from ..resources.account import Account
 from .job import Job
 from .options import Budget, Terms

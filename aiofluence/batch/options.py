@@ -12,18 +12,7 @@ from typing import TypeAlias, cast
 import attrs
 
 from ..errors import InsufficientBalanceError
-from ..lifecycle.arguments import (
-    adopt_problems,
-    capacity_problems,
-    fallback_problems,
-    money_problems,
-    on_failure_problems,
-    progress_problems,
-    quorum_problems,
-    refuse,
-    timeout_problems,
-    until_problems,
-)
+from ..lifecycle.arguments import fallback_problems, money_problems, quorum_problems, refuse
 from ..lifecycle.instance import OnFailure
 from ..lifecycle.wait import Until
 from ..models.account import Balance
@@ -78,16 +67,16 @@ class Terms:
             ConfigError: names every problem, such as a quorum larger than the number of specs.
         """
         refuse(
-            until_problems(self.until),
-            timeout_problems(self.timeout),
-            on_failure_problems(self.on_failure),
             quorum_problems(self.min_ready, len(specs)),
             money_problems(self.max_hourly),
             fallback_problems(self.fallback),
-            progress_problems(self.on_progress),
-            adopt_problems(self.adopt),
-            capacity_problems(self.wait_for_capacity),
             specs=specs,
+            until=self.until,
+            timeout=self.timeout,
+            on_failure=self.on_failure,
+            on_progress=self.on_progress,
+            adopt=self.adopt,
+            wait_for_capacity=self.wait_for_capacity,
         )
 
     def alternatives(self, spec: Spec) -> Iterator[Spec]:

@@ -18,7 +18,7 @@ from ..errors import FluenceError
 from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.values import Status
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 from .report import LaunchState, Outcome
 
 log: Final = logging.getLogger("aiofluence")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiofluence
 
@@ -21,6 +20,8 @@ class ServiceTime:
 
     def note(self, call: object, reply: aiofluence.Reply) -> None:
         """Note the time of a reply."""
+        from email.utils import parsedate_to_datetime  # slow to import
+
         with suppress(ValueError):  # a gateway may reply without `Date`
             self.now = parsedate_to_datetime(reply.headers.get("Date", "")).astimezone(UTC)
 

@@ -22,7 +22,7 @@ from ..models.plans import DefaultImage, Offer
 from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Spec, VMSpec
 from ..models.values import Kind
 from ..resources.offers import Wanted, why_nothing_fits
-from .exit_codes import USAGE, CommandError, refusal
+from .exit_codes import FAILED, USAGE, CommandError, in_flags, refusal
 
 _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "name": ((str,), "a text"),
@@ -73,6 +73,8 @@ _LACKS: Final[Mapping[str, Sequence[str]]] = {
     Kind.BAREMETAL: _MACHINES_LACK,
 }
 """The keys that each kind cannot use. They are no mistake in [defaults], which apply to all kinds."""
+_SHORTEST_PLAN: Final = 4
+"""Number of characters from which on the beginning of a plan's id is accepted in its place."""
 _TOP: Final = ("defaults", "instance")
 _ANY_PLAN: Final = "unknown"
 """Placeholder for a plan that was not found, so that the rest of the spec can still be checked."""
@@ -164,7 +166,10 @@ class Orders:
         problems += [f"name: several {kind}s would be called {name!r}" for kind, name in twice]
         problems += others(sum(len(order.specs) for order in self._orders))
         if problems:
-            raise refusal(problems, "nothing was deployed")
+            nothing_fits = sum(order.nothing_fits for order in self._orders)
+            raise refusal(
+                problems, "nothing was deployed", FAILED if nothing_fits == len(problems) else USAGE
+            )
         return items
 
 
@@ -176,6 +181,8 @@ class _Order:
     given: dict[str, Any] = attrs.field(factory=dict)
     bad: set[str] = attrs.field(factory=set)
     problems: list[str] = attrs.field(factory=list)
+    nothing_fits: int = 0
+    """Number of problems that are no mistake: no plan for rent fits now."""
     specs: Sequence[Spec] = ()
     """The specs of this order, whether or not their plan is for rent."""
 
@@ -201,8 +208,12 @@ class _Order:
     def _offer(self, kind: Kind, offers: Sequence[Offer]) -> Offer | None:
         given = self.given
         if plan := given.get("plan"):
-            found = [offer for offer in offers if plan in (offer.plan_id, offer.name)]
+            found = fitting_plans(offers, plan)
             fitting = [offer for offer in found if offer.kind is kind]
+            if len({offer.plan_id for offer in fitting}) > 1 and plan not in {o.name for o in fitting}:
+                ids = " ".join(offer.plan_id for offer in fitting)
+                self.problems.append(f"plan: {plan!r} is the beginning of several: {ids}")
+                return None
             if not fitting:
                 other = f"; it is a {found[0].kind}, so say which kind" if found else " is for rent now"
                 self.problems.append(f"plan: no {kind} plan {plan!r}{other}")
@@ -216,11 +227,13 @@ class _Order:
         try:
             wanted = Wanted.of({"kind": kind, **conditions})
         except ConfigError as error:
-            self.problems.append(str(error))
+            self.problems.append(str(error) if self.where else in_flags(str(error)))
             return None
         fitting = wanted.choose(offers)
         if not fitting:
-            self.problems.append("plan: " + "; ".join(why_nothing_fits(offers, wanted).splitlines()))
+            self.nothing_fits += 1
+            why = why_nothing_fits(offers, wanted)
+            self.problems.append("plan: " + "; ".join(why.splitlines()) if self.where else in_flags(why))
         return fitting[0] if fitting else None
 
     def _container(self, offer: Offer | None, images: Sequence[DefaultImage]) -> ContainerSpec:
@@ -316,6 +329,12 @@ class _Order:
             self.bad.add("ssh_key")
             self.problems.append(f"ssh_key: neither the text of a public key nor a file: {error.strerror}")
             return None
+
+
+def fitting_plans(offers: Sequence[Offer], plan: str) -> list[Offer]:
+    """Return the offers with this plan id or name, else those whose plan id begins so."""
+    exact = [offer for offer in offers if plan in (offer.plan_id, offer.name)]
+    return exact or [o for o in offers if len(plan) >= _SHORTEST_PLAN and o.plan_id.startswith(plan)]
 
 
 def read_environment(

@@ -16,8 +16,9 @@ from typing import Final
 from .. import FluenceError, Poll, RateLimit, Session, run
 from ..simulator import DEFAULT_PROFILE, LocalProcesses, Profile, Simulator, SimulatorServer
 from .demo_script import UPDATE_INTERVAL, Story, count_live
+from .displays import choose_display
 from .exit_codes import explain
-from .live import Display, choose_display
+from .live import Display
 
 PROFILE: Final = Profile.of(DEFAULT_PROFILE).replace(cluster={"log_interval": 6.0})
 """Fewer log lines than usual, since simulated time runs fast."""

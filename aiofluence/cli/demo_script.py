@@ -35,7 +35,6 @@ from ..models.instances import Instance, Summary
 from ..models.money import exact, total
 from ..models.specs import Spec
 from ..simulator import SimulatorServer
-from .launch_table import SHOWN
 from .live import Display, LiveRow
 
 _SSH_KEY: Final = (
@@ -154,7 +153,7 @@ class Story:
         doomed = next(spec for spec, _ in ordered if spec.name == _DOOMED)
         assert isinstance(doomed, ContainerSpec)
         self._held[_DOOMED] = await self._session.containers.deploy(doomed)
-        self._shown[_DOOMED] = SHOWN[LaunchState.PROVISIONING]
+        self._shown[_DOOMED] = LaunchState.PROVISIONING
         began = self._server.now()
         others = [spec for spec, _ in ordered if spec.name != _DOOMED]
         async with asyncio.TaskGroup() as group:
@@ -188,7 +187,7 @@ class Story:
                 self._took[outcome.spec.name] = self._server.now() - began
 
     def _note(self, progress: LaunchProgress) -> None:
-        self._shown[progress.spec.name] = SHOWN[progress.state]
+        self._shown[progress.spec.name] = progress.state
 
     async def _see_it_fail(self, ref: InstanceRef, began: float) -> None:
         """Wait for the instance that was made to fail. Its failure is part of the demo."""
@@ -197,7 +196,7 @@ class Story:
         except InstanceFailedError as error:
             self._held.pop(ref.name)  # the service has ended it, and refunds its price
             self._failed[ref.name] = error
-            self._shown[ref.name] = SHOWN[LaunchState.FAILED]
+            self._shown[ref.name] = LaunchState.FAILED
         self._took[ref.name] = self._server.now() - began
 
     def _rows(self, ordered: Sequence[tuple[Spec, Offer]], began: float) -> list[LiveRow]:
@@ -215,7 +214,7 @@ class Story:
                 LiveRow(
                     name,
                     _gpu(offer),
-                    self._shown.get(name, SHOWN[LaunchState.QUEUED]),
+                    self._shown.get(name, LaunchState.QUEUED),
                     age if took is None else took,
                     _money(offer.hourly),
                     note,

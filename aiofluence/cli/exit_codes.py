@@ -5,6 +5,7 @@ All exit codes are defined here. A bug of the library shows its traceback, and n
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,12 @@ TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
 
 
+_ARGUMENT: Final = re.compile(
+    r"\b(kind|gpu|gpu_count|location|max_hourly|min_cpus|min_memory|min_storage|min_vram|provider|min_ready)"
+    r"(?:=([^\s,:]+)|( is (?:a |an |one of )))"
+)
+
+
 class CommandError(Exception):
     """A problem that the command itself has found.
 
@@ -35,10 +42,11 @@ class CommandError(Exception):
         self.code = code
 
 
-def refusal(problems: Sequence[str], consequence: str) -> CommandError:
+def refusal(problems: Sequence[str], consequence: str, code: int = USAGE) -> CommandError:
     """Return one error with all problems of a request."""
-    head = f"{len(problems)} problem(s), {consequence}:"
-    return CommandError("\n".join([head, *problems]), USAGE)
+    if len(problems) == 1:
+        return CommandError(f"{problems[0]}\n{consequence}", code)
+    return CommandError("\n".join([f"{len(problems)} problems, {consequence}:", *problems]), code)
 
 
 def code_of(error: BaseException) -> int:
@@ -62,7 +70,8 @@ def explain(error: BaseException, command: str = "aiofluence", *, journal: Path 
         give_up_stdout()
         if is_closed(1):
             print(f"{command}: stdout is closed, and the result could not be written", file=sys.stderr)
-        return FAILED
+            return FAILED
+        return REACHED
     if not all(isinstance(cause, aiofluence.FluenceError | CommandError | OSError) for cause in causes):
         raise error
     for cause in causes:
@@ -78,13 +87,23 @@ def told(error: BaseException, command: str, journal: Path | None = None) -> Ite
         yield f"{command}: not everything could be ended."
         yield from how_to_end(error.refs, error.names, journal)
         return
-    kind = "" if isinstance(error, CommandError) else f"{type(error).__name__}: "
-    first, *rest = str(error).splitlines() or ["no details"]
-    yield f"{command}: {kind}{first}"
+    text = str(error) if isinstance(error, CommandError) else in_flags(str(error))
+    first, *rest = text.splitlines() or [type(error).__name__]
+    yield f"{command}: {first}"
     for line in rest:
         yield f"  {line.strip()}"
     if isinstance(error, aiofluence.UncertainDeployError):
         yield f"  find it with: aiofluence ls; end it with: aiofluence sweep --prefix {error.name}"
+
+
+def in_flags(text: str) -> str:
+    """Write the arguments of the library in an error text as flags: `min_vram=80Gi` as `--min-vram 80Gi`."""
+
+    def flag(found: re.Match[str]) -> str:
+        value = f" {found[2]}" if found[2] else found[3] or ""
+        return f"--{found[1].replace('_', '-')}{value}"
+
+    return _ARGUMENT.sub(flag, text).replace(" or None", "")
 
 
 def how_to_end(

@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..models.account import Balance
-from ..models.instances import Container, Instance, InstanceRef, Machine, Network, Summary
-from ..models.logs import Event, LogGap, LogLine
-from ..models.plans import DefaultImage, GpuModel, Offer, Supply
-from ..models.specs import Spec
-from ..models.ssh import ssh_access
+import aiofluence
+
+from ..models.money import exact
+
+if TYPE_CHECKING:  # help and completion do not need the models
+    from ..models.account import Balance
+    from ..models.instances import Instance, InstanceRef, Network, Summary
+    from ..models.logs import Event, LogGap, LogLine
+    from ..models.plans import DefaultImage, GpuModel, Offer, Supply
+    from ..models.specs import Spec
 
 Json: TypeAlias = dict[str, Any]
+
+_MILLI: Final = Decimal("0.001")
 
 
 def ref_shape(ref: InstanceRef) -> Json:
@@ -43,6 +49,22 @@ def offer_shape(offer: Offer) -> Json:
         "provider": offer.provider,
         "nvlink": offer.nvlink,
         "os_images": list(offer.os_options),
+    }
+
+
+def gpu_shape(offers: Sequence[Offer]) -> Json:
+    """Return the overview of one GPU type, from all its offers."""
+    gpu = offers[0].gpu_model
+    with exact():
+        lowest = min(offer.hourly / offer.gpu_count for offer in offers).quantize(_MILLI).normalize()
+    return {
+        "model": gpu.model,
+        "vram_gib": gpu.vram.gib,
+        "from": f"{lowest:f}",
+        "offers": len(offers),
+        "counts": sorted({offer.gpu_count for offer in offers}),
+        "kinds": sorted({offer.kind for offer in offers}),
+        "locations": sorted({place for offer in offers for place in offer.locations}),
     }
 
 
@@ -89,6 +111,8 @@ def summary_shape(row: Summary) -> Json:
 
 def instance_shape(instance: Instance) -> Json:
     """Return an instance in full: its list row, costs, access and configuration."""
+    from ..models.ssh import ssh_access
+
     bill = instance.billing
     access = ssh_access(instance)
     ssh = None if access is None else {"user": access.user, "host": access.host, "port": access.port}
@@ -119,7 +143,7 @@ def order_shape(spec: Spec, offer: Offer) -> Json:
 def line_shape(ref: InstanceRef, line: LogLine | LogGap) -> Json:
     """Return one line of a log, or a gap where lines may be missing."""
     shape = {"id": ref.id, "name": ref.name, "pod": line.pod}
-    if isinstance(line, LogGap):
+    if isinstance(line, aiofluence.LogGap):
         lost = {"gap": line.reason, "at_least": line.at_least}
         return {**shape, "text": None, "raw": None, "grown": False, **lost}
     said = {"text": line.text, "raw": line.raw, "grown": line.grown}
@@ -178,9 +202,9 @@ def _network(network: Network | None) -> Json:
 
 
 def _configuration(instance: Instance) -> Json:
-    if isinstance(instance, Machine):
+    if isinstance(instance, aiofluence.Machine):
         return {"os_image": instance.os_image}
-    assert isinstance(instance, Container)
+    assert isinstance(instance, aiofluence.Container)
     info = instance.container_info
     return {
         "container_status": instance.container_status,

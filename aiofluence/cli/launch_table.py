@@ -20,16 +20,8 @@ from ..models.ssh import ssh_access
 from .batch_file import Item
 from .live import LiveRow
 
-SHOWN: Final[Mapping[str, str]] = {
-    "queued": "queued",
-    "posting": "deploying",
-    "provisioning": "provisioning",
-    "active": "READY",
-    "failed": "FAILED",
-    "terminated": "ending",
-    "unknown": "unknown",
-}
-"""The displayed text for each state of a launch."""
+_WORDS: Final[Mapping[str, str]] = {"terminated": "given up and being ended"}
+"""States with another display text, as in `ProgressDisplay`: a launch does not see the end."""
 
 _OF_SERVICE: Final[Mapping[str, str]] = {
     "posting": "deploying",
@@ -108,11 +100,11 @@ class LaunchTable:
     def _status(self, index: int) -> str:
         """Return the state of an instance; once it is given up, its status, which decides the bill."""
         state = self._states[index]
-        return self._given_up[index] if state == "terminated" else SHOWN[state]
+        return self._given_up[index] if state == "terminated" else state
 
     def title(self) -> str:
-        """Return the title: `12 READY, 8 provisioning, about 1:40 to go`."""
-        counts = [f"{self._counts[state]} {SHOWN[state]}" for state in SHOWN if self._counts.get(state)]
+        """Return the title: `8 provisioning, 12 active, about 1:40 to go`."""
+        counts = [f"{count} {_WORDS.get(state, state)}" for state, count in self._counts.items() if count]
         busy = any(self._counts.get(state) for state in _BUSY)
         left = self._due - _now()
         # The estimate is exceeded, so there is no basis for a new one.
@@ -122,13 +114,13 @@ class LaunchTable:
 def summary(report: aiofluence.Report) -> list[str]:
     """Return the result of a launch in a few lines."""
     cost: Decimal = report.hourly_cost
-    counts = str(report).replace("terminated", "being ended")
+    counts = str(report).replace("terminated", _WORDS["terminated"])
     least = report.least_cost
     lines = [f"{counts}: {cost:f} USDC an hour" + (f", at least {least:f} in all" if least > cost else "")]
     for outcome in report.outcomes:
         if outcome.error is not None:
             first = str(outcome.error).splitlines()[0]
-            state = "being ended" if outcome.status.value == "terminated" else outcome.status
+            state = _WORDS.get(outcome.status.value, outcome.status)
             lines.append(f"{outcome.spec.name}: {state}, {type(outcome.error).__name__}: {first}")
     return [*lines, *(f"{one.name}: {_reached_at(one) or one.id}" for one in report.instances)]
 

@@ -1,19 +1,28 @@
 """Lookup of instances by a name or an id that a person typed.
 
-An id takes precedence over a name, and a live instance over an ended one. Ambiguous names are an error.
+An id takes precedence over a name, a name over the beginning of an id, and a live instance over an ended one.
+Ambiguous names are an error.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
 
 import aiofluence
 
-from ..models.instances import Instance, InstanceRef, Summary
 from ..models.values import Kind
 from .exit_codes import USAGE, CommandError
+
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ..models.instances import Instance, InstanceRef, Summary
+
+SHORTEST: Final = 4
+"""Number of characters from which on the beginning of an id is accepted in its place."""
+SHOWN: Final = 8
+"""Number of characters of an id in a table that is not wide."""
 
 
 def resource_of(fluence: aiofluence.Session, kind: Kind) -> Any:
@@ -80,11 +89,13 @@ def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRe
             ambiguous = True
             problems.append(f"{text} may be any of {len(fitting)}; give the id of one:")
             problems += [
-                f"{row.kind} {row.id} {row.status}, created {row.created_at:%Y-%m-%d %H:%M:%S}"
+                f"{row.kind} {row.name} {row.id} {row.status}, created {row.created_at:%Y-%m-%d %H:%M:%S}"
                 for row in fitting
             ]
         else:
-            problems.append(f"there is no instance with the name or id {text}")
+            near = get_close_matches(text, {row.name for row in rows if not row.status.final})
+            meant = f"; do you mean {' or '.join(sorted(near))}?" if near else ""
+            problems.append(f"there is no instance with the name or id {text}{meant}")
     if problems:
         raise CommandError("\n".join(problems), *([USAGE] if ambiguous else []))
     return list(dict.fromkeys(found))
@@ -93,4 +104,10 @@ def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRe
 def _fitting(rows: Sequence[Summary], text: str) -> list[Summary]:
     by_id = [row for row in rows if row.id == text]
     by_name = [row for row in rows if row.name == text]
-    return by_id or [row for row in by_name if not row.status.final] or by_name
+    if by_id or by_name:
+        return by_id or _live_first(by_name)
+    return _live_first([row for row in rows if len(text) >= SHORTEST and row.id.startswith(text.lower())])
+
+
+def _live_first(rows: list[Summary]) -> list[Summary]:
+    return [row for row in rows if not row.status.final] or rows

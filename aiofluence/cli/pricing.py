@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import aiofluence
 
 from ..models.money import exact, total
-from ..models.spending import MINIMUM_RUNTIME, hours_begun
 from ..models.values import Kind
 from .ages import ServiceTime
-from .console import print_json, print_table, say
+from .console import Column, print_json, print_table, say
 from .exit_codes import USAGE, CommandError
 from .json_output import order_shape, refs_shape
 
@@ -36,13 +35,35 @@ def given_by_flags(**flags: Any) -> dict[str, Any]:
     return {key: value for key, value in flags.items() if value is not None}
 
 
-def variables(env: Sequence[str] | None) -> dict[str, Any]:
-    """Return `--env` as keys of the TOML format: `NAME=VALUE` sets a variable, `NAME` passes yours on."""
-    pairs = [text.partition("=") for text in env or ()]
+def variables(env: Sequence[str] | None, env_file: Path | None = None) -> dict[str, Any]:
+    """Return `--env` as keys of the TOML format: `NAME=VALUE` sets a variable, `NAME` passes yours on.
+
+    The lines of `env_file` come first, so that `--env` replaces them.
+
+    Raises:
+        CommandError: the file cannot be read.
+    """
+    lines = [] if env_file is None else _read_env_file(env_file)
+    pairs = [text.partition("=") for text in (*lines, *(env or ()))]
     return given_by_flags(
         environment={name: value for name, equals, value in pairs if equals} or None,
         pass_environment=[name for name, equals, _ in pairs if not equals] or None,
     )
+
+
+def _read_env_file(file: Path) -> list[str]:
+    """Return the lines with variables. As for docker: no quotes, and `#` begins a comment line."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise CommandError(f"--env-file: {file}: {reason}", USAGE) from None
+    found = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, line in found:
+        if not (line.startswith("#") or line.partition("=")[0].strip().isidentifier()):
+            # The line itself may hold a secret.
+            raise CommandError(f"--env-file: {file}: line {number} is not NAME=VALUE", USAGE)
+    return [line for _, line in found if not line.startswith("#")]
 
 
 def registry_login(host: str | None, user: str | None) -> dict[str, str] | None:
@@ -90,9 +111,11 @@ async def priced(
         CommandError: an order is invalid or not for rent. The error names every problem.
         FluenceError: the catalogue could not be fetched.
     """
+    from .batch_file import fitting_plans
+
     offers = await fluence.plans.find()
     images = await fluence.images.list() if orders.wants_images else []
-    found = {plan: [offer for offer in offers if plan in (offer.plan_id, offer.name)] for plan in fallback}
+    found = {plan: fitting_plans(offers, plan) for plan in fallback}
     missing = [
         f"--fallback: no plan {plan!r} is for rent now" for plan, fitting in found.items() if not fitting
     ]
@@ -107,6 +130,7 @@ async def show_order(
     adopted: Sequence[aiofluence.InstanceRef] = (),
 ) -> None:
     """Print the instances that would be deployed or adopted, their prices, and the balance if it is known."""
+    from ..models.spending import MINIMUM_RUNTIME
     from ..resources.account import known_balance
 
     time = ServiceTime()
@@ -130,13 +154,19 @@ async def show_order(
             }
         )
         return
-    head = ("NAME", "KIND", "PLAN", "USDC/H", "UPFRONT")
+    head = (
+        Column("NAME"),
+        Column("KIND", drop=1),
+        Column("PLAN", fold=True),
+        Column("USDC/H", right=True),
+        Column("UPFRONT", right=True),
+    )
     rows = [
         (spec.name, spec.kind, offer.name, f"{offer.hourly:f}", f"{offer.upfront:f}")
         for spec, offer in ((item.spec, item.offer) for item in missing)
     ]
     if rows:
-        print_table(head, rows, right=(3, 4))
+        print_table(head, rows)
     for ref in adopted:
         say(f"{ref} is live and would be taken")
     say(
@@ -159,6 +189,8 @@ async def show_order(
 @exact()
 def _least(items: Iterable[Item], time: ServiceTime) -> Decimal:
     """Return the price of the items if each ends as soon as possible: machines after the minimum runtime."""
+    from ..models.spending import MINIMUM_RUNTIME, hours_begun
+
     of_machine = 2  # when the service's time is not known
     if time.now is not None:
         end = time.now + _PROVISIONING + timedelta(seconds=MINIMUM_RUNTIME)

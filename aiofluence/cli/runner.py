@@ -9,36 +9,47 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
-
-import typer
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import aiofluence
 
-from .clean_up import CleanUp
+from .arguments import Exit
 from .console import listed, note
-from .exit_codes import FAILED, INTERRUPTED, REACHED, CommandError, explain, how_to_end
+from .exit_codes import FAILED, INTERRUPTED, REACHED, TIMED_OUT, CommandError, explain, how_to_end
+from .profiles import access
+
+if TYPE_CHECKING:
+    from ..http.messages import Call
+    from ..http.transport import OnReply
 
 Command: TypeAlias = "Callable[[aiofluence.Session], Awaitable[int | None]]"
 """The work of a command in a session. Returns its exit code; None for 0."""
 
 
-def execute(command: Command, *, journal: Path | None = None) -> None:
-    """Run `command` and exit with its exit code.
+_NOTICE: Final = 2.5
+"""Seconds without any reply after which a command says that it is still trying."""
+_PATIENCE: Final = 60.0
+"""Seconds without any reply after which a command gives up."""
+
+
+def execute(command: Command, *, journal: Path | None = None, on_reply: OnReply | None = None) -> None:
+    """Run `command` and exit with its exit code. `on_reply` sees every reply.
 
     Raises:
-        typer.Exit: always.
+        Exit: always.
     """
-    raise typer.Exit(run_in_session(command, journal=journal))
+    raise Exit(run_in_session(command, journal=journal, on_reply=on_reply))
 
 
-def run_in_session(command: Command, *, journal: Path | None = None) -> int:
+def run_in_session(command: Command, *, journal: Path | None = None, on_reply: OnReply | None = None) -> int:
     """Run `command` and return its exit code. SIGTERM has the effect of Ctrl-C, and ends the process."""
     log = logging.getLogger("aiofluence")
     log.addFilter(_is_not_shown_here)
     try:
-        return aiofluence.run(_in_session(command, journal))
+        key, origin = access()
+        return aiofluence.run(_in_session(command, key, origin, journal, on_reply))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (aiofluence.FluenceError, CommandError, OSError, ExceptionGroup) as error:
@@ -52,15 +63,24 @@ def _is_not_shown_here(record: logging.LogRecord) -> bool:
     return not (record.module == "custody" and record.funcName in ("drain", "_report"))
 
 
-async def _in_session(command: Command, journal: Path | None) -> int:
-    session = aiofluence.Session(journal=journal, user_agent_suffix="cli")
+async def _in_session(
+    command: Command, key: str | None, origin: str | None, journal: Path | None, on_reply: OnReply | None
+) -> int:
+    from ..config import find_origin
+    from .clean_up import CleanUp
+
+    patience = _Patience(find_origin(origin, allow_insecure=False), on_reply)
+    session = aiofluence.Session(
+        key, base_url=origin, journal=journal, user_agent_suffix="cli", on_reply=patience.note
+    )
+    del key
     ending: list[str] = []
     interrupted = False
     clean_up: asyncio.Task[None] | None = None
     try:
         async with session as fluence:
             try:
-                return await command(fluence) or REACHED
+                return await patience.during(command(fluence)) or REACHED
             except asyncio.CancelledError:
                 interrupted = True
                 raise
@@ -74,6 +94,46 @@ async def _in_session(command: Command, journal: Path | None) -> int:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([clean_up])
         _tell_the_end(session.custody, ending, interrupted, journal)
+
+
+class _Patience:
+    """The time until the first reply: says soon that the command is still trying, and gives up in the end."""
+
+    def __init__(self, origin: str, on_reply: OnReply | None) -> None:
+        self._origin = origin
+        self._on_reply = on_reply
+        self._limit = asyncio.timeout(_PATIENCE)
+        self._notice: asyncio.TimerHandle | None = None
+        self._replied = False
+
+    def note(self, call: Call, reply: aiofluence.Reply) -> None:
+        """Note a reply, and pass it on."""
+        if not self._replied and self._notice is not None:
+            self._replied = True
+            self._notice.cancel()
+            self._limit.reschedule(None)
+        if self._on_reply is not None:
+            self._on_reply(call, reply)
+
+    async def during(self, work: Awaitable[int | None]) -> int | None:
+        """Do the work of a command.
+
+        Raises:
+            CommandError: no reply came in time.
+        """
+        loop = asyncio.get_running_loop()
+        until = datetime.now() + timedelta(seconds=_PATIENCE)
+        text = f"No reply from {self._origin} so far. Trying until {until:%H:%M:%S}; Ctrl-C gives up."
+        self._notice = loop.call_later(_NOTICE, note, text)
+        try:
+            async with self._limit:
+                return await work
+        except TimeoutError:
+            if not self._limit.expired():
+                raise
+        finally:
+            self._notice.cancel()
+        raise CommandError(f"no reply from {self._origin} within {_PATIENCE:.0f} s", TIMED_OUT)
 
 
 def _tell_of_custody(custody: aiofluence.Custody, interrupted: bool) -> list[str]:

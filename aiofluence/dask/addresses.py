@@ -11,19 +11,12 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
+from ..config import is_loopback
 from ..models.instances import Container
 from ..models.values import PortProtocol
 
 WORKER_PORT: Final = 9000
 """Port on which a worker listens in its container."""
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return True if the address belongs to this machine only."""
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def contact_problems(contact: str | None, protocol: str, origin: str) -> Iterator[str]:

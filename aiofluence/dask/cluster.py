@@ -22,13 +22,14 @@ import attrs
 from distributed import Scheduler, Security, SpecCluster, rpc
 from distributed.core import Status
 
+from ..config import is_loopback
 from ..errors import ConfigError, LifecycleError, SpecError
 from ..models.instances import InstanceRef
 from ..models.specs import ContainerSpec, unique_name
 from ..models.values import Port
 from ..session import Session
 from ..tail.merged import MergedTail
-from .addresses import WORKER_PORT, contact_problems, is_loopback
+from .addresses import WORKER_PORT, contact_problems
 from .worker import ContainerWorker
 
 log: Final = logging.getLogger("aiofluence")

@@ -21,6 +21,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
+from ..background import session_closed
 from ..errors import DecodeError, NoReplyError, NotSentError, WireError
 from .messages import Reply, Request, Timeout
 
@@ -305,7 +306,7 @@ def _text(error: BaseException) -> str:
 
 def _closed(flight: InFlightRequest) -> WireError:
     if flight.phase == "new":
-        return NotSentError("the session is closed", permanent=True)
+        return session_closed()
     return NoReplyError("the session was closed before the answer came", phase=flight.phase)
 
 

@@ -34,11 +34,7 @@ _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
 def safe_id(id: object) -> str:
-    """Return `id` if it cannot change the path that contains it.
-
-    Raises:
-        ConfigError: `id` is not 1-64 characters of `A-Z a-z 0-9 _ -`.
-    """
+    """Return `id` if `is_safe_id`; raise ConfigError otherwise."""
     if is_safe_id(id):
         return id
     raise ConfigError(f"{id!r} is not the id of an instance")
@@ -50,23 +46,16 @@ def is_safe_id(id: object) -> TypeGuard[str]:
 
 
 def safe_method(method: object) -> str:
-    """Return `method` in capitals if a request line may contain it.
-
-    Raises:
-        ConfigError: `method` is not a single word of letters.
-    """
+    """Return `method` in capitals if a request line may contain it; raise ConfigError otherwise."""
     if isinstance(method, str) and _METHOD.fullmatch(method):
         return method.upper()
     raise ConfigError(f"{method!r} is not a method; it looks like 'GET'")
 
 
 def safe_path(path: object) -> str:
-    """Return `path` if it stays below `/gpu`: no dot segments, no query, no character that needs escaping.
+    """Return `path` if it stays below `/gpu`, or is an account path; raise ConfigError otherwise.
 
-    The two account paths outside `/gpu` are accepted as well.
-
-    Raises:
-        ConfigError: `path` is none of these.
+    It has no dot segments, no query, and no character that needs escaping.
     """
     if isinstance(path, str) and (_PATH.fullmatch(path) or path in _ACCOUNT_PATHS):
         return path
@@ -130,11 +119,7 @@ class Call:
         priority: Priority | None = None,
         query: Mapping[str, object] | None = None,
     ) -> Call:
-        """Return this endpoint's call for an instance, body and query. Query values of None are left out.
-
-        Raises:
-            ConfigError: the id is not 1-64 characters of `A-Z a-z 0-9 _ -`, so it could change the path.
-        """
+        """Return this endpoint's call for an instance, body and query. Query values of None are left out."""
         path = self.path if id is None else self.path.replace("{id}", safe_id(id))
         texts = {name: str(value) for name, value in query.items() if value is not None} if query else {}
         priority = self.priority if priority is None else priority

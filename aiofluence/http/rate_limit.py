@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from ..errors import ConfigError, NotSentError
+from ..background import session_closed
+from ..errors import ConfigError
 from .messages import Priority
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
@@ -108,7 +109,7 @@ class RateLimiter:
         if granted is not None:
             return granted
         if self._closed:
-            raise _closed()
+            raise session_closed()
         loop = asyncio.get_running_loop()
         since = loop.time()
         waiter = _Waiter(loop.create_future(), since)
@@ -181,13 +182,11 @@ class RateLimiter:
     def close(self) -> None:
         """Fail pending and future calls of `acquire` with NotSentError."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         for queue in self._queues:
             for waiter in queue:
                 if not waiter.turn.done():
                     self._waiting -= 1
-                    waiter.turn.set_exception(_closed())
+                    waiter.turn.set_exception(session_closed())
             queue.clear()
 
     def _pause(self, until: float) -> None:
@@ -284,7 +283,3 @@ class _Waiter:
     turn: asyncio.Future[float]
     since: float
     taken: Any = None
-
-
-def _closed() -> NotSentError:
-    return NotSentError("the session is closed", permanent=True)

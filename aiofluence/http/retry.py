@@ -118,8 +118,7 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Earn the share of one call."""
-        if self._left < self._reserve:
-            self._left = min(self._reserve, self._left + self._share)
+        self._left = min(self._reserve, self._left + self._share)
 
     def spend(self) -> bool:
         """Spend one retry; return False when none is left."""

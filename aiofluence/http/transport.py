@@ -14,7 +14,7 @@ from typing import Final, NoReturn, TypeAlias
 
 import attrs
 
-from ..background import Owner
+from ..background import Owner, loop_time
 from ..errors import Attempt, FluenceError, NotSentError
 from .error_mapping import http_date, retry_after
 from .messages import (
@@ -59,6 +59,11 @@ class ServerClock:
         date = http_date(self._date)
         return None if date is None else date + timedelta(seconds=moment - self._noted)
 
+    @property
+    def now(self) -> datetime | None:
+        """The service's time now. None before the first reply."""
+        return self.at(loop_time())
+
 
 @attrs.frozen
 class Transport:
@@ -102,11 +107,7 @@ class Transport:
         return Answer(call, decode_reply(call, reply, self._secrets()))
 
     async def exchange(self, call: Call, *, deadline: float | None = None) -> Reply:
-        """Send `call` and return the raw 2xx reply.
-
-        Raises:
-            FluenceError: as `call`, except for a body that is not JSON.
-        """
+        """Send `call` and return the raw 2xx reply. Arguments and errors are those of `call`."""
         loop = asyncio._get_running_loop()
         if loop is None or loop is not self.owner.loop:  # inlined, because every call passes here
             loop = self.owner.settle(loop)
@@ -119,7 +120,7 @@ class Transport:
                 reply = await self._once(call, deadline)
                 if 200 <= reply.status < 300:
                     return reply
-                error: FluenceError = refusal(call, reply, self._secrets(), self.clock.at(loop.time()))
+                error: FluenceError = refusal(call, reply, self._secrets(), self.clock.now)
             except FluenceError as caught:
                 error = caught
             now = loop.time()
@@ -169,7 +170,7 @@ class Transport:
         self.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
         if reply.status in (429, 503):
             # nginx's limit_req answers 503. Both mean "too fast", for every call of this session.
-            pause = retry_after(reply.headers, self.clock.at(asyncio.get_running_loop().time()))
+            pause = retry_after(reply.headers, self.clock.now)
             self.limiter.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
             self.limiter.succeeded()

@@ -1,16 +1,16 @@
-"""The arguments of the session's verbs, checked before the first request: all problems in one error.
+"""The arguments of the session's verbs, checked before the first request.
 
-Each `..._problems` yields sentences, and `refuse` raises them together.
+All problems are in one error. `until`, `timeout` and the like are checked here alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
 from math import isfinite
 from numbers import Real
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..errors import ConfigError, SpecError
 from ..http.codec import check
@@ -26,15 +26,46 @@ _QUOTED: Final = 80
 """Number of characters of a wrong value that an error repeats."""
 
 
-def refuse(*problems: Iterable[str], specs: Sequence[object] = ()) -> None:
-    """Raise all problems together, those of the specs first.
+def _is_seconds(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and float(value) >= 0
+
+
+_ARGUMENTS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "until": (
+        lambda value: value in (*Until, *(each.value for each in Until)),
+        f"one of {', '.join(f'{each} ({each.value!r})' for each in Until)}",
+    ),
+    "timeout": (lambda value: value is None or _is_seconds(value), "a number of seconds or None"),
+    "wait_for_capacity": (
+        lambda value: value is None or (_is_seconds(value) and isfinite(value)),
+        "a number of seconds or None",
+    ),
+    "on_failure": (lambda value: value in ("terminate", "keep"), "'terminate' or 'keep'"),
+    "adopt": (lambda value: isinstance(value, bool), "True or False"),
+    "on_progress": (lambda value: value is None or callable(value), "a function or None"),
+}
+"""Arguments of several verbs: a test of the value, and the words for a right one."""
+
+
+def refuse(*problems: Iterable[str], specs: Sequence[object] = (), **arguments: object) -> None:
+    """Raise the problems of specs and arguments together.
+
+    Args:
+        problems: sentences about other arguments.
+        specs: specs to check.
+        arguments: values to check, by the names in `_ARGUMENTS`.
 
     Raises:
         SpecError: the service would refuse a spec. The other problems follow in the same error.
         ConfigError: only other arguments have problems.
     """
     known: list[Any] = [spec for spec in specs if isinstance(spec, Deployable)]
-    found = [*_no_specs(specs), *_condition_problems(known), *chain.from_iterable(problems)]
+    found = [*_no_specs(specs), *_condition_problems(known)]
+    for name, value in arguments.items():
+        fits, wanted = _ARGUMENTS[name]
+        if not fits(value):
+            found.append(f"{name} is {wanted}, not {_quoted(value)}")
+    found += chain.from_iterable(problems)
     try:
         check(known)
     except SpecError as error:
@@ -78,41 +109,6 @@ def deadlines(timeout: float | None, wait_for_capacity: float | None) -> tuple[f
     return (None if timeout is None else deadline_in(timeout + (wait_for_capacity or 0))), capacity_until
 
 
-def until_problems(until: object) -> Iterator[str]:
-    """Problems of an `until` that is neither an `Until` nor the text of one."""
-    if until not in {*Until, *(each.value for each in Until)}:
-        names = ", ".join(f"{each} ({each.value!r})" for each in Until)
-        yield f"until is one of {names}, not {_quoted(until)}"
-
-
-def timeout_problems(timeout: object) -> Iterator[str]:
-    """Problems of a `timeout` that is no number of seconds."""
-    if timeout is not None and not _is_seconds(timeout):
-        yield f"timeout is a number of seconds or None, not {_quoted(timeout)}"
-
-
-def capacity_problems(wait_for_capacity: object) -> Iterator[str]:
-    """Problems of a `wait_for_capacity` that is no finite number of seconds."""
-    if wait_for_capacity is not None and not (_is_seconds(wait_for_capacity) and isfinite(wait_for_capacity)):
-        yield f"wait_for_capacity is a number of seconds or None, not {_quoted(wait_for_capacity)}"
-
-
-def _is_seconds(value: object) -> TypeGuard[float]:
-    return not isinstance(value, bool) and isinstance(value, Real) and float(value) >= 0
-
-
-def on_failure_problems(on_failure: object) -> Iterator[str]:
-    """Problems of an `on_failure` that is neither of its two values."""
-    if on_failure not in ("terminate", "keep"):
-        yield f"on_failure is 'terminate' or 'keep', not {_quoted(on_failure)}"
-
-
-def adopt_problems(adopt: object) -> Iterator[str]:
-    """Problems of an `adopt` that is no bool."""
-    if not isinstance(adopt, bool):
-        yield f"adopt is True or False, not {_quoted(adopt)}"
-
-
 def quorum_problems(min_ready: object, count: int) -> Iterator[str]:
     """Problems of a `min_ready` that `count` specs cannot meet."""
     if min_ready is None:
@@ -138,14 +134,8 @@ def fallback_problems(fallback: Sequence[object]) -> Iterator[str]:
             yield f"{where} is the id of a plan, an Offer or a function, not {_quoted(each)}"
 
 
-def progress_problems(on_progress: object) -> Iterator[str]:
-    """Problems of an `on_progress` that cannot be called."""
-    if on_progress is not None and not callable(on_progress):
-        yield f"on_progress is a function or None, not {_quoted(on_progress)}"
-
-
 def update_problems(update: object) -> Iterator[str]:
-    """Problems of an `update` that is no ContainerUpdate."""
+    """Problems of an `update` that is no ContainerUpdate. Its value may have secrets, and is not shown."""
     if not isinstance(update, ContainerUpdate):
         yield f"update is a ContainerUpdate, not a {type(update).__name__}"
 

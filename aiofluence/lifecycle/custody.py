@@ -17,14 +17,13 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from ..background import BackgroundTasks
+from ..background import BackgroundTasks, loop_time
 from ..display.table import minutes
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
 from ..models.instances import InstanceRef
 from ..polling.evidence import Evidence
-from ..polling.history import WaitHistory, timed_out
 from ..polling.schedule import backing_off
-from .clean_up import Progress
+from ..polling.state import WaitHistory, timed_out
 from .journal import Journal
 from .minimum_runtime import until_minimum
 from .wait import Waiter
@@ -35,6 +34,8 @@ _LONGEST_PAUSE: Final = 60.0
 """Seconds between two attempts to end an instance while the service refuses."""
 _HOPELESS: Final = 300.0
 """Seconds without any progress, after which a close no longer waits."""
+_PATIENCE: Final = 2.0
+"""Seconds that a close may take without a log line."""
 _REPORT_EVERY: Final = 15.0
 """Seconds between two log lines of a long close."""
 _GONE_WITHIN: Final = 2700.0
@@ -132,8 +133,7 @@ class Custodian:
     async def _end(self, ref: InstanceRef) -> bool:
         """Try until `ref` is proven over or the session closes. No other error stops it: `ref` bills.
 
-        Returns:
-            False if `ref` was left to another run, which has adopted it.
+        Returns False if `ref` was left to another run, which has adopted it.
         """
         pauses = backing_off(_LONGEST_PAUSE)
         history = self._histories[ref] = WaitHistory(ref)
@@ -141,7 +141,7 @@ class Custodian:
 
         def may_end() -> bool:
             nonlocal is_left
-            is_left = self._journal.is_taken_over(ref.id)
+            is_left = self._journal.claims.is_taken_over(ref.id)
             return not is_left
 
         while True:
@@ -179,13 +179,11 @@ class Custodian:
     async def see_gone(self, ref: InstanceRef) -> bool:
         """Take `ref`, and wait until it is gone. After a cancellation the custodian still ends it.
 
-        Returns:
-            False if `ref` was left to another run, which has adopted it.
+        Returns False if `ref` was left to another run, which has adopted it.
 
         Raises:
             AuthError: the service keeps refusing the key. The custodian keeps trying.
             WaitTimeoutError: `ref` is not gone after 45 minutes. The custodian keeps trying.
-            WireError: the session is closed, or closed meanwhile.
         """
         self.take(ref)
         if ref in self._lost:
@@ -260,24 +258,28 @@ class Custodian:
         Raises:
             CustodyError: instances may still be running. See `.refs` and `.names`.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        progress = Progress(loop.time(), _REPORT_EVERY)
+        now = changed = loop_time()
+        deadline, report_at = now + timeout, now + _PATIENCE
+        state: object = None
+        most = 0
         cancelled: asyncio.CancelledError | None = None
         for ref in tuple(self._lost):
             self.take(ref)
         try:
             with anyio.CancelScope(shield=True):  # a cancelled scope would cancel again in every turn
                 while pending := self._pending():
-                    now = loop.time()
-                    hopeless = progress.note((self._evidence.replies, len(pending)), now) + _HOPELESS
-                    if now >= min(deadline, hopeless) or self._tasks.is_torn_down:
+                    now = loop_time()
+                    if state != (self._evidence.replies, len(pending)):
+                        state, changed = (self._evidence.replies, len(pending)), now
+                    until = min(deadline, changed + _HOPELESS)
+                    if now >= until or self._tasks.is_torn_down:
                         break
-                    if progress.is_due(now):
-                        log.warning("%s", self._progress_line(progress))
-                    until = min(deadline, hopeless, progress.due)
+                    if now >= report_at:
+                        report_at, most = now + _REPORT_EVERY, max(most, len(self._held))
+                        log.warning("%s", self._progress(most))
+                    pause = min(until, report_at) - now
                     try:
-                        await asyncio.wait(pending, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
+                        await asyncio.wait(pending, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                     except asyncio.CancelledError as error:
                         cancelled = error
         except BaseException:  # KeyboardInterrupt comes at any line
@@ -295,10 +297,9 @@ class Custodian:
         if cancelled is not None:
             raise cancelled
 
-    def _progress_line(self, progress: Progress) -> str:
-        """Describe the progress of the clean-up in one line."""
+    def _progress(self, total: int) -> str:
+        """Describe the progress of a close, which began with `total` instances to end."""
         ending = len(self._held)
-        total = progress.most(ending)
         parts = []
         if ending:
             parts.append(f"{total - ending} of {total} ended")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ..background import BackgroundTasks
+from ..background import BackgroundTasks, loop_time
 from ..errors import (
     DecodeError,
     FluenceError,
@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..http.codec import check
 from ..http.messages import is_safe_id
+from ..http.retry import is_certain
 from ..http.transport import Transport
 from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
@@ -33,13 +34,13 @@ from ..polling.evidence import Evidence
 from ..resources.catalogue import Catalogue, Choice
 from ..resources.endpoints import Endpoints
 from .custody import Custodian
-from .deploy_attempt import DeployAttempt
-from .journal import Intent, Journal
-from .policy import DeployPolicy, is_certain
+from .deploy_attempt import DeployAttempt, DeployPolicy
+from .journal import Journal
+from .journal_entries import Intent
 from .shared_list import NamedRows, SharedList
 
 _WATCH_EVERY: Final = 15.0
-LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
 
 
 class Deployer:
@@ -166,7 +167,7 @@ class Deployer:
 
     def _begin(self, endpoints: Endpoints, name: str, adopt: bool) -> DeployAttempt:
         """Begin an attempt. It inherits the open POSTs of earlier runs of this journal as its own."""
-        attempt = DeployAttempt(endpoints, name, asyncio.get_running_loop().time(), adopt)
+        attempt = DeployAttempt(endpoints, name, loop_time(), adopt)
         attempt.unclear = self._unresolved.pop((endpoints.kind, name), [])
         left = self._journal.inherited(endpoints.kind, name)
         attempt.claims_undated = all(intent.is_of_early_version for intent in left if intent.since is None)
@@ -186,13 +187,12 @@ class Deployer:
         """
         spec = await choice.next()
         waits = self._retry.waits()
-        loop = asyncio.get_running_loop()
         kind = attempt.endpoints.kind
         posts = before = self._posts.pop((kind, attempt.name), 0)
         while spec.name == attempt.name:
-            if self._journal.path is not None and self._clock.at(loop.time()) is None:
+            if self._journal.path is not None and self._clock.now is None:
                 await self._poll(attempt)  # the entry needs the service's time, for later runs
-            intent = self._journal.intend(kind, attempt.name, self._clock.at(loop.time()))
+            intent = self._journal.intend(kind, attempt.name, self._clock.now)
             attempt.unclear.append(intent)  # removed once the outcome is known
             if posts == before:  # the first POST: no instance of this deploy is older
                 attempt.since = attempt.since or intent.since
@@ -235,7 +235,7 @@ class Deployer:
                 raise self._uncertain(attempt)
         return None
 
-    async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
+    async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None = None) -> InstanceRef | None:
         """Find the live instance of that name, or return None. A partial LIST without it proves nothing."""
         rows = known or await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
         siblings, doubtful = self._siblings(attempt, rows)
@@ -244,7 +244,7 @@ class Deployer:
         if doubtful or not rows.is_whole:
             why = "its row does not fit the contract" if doubtful else "the LIST is partial"
             what = f"a live {attempt.endpoints.kind} {attempt.name} can be neither found nor ruled out"
-            raise DecodeError(f"{what}: {why}; nothing was sent")
+            raise DecodeError(f"{what}: {why}. This call has deployed nothing")
         return None
 
     async def _agree(self, attempt: DeployAttempt, ref: InstanceRef) -> InstanceRef:
@@ -252,14 +252,13 @@ class Deployer:
 
         A LIST shows instances in order of creation: if it shows `ref`, it shows all older ones.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.policy.settle
+        until = loop_time() + self.policy.settle
         while True:
             rows = await self._poll(attempt)
             siblings, _ = self._siblings(attempt, rows) if rows is not None else ([], [])
             if any(row.id == ref.id for row in siblings):
                 break
-            if loop.time() >= until:
+            if loop_time() >= until:
                 attempt.doubtful = True
                 return ref
         if siblings[0].id == ref.id:
@@ -272,8 +271,7 @@ class Deployer:
 
         The outcome is uncertain without such a LIST, or if a row of the name may be this deploy's, or older.
         """
-        loop = asyncio.get_running_loop()
-        settled = loop.time() + settle
+        settled = loop_time() + settle
         while True:
             rows = await self._poll(attempt)
             if rows is not None:
@@ -284,14 +282,13 @@ class Deployer:
                     raise self._uncertain(attempt)
                 if rows.asked >= settled and rows.is_whole:
                     return None
-            if loop.time() >= settled + self.policy.watch:
+            if loop_time() >= settled + self.policy.watch:
                 raise self._uncertain(attempt)
 
     async def _poll(self, attempt: DeployAttempt) -> NamedRows | None:
         """Request the next LIST, and return it, or None if it failed."""
-        moment = asyncio.get_running_loop().time()
         try:
-            return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, moment)
+            return await self.lists[attempt.endpoints.kind].after(attempt.endpoints, loop_time())
         except NotSentError as error:
             if error.permanent:  # the session is closed
                 raise
@@ -303,14 +300,14 @@ class Deployer:
         """Live instances of that name, without other deploys' instances. See `DeployAttempt.siblings`."""
         return attempt.siblings(
             rows,
-            LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
+            _LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
             is_ending=self._custodian.holds,
             is_elsewhere=self._is_elsewhere,
         )
 
     def _is_elsewhere(self, id: object) -> bool:
         """Return True if another deploy has the instance: a deploy of this session, or one in the journal."""
-        return id in self._owned or (type(id) is str and self._journal.is_held(id))
+        return id in self._owned or (type(id) is str and self._journal.claims.is_held(id))
 
     def _claim(self, attempt: DeployAttempt, row: Summary) -> InstanceRef:
         """Take `row` as the instance, and assign it to the POST that made it.
@@ -320,7 +317,7 @@ class Deployer:
         """
         intent = attempt.take_unclear(row.id, named=attempt.adopt)
         is_adopted = attempt.adopt and intent is None and not attempt.unclear
-        is_adopted = is_adopted and not self._journal.is_unclaimed(row.id)
+        is_adopted = is_adopted and not self._journal.claims.is_unclaimed(row.id)
         intent = intent or self._journal.intend(row.kind, row.name, None)
         self._journal.identify(intent, row.ref)
         if is_adopted:
@@ -343,8 +340,7 @@ class Deployer:
         The instance that the caller holds stays. With `adopt`, another session may hold another one: then
         both stay, and the name is in doubt.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.policy.watch
+        until = loop_time() + self.policy.watch
         while True:
             async with self._turn(attempt.endpoints.kind, attempt.name):  # another deploy finds its own first
                 rows = await self._poll(attempt)
@@ -361,11 +357,11 @@ class Deployer:
                     self._custodian.take_duplicate(duplicate, deployed_twice=attempt.ref is not None)
             if rows is not None and rows.asked >= until:
                 break
-            if loop.time() >= until + self.policy.watch:
+            if loop_time() >= until + self.policy.watch:
                 break
             # All watches of a kind poll together, at multiples of the interval.
-            every = self._watch_every
-            await asyncio.sleep(min(every - loop.time() % every, max(0.0, until - loop.time())))
+            every, now = self._watch_every, loop_time()
+            await asyncio.sleep(min(every - now % every, max(0.0, until - now)))
         if rows is not None and rows.is_whole and not (doubtful or rows.nameless):
             for intent in attempt.unclear:
                 self._journal.close_intent(intent)
@@ -385,15 +381,11 @@ class Deployer:
     def _uncertain(self, attempt: DeployAttempt) -> UncertainDeployError:
         async def resolve() -> InstanceRef | None:
             with self._tasks.at_work():
-                rows = await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
-                mine, doubtful = self._siblings(attempt, rows)
-                if not mine and (doubtful or not rows.is_whole):
-                    raise DecodeError(f"no reply shows whether {attempt.name} was deployed")
-                if not mine:
-                    return None
-                attempt.ref = self._claim(attempt, mine[0])  # the caller's from now on: no duplicate
-                self._custodian.hand_over(attempt.ref)
-                return attempt.ref
+                ref = await self._adopt(attempt)
+                if ref is not None:
+                    attempt.ref = ref  # the caller's from now on: no duplicate
+                    self._custodian.hand_over(ref)
+                return ref
 
         error = UncertainDeployError(attempt.name, attempt.candidates, resolve=resolve)
         error.__cause__ = attempt.last_error

@@ -7,34 +7,40 @@ a way to continue. `batch` deploys many at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Final, Literal, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Final, Literal, TypeAlias, cast
 
-from ..background import BackgroundTasks
+import attrs
+
+from ..background import BackgroundTasks, loop_time
 from ..errors import (
     ConfigError,
     FluenceError,
     InstanceFailedError,
+    LifecycleError,
     PlanUnavailableError,
     WaitTimeoutError,
 )
 from ..http.transport import ServerClock
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.specs import Spec
+from ..models.spending import estimate_spend
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 from ..resources.catalogue import Choice
 from ..resources.endpoints import Endpoints
 from .arguments import deadlines
 from .custody import Custodian
 from .deploy import Deployer
-from .resumption import Recovery, Resume, being_ended
 from .shared_list import NamedRows
-from .wait import Until, Waiter, check_until, deadline_in, is_deadline
+from .wait import Until, Waiter, deadline_in, is_deadline
 
 OnFailure: TypeAlias = Literal["terminate", "keep"]
+_Resume: TypeAlias = Callable[[float | None], Awaitable[Instance | None]]
+"""A function that continues a wait, for that many seconds."""
 
 
 class InstanceLifecycle:
@@ -54,7 +60,7 @@ class InstanceLifecycle:
         self.tasks: Final = tasks
         self.deployer: Final = deployer
         self._waiter = waiter
-        self._recovery = Recovery(clock, custodian)
+        self._clock = clock
 
     async def deploy_and_wait(
         self,
@@ -67,13 +73,7 @@ class InstanceLifecycle:
         hand_over: bool = True,
         capacity_until: float | None = None,
     ) -> Instance:
-        """Deploy `spec` and wait. See `Session.deploy_and_wait`.
-
-        Raises:
-            FluenceError: as `Session.deploy_and_wait`.
-        """
-        check_until(until)
-        check_on_failure(on_failure)
+        """Deploy `spec` and wait. See `Session.deploy_and_wait`."""
         with self.tasks.at_work():
             ref = await self.deploy(
                 spec, deadline, on_failure, adopt=adopt, hand_over=False, capacity_until=capacity_until
@@ -144,12 +144,9 @@ class InstanceLifecycle:
         """Wait as `wait` does. If the wait fails, `on_failure` decides about the instance.
 
         `fresh`: the instance was deployed just now, so that the first poll can wait. `history` is filled in.
-
-        Raises:
-            LifecycleError: as `wait`.
         """
         keep = on_failure == "keep"
-        with self._recovery.offered(self._resume_wait(ref, until) if keep else being_ended):
+        with self._resumable(self._resume_wait(ref, until) if keep else _being_ended):
             try:
                 return await self._waiter.wait(ref, until, deadline, fresh=fresh, history=history)
             except BaseException as error:
@@ -177,11 +174,7 @@ class InstanceLifecycle:
         adopt: bool = False,
         wait_for_capacity: float | None = None,
     ) -> AsyncIterator[Instance]:
-        """Provide the instance inside the block, and end it at the exit. See `Session.running`.
-
-        Raises:
-            FluenceError: as `Session.running`.
-        """
+        """Provide the instance inside the block, and end it at the exit. See `Session.running`."""
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         with self.tasks.at_work():
             instance = await self.deploy_and_wait(
@@ -201,47 +194,47 @@ class InstanceLifecycle:
                 await self.custodian.see_gone(instance.ref)
 
     async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
-        """Wait until `ref` is in state `until`. See `Session.wait`.
-
-        Raises:
-            LifecycleError: as `Session.wait`.
-        """
-        with self._recovery.offered(self._resume_wait(ref, until)):
+        """Wait until `ref` is in state `until`. See `Session.wait`."""
+        with self._resumable(self._resume_wait(ref, until)):
             return await self._waiter.wait(ref, until, deadline_in(timeout))
 
-    def _resume_wait(self, ref: InstanceRef, until: Until) -> Resume:
+    def _resume_wait(self, ref: InstanceRef, until: Until) -> _Resume:
         return lambda timeout: self.wait(ref, until, timeout)
 
     async def update(
         self, ref: InstanceRef, update: ContainerUpdate, timeout: float | None, *, sent: bool = False
     ) -> Container:
-        """Send `update`, unless it was `sent`, and wait until it shows. See `Session.update_and_wait`.
-
-        Raises:
-            FluenceError: as `Session.update_and_wait`.
-        """
+        """Send `update`, unless it was `sent`, and wait until it shows. See `Session.update_and_wait`."""
         deadline = deadline_in(timeout)
-        with self._recovery.offered(lambda timeout: self.update(ref, update, timeout, sent=sent)):
+        with self._resumable(lambda timeout: self.update(ref, update, timeout, sent=sent)):
             if not sent:
                 await self._waiter.send_update(ref, update, deadline)
                 sent = True
-            return await self._waiter.update(ref, update, deadline)
+            return cast(Container, await self._waiter.update(ref, update, deadline))
 
     async def end(self, ref: InstanceRef, timeout: float | None) -> Instance | None:
-        """End `ref`, and wait until it is gone. See `Session.terminate_and_wait`.
-
-        Raises:
-            FluenceError: as `Session.terminate_and_wait`.
-        """
-        with self._recovery.offered(lambda timeout: self.end(ref, timeout)):
+        """End `ref`, and wait until it is gone. See `Session.terminate_and_wait`."""
+        with self._resumable(lambda timeout: self.end(ref, timeout)):
             return await self._waiter.terminate(ref, deadline_in(timeout))
 
+    @contextmanager
+    def _resumable(self, resume: _Resume) -> Iterator[None]:
+        """Add times, the money spent, `resume` and `terminate` to a LifecycleError that leaves the block."""
+        began = loop_time()
+        try:
+            yield
+        except LifecycleError as error:
+            error.timeline = tuple(
+                attrs.evolve(sighting, at=self._clock.at(began + sighting.after))
+                for sighting in error.timeline
+            )
+            error.estimated_spend = estimate_spend(error.last_seen, self._clock.now)
+            if error.ref is not None:
+                error._resume = resume
+                error._terminate = partial(self.custodian.see_gone, error.ref)
+            raise
 
-def check_on_failure(on_failure: str) -> None:
-    """Refuse an invalid `on_failure`.
 
-    Raises:
-        ConfigError: `on_failure` is neither `"terminate"` nor `"keep"`.
-    """
-    if on_failure not in ("terminate", "keep"):
-        raise ConfigError(f"on_failure is 'terminate' or 'keep', not {on_failure!r}")
+async def _being_ended(_: float | None) -> Instance | None:
+    """Refuse to resume a wait whose instance the custodian ends."""
+    raise ConfigError("the session is ending this instance; with on_failure='keep' a wait can be resumed")

@@ -1,6 +1,6 @@
 """The journal: every deploy of a session, on disk before its POST, so that a later run can find the instance.
 
-It sends no requests. `journal_file` has the file and the locks, `journal_lines` the format. `intents` finds
+It sends no requests. `journal_file` has the file and the locks, `journal_entries` the format. `claims` finds
 the owner of an instance. Writing blocks, for a few hundred bytes and one fsync: the POST must wait for it,
 in a thread as well.
 """
@@ -17,25 +17,32 @@ from datetime import datetime
 from typing import Final
 from weakref import WeakSet
 
+from ..background import in_turns
 from ..errors import ConfigError
 from ..models.instances import InstanceRef
 from ..models.values import Kind
-from .intents import DATE_SLACK, DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Claims, Intent, ListedRow
+from .claims import Claims
+from .journal_entries import (
+    DEPLOYED,
+    ENDED,
+    HANDED_OVER,
+    INTENT,
+    NOTHING,
+    Account,
+    Intent,
+    Lines,
+    line_of,
+)
 from .journal_file import JournalFile
-from .journal_lines import Account, Lines, line_of
-from .late_notes import LateNotes
-from .other_runs import OtherRuns
-
-__all__ = ["DATE_SLACK", "DEPLOYED", "ENDED", "HANDED_OVER", "INTENT", "NOTHING", "Intent", "Journal"]
 
 log: Final = logging.getLogger("aiofluence")
 
 _REMEMBERED: Final = 10_000
 """Handed-over instances of this session that stay in memory. The file has them all."""
+_AGAIN: Final = 5.0
+"""Seconds until the next attempt to write late notes."""
 _SMALL: Final = 2**18
 """Size in bytes up to which a journal needs no compaction."""
-_AT_ONCE: Final = 1000
-"""Number of entries that are read before the loop has a turn."""
 
 
 class Journal:
@@ -58,13 +65,11 @@ class Journal:
         self._fingerprint = account.fingerprint(self._run)
         self._file: JournalFile | None = None
         self._count = 0
-        self._claims = Claims(self._run, self._is_at_work)
-        self._by_id = self._claims.by_id
+        self._claims = Claims(self._run, origin, account, self._is_at_work)
         self._own: dict[Intent, None] = {}
         """Open intents of this run."""
         self._handed_over: dict[Intent, None] = {}
         """Intents of this run that were handed over, oldest first."""
-        self._others = OtherRuns(self._run, origin, account, self._claims)
         self.absent: WeakSet[Intent] = WeakSet()
         """Other runs' open intents for which a sweep of this session found no instance."""
         self._left: set[tuple[str, int]] = set()
@@ -72,7 +77,9 @@ class Journal:
         self._place = 0
         """Byte of the file from which on other runs' entries are unread."""
         self._compact_at = _SMALL
-        self._late = LateNotes(lambda: self._append(b""))
+        self._late: list[tuple[str, bytes]] = []
+        """Names and lines of notes that could not be written, as on a full disk, in the order of the file."""
+        self._again: asyncio.TimerHandle | None = None
         self._works = True
 
     async def open(self) -> None:
@@ -91,25 +98,21 @@ class Journal:
                 self._place = place
                 await asyncio.sleep(0)
             self._compact(lines)
-            for count, (head, of_one) in enumerate(lines.kept.items(), 1):
-                self._others.learn(head, of_one)
-                if count % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            async for head, of_one in in_turns(lines.kept.items()):
+                self._claims.learn(head, of_one)
             self._catch_up()
-            self._left = {(intent.run, intent.number) for intent in self._others.left(self._is_at_work)}
-        except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
-            reason = getattr(error, "strerror", None) or error
+            self._left = {(intent.run, intent.number) for intent in self._claims.left_behind()}
+        except BaseException as error:
             self.close()
-        except BaseException:
-            self.close()
+            if isinstance(error, OSError | ValueError):  # a path with a NUL is a ValueError
+                reason = getattr(error, "strerror", error)
+                raise ConfigError(f"the journal cannot be opened: {reason}. Nothing was sent") from error
             raise
-        else:
-            return
-        raise ConfigError(f"the journal cannot be opened: {reason}. Nothing was sent")
 
     def close(self) -> None:
         """Write the notes that could not be written before, and close the file."""
-        self._late.close()
+        if self._again is not None:
+            self._again.cancel()
         if self._file is None:
             return
         try:
@@ -117,7 +120,8 @@ class Journal:
         except OSError as error:
             log.error(
                 "the journal could not be written to its end (%s). A sweep may end running instances: %s",
-                *(error.strerror, self._late.names),
+                error.strerror,
+                ", ".join(dict.fromkeys(name for name, _ in self._late)),
             )
         self._file.close()
         self._file = None
@@ -134,50 +138,21 @@ class Journal:
 
     # --- other runs' entries, and the owner of an instance --------------------------------------------------
 
-    def left_behind(self) -> list[Intent]:
-        """List the open intents of runs that are not at work, as the file is now."""
-        self._catch_up()
-        return self._others.left(self._is_at_work)
-
     @property
-    def foreign(self) -> int:
-        """Number of open entries of another account or another service."""
-        return self._others.foreign
+    def claims(self) -> Claims:
+        """The claims of all runs to instances, by the file as it is now."""
+        self._catch_up()
+        return self._claims
 
     def inherited(self, kind: Kind, name: str) -> list[Intent]:
         """List the open intents for that name that were left when this session began, and still are."""
-        self._catch_up()
         return [
             intent
-            for intent in self._claims.open_for(kind, name)
+            for intent in self.claims.open_for(kind, name)
             if (intent.run, intent.number) in self._left
             and not intent.is_garbled
             and not self._is_at_work(intent.run)
         ]
-
-    def is_held(self, id: str) -> bool:
-        """Return True if a caller was given `id`, or another run works with it."""
-        self._catch_up()
-        return self._claims.is_held(id)
-
-    def is_unclaimed(self, id: str) -> bool:
-        """Return True if the journal shows that `id` was deployed for a caller who did not receive it."""
-        self._catch_up()
-        intents = self._by_id.get(id, ())
-        return bool(intents) and all(intent.open for intent in intents)
-
-    def is_taken_over(self, id: str) -> bool:
-        """Return True if another run was given, or works with, an instance in this run's entries."""
-        self._catch_up()
-        return self._claims.is_taken_over(id)
-
-    def owner_of(self, row: ListedRow) -> Intent | None:
-        """Find the open intent that permits the library to end `row`, or return None.
-
-        See `Claims.owner_of`.
-        """
-        self._catch_up()
-        return self._claims.owner_of(row)
 
     # --- entries of this run --------------------------------------------------------------------------------
 
@@ -192,11 +167,10 @@ class Journal:
         try:
             self._append(self._line(intent, INTENT))
         except OSError as error:
-            reason = error.strerror
-        else:
-            self._remember(intent)
-            return intent
-        raise ConfigError(f"the journal cannot be written, so nothing was deployed: {reason}")
+            why = error.strerror
+            raise ConfigError(f"the journal cannot be written, so nothing was deployed: {why}") from error
+        self._remember(intent)
+        return intent
 
     def identify(self, intent: Intent, ref: InstanceRef) -> None:
         """Note the instance that the POST has made."""
@@ -220,17 +194,14 @@ class Journal:
 
     def is_over(self, id: str) -> None:
         """Note that the instance with this id is over, in every entry that names it."""
-        for intent in tuple(self._by_id.get(id, ())):
+        for intent in tuple(self._claims.by_id.get(id, ())):
             self._note(intent, ENDED)
 
     def inherit(self, intent: Intent, seen: InstanceRef | None = None) -> Intent | None:
         """Turn an intent of another run into this run's own, so that no sweep takes it for abandoned.
 
-        An entry that names no account also stays open, for runs of its account. It is closed if this account
-        has shown the instance, which is then `seen`.
-
-        Returns:
-            The intent. None if that run is at work again, or has finished the entry.
+        Returns None if that run is at work again, or has finished the entry. An entry that names no account
+        also stays open, for runs of its account, unless this account has shown the instance: `seen`.
 
         Raises:
             ConfigError: the note could not be written.
@@ -255,7 +226,7 @@ class Journal:
             left = self._as_left(intent)
             if left is not None:
                 self.close_intent(left, state)
-        return left is not None
+            return left is not None
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -269,9 +240,8 @@ class Journal:
 
     def _as_left(self, intent: Intent) -> Intent | None:
         """Return the entry as it is now, or None if it is no longer left behind."""
-        left = self._others.now(intent)
-        is_left = left is not None and left.open and not self._is_at_work(left.run)
-        return left if is_left else None
+        left = self._claims.now(intent)
+        return left if left is not None and left.open and not self._is_at_work(left.run) else None
 
     # --- memory ---------------------------------------------------------------------------------------------
 
@@ -279,7 +249,7 @@ class Journal:
         return run == self._run or (self._file is not None and self._file.is_at_work(run))
 
     def _of_own(self, ref: InstanceRef) -> list[Intent]:
-        return [intent for intent in self._by_id.get(ref.id, ()) if intent.run == self._run]
+        return [intent for intent in self._claims.by_id.get(ref.id, ()) if intent.run == self._run]
 
     def _remember(self, intent: Intent) -> None:
         """Index `intent` in its present state."""
@@ -303,17 +273,16 @@ class Journal:
             return
         try:
             self._renew()
-            lines = self._gather(Lines(self._others.known), self._place)
+            lines = self._gather(Lines(self._claims.known))
         except OSError as error:
             log.error("the journal cannot be read: %s", error.strerror)
             return
-        self._others.learn_all(lines)
+        self._claims.learn_all(lines)
 
-    def _gather(self, lines: Lines, start: int) -> Lines:
-        """Read from byte `start` to the end of the file."""
+    def _gather(self, lines: Lines) -> Lines:
+        """Read from `_place` to the end of the file."""
         assert self._file is not None
-        self._place = start
-        for part, place in self._file.slices(start):
+        for part, place in self._file.slices(self._place):
             lines.add(part)
             self._place = place
         return lines
@@ -322,12 +291,12 @@ class Journal:
         """Switch to the new file at the path if another run has rewritten the journal, or it was deleted."""
         assert self._file is not None
         if self._file.renew():
-            self._others.forget()
+            self._claims.forget()
             self._place = 0
             if not self._file.size:  # deleted. A run that rewrites the file keeps this run's entries
                 known = (*self._own, *self._handed_over)
-                self._late.add_before([(intent, self._line(intent, intent.state)) for intent in known])
-                self.be_at_work(self._works)
+                self._late[:0] = [(intent.name, self._line(intent, intent.state)) for intent in known]
+                self._write_later()
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -347,8 +316,21 @@ class Journal:
             self._append(line)
         except OSError as error:
             log.error("the journal cannot be written: %s (%s %s)", error.strerror, state, intent.name)
-            self._late.add(intent, line)
-            self.be_at_work(self._works)
+            self._late.append((intent.name, line))
+            self._write_later()
+
+    def _write_later(self) -> None:
+        """Write the late notes soon, even if no other note follows. Meanwhile, keep the lock."""
+        self.be_at_work(self._works)
+        if self._again is None and self._late:
+            with contextlib.suppress(RuntimeError):  # no loop runs: the next note writes these, too
+                self._again = asyncio.get_running_loop().call_later(_AGAIN, self._write_late)
+
+    def _write_late(self) -> None:
+        self._again = None
+        with contextlib.suppress(OSError):
+            self._append(b"")
+        self._write_later()
 
     def _append(self, line: bytes) -> None:
         """Write `line`, after the notes that could not be written before.
@@ -364,14 +346,15 @@ class Journal:
             return
         with self._file.turn():
             self._renew()
-            self._file.append(self._late.data + line)
+            self._file.append(b"".join((*(late for _, late in self._late), line)))
         if self._late:
             self._late.clear()
             self.be_at_work(self._works)
         if self._file.size > self._compact_at:
-            lines = self._gather(Lines(self._others.known), 0)
+            self._place = 0
+            lines = self._gather(Lines(self._claims.known))
             self._compact(lines)
-            self._others.learn_all(lines)
+            self._claims.learn_all(lines)
 
     def _compact(self, lines: Lines) -> None:
         """Rewrite the file with `lines` alone, read up to `_place`, if that makes it much smaller.
@@ -386,11 +369,11 @@ class Journal:
         try:
             with self._file.turn(alone=True, patience=1):
                 if self._file.renew():  # rewritten: entries in `lines` may be finished by now
-                    self._others.forget()
+                    self._claims.forget()
                     self._place = 0
                     lines.kept.clear()
                     return
-                self._gather(lines, self._place)  # lines that other runs have added meanwhile
+                self._gather(lines)  # lines that other runs have added meanwhile
                 self._file.rewrite(lines)
                 self._place = self._file.size
                 self._compact_at = max(_SMALL, 2 * self._place)

@@ -1,6 +1,6 @@
 """The file of a journal: safe opening, appending, locks, and rewriting without finished entries.
 
-`journal_lines` has the format of the lines. The locks are in a second file, `<journal>.lock`, for two
+`journal_entries` has the format of the lines. The locks are in a second file, `<journal>.lock`, for two
 reasons: a rewritten journal is a new file, and POSIX locks end when any code in the process closes the
 locked file.
 """
@@ -174,30 +174,18 @@ class JournalFile:
     def slices(self, start: int) -> Iterator[tuple[bytes, int]]:
         """Read the lines from byte `start` on, slice by slice, each with the place of the next unread byte.
 
-        An incomplete last line is included. It may still grow, so the place is before that line. A line that
-        is longer than a slice is left out.
+        An incomplete last line is included. It may still grow, so the place is before that line. Of a line
+        that is longer than a slice, only the end is included, which no reader takes for an entry.
         """
         end = self.size
-        while start < end:
-            data = self._read(start, SLICE)
-            if not data:
-                return
+        while start < end and (data := self._read(start, SLICE)):
             whole = data.rfind(b"\n") + 1
-            if whole:
-                start += whole
-                yield data[:whole], start
-            elif len(data) < SLICE:
+            if not whole and len(data) < SLICE:
                 yield data, start
                 return
-            else:
-                start = self._end_of_line(start + len(data))
-
-    def _end_of_line(self, start: int) -> int:
-        while data := self._read(start, SLICE):
-            if end := data.find(b"\n") + 1:
-                return start + end
-            start += len(data)
-        return start
+            start += whole or SLICE
+            if whole:
+                yield data[:whole], start
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
         """Replace the file with one that has `lines` alone. Call this in a `turn` with `alone`.
@@ -264,8 +252,8 @@ def _open(path: str) -> int:
     is_new = not os.path.lexists(path)
     try:
         file = os.open(path, _FLAGS, 0o600)
-    except OSError as error:
-        if error.errno == errno.ELOOP or os.path.islink(path):
+    except OSError:
+        if os.path.islink(path):
             raise OSError(errno.ELOOP, f"{path} is a symbolic link; name the file itself") from None
         raise
     about = os.fstat(file)

@@ -9,15 +9,18 @@ import asyncio
 import logging
 from typing import Final
 
+from ..background import loop_time
 from ..display.table import minutes
 from ..errors import FluenceError, MinimumRuntimeError
 from ..models.instances import InstanceRef
 from ..models.spending import MINIMUM_RUNTIME
 from ..models.values import Kind, Status
-from ..polling.history import WaitHistory
+from ..polling.state import WaitHistory
 
 log: Final = logging.getLogger("aiofluence")
 
+_LONGEST_PAUSE: Final = 240.0
+"""Longest pause before another DELETE, in seconds. A close without any reply for 300 s gives up (custody)."""
 _TOGETHER: Final = 1.0
 """Seconds for which refusals are collected, so that one line announces all of them."""
 _APART: Final = 30.0
@@ -37,11 +40,11 @@ class MinimumRuntime:
         """A refusal did not name the time left."""
         self._applies = False
 
-    def refused(self, error: FluenceError | None, history: WaitHistory) -> None:
-        """Note a failed DELETE. A failure for another reason is ignored."""
+    def refused(self, error: FluenceError | None, history: WaitHistory) -> float:
+        """Note a failed DELETE. Return the seconds, if the refusal names them, until another may succeed."""
         if not isinstance(error, MinimumRuntimeError):
-            return
-        ref, now = history.ref, _now()
+            return 0.0
+        ref, now = history.ref, loop_time()
         left = error.retry_after
         if left is None:
             active = next((each.after for each in history.timeline if each.status is Status.ACTIVE), None)
@@ -55,6 +58,7 @@ class MinimumRuntime:
                 asyncio.get_running_loop().call_at(then, self._announce)
         self._until[ref] = now + left * self._pace
         self._applies = True
+        return min(error.retry_after or 0.0, _LONGEST_PAUSE) * min(1.0, self._pace)
 
     def settled(self, ref: InstanceRef) -> None:
         """Forget an instance that is no longer being ended."""
@@ -67,7 +71,7 @@ class MinimumRuntime:
     def left(self, ref: InstanceRef) -> float | None:
         """Seconds until the service is expected to end an instance. None if its DELETE was not refused."""
         until = self._until.get(ref)
-        return None if until is None else max(0.0, until - _now())
+        return None if until is None else max(0.0, until - loop_time())
 
     def after_active(self, ref: InstanceRef) -> float:
         """Seconds from ACTIVE for which a DELETE is expected to be refused, by the refusals so far."""
@@ -75,7 +79,7 @@ class MinimumRuntime:
 
     def _announce(self) -> None:
         news, self._news = self._news, []
-        self._announced = _now()
+        self._announced = loop_time()
         left = max((self.left(ref) or 0.0 for ref in news), default=0.0) / self._pace
         about = "at most" if self._is_vague else "about"
         others = f" and {len(news) - 1} more" if len(news) > 1 else ""
@@ -93,7 +97,3 @@ class MinimumRuntime:
 def until_minimum(count: int) -> str:
     """Text such as `the service ends 3 only after 20 minutes of runtime`, for a progress display."""
     return f"the service ends {count} only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime"
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

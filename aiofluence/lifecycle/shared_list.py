@@ -14,13 +14,12 @@ from typing import Final
 
 import attrs
 
-from ..background import BackgroundTasks
+from ..background import BackgroundTasks, in_turns, loop_time
 from ..errors import FluenceError
 from ..http.messages import Json, Priority
 from ..polling.evidence import Evidence
 from ..polling.schedule import backing_off
 from ..resources.endpoints import Endpoints
-from ..resources.listing import BREATH
 
 INTERVAL: Final = 3.0
 """Seconds between two LISTs."""
@@ -66,74 +65,56 @@ class SharedList:
     async def after(self, endpoints: Endpoints, moment: float, *, at_once: bool = False) -> NamedRows:
         """The first LIST that is requested at or after the loop time `moment`.
 
-        Args:
-            endpoints: the endpoints to use.
-            moment: earliest loop time of the request.
-            at_once: do not wait for the interval between two LISTs, unless they fail.
+        `at_once`: do not wait for the interval between two LISTs, unless they fail.
 
         Raises:
             FluenceError: the LIST failed, or the session is closed.
         """
-        loop = asyncio.get_running_loop()
         if not at_once:
             moment = max(moment, self._came + self._interval)
-        outcome: asyncio.Future[NamedRows] = loop.create_future()
+        outcome: asyncio.Future[NamedRows] = asyncio.get_running_loop().create_future()
         self._waiting[outcome] = moment, endpoints
         self._news.set()
         try:
             if not self._is_running:
-                self._tasks.spawn(self._run()).add_done_callback(self._stopped)
+                self._tasks.spawn(self._serve()).add_done_callback(self._stopped)
                 self._is_running = True
             return await outcome
         finally:
             self._waiting.pop(outcome, None)
 
     async def now(self, endpoints: Endpoints) -> NamedRows:
-        """A LIST that is requested now, shared with the other callers of this moment.
-
-        Raises:
-            FluenceError: the LIST failed, or the session is closed.
-        """
-        return await self.after(endpoints, asyncio.get_running_loop().time(), at_once=True)
-
-    async def _run(self) -> None:
-        try:
-            await self._serve()
-        finally:
-            self._is_running = False
+        """A LIST that is requested now, shared with the other callers of this moment."""
+        return await self.after(endpoints, loop_time(), at_once=True)
 
     async def _serve(self) -> None:
         """Send LISTs until no caller waits."""
-        loop = asyncio.get_running_loop()
         while self._waiting:
             self._news.clear()
             due = max(min(moment for moment, _ in self._waiting.values()), self._came + self._gap)
-            if due > loop.time():
+            if due > loop_time():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(due):
                         await self._news.wait()
                 continue
-            asked = loop.time()
+            asked = loop_time()
             endpoints = next(endpoints for moment, endpoints in self._waiting.values() if moment <= asked)
-            rows: NamedRows | None = None
-            failure: FluenceError | None = None
+            found: NamedRows | FluenceError
             try:
-                rows = await self._list(endpoints, asked)
-            except FluenceError as error:
-                failure = error
-            self._came = loop.time()
-            if rows is not None:
+                found = await self._list(endpoints, asked)
                 self._gap, self._gaps = 0.0, backing_off(self._longest)
-            else:
+            except FluenceError as error:
+                found = error
                 self._gap = max(self._interval, next(self._gaps))
+            self._came = loop_time()
             for outcome, (moment, _) in tuple(self._waiting.items()):
                 if moment <= asked and not outcome.done():
-                    if rows is not None:
-                        outcome.set_result(rows)
+                    if isinstance(found, NamedRows):
+                        outcome.set_result(found)
                     else:
-                        assert failure is not None
-                        outcome.set_exception(copy.copy(failure))  # each traceback is its caller's own
+                        outcome.set_exception(copy.copy(found))  # each traceback is its caller's own
                     del self._waiting[outcome]
+        self._is_running = False
 
     def _stopped(self, run: asyncio.Future[None]) -> None:
         error = run.exception()
@@ -147,10 +128,8 @@ class SharedList:
         rows = await endpoints.rows(priority=Priority.DEPLOY)
         ids: set[str] = set()
         by_name: dict[str, list[Json]] = {}
-        nameless = number = 0
-        for number, row in enumerate(rows.raw(), 1):
-            if number % BREATH == 0:
-                await asyncio.sleep(0)
+        nameless = 0
+        async for row in in_turns(rows.raw()):
             fields = row if type(row) is dict else {}
             if type(id := fields.get("id")) is str:
                 ids.add(id)

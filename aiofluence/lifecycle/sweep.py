@@ -14,19 +14,20 @@ from typing import Final
 
 import attrs
 
+from ..background import in_turns, loop_time
 from ..errors import AuthError, ConfigError, FluenceError
 from ..http.messages import Json, safe_id
+from ..http.readers import MisfitError, moment
 from ..http.transport import ServerClock
 from ..models.instances import InstanceRef
 from ..models.values import Kind, Status
 from ..polling.evidence import Evidence
 from ..polling.schedule import backing_off
 from ..resources.endpoints import Endpoints
-from ..resources.listing import BREATH
 from .custody import Custodian
 from .deploy import Deployer
-from .intents import SKEW
-from .journal import ENDED, NOTHING, Intent, Journal
+from .journal import Journal
+from .journal_entries import ENDED, NOTHING, SKEW, Intent, ListedRow
 from .shared_list import INTERVAL
 
 _REFUSALS: Final = 3
@@ -61,21 +62,6 @@ class SweepReport:
 
 
 @attrs.frozen
-class _Row:
-    """The fields of a row that a sweep needs. A fault in another field does not hide the row."""
-
-    kind: Kind
-    id: str
-    name: str
-    status: Status
-    created_at: datetime
-
-    @property
-    def ref(self) -> InstanceRef:
-        return InstanceRef(self.kind, self.id, self.name)
-
-
-@attrs.frozen
 class _Listing:
     """The readable part of one LIST.
 
@@ -87,7 +73,7 @@ class _Listing:
     """
 
     asked: float
-    rows: Mapping[str, _Row]
+    rows: Mapping[str, ListedRow]
     unreadable: int
     is_whole: bool
 
@@ -140,17 +126,13 @@ class Sweeper:
         dry_run: bool,
         only: Collection[InstanceRef] | None = None,
     ) -> SweepReport:
-        """See `Session.sweep`.
-
-        Raises:
-            FluenceError: as `Session.sweep`.
-        """
+        """See `Session.sweep`."""
         if prefix is None and older_than is None and self._journal.path is None:
             raise ConfigError("a sweep needs a journal, a prefix or older_than: it never means everything")
         if prefix == "":
             raise ConfigError("an empty prefix means every instance; leave it out, or name one")
         age = _age(older_than)
-        self._settled = asyncio.get_running_loop().time() + self._settle
+        self._settled = loop_time() + self._settle
         verdict = await self._read_lists(dry_run)
         found = dict.fromkeys(verdict.made.values())
         if prefix is not None or age is not None:
@@ -169,23 +151,18 @@ class Sweeper:
             ),
             failed=dict(self._failed),
             unreadable=sum(listing.unreadable for listing in self._listings.values()),
-            foreign=self._journal.foreign,
+            foreign=self._journal.claims.foreign,
         )
 
     # --- reading --------------------------------------------------------------------------------------------
 
     async def _read_lists(self, dry_run: bool) -> _Verdict:
-        """LIST every kind. For `settle` seconds, repeat kinds whose LIST failed or proves too little.
-
-        Raises:
-            FluenceError: no LIST of any kind succeeded.
-        """
-        loop = asyncio.get_running_loop()
+        """LIST every kind. For `settle` seconds, repeat kinds whose LIST failed or proves too little."""
         pauses = backing_off(_LONGEST_PAUSE)
         refusals = dict.fromkeys(self._resources, 0)
         wanted = set(self._resources)
         while True:
-            asked = loop.time()
+            asked = loop_time()
             await asyncio.gather(*map(self._list, wanted))
             verdict = self._judge()
             failing = set()
@@ -198,21 +175,19 @@ class Sweeper:
             if not wanted or asked >= self._settled:
                 break
             pause = next(pauses) if failing else INTERVAL
-            await asyncio.sleep(max(0.1, min(pause, self._settled - loop.time())))
-        if not self._listings:
+            await asyncio.sleep(max(0.1, min(pause, self._settled - loop_time())))
+        if not self._listings:  # no LIST of any kind succeeded
             raise next(iter(self._failed.values()))
         return verdict
 
     async def _list(self, kind: Kind) -> None:
-        asked = asyncio.get_running_loop().time()
+        asked = loop_time()
         endpoints = self._resources[kind]
-        read: dict[str, _Row] = {}
-        unreadable = number = 0
+        read: dict[str, ListedRow] = {}
+        unreadable = 0
         try:
             rows = await endpoints.rows()
-            for number, (id, status, raw) in enumerate(rows, 1):
-                if number % BREATH == 0:
-                    await asyncio.sleep(0)
+            async for id, status, raw in in_turns(rows):
                 row, is_clear = _read(kind, id, status, raw)
                 unreadable += not is_clear
                 if row is not None:
@@ -224,18 +199,17 @@ class Sweeper:
         is_whole = rows.is_complete and not unreadable and self._evidence.is_complete(kind, read, asked)
         self._listings[kind] = _Listing(asked, read, rows.unreadable + unreadable, is_whole)
 
-    def _rows(self) -> list[_Row]:
+    def _rows(self) -> list[ListedRow]:
         return [row for listing in self._listings.values() for row in listing.rows.values()]
 
-    def _fits(self, row: _Row, prefix: str | None, age: timedelta | None) -> bool:
-        now = self._clock.at(asyncio.get_running_loop().time())
-        is_old = now is not None and row.created_at is not _NEVER and now - row.created_at >= (age or _ZERO)
-        return (
-            not row.status.final
-            and not self._deployer.owns(row.id)
-            and not self._deployer.is_deploying(row.kind, row.name)
-            and (prefix is None or row.name.startswith(prefix))
-            and (age is None or is_old)
+    def _fits(self, row: ListedRow, prefix: str | None, age: timedelta | None) -> bool:
+        """Return True if `row` is another session's live instance, with this prefix and at least this age."""
+        is_ours = self._deployer.owns(row.id) or self._deployer.is_deploying(row.kind, row.name)
+        if row.status.final or is_ours or not row.name.startswith(prefix or ""):
+            return False
+        now = self._clock.now
+        return age is None or (
+            now is not None and row.created_at is not _NEVER and now - row.created_at >= age
         )
 
     # --- judging --------------------------------------------------------------------------------------------
@@ -243,7 +217,7 @@ class Sweeper:
     def _judge(self) -> _Verdict:
         """Judge every open intent of a dead run by the lists and by all other entries of the journal."""
         verdict = _Verdict()
-        intents = self._journal.left_behind()
+        intents = self._journal.claims.left_behind()
         unnamed: dict[tuple[Kind, str], list[Intent]] = {}
         for intent in intents:
             if intent.id is None:
@@ -251,7 +225,7 @@ class Sweeper:
             else:
                 self._judge_by_id(intent, intent.id, verdict)
         if unnamed:
-            live: dict[tuple[Kind, str], list[_Row]] = {}
+            live: dict[tuple[Kind, str], list[ListedRow]] = {}
             named = {intent.id for intent in intents}  # a POST made one instance: these match no other entry
             for row in self._rows():
                 if not row.status.final and row.id not in named and not self._is_in_hands(row.id):
@@ -269,17 +243,17 @@ class Sweeper:
             verdict.missing.append(intent)
         elif row.status.final:
             verdict.over.append(intent)
-        elif intent.may_have_made(row) and self._journal.owner_of(row) is not None:
+        elif intent.may_have_made(row) and self._journal.claims.owner_of(row) is not None:
             verdict.made[intent] = row.ref
         else:
             verdict.unclear.append(intent)
 
-    def _judge_by_name(self, intents: list[Intent], rows: list[_Row], verdict: _Verdict) -> None:
+    def _judge_by_name(self, intents: list[Intent], rows: list[ListedRow], verdict: _Verdict) -> None:
         """Judge intents of one name whose ids are unknown.
 
         One POST makes one instance. With more rows than intents, some rows are another program's.
         """
-        proven = [row for row in rows if self._journal.owner_of(row) is not None]
+        proven = [row for row in rows if self._journal.claims.owner_of(row) is not None]
         named = [intent for intent in intents if not intent.is_garbled]
         if proven and len(proven) > len(named):
             verdict.unclear += intents
@@ -290,16 +264,12 @@ class Sweeper:
                 verdict.made[intent] = row.ref
                 named.remove(intent)
         others = [row for row in rows if row not in proven]
-        for intent in intents:
-            if intent in verdict.made:
-                continue
-            if any(intent.may_have_made(row) or intent.looks_older(row) for row in others):
-                verdict.unclear.append(intent)
-            else:
-                verdict.missing.append(intent)
+        for intent in (intent for intent in intents if intent not in verdict.made):
+            may_be = any(intent.may_have_made(row) or intent.looks_older(row) for row in others)
+            (verdict.unclear if may_be else verdict.missing).append(intent)
 
     def _is_in_hands(self, id: str) -> bool:
-        return self._deployer.owns(id) or self._journal.is_held(id)
+        return self._deployer.owns(id) or self._journal.claims.is_held(id)
 
     # --- ending ---------------------------------------------------------------------------------------------
 
@@ -311,12 +281,7 @@ class Sweeper:
                 if self._journal.inherit(intent, ref) is None:  # its own run has it again
                     refs = [other for other in refs if other != ref]
         outcomes = await asyncio.gather(*map(self._custodian.see_gone, refs), return_exceptions=True)
-        ended = []
-        for ref, outcome in zip(refs, outcomes, strict=True):
-            if outcome is True:
-                ended.append(ref)
-            elif isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
-                raise outcome
+        ended = [ref for ref, outcome in zip(refs, outcomes, strict=True) if outcome is True]
         for intent in (*verdict.over, *(intent for intent, ref in made.items() if ref in ended)):
             self._journal.close_left(intent, ENDED)
         return ended
@@ -355,28 +320,25 @@ class Sweeper:
 
     def _may_come(self, intent: Intent) -> bool:
         """Return True if the POST is so young that its instance may still appear."""
-        now = self._clock.at(asyncio.get_running_loop().time())
-        policy = self._deployer.policy
+        now, policy = self._clock.now, self._deployer.policy
         watched = timedelta(seconds=policy.settle + policy.watch)
         return intent.since is not None and now is not None and now - intent.since < watched
-
-
-_ZERO: Final = timedelta(0)
 
 
 def _age(older_than: timedelta | float | None) -> timedelta | None:
     if older_than is None:
         return None
+    age: timedelta | None
     try:
         age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
     except (TypeError, ValueError, OverflowError):  # no number, NaN, or out of range
-        age = timedelta(-1)
-    if age < timedelta(0):
+        age = None
+    if age is None or age < timedelta(0):
         raise ConfigError(f"older_than is a timedelta or a number of seconds, not {older_than!r}")
     return age
 
 
-def _read(kind: Kind, id: str, status: str, raw: Json) -> tuple[_Row | None, bool]:
+def _read(kind: Kind, id: str, status: str, raw: Json) -> tuple[ListedRow | None, bool]:
     """Read a raw row as far as possible. The second value is False if a part is unreadable."""
     name = raw.get("name")
     if type(name) is not str:
@@ -386,7 +348,6 @@ def _read(kind: Kind, id: str, status: str, raw: Json) -> tuple[_Row | None, boo
     except ConfigError:
         return None, False
     created_at = _NEVER
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        moment = datetime.fromisoformat(raw.get("created_at"))
-        created_at = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return _Row(kind, id, name, Status(status), created_at), created_at is not _NEVER
+    with contextlib.suppress(MisfitError):
+        created_at = moment(raw.get("created_at"), None)
+    return ListedRow(kind, id, name, Status(status), created_at), created_at is not _NEVER

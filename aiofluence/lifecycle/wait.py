@@ -1,6 +1,6 @@
 """The conditions of waits, and the errors of a bad end: wait, update, terminate.
 
-`watch` polls. Nothing here creates an instance, or decides what happens to a failed one.
+`poller` polls. Nothing here creates an instance, or decides what happens to a failed one.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from enum import Enum
-from typing import Final, cast
+from operator import attrgetter
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from ..background import BackgroundTasks, loop_time
@@ -20,7 +21,6 @@ from ..errors import (
     FluenceError,
     InstanceEndedError,
     InstanceFailedError,
-    MinimumRuntimeError,
     WaitTimeoutError,
 )
 from ..models.instances import Container, Instance, InstanceRef
@@ -28,20 +28,17 @@ from ..models.ssh import ssh_access
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
 from ..polling.evidence import KeyDoubt
-from ..polling.history import WaitHistory, timed_out
-from ..polling.poller import LAST_POLL
-from ..polling.schedule import backing_off
-from ..polling.watch import Pollers
-from ..resources.endpoints import Endpoints
-from .crash_watch import EVIDENCE, Loops, LoopWatch
+from ..polling.poller import LAST_POLL, Poller
+from ..polling.schedule import Poll, backing_off
+from ..polling.state import WaitHistory, WaitRequest, timed_out
+from .crash_loop import EVIDENCE, Loops, LoopWatch
 from .minimum_runtime import MinimumRuntime
 
+_is_final: Final = attrgetter("final")
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
 _ENDS_WITHIN: Final = 60.0
 """Seconds that an instance may still be ACTIVE after its DELETE was accepted."""
-_LONGEST_PAUSE: Final = 240.0
-"""Longest pause before another DELETE, in seconds. A close without any reply for 300 s gives up (custody)."""
 
 
 class Until(Enum):
@@ -71,26 +68,18 @@ def deadline_in(timeout: float | None) -> float | None:
     return loop_time() + timeout
 
 
-def check_until(until: object) -> None:
-    """Refuse an `until` of another type, before any instance is paid for.
-
-    Raises:
-        ConfigError: `until` is no `Until`.
-    """
-    if not isinstance(until, Until):
-        raise ConfigError(f"until is one of {', '.join(map(str, Until))}, not {until!r}")
-
-
 class Waiter:
     """The waits of one session."""
 
-    def __init__(self, pollers: Pollers, tasks: BackgroundTasks) -> None:
+    def __init__(self, pollers: Mapping[Kind, Poller], poll: Poll, tasks: BackgroundTasks) -> None:
         self._pollers = pollers
-        self._loops = Loops(pollers.resources, tasks, pollers.poll.pace)
-        self.minimum: Final = MinimumRuntime(pollers.poll.pace)
+        self._interval = poll.interval
+        self._containers = pollers[Kind.CONTAINER].endpoints
+        self._loops = Loops(self._containers, tasks, poll.pace)
+        self.minimum: Final = MinimumRuntime(poll.pace)
         self._connecting = asyncio.Semaphore(16)
 
-    async def wait(
+    def wait(
         self,
         ref: InstanceRef,
         until: Until,
@@ -98,52 +87,24 @@ class Waiter:
         *,
         fresh: bool = False,
         history: WaitHistory | None = None,
-    ) -> Instance:
+    ) -> Coroutine[Any, Any, Instance]:
         """Wait until `ref` is in state `until`, and return it. See `Session.wait`.
 
         `fresh`: `ref` was deployed just now, so that the first poll can wait. Statuses and errors go into
         `history`, if given.
-
-        Raises:
-            InstanceFailedError: provisioning failed, or the program does not keep running (not for ACTIVE).
-            InstanceEndedError: the instance has ended.
-            WaitTimeoutError: `deadline` came first.
         """
-        check_until(until)
-        history = history or WaitHistory(ref)
-        runs = LoopWatch(self._loops, history)
 
-        def detail_matches(instance: Instance) -> bool:
-            _raise_if_final(instance, history)
+        def matches(instance: Instance, runs: LoopWatch) -> bool:
             if until is Until.ACTIVE or instance.status is not Status.ACTIVE:
                 return instance.status is Status.ACTIVE
             is_running = not isinstance(instance, Container) or runs.is_running(instance)
             return is_running and is_ready(instance)
 
-        failure: InstanceFailedError
-        pauses: Iterator[float] | None = None
-        try:
-            while True:
-                instance = await self._pollers.detail(
-                    history, detail_matches, deadline, until.value, status_matches=_is_settled, fresh=fresh
-                )
-                if until is not Until.REACHABLE or await self._connect(instance, deadline):
-                    return instance
-                pauses = pauses or backing_off(self._pollers.poll.interval)
-                await _again(history, deadline, until.value, next(pauses))
-        except InstanceFailedError as error:
-            failure = error
-        finally:
-            runs.close()
-        raise await self._explained(failure, deadline, runs)
+        history = history or WaitHistory(ref)
+        return self._wait(history, matches, deadline, until.value, _is_settled, fresh=fresh)
 
     async def send_update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> None:
-        """Send `update`.
-
-        Raises:
-            WaitTimeoutError: `deadline` came first. The update may be applied.
-            FluenceError: the service refused the update.
-        """
+        """Send `update`. At the deadline, raise a WaitTimeoutError: the update may be applied."""
         try:
             async with asyncio.timeout_at(_latest(deadline)):
                 return await self._containers.update(ref.id, update)
@@ -152,27 +113,53 @@ class Waiter:
                 raise
         raise timed_out(WaitHistory(ref), "updated")
 
-    async def update(self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None) -> Container:
-        """Wait until the detail shows `update`, sent before, and the container runs.
+    def update(
+        self, ref: InstanceRef, update: ContainerUpdate, deadline: float | None
+    ) -> Coroutine[Any, Any, Instance]:
+        """Wait until the detail shows `update`, sent before, and the container runs."""
 
-        Raises:
-            InstanceFailedError: the container failed.
-            InstanceEndedError: the container has ended.
-            WaitTimeoutError: `deadline` came first.
-        """
-
-        history = WaitHistory(ref)
-        runs = LoopWatch(self._loops, history)
-
-        def detail_matches(instance: Instance) -> bool:
-            _raise_if_final(instance, history)
+        def matches(instance: Instance, runs: LoopWatch) -> bool:
             return (
                 isinstance(instance, Container) and update.is_shown_by(instance) and runs.is_running(instance)
             )
 
+        return self._wait(WaitHistory(ref), matches, deadline, "updated")
+
+    async def _wait(
+        self,
+        history: WaitHistory,
+        matches: Callable[[Instance, LoopWatch], bool],
+        deadline: float | None,
+        what: str,
+        status_matches: Callable[[Status], bool] | None = None,
+        *,
+        fresh: bool = False,
+    ) -> Instance:
+        """Wait until `matches` accepts the detail. For `what` "reachable", a connection must succeed, too.
+
+        Raises:
+            InstanceFailedError: provisioning failed, or the program does not keep running.
+            InstanceEndedError: the instance has ended.
+            WaitTimeoutError: `deadline` came first.
+        """
+        runs, poller = LoopWatch(self._loops, history), self._pollers[history.ref.kind]
+
+        def detail_matches(instance: Instance) -> bool:
+            _raise_if_final(instance, history)
+            return matches(instance, runs)
+
         failure: InstanceFailedError
+        pauses: Iterator[float] | None = None
         try:
-            return cast(Container, await self._pollers.detail(history, detail_matches, deadline, "updated"))
+            while True:
+                wait = WaitRequest(
+                    history, status_matches, detail_matches, deadline, what, poll_now=status_matches is None
+                )
+                instance: Instance = await poller.wait(wait, fresh=fresh)
+                if what != Until.REACHABLE.value or await self._connect(instance, deadline):
+                    return instance
+                pauses = pauses or backing_off(self._interval)
+                await _again(history, deadline, what, next(pauses))
         except InstanceFailedError as error:
             failure = error
         finally:
@@ -180,14 +167,14 @@ class Waiter:
         raise await self._explained(failure, deadline, runs)
 
     async def terminate(self, ref: InstanceRef, deadline: float | None) -> Instance | None:
-        """Call `end`, and return the ended instance. None if the service does not know the instance.
-
-        Raises:
-            FluenceError: as `end`.
-        """
-        if await self.end(ref, deadline):
-            with contextlib.suppress(InstanceEndedError):
-                return await self._pollers.detail(WaitHistory(ref), _is_over, deadline, "ended")
+        """Call `end`, and return the ended instance. None if the service does not know the instance."""
+        if not await self.end(ref, deadline):
+            return None
+        wait = WaitRequest(
+            WaitHistory(ref), None, attrgetter("status.final"), deadline, "ended", poll_now=True
+        )
+        with contextlib.suppress(InstanceEndedError):
+            return cast(Instance, await self._pollers[ref.kind].wait(wait))
         return None
 
     async def end(
@@ -203,39 +190,32 @@ class Waiter:
         DELETE is refused while an instance is not ACTIVE (contract 5), so it is sent once a poll shows ACTIVE
         or a status that this release does not know. After a refusal the status is polled again.
 
-        Args:
-            ref: the instance.
-            deadline: loop time at which to give up. None for never.
-            history: history that the wait fills in.
-            may_end: called before each DELETE. False ends the wait without a DELETE.
-
-        Returns:
-            True if a reply showed the end, or if `may_end` returned False. False if a complete LIST proves
-            the end (see `Evidence`).
+        Returns True if a reply showed the end, or if `may_end`, called before each DELETE, returned False.
+        Returns False if a complete LIST proves the end (see `Evidence`). Fills in `history`, if given.
 
         Raises:
             WaitTimeoutError: `deadline` came first. The instance may still be billing.
             AuthError: the service keeps refusing the key.
         """
-        resource = self._pollers.resources[ref.kind]
+        poller = self._pollers[ref.kind]
         history = history or WaitHistory(ref)
-        pauses = backing_off(3 * self._pollers.poll.interval)
+        pauses = backing_off(3 * self._interval)
         key = KeyDoubt()
         try:
             while True:
-                status = await self._pollers.status(
-                    history, _is_deletable, deadline, "ready to be terminated", poll_now=False
-                )
+                what = "ready to be terminated"
+                wait = WaitRequest(history, _is_deletable, None, deadline, what, poll_now=False)
+                status: Status = await poller.wait(wait)
                 if status.final or not (may_end is None or may_end()):
                     return True
                 history.refusal = None
-                asked = _now()
+                asked = loop_time()
                 try:
                     async with asyncio.timeout_at(_latest(deadline)):
-                        await resource.terminate(ref.id)
+                        await poller.endpoints.terminate(ref.id)
                 except AuthError as error:
                     history.refusal = error
-                    if key.refused(asked, _now()):
+                    if key.refused(asked, loop_time()):
                         raise
                 except FluenceError as error:
                     history.refusal = error
@@ -243,13 +223,13 @@ class Waiter:
                     raise timed_out(history, "ended") from None
                 else:
                     # An accepted DELETE may have no effect: an instance that stays is deleted again.
-                    soon = min(_now() + _ENDS_WITHIN, math.inf if deadline is None else deadline)
+                    soon = loop_time() + _ENDS_WITHIN
+                    soon = soon if deadline is None else min(soon, deadline)
                     with contextlib.suppress(WaitTimeoutError):
-                        await self._pollers.status(history, _is_final, soon, "ended", poll_now=True)
+                        await poller.wait(WaitRequest(history, _is_final, None, soon, "ended", poll_now=True))
                         return True
                 history.last_error = history.refusal or history.last_error
-                self.minimum.refused(history.refusal, history)
-                pause = max(next(pauses), _time_left(history.refusal) * min(1.0, self._pollers.poll.pace))
+                pause = max(next(pauses), self.minimum.refused(history.refusal, history))
                 await _again(history, deadline, "ended", pause)
         except InstanceEndedError:
             return False
@@ -260,16 +240,13 @@ class Waiter:
         """Rough number of seconds until `ref` can be deleted. None if unknown."""
         if (left := self.minimum.left(ref)) is not None:
             return left
-        provisioning = self._pollers.expected_wait(ref)
+        provisioning = self._pollers[ref.kind].expected_wait(ref.id)
         return None if provisioning is None else provisioning + self.minimum.after_active(ref)
 
     def close(self) -> None:
         """End every wait, since the session closes."""
-        self._pollers.close()
-
-    @property
-    def _containers(self) -> Endpoints:
-        return self._pollers.resources[Kind.CONTAINER]
+        for poller in self._pollers.values():
+            poller.close()
 
     async def _connect(self, instance: Instance, deadline: float | None) -> bool:
         """Return True if a TCP connection to the instance succeeds within 5 s, and by the deadline."""
@@ -308,13 +285,9 @@ class Waiter:
         return failure
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
 def _latest(deadline: float | None) -> float | None:
     """Deadline of a wait's request: `deadline`, but no earlier than `LAST_POLL` from now."""
-    return None if deadline is None else max(deadline, _now() + LAST_POLL)
+    return None if deadline is None else max(deadline, loop_time() + LAST_POLL)
 
 
 def is_deadline(error: TimeoutError) -> bool:
@@ -324,17 +297,10 @@ def is_deadline(error: TimeoutError) -> bool:
 
 async def _again(history: WaitHistory, deadline: float | None, what: str, pause: float) -> None:
     """Pause before another round, or time out if the deadline has come."""
-    left = math.inf if deadline is None else deadline - _now()
+    left = math.inf if deadline is None else deadline - loop_time()
     if left <= 0:
         raise timed_out(history, what)
     await asyncio.sleep(min(pause, left))
-
-
-def _time_left(refusal: FluenceError | None) -> float:
-    """Seconds until a DELETE is accepted, by the text of its refusal. 0.0 if the text names none."""
-    if not isinstance(refusal, MinimumRuntimeError) or refusal.retry_after is None:
-        return 0.0
-    return min(refusal.retry_after, _LONGEST_PAUSE)
 
 
 def is_ready(instance: Instance) -> bool:
@@ -373,14 +339,6 @@ def _is_settled(status: Status) -> bool:
 def _is_deletable(status: Status) -> bool:
     """Return True if the service may accept a DELETE. For an unknown status it may."""
     return status is not Status.INITIALIZED
-
-
-def _is_final(status: Status) -> bool:
-    return status.final
-
-
-def _is_over(instance: Instance) -> bool:
-    return instance.status.final
 
 
 def _raise_if_final(instance: Instance, history: WaitHistory) -> None:

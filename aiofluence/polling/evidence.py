@@ -39,14 +39,7 @@ class Evidence:
         self._listeners.append(listener)
 
     def saw(self, kind: Kind, id: str, status: Status, since: float) -> None:
-        """Note that a reply in the service's format showed an instance.
-
-        Args:
-            kind: kind of the instance.
-            id: id of the instance.
-            status: its status in the reply.
-            since: loop time since which the instance exists, as far as known.
-        """
+        """Note that the service has shown an instance, which exists since loop time `since` at the latest."""
         self.replies += 1
         live = self._live[kind]
         if status.final:
@@ -59,12 +52,9 @@ class Evidence:
                 live.popitem(last=False)
 
     def is_complete(self, kind: Kind, ids: Container[str], asked: float) -> bool:
-        """Return True if a LIST holds every instance that is known to live: it is no page of several.
+        """Return True if a LIST, requested at loop time `asked`, holds every instance that is known to live.
 
-        Args:
-            kind: kind of the LIST.
-            ids: all ids in the LIST.
-            asked: loop time at which the LIST was requested.
+        Otherwise the LIST is one page of several.
         """
         self.replies += 1
         live = self._live[kind]
@@ -74,16 +64,10 @@ class Evidence:
         """Return True if an instance that a complete LIST lacks is proven over.
 
         The account's LIST keeps even ended instances (contract 1). If this session has seen the instance
-        live, a LIST without the instance is another account's, or is stale.
-
-        Args:
-            status: the last status seen of the instance. None before the first.
-            asked: loop time at which the LIST was requested.
-            since: loop time since which the instance exists, if it ever did.
+        live (`status`), a LIST without the instance is another account's, or is stale. The LIST was requested
+        at loop time `asked`. The instance exists since `since`, if it ever did.
         """
-        if status is not None:
-            return status.final
-        return asked - since >= self.grace
+        return asked - since >= self.grace if status is None else status.final
 
 
 class KeyDoubt:

@@ -1,6 +1,6 @@
 """The poller of a kind: polls all awaited instances, and passes the replies to their waits.
 
-It gets the status by one LIST or by GETs, whichever is cheaper, and details by GET, at the times of `agenda`.
+It gets the status by one LIST or by GETs, whichever is cheaper, and details by GET, as `schedule` plans.
 """
 
 from __future__ import annotations
@@ -9,24 +9,18 @@ import asyncio
 import copy
 import heapq
 import math
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
-from ..background import BackgroundTasks
+from ..background import BackgroundTasks, in_turns, loop_time, session_closed
 from ..errors import AuthError, ConfigError, DecodeError, FluenceError, NotFoundError, NotSentError
 from ..http.messages import Priority
-from ..http.rate_limit import RateLimiter
-from ..http.transport import ServerClock
 from ..models.instances import Instance
-from ..models.values import Kind, Status
+from ..models.values import Status
 from ..resources.endpoints import Endpoints
-from ..resources.listing import BREATH
-from .agenda import Agenda
 from .evidence import Evidence, KeyDoubt
-from .history import WaitRequest
-from .queues import DueHeap, GetQueue
-from .schedule import Poll, backing_off
-from .state import TrackedInstance, creation_time
+from .schedule import Agenda, DueHeap, GetQueue, Poll, backing_off
+from .state import TrackedInstance, WaitRequest, creation_time
 
 LAST_POLL: Final = 2.0
 """Seconds that a poll may take beyond the deadline, so that one poll always falls on the deadline."""
@@ -37,20 +31,16 @@ class Poller:
 
     def __init__(
         self,
-        kind: Kind,
-        resources: Mapping[Kind, Endpoints],
+        endpoints: Endpoints,
         poll: Poll,
         tasks: BackgroundTasks,
-        rate_limiter: RateLimiter,
-        clock: ServerClock,
         evidence: Evidence,
     ) -> None:
-        self._kind = kind
-        self._resources = resources
+        self.endpoints: Final = endpoints
         self._poll = poll
         self._tasks = tasks
-        self._rate_limiter = rate_limiter
-        self._clock = clock
+        self._rate_limiter = endpoints.transport.limiter
+        self._clock = endpoints.transport.clock
         self._evidence = evidence
         self._agenda = Agenda(poll)
         self._tracked: dict[str, TrackedInstance] = {}
@@ -62,17 +52,32 @@ class Poller:
         self._listing = 0
         self._timer: asyncio.TimerHandle | None = None
         self._planned = False
-        self._closed = False
         self._key = KeyDoubt()
 
     # Waits
 
-    def join(self, wait: WaitRequest, *, fresh: bool) -> None:
-        """Poll for `wait` until its outcome is set or it leaves. `fresh`: the instance was just deployed."""
-        if self._closed:
-            wait.fail(_closed())
-            return
-        now = _now()
+    async def wait(self, wait: WaitRequest, *, fresh: bool = False) -> Any:
+        """Poll until the condition of `wait` holds, and return the status or the detail.
+
+        `fresh`: the instance was deployed just now, so that the first poll can come later.
+
+        Raises:
+            WaitTimeoutError: the deadline came first.
+            InstanceEndedError: the service does not know the instance, or no longer.
+            AuthError: the key is not valid, or no longer.
+            NotSentError: the session was closed.
+        """
+        self._tasks.owner.check()
+        if self._tasks.is_closed:
+            raise session_closed()
+        self._join(wait, fresh)
+        try:
+            return await wait.outcome
+        finally:
+            self._leave(wait)
+
+    def _join(self, wait: WaitRequest, fresh: bool) -> None:
+        now = loop_time()
         id = wait.history.ref.id
         tracked = self._tracked.get(id)
         if tracked is None:
@@ -90,14 +95,12 @@ class Poller:
             self._dues.set(tracked, now)
         self._replan()
 
-    def leave(self, wait: WaitRequest) -> None:
+    def _leave(self, wait: WaitRequest) -> None:
         """Forget `wait`, and its instance if no other wait needs it."""
-        tracked = self._tracked.get(wait.history.ref.id)
-        if tracked is None or wait not in tracked.waits:
-            return
+        tracked = self._tracked[wait.history.ref.id]
         tracked.waits.remove(wait)
         self._waits -= 1
-        if len(self._deadlines) > 64 + 2 * self._waits:  # done waits in the heap keep their replies alive
+        if len(self._deadlines) > 2 * self._waits:  # done waits in the heap keep their replies alive
             self._deadlines = [other for other in self._deadlines if not other.outcome.done()]
             heapq.heapify(self._deadlines)
         if not tracked.waits:
@@ -105,9 +108,6 @@ class Poller:
             del self._tracked[tracked.id]
             tracked.due = math.inf
         if not self._tracked:
-            self._dues.clear()
-            self._deadlines.clear()
-            self._queue.clear()
             self._replan()
 
     def expected_wait(self, id: str) -> float | None:
@@ -115,14 +115,11 @@ class Poller:
         tracked = self._tracked.get(id)
         if tracked is None or not tracked.is_pending or tracked.began is None:
             return None
-        return self._agenda.expected_wait(_now() - tracked.began)
+        return self._agenda.expected_wait(loop_time() - tracked.began)
 
     def close(self) -> None:
         """End every wait: the session closes."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._fail_all(_closed())
+        self._fail_all(session_closed())
 
     def _place(self, tracked: TrackedInstance) -> None:
         """Move the instance into or out of the pending ones, according to its status and its waits."""
@@ -146,15 +143,11 @@ class Poller:
         """Poll the instance soon, and then with growing gaps."""
         if tracked.gaps is None:
             tracked.gaps = backing_off(self._poll.interval)
-        self._dues.set(tracked, _now() + next(tracked.gaps))
-
-    def _set_due_soon(self, tracked: TrackedInstance) -> None:
-        """Poll the instance once more, after a refusal that may be a gateway's."""
-        self._dues.set(tracked, _now() + self._poll.interval / 40)
+        self._dues.set(tracked, loop_time() + next(tracked.gaps))
 
     def _replan(self) -> None:
         """Plan once in this turn of the loop, even if many instances join in it."""
-        if not self._planned and not self._closed:
+        if not self._planned:
             self._planned = True
             asyncio.get_running_loop().call_soon(self._plan)
 
@@ -164,7 +157,7 @@ class Poller:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._tracked or self._closed:
+        if not self._tracked:
             return
         when = math.inf
         if not self._agenda.by_list:
@@ -187,7 +180,7 @@ class Poller:
     def _tick(self) -> None:
         """Poll the instances that are due."""
         self._timer = None
-        now, agenda = _now(), self._agenda
+        now, agenda = loop_time(), self._agenda
         last: set[TrackedInstance] = set()
         while self._deadlines and self._deadlines[0].deadline <= now:
             wait = heapq.heappop(self._deadlines)
@@ -234,21 +227,18 @@ class Poller:
     def _limit(self, waits: Sequence[WaitRequest]) -> float | None:
         """Deadline of a poll: the first deadline of `waits`, but no earlier than `LAST_POLL` from now."""
         first = min((wait.deadline for wait in waits), default=math.inf)
-        return None if first == math.inf else max(first, _now() + LAST_POLL)
+        return None if first == math.inf else max(first, loop_time() + LAST_POLL)
 
     async def _list(self, last: set[TrackedInstance], own: set[TrackedInstance]) -> None:
         """Poll by one LIST. `last`: instances at a deadline. `own`: instances that are due by themselves."""
-        asked = _now()
-        endpoints = self._resources[self._kind]
+        asked = loop_time()
         priority = Priority.POLL if self._poll.prefer == "deploys" else Priority.HANDOVER
         try:
             limit = asked + LAST_POLL if last else self._limit(self._deadlines[:1])
-            rows = await endpoints.rows(priority=priority, deadline=limit)
-            now = _now()
+            rows = await self.endpoints.rows(priority=priority, deadline=limit)
+            now = loop_time()
             ids: set[str] = set()
-            for number, (id, text, row) in enumerate(rows, 1):
-                if number % BREATH == 0:
-                    await asyncio.sleep(0)
+            async for id, text, row in in_turns(rows):
                 ids.add(id)
                 tracked = self._tracked.get(id)
                 if tracked is None:
@@ -262,20 +252,20 @@ class Poller:
                     self._take(tracked, status, row.get("created_at"), asked, now)
                     tracked.text = text
                 if tracked in last:
-                    tracked.remember(endpoints, row)
+                    tracked.remember(self.endpoints, row)
             await asyncio.sleep(0)
             self._key.accepted()
-            self._agenda.list_came(asked, _now(), rows.size)
-            is_complete = rows.is_complete and self._evidence.is_complete(self._kind, ids, asked)
+            self._agenda.list_came(asked, loop_time(), rows.size)
+            is_complete = rows.is_complete and self._evidence.is_complete(self.endpoints.kind, ids, asked)
             for tracked in (*self._pending.values(), *sorted(own)):
                 if tracked.id not in ids and tracked.waits:
                     self._missing(tracked, asked, is_complete)
         except AuthError as error:
-            self._agenda.list_refused(_now())
-            if self._key.refused(asked, _now()):
+            self._agenda.list_refused(loop_time())
+            if self._key.refused(asked, loop_time()):
                 self._fail_all(error)
         except FluenceError as error:
-            self._agenda.list_failed(_now(), unreadable=isinstance(error, DecodeError))
+            self._agenda.list_failed(loop_time(), unreadable=isinstance(error, DecodeError))
             for tracked in self._tracked.values():
                 if not tracked.detailed:
                     tracked.failed(error)
@@ -293,32 +283,31 @@ class Poller:
 
     async def _get(self, tracked: TrackedInstance) -> None:
         """Poll one instance by a GET, for all its waits."""
-        asked = _now()
+        asked = loop_time()
         priority = Priority.HANDOVER
         if self._poll.prefer == "deploys":
             priority = Priority.AWAITED if tracked.detailed else Priority.POLL
         try:
-            endpoints = self._resources[self._kind]
             limit = self._limit(tracked.waits)
-            answer = await endpoints.get(tracked.id, priority=priority, deadline=limit)
+            answer = await self.endpoints.get(tracked.id, priority=priority, deadline=limit)
             self._key.accepted()
             try:
-                instance: Instance = endpoints.detail_of(answer)
+                instance: Instance = self.endpoints.detail_of(answer)
             except DecodeError as error:
                 # The status alone can end a wait.
-                status = endpoints.status_of(answer)
+                status = self.endpoints.status_of(answer)
                 if status is not None and not tracked.is_stale(status, asked):
-                    self._take(tracked, status, None, asked, _now())
+                    self._take(tracked, status, None, asked, loop_time())
                 tracked.failed(error)
             else:
                 if not tracked.is_stale(instance.status, asked):
-                    self._take(tracked, instance.status, instance.created_at, asked, _now(), instance)
+                    self._take(tracked, instance.status, instance.created_at, asked, loop_time(), instance)
         except AuthError as error:
             tracked.failed(error)
-            if self._key.refused(asked, _now()):
+            if self._key.refused(asked, loop_time()):
                 self._fail_all(error)
-            if tracked.waits:
-                self._set_due_soon(tracked)
+            if tracked.waits:  # once more, soon: the refusal may be a gateway's
+                self._dues.set(tracked, loop_time() + self._poll.interval / 40)
         except ConfigError as error:  # the id is malformed
             for wait in tracked.waits:
                 wait.fail(copy.copy(error))
@@ -360,41 +349,25 @@ class Poller:
         detailed = tracked.detailed
         tracked.polled = asked if tracked.polled is None else max(asked, tracked.polled)
         tracked.ignore_before = now
-        self._evidence.saw(self._kind, tracked.id, status, min(tracked.began, tracked.since))
+        self._evidence.saw(self.endpoints.kind, tracked.id, status, min(tracked.began, tracked.since))
         if tracked.judge(status, instance, now):
             self._place(tracked)
             if tracked.detailed and not detailed:
                 self._queue.add(tracked)  # ready and billing: its detail is fetched at once
-        else:
-            self._leave_pending(tracked)
-            tracked.due = math.inf
-
-    def _may_be_over(self, tracked: TrackedInstance, asked: float) -> bool:
-        """Return True if a LIST requested at `asked` without the instance would prove that it is over."""
-        return self._evidence.is_over(tracked.status, asked, tracked.since)
 
     def _missing(self, tracked: TrackedInstance, asked: float, is_complete: bool) -> None:
         """Handle a LIST without the instance: fail its waits if that is proof, or else poll it by GET."""
         is_unknown, tracked.get_failed, tracked.is_unknown = tracked.is_unknown, False, False
-        if is_unknown and is_complete and self._may_be_over(tracked, asked):
+        may_be_over = self._evidence.is_over(tracked.status, asked, tracked.since)
+        if is_unknown and is_complete and may_be_over:
             tracked.end()
-        elif not (tracked.unlisted or tracked.detailed) and (
-            tracked.status is not None or self._may_be_over(tracked, asked)
-        ):
+        elif not (tracked.unlisted or tracked.detailed) and (tracked.status is not None or may_be_over):
             tracked.unlisted = True
             self._place(tracked)
-            self._dues.set(tracked, _now())
+            self._dues.set(tracked, loop_time())
 
     def _fail_all(self, error: BaseException) -> None:
         """Fail every wait, each with its own copy of `error`: a shared one would collect tracebacks."""
         for tracked in self._tracked.values():
             for wait in tracked.waits:
                 wait.fail(copy.copy(error))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _closed() -> NotSentError:
-    return NotSentError("the session is closed", permanent=True)

@@ -1,22 +1,123 @@
-"""The state of one awaited instance, and its waits.
+"""The state of awaited instances: what polls have shown of each, and the waits for it.
 
 `poller` passes each reply to the state, and the state passes the reply to the waits. Plans no polls.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
 
 import attrs
 
-from ..errors import DecodeError, FluenceError, InstanceEndedError
+from ..background import loop_time
+from ..errors import DecodeError, FluenceError, InstanceEndedError, Sighting, WaitTimeoutError
 from ..http.messages import Json
-from ..models.instances import Instance
+from ..http.readers import MisfitError, moment
+from ..models.instances import Instance, InstanceRef, Summary
 from ..models.values import Status
 from ..resources.endpoints import Endpoints
-from .history import WaitRequest, timed_out
+
+
+@attrs.define
+class WaitHistory:
+    """Statuses and errors that one wait has seen. A wait in several stages keeps one history."""
+
+    ref: InstanceRef
+    began: float = attrs.field(factory=loop_time)
+    last: Instance | Summary | None = None
+    timeline: tuple[Sighting, ...] = ()
+    last_error: FluenceError | None = None
+    refusal: FluenceError | None = None
+    """Error of the last DELETE. None without one."""
+
+    @property
+    def status(self) -> Status | None:
+        """The status seen last. None before the first poll."""
+        return self.timeline[-1].status if self.timeline else None
+
+    def note(self, status: Status, now: float) -> None:
+        """Note a successful poll, and its status if it is new."""
+        if self.status != status:
+            self.timeline += (Sighting(now - self.began, status),)
+        self.last_error = None
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline
+
+
+@attrs.define(eq=False)
+class WaitRequest:
+    """The condition of one wait, and its outcome.
+
+    Attributes:
+        history: history of the wait, with the reference of its instance.
+        status_matches: decides if a status ends the wait or, with `detail_matches`, permits a GET. None
+            accepts every status.
+        detail_matches: decides if a detail ends the wait, and may raise. None if the status is enough.
+        deadline: loop time of the last poll and of the timeout. Infinite without a deadline.
+        what: name of the condition, for the error.
+        poll_now: the condition should hold soon: polls begin at once, with growing gaps.
+        outcome: the status, or with `detail_matches` the detail.
+    """
+
+    history: WaitHistory
+    status_matches: Callable[[Status], bool] | None
+    detail_matches: Callable[[Instance], bool] | None
+    deadline: float = attrs.field(converter=_or_never)
+    what: str
+    poll_now: bool
+    outcome: asyncio.Future[Any] = attrs.field(
+        factory=lambda: asyncio.get_running_loop().create_future(), init=False
+    )
+
+    def __lt__(self, other: WaitRequest) -> bool:
+        return self.deadline < other.deadline
+
+    def judge(self, status: Status, instance: Instance | None, now: float) -> bool:
+        """Judge the reply of a poll. Return True if the decision needs a detail not yet requested."""
+        if self.outcome.done():
+            return False
+        self.history.note(status, now)
+        if instance is not None:
+            self.history.last = instance
+        try:
+            if self.status_matches is not None and not self.status_matches(status):
+                return False
+            if self.detail_matches is None:
+                self.outcome.set_result(status)
+            elif instance is None:
+                return True
+            elif self.detail_matches(instance):
+                self.outcome.set_result(instance)
+            else:
+                return True
+        except Exception as error:
+            self.outcome.set_exception(error)
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait with `error`."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+def timed_out(history: WaitHistory, what: str) -> WaitTimeoutError:
+    """Make the error of a wait that reached its deadline."""
+    status = history.status or "never seen"
+    why = f"; the last poll failed: {history.last_error}" if history.last_error is not None else ""
+    error = WaitTimeoutError(
+        f"{history.ref} did not become {what} in time: {status}{why}",
+        ref=history.ref,
+        last_seen=history.last,
+        timeline=history.timeline,
+    )
+    error.last_error = history.last_error
+    return error
 
 
 @attrs.define(eq=False)
@@ -142,13 +243,8 @@ def _stage(status: Status) -> int:
 
 def creation_time(created_at: object, server: datetime | None, now: float) -> float | None:
     """Loop time at which an instance was created. `server` is the service's time now."""
-    if isinstance(created_at, str):
-        try:
-            created_at = datetime.fromisoformat(created_at)
-        except ValueError:
-            return None
-    if server is None or not isinstance(created_at, datetime):
+    try:
+        created = created_at if isinstance(created_at, datetime) else moment(created_at, None)
+    except MisfitError:
         return None
-    if created_at.tzinfo is None:
-        created_at = created_at.replace(tzinfo=UTC)
-    return now - max((server - created_at).total_seconds(), 0.0)
+    return None if server is None else now - max((server - created).total_seconds(), 0.0)

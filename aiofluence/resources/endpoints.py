@@ -101,7 +101,7 @@ class Endpoints:
             FluenceError: as in `aiofluence.errors`.
         """
         answer = await self.transport.call(self._wire.calls.list.to(priority=priority), deadline=deadline)
-        now = self.transport.clock.at(asyncio.get_running_loop().time())
+        now = self.transport.clock.now
         return read_table(self.transport, answer, self._wire.summary, under=self._missing_kind, at=now)
 
     async def rows(self, *, priority: Priority = Priority.POLL, deadline: float | None = None) -> Rows:

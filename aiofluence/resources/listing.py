@@ -6,14 +6,10 @@ Reads a reply; sends no request.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 import attrs
 
 from ..http.messages import Call, Json, Reply, decode_rows
-
-BREATH: Final = 100
-"""Number of rows of a LIST to decode before the event loop runs other tasks."""
 
 
 @attrs.define

@@ -1,19 +1,20 @@
-"""Actions of running containers that a test triggers: print, rotate, restart, an event.
+"""Actions on containers: those of a test (print, rotate, restart, an event), and those of their host.
 
 A base class of `Simulator`, not usable alone. Every action happens at the simulator's `now`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from .events import ClusterEvent, restarted
-from .instances import ContainerInstance, Instance
+from .instances import ContainerInstance, Instance, Placement, State
 from .world import World
 
 
 class OperatesContainers:
-    """A simulator's actions on one running container."""
+    """A simulator's actions on one container."""
 
     _world: World
 
@@ -81,8 +82,48 @@ class OperatesContainers:
         about = object or instance.log.pod.name.pod
         instance.events.append(ClusterEvent(self._world.timeline.now, about, type, reason, kind, message))
 
+    # For the code that really runs the containers
+
+    def place(self, instance_id: str, host: str, ports: Sequence[int]) -> None:
+        """Set the address of a container before it has a network. `ports` has the order of `expose`.
+
+        Raises:
+            LookupError: there is no such instance.
+            ValueError: it is no container that is being provisioned, or exposes another number of ports.
+        """
+        instance = self._fresh(instance_id)
+        if len(ports) != len(instance.expose):
+            raise ValueError(f"{instance_id} exposes {len(instance.expose)} ports, not {len(ports)}")
+        instance.placement = Placement(host, tuple(ports))
+
+    def refuse_room(self, instance_id: str, reason: str) -> None:
+        """Make the provisioning of a container end FAILED, with an event that gives the reason.
+
+        Raises:
+            LookupError: there is no such instance.
+            ValueError: it is no container that is being provisioned.
+        """
+        self._world.refuse_room(self._fresh(instance_id), reason)
+
+    def exit(self, instance_id: str, code: int) -> None:
+        """End a running container's process by itself, at second `now`.
+
+        With the profile's `restarts`, the container is started again. Otherwise the instance has ENDED.
+
+        Raises:
+            LookupError: there is no such instance.
+            ValueError: it is no container, or it is not running.
+        """
+        self._world.exit(self._running(instance_id), code)
+
     def _running(self, instance_id: str) -> ContainerInstance:
         instance = self.get_instance(instance_id)
         if not isinstance(instance, ContainerInstance) or not instance.started:
             raise ValueError(f"{instance_id} is not a running container")
+        return instance
+
+    def _fresh(self, instance_id: str) -> ContainerInstance:
+        instance = self.get_instance(instance_id)
+        if not isinstance(instance, ContainerInstance) or instance.state is not State.INITIALIZED:
+            raise ValueError(f"{instance_id} is not a container that is being provisioned")
         return instance

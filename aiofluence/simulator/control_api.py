@@ -189,8 +189,9 @@ class Control:
             code = one.given("code", *integer(0, 255), 0)
             lines = one.given("lines", *TEXTS, [])
             pullable = one.given("pullable", *BOOLEAN, True)
+            output = one.given("output", *TEXT, None)
             done(one)
-            programs[image] = Program(seconds, code, lines, pullable)
+            programs[image] = Program(seconds, code, lines, pullable, output)
         if "programs" in body.values:
             self._sim.programs.clear()
         self._sim.programs.update(programs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -16,19 +16,9 @@ import attrs
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
-def _positive(owner: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value}")
-
-
-def _not_negative(owner: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} must be at least 0, not {value}")
-
-
-def _share(owner: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} is a share from 0 to 1, not {value}")
+_positive: Any = attrs.validators.optional(attrs.validators.gt(0))
+_at_least_zero: Any = attrs.validators.ge(0)
+_share: Any = [attrs.validators.ge(0), attrs.validators.le(1)]
 
 
 @attrs.frozen
@@ -63,23 +53,33 @@ class ClusterOptions:
 
     log_interval: float | None = attrs.field(default=2.0, validator=_positive)
     console_format: bool = False
-    last_applies: Literal["pod", "answer", "nothing"] = attrs.field(
-        default="pod", validator=attrs.validators.in_(("pod", "answer", "nothing"))
-    )
+    last_applies: Literal["pod", "answer", "nothing"] = "pod"
     last_max: int | None = attrs.field(default=None, validator=_positive)
-    pod_order: Literal["pod", "time", "mixed"] = attrs.field(
-        default="pod", validator=attrs.validators.in_(("pod", "time", "mixed"))
-    )
-    pod_linger: float = attrs.field(default=0.0, validator=_not_negative)
+    pod_order: Literal["pod", "time", "mixed"] = "pod"
+    pod_linger: float = attrs.field(default=0.0, validator=_at_least_zero)
     ring: int | None = attrs.field(default=None, validator=_positive)
     rotate_every: int | None = attrs.field(default=None, validator=_positive)
     line_limit: int | None = attrs.field(default=None, validator=_positive)
     empty_rate: float = attrs.field(default=0.0, validator=_share)
     stale_rate: float = attrs.field(default=0.0, validator=_share)
-    stale_by: float = attrs.field(default=30.0, validator=_not_negative)
+    stale_by: float = attrs.field(default=30.0, validator=_at_least_zero)
     event_kind: bool = True
-    event_ttl: float = attrs.field(default=3600.0, validator=_positive)
+    event_ttl: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
     fold_events: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        check_literals(self)
+
+
+def check_literals(options: object) -> None:
+    """Refuse an attrs object with a value that the `Literal` type of its field does not have.
+
+    Raises:
+        ValueError: names the first such field.
+    """
+    for name, kind in get_type_hints(type(options)).items():
+        if get_origin(kind) is Literal and getattr(options, name) not in get_args(kind):
+            raise ValueError(f"{name!r} must be one of {get_args(kind)}, not {getattr(options, name)!r}")
 
 
 @attrs.frozen

@@ -12,17 +12,13 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_typ
 import attrs
 
 from .answer_options import AnswerOptions
-from .events import ClusterOptions
+from .events import ClusterOptions, check_literals
 from .timing import Provisioning
 
 ProfileName: TypeAlias = Literal["likely", "kind"]
 
 _at_least_zero = attrs.validators.ge(0.0)
 _positive = attrs.validators.optional(attrs.validators.gt(0))
-
-
-def _options(*values: str | int) -> Any:
-    return attrs.validators.in_(values)
 
 
 @attrs.frozen(kw_only=True)
@@ -68,44 +64,29 @@ class Profile:
     images_exit: bool = False
     lease_checks: int | None = attrs.field(default=None, validator=_positive)
     update_downtime: bool = False
-    logs_while_creating: Literal["empty", "error"] = attrs.field(
-        default="empty", validator=_options("empty", "error")
-    )
-    logs_after_end: Literal["kept", "empty", "error"] = attrs.field(
-        default="kept", validator=_options("kept", "empty", "error")
-    )
-    reserved_variable: Literal["fails", "refused"] = attrs.field(
-        default="fails", validator=_options("fails", "refused")
-    )
+    logs_while_creating: Literal["empty", "error"] = "empty"
+    logs_after_end: Literal["kept", "empty", "error"] = "kept"
+    reserved_variable: Literal["fails", "refused"] = "fails"
     # Machines
     minimum_runtime: float = attrs.field(default=0.0, validator=_at_least_zero)
-    minimum_runtime_text: Literal["plain", "minutes"] = attrs.field(
-        default="minutes", validator=_options("plain", "minutes")
-    )
-    machine_address: Literal["never", "active", "early"] = attrs.field(
-        default="never", validator=_options("never", "active", "early")
-    )
-    login_by: Literal["os", "provider"] = attrs.field(default="os", validator=_options("os", "provider"))
+    minimum_runtime_text: Literal["plain", "minutes"] = "minutes"
+    machine_address: Literal["never", "active", "early"] = "never"
+    login_by: Literal["os", "provider"] = "os"
     # Answers
-    list_order: Literal["oldest", "newest"] = attrs.field(
-        default="oldest", validator=_options("oldest", "newest")
-    )
-    failed_machine_detail: Literal["FAILED", "ENDED"] = attrs.field(
-        default="FAILED", validator=_options("FAILED", "ENDED")
-    )
+    list_order: Literal["oldest", "newest"] = "oldest"
+    failed_machine_detail: Literal["FAILED", "ENDED"] = "FAILED"
     detail_domain: bool = True
     rounded_amounts: bool = False
-    hourly_usage_after_end: Literal["price", "zero"] = attrs.field(
-        default="price", validator=_options("price", "zero")
-    )
-    billing_period: Literal["live", "active"] = attrs.field(
-        default="live", validator=_options("live", "active")
-    )
+    hourly_usage_after_end: Literal["price", "zero"] = "price"
+    billing_period: Literal["live", "active"] = "live"
     # Account and catalogue
     top_up_delay: float = attrs.field(default=0.0, validator=[_at_least_zero, attrs.validators.lt(3600.0)])
     published_catalog: bool = False
     capacity: int | None = attrs.field(default=None, validator=_positive)
-    unauthorised_status: Literal[401, 403] = attrs.field(default=403, validator=_options(401, 403))
+    unauthorised_status: Literal[401, 403] = 403
+
+    def __attrs_post_init__(self) -> None:
+        check_literals(self)
 
     @classmethod
     def of(cls, profile: Profile | ProfileName) -> Profile:

@@ -29,16 +29,13 @@ class Program:
         output: everything that the program prints, in place of `lines` and generated lines.
     """
 
-    seconds: float | None = attrs.field(default=None)
+    seconds: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(0))
+    )
     code: int = 0
     lines: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     pullable: bool = True
     output: str | None = None
-
-    @seconds.validator
-    def _check_seconds(self, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-        if value is not None and not value >= 0:
-            raise ValueError(f"seconds must be at least 0, not {value}")
 
 
 STAYS: Final = Program()

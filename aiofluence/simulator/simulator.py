@@ -21,10 +21,10 @@ from aiofluence.http.messages import Reply, Request
 
 from .account import KeyState
 from .billing import ZERO, LedgerEntry, exact
+from .containers import OperatesContainers
 from .endpoints import ServerRateLimit, Service
 from .events import ClusterOptions
 from .faults import RANDOM_FAULTS, Effect, Fault, FaultOutcome, Faults, Moment, Script
-from .hosting import HostsContainers
 from .instances import Calendar, Instance
 from .observed import read_observations
 from .options import HasOptions
@@ -58,7 +58,7 @@ class SeenRequest:
     effect: Effect
 
 
-class Simulator(HostsContainers, HasOptions):
+class Simulator(OperatesContainers, HasOptions):
     """The whole service, simulated: catalogue, deploys, billing, logs, events and faults.
 
     Args:

@@ -17,9 +17,7 @@ import attrs
 Action: TypeAlias = Callable[[float], None]
 
 
-def _at_least_zero(owner: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} must be at least 0, not {value}")
+_at_least_zero = attrs.validators.ge(0.0)
 
 
 @attrs.frozen

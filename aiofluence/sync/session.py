@@ -25,8 +25,8 @@ from ..http.redis_rate_limit import RedisRate
 from ..http.retry import Retry
 from ..http.transport import OnReply
 from ..lifecycle.custody import Custody
+from ..lifecycle.deploy_attempt import DeployPolicy
 from ..lifecycle.instance import OnFailure
-from ..lifecycle.policy import DeployPolicy
 from ..lifecycle.sweep import SweepReport
 from ..lifecycle.wait import Until
 from ..models.instances import (

@@ -70,7 +70,8 @@ class Cloud:
 
         monkeypatch.setattr("asyncio.events.new_event_loop", LoopWithServer)
         monkeypatch.setenv("FLUENCE_API_KEY", DEFAULT_API_KEY)
-        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("FLUENCE_CONFIG", "/nowhere/config.toml")
 
     def run(self, *arguments: str | Path) -> Done:
         """Run a command to its end."""
@@ -93,7 +94,8 @@ class Cloud:
         """Deploy a container that SSH can reach, unless `flags` say otherwise; its JSON."""
         usual = () if "--kind" in flags else SSH
         plan = () if "--plan" in flags else ("--plan", self.plan())
-        return self.ok("deploy", name, *plan, *usual, *flags, "--json").json
+        until = () if "--until" in flags or "--no-wait" in flags else ("--until", "ready")
+        return self.ok("deploy", name, *plan, *usual, *until, *flags, "--json").json
 
     def live(self) -> list[str]:
         """The names of what costs money."""

@@ -67,14 +67,14 @@ def test_contradictions_reach_a_simulator(cloud: Cloud, file: Path) -> None:
     assert done.code == 1
     (row,) = [line for line in done.out.splitlines() if " contradicted " in line and "; " not in line]
     assert row.split()[:2] == ["wrong-key", "contradicted"]
-    assert '"status": 401' in row
+    assert '"status": 401' in file.read_text()
 
 
 def test_a_key_that_is_refused(cloud: Cloud, file: Path) -> None:
     cloud.simulator.fail("*", Fault.status(403, {"error": "Invalid key", "code": "forbidden"}), times=None)
     done = cloud.run("conformance", "--yes", "--output", file)
     assert done.code == 1
-    assert "AuthError" in done.err
+    assert "Invalid key" in done.err
     assert not file.exists()
 
 

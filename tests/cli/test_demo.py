@@ -53,7 +53,7 @@ ACTS = [
     "vm         1x rtxa6000",
     "== Launching four containers and a VM at once ==",
     "demo-1   provisioning",
-    "demo-1   READY",
+    "demo-1   active",
     "== demo-4 was made to fail: the error brings the reason along ==",
     "InstanceFailedError: container demo-4 (",
     "== Logs of demo-1, as they come ==",
@@ -103,7 +103,7 @@ async def test_on_a_pipe_it_tells_every_act_in_order_in_plain_ascii() -> None:
 
 
 @needs_signals
-@pytest.mark.parametrize("moment", ["== Launching", "demo-vm  provisioning", "READY", "== Logs"])
+@pytest.mark.parametrize("moment", ["== Launching", "demo-vm  provisioning", "active", "== Logs"])
 def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> None:
     with subprocess.Popen(
         [*PYTHON, INTERRUPTIBLE, *FAST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -157,7 +157,7 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait() == 1
+        assert process.wait() == 0
 
 
 @needs_signals
@@ -206,11 +206,10 @@ def run_on_terminal(columns: int, env: Mapping[str, str]) -> tuple[int, str]:
         return process.wait(), written.decode()
 
 
-@pytest.mark.parametrize("arguments", [(), ("demo",)])
-def test_without_rich_one_line_says_how_to_get_it(arguments: tuple[str, ...]) -> None:
-    done = run(*arguments, code=WITHOUT_RICH)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "the command line needs an extra: pip install 'aiofluence[cli]'\n"
+def test_demo_plays_without_rich() -> None:
+    done = run(*FAST, code=WITHOUT_RICH)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "left running" in done.stdout
 
 
 def test_importing_the_library_loads_neither_rich_nor_the_simulator() -> None:
@@ -245,8 +244,8 @@ def test_a_failure_is_one_line_for_each_cause(capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        r"aiofluence demo: NotSentError: no route\x1b[31m",
-        "aiofluence demo: OSError: address in use",
+        r"aiofluence demo: no route\x1b[31m",
+        "aiofluence demo: address in use",
         "  indeed",
     ]
 

@@ -102,7 +102,7 @@ def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None
     assert done.code == 124
     assert "Ending exp-1. An instance that is not ACTIVE yet cannot be ended, so this waits." in done.err
     assert "exp-1 ended, none is left running." in done.err
-    assert "aiofluence: WaitTimeoutError: container exp-1" in done.err
+    assert "aiofluence: container exp-1" in done.err
     assert cloud.live() == []
     assert cloud.simulator.reserved() == 0
 
@@ -119,7 +119,7 @@ def test_a_deploy_that_fails_brings_the_reason(cloud: Cloud) -> None:
     cloud.simulator.fail_next_provisioning()
     done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
     assert done.code == 1
-    assert "InstanceFailedError: container exp-1" in done.err
+    assert "container exp-1" in done.err
     assert "[Warning]" in done.err, "the cluster's events"
     assert cloud.simulator.spent() == 0
 
@@ -180,10 +180,10 @@ def test_ctrl_c_of_terminate_names_what_was_not_seen_gone(cloud: Cloud) -> None:
 
 
 def test_launch(cloud: Cloud, batch: Path) -> None:
-    done = cloud.ok("launch", batch)
+    done = cloud.ok("launch", batch, "--until", "ready")
     lines = [line.split() for line in done.out.splitlines()]
     assert [line[1:] for line in lines[:4]] == [[n, "queued"] for n in ("exp-00", "exp-01", "exp-02", "vm-1")]
-    ready = {line[1]: " ".join(line[3:]) for line in lines if line[2:3] == ["READY"]}
+    ready = {line[1]: " ".join(line[3:]) for line in lines if line[2:3] == ["active"]}
     assert sorted(ready) == ["exp-00", "exp-01", "exp-02", "vm-1"]
     for name, reached_at in ready.items():
         assert reached_at.startswith("ssh ")
@@ -196,7 +196,7 @@ def test_launch(cloud: Cloud, batch: Path) -> None:
 
 def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text('[[instance]]\nname = "lab"\ngpu = "t4"\nimage = "jupyter-lab"\n')
-    told = cloud.ok("launch", tmp_path / "one.toml").out
+    told = cloud.ok("launch", tmp_path / "one.toml", "--until", "ready").out
     uri = cloud.ok("show", "lab", "--json").json["uri"]
     assert uri.startswith("http://")
     assert told.endswith(f"lab: {uri}\n")
@@ -254,7 +254,7 @@ def test_a_quorum(cloud: Cloud, batch: Path) -> None:
     assert (done.code, done.out) == (2, ""), "what was refused has not begun"
     done = cloud.run("launch", batch, "--min-ready", "4", "--json")
     assert done.code == 1
-    assert "LaunchError: called off: 3 of at least 4 could become ready" in done.err
+    assert "called off: 3 of at least 4 could become ready" in done.err
     assert {row["state"] for row in done.json["outcomes"]} == {"failed", "terminated"}
     assert cloud.live() == []
 
@@ -272,7 +272,7 @@ def test_a_launch_that_takes_too_long(cloud: Cloud, batch: Path) -> None:
 def test_a_ceiling_and_fallbacks(cloud: Cloud, batch: Path) -> None:
     done = cloud.run("launch", batch, "--max-hourly", "0.8")
     assert done.code == 2
-    assert "over max_hourly=0.8" in done.err
+    assert "over --max-hourly 0.8" in done.err
     assert cloud.run("launch", batch, "--fallback", "nothing").code == 2
     cheap, other = (cloud.simulator.catalog.find("container", gpu) for gpu in ("t4", "l4"))
     # Sold out after the prices were asked for, and before the deploys.
@@ -321,10 +321,10 @@ def test_a_killed_launch_is_resumed(cloud: Cloud, batch: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--max-hourly", "0.8"), "over max_hourly=0.8"),
-        (("--max-hourly", "much"), "max_hourly is an amount"),
-        (("--min-ready", "5"), "min_ready is a whole number from 0 to 4"),
-        (("--min-ready", "-1"), "min_ready is a whole number from 0 to 4"),
+        (("--max-hourly", "0.8"), "over --max-hourly 0.8"),
+        (("--max-hourly", "much"), "--max-hourly is an amount"),
+        (("--min-ready", "5"), "--min-ready is a whole number from 0 to 4"),
+        (("--min-ready", "-1"), "--min-ready is a whole number from 0 to 4"),
         (("--fallback", "nothing"), "--fallback: no plan 'nothing' is for rent now"),
     ],
 )
@@ -344,7 +344,7 @@ def test_every_problem_of_a_launch_is_told_at_once(cloud: Cloud, tmp_path: Path)
     flags = ("--min-ready", "2", "--max-hourly", "much", "--fallback", "nothing")
     done = cloud.run("launch", path, *flags, "--dry-run")
     assert done.code == 2
-    for word in ("instance 1 (a): ssh_key", "min_ready", "max_hourly", "--fallback"):
+    for word in ("instance 1 (a): ssh_key", "--min-ready", "--max-hourly", "--fallback"):
         assert done.err.count(f"  {word}") == 1, done.err
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from aiofluence.cli.live import LiveDisplay, LiveRow, PlainDisplay
+from aiofluence.cli.live import LiveRow, PlainDisplay
 from aiofluence.cli.printable import printable
+from aiofluence.cli.rich_display import LiveDisplay
 from aiofluence.display.table import minutes
 
 NASTY = "\x1b[2J\rdemo\u202etxt\x9b31m\n[bold]:smile:\x07"
@@ -75,7 +76,7 @@ def test_only_what_is_ready_has_a_tick() -> None:
     console = Console(file=screen, width=100, force_terminal=True, color_system=None, highlight=False)
     rows = [
         LiveRow(status, "1x t4", status, 1.0, "0.1", busy=False)
-        for status in ("READY", "FAILED", "terminated", "unknown")
+        for status in ("active", "failed", "terminated", "unknown")
     ]
     console.print(LiveDisplay(console, lambda: 0.0)._instances(rows, {}))
     assert [line.split()[0] for line in screen.getvalue().splitlines() if "0.1" in line] == [

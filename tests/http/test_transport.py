@@ -79,6 +79,15 @@ async def test_attempts_end_and_are_on_the_error() -> None:
     assert caught.value.call == LIST
 
 
+async def test_a_call_without_a_reply_is_named() -> None:
+    simulator = Simulator()
+    simulator.fail(LIST, Fault.reset(), times=None)
+    async with session_on(simulator, retry=Retry(attempts=1)) as fluence:
+        with pytest.raises(NoReplyError) as caught:
+            await fluence.containers.list()
+    assert caught.value.call == LIST
+
+
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 409, 422, 307])
 async def test_an_answer_is_not_argued_with(code: int) -> None:
     simulator = Simulator()
@@ -386,10 +395,10 @@ async def test_a_closed_session_fails_calls() -> None:
     results = await asyncio.gather(running, *queued, return_exceptions=True)
     assert [type(result) for result in results] == [NotSentError] * 4 or isinstance(results[0], NoReplyError)
     assert all(isinstance(result, NotSentError) for result in results[1:])
-    with pytest.raises(NotSentError, match="closed"):
-        await fluence.containers.list()
-    with pytest.raises(NotSentError, match="not open"):
-        await fluence.containers.deploy(container_spec(simulator))
+    for call in (fluence.containers.list(), fluence.containers.deploy(container_spec(simulator))):
+        with pytest.raises(NotSentError, match="closed") as caught:
+            await call
+        assert caught.value.permanent
 
 
 def test_replay_is_declared_with_the_call() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import attrs
@@ -24,7 +24,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire, run_virtual
 
-from ..harness import VIRTUAL, container_spec, next_tick, session_on, vm_spec
+from ..harness import FAST, VIRTUAL, container_spec, next_tick, now, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 
@@ -362,6 +362,32 @@ async def test_a_delete_that_was_accepted_and_not_done_is_sent_again() -> None:
             await fluence.deploy_and_wait(container_spec(simulator))
         simulator.fail("DELETE /gpu/instances/{id}", Fault.status(204))
     assert simulator.count("DELETE /gpu/instances/{id}") == 2
+    assert simulator.live() == []
+
+
+async def test_a_slow_end_needs_one_delete() -> None:
+    """The service takes 40 s after the 204. Only after a minute is the DELETE sent again."""
+
+    class SlowEnd(SimulatorWire):
+        deletes: ClassVar[list[asyncio.Task[Reply]]] = []
+
+        async def send(self, request: Request) -> Reply:
+            if request.method != "DELETE":
+                return await super().send(request)
+            self.deletes.append(asyncio.ensure_future(self._later(request)))
+            return Reply(204)
+
+        async def _later(self, request: Request) -> Reply:
+            await asyncio.sleep(40)
+            return await super().send(request)
+
+    simulator = Simulator()
+    async with Session(DEFAULT_API_KEY, wire=SlowEnd(simulator), rate=FAST) as fluence:
+        container = await fluence.deploy_and_wait(container_spec(simulator))
+        began = now()
+        await fluence.terminate_and_wait(container)
+        assert 40 <= now() - began < 55
+    assert len(SlowEnd.deletes) == 1
     assert simulator.live() == []
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -296,6 +297,7 @@ async def test_a_refusal_is_final() -> None:
     async with session_on(simulator) as fluence:
         with pytest.raises(InsufficientBalanceError):
             await fluence.containers.deploy(container_spec(simulator))
+        assert fluence.custody.watching == ()  # nothing can appear late
     async with Session("wrong-key", wire=SimulatorWire(simulator)) as stranger:
         with pytest.raises(AuthError):
             await stranger.containers.deploy(container_spec(simulator))
@@ -525,6 +527,39 @@ async def test_an_instance_that_was_resolved_is_no_other_deploy_s() -> None:
         second = await fluence.containers.deploy(container_spec(simulator))
     assert {instance.id for instance in simulator.live()} == {first.id, second.id}
     assert first.id != second.id
+
+
+async def test_a_resolved_instance_is_the_callers(tmp_path: Path) -> None:
+    """A sweep of the journal by a later run does not end it."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    simulator.fail(LIST, Fault.status(500), times=None)
+    options: Any = {"journal": tmp_path / "run.journal", "deploy": DeployPolicy(settle=5, watch=0)}
+    async with session_on(simulator, **options) as fluence:
+        with pytest.raises(UncertainDeployError) as caught:
+            await fluence.containers.deploy(container_spec(simulator))
+        simulator.clear_faults()
+        ref = await caught.value.resolve()
+    assert ref is not None
+    async with session_on(simulator, **options) as later:
+        assert (await later.sweep(dry_run=False)).found == ()
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_two_that_adopt_while_lists_lag_are_named() -> None:
+    """No LIST shows the own instance within `settle`, so that another program may hold a second one."""
+    simulator = Simulator(list_lag=120)
+
+    async def program() -> str:
+        async with session_on(simulator, deploy=DeployPolicy(settle=30, watch=200)) as fluence:
+            ref = await fluence.ensure(container_spec(simulator))
+            await asyncio.sleep(400)
+            assert fluence.custody.uncertain == ("exp-1",)
+        return ref.id
+
+    errors = await asyncio.gather(program(), program(), return_exceptions=True)
+    assert [error.names for error in errors if isinstance(error, CustodyError)] == [("exp-1",)] * 2
+    assert len(simulator.live()) == 2
 
 
 async def test_two_that_adopt_at_once_while_lists_fail_are_both_told() -> None:

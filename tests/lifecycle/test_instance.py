@@ -92,7 +92,7 @@ def test_three_minutes_pass_in_well_under_a_second() -> None:
 
 async def test_what_is_no_until_is_refused_before_anything_is_paid_for() -> None:
     simulator = Simulator()
-    wrong: Any = "ready"
+    wrong: Any = "there"
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator)
         with pytest.raises(ConfigError, match="READY"):

@@ -141,7 +141,7 @@ def test_no_open_entry_is_unprotected_at_any_turn(
         def look() -> None:
             nonlocal turns
             turns += 1
-            left.extend(f"{intent.name} {intent.state}" for intent in watching.left_behind())
+            left.extend(f"{intent.name} {intent.state}" for intent in watching.claims.left_behind())
 
         loop = asyncio.get_running_loop()
         assert isinstance(loop, WatchedLoop)
@@ -234,7 +234,7 @@ async def test_a_deploy_inherits_what_was_left_and_nothing_that_came_later(path:
     other.intend(Kind.CONTAINER, "exp-2", None)
     other.be_at_work(False)
     assert journal.inherited(Kind.CONTAINER, "exp-2") == []  # this session may have deployed it by then
-    assert len(journal.left_behind()) == 2
+    assert len(journal.claims.left_behind()) == 2
     journal.close()
     other.close()
 
@@ -249,7 +249,7 @@ async def test_what_is_handed_over_at_the_last_moment_stays_handed_over(end: str
     made = InstanceRef(Kind.CONTAINER, "one", "exp-1")
     intent = other.intend(made.kind, made.name, None)
     other.be_at_work(False)
-    (left,) = sweeper.left_behind()
+    (left,) = sweeper.claims.left_behind()
     other.be_at_work(True)
     other.identify(intent, made)
     other.hand_over(made)
@@ -258,7 +258,7 @@ async def test_what_is_handed_over_at_the_last_moment_stays_handed_over(end: str
         assert sweeper.inherit(left, made) is None
     else:
         assert not sweeper.close_left(left, "nothing")
-    assert sweeper.is_held("one")
+    assert sweeper.claims.is_held("one")
     sweeper.close()
     other.close()
     assert events(path) == ["intent", "deployed", "handed over"]
@@ -268,14 +268,14 @@ async def test_what_is_at_work_again_is_not_inherited(path: Path) -> None:
     other, sweeper = await opened(path), await opened(path)
     other.intend(Kind.CONTAINER, "exp-1", None)
     other.be_at_work(False)
-    (left,) = sweeper.left_behind()
+    (left,) = sweeper.claims.left_behind()
     other.be_at_work(True)
     assert sweeper.inherit(left) is None
     other.be_at_work(False)
     assert sweeper.inherit(left) is not None
-    assert other.left_behind() == []
+    assert other.claims.left_behind() == []
     sweeper.close()
-    assert len(other.left_behind()) == 1
+    assert len(other.claims.left_behind()) == 1
     other.close()
 
 
@@ -321,7 +321,7 @@ async def test_ended_after_it_was_handed_over_it_is_swept_if_the_run_dies_meanwh
     copy = path.with_name("copy.journal")
     copy.write_bytes(lines)
     reader = await opened(copy)
-    assert [intent.name for intent in reader.left_behind()] == ["exp-1"]
+    assert [intent.name for intent in reader.claims.left_behind()] == ["exp-1"]
     reader.close()
 
 
@@ -337,12 +337,12 @@ async def test_a_note_that_is_not_written_keeps_the_lock(path: Path) -> None:
     try:
         journal.hand_over(made)
         journal.be_at_work(False)
-        assert reader.left_behind() == []
+        assert reader.claims.left_behind() == []
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     await asyncio.sleep(10)
     assert events(path)[-1] == "handed over"
-    assert reader.is_held("one")
+    assert reader.claims.is_held("one")
     reader.close()
     journal.close()
 
@@ -368,7 +368,7 @@ for line in sys.stdin:
         case ["unlink"]: Path(f"{path}.lock").unlink()
         case ["note"]: deploy(one, "three", "exp-3")
         case ["close"]: two.close()
-        case ["see"]: print([intent.id for intent in two.left_behind()], flush=True)
+        case ["see"]: print([intent.id for intent in two.claims.left_behind()], flush=True)
     if line.strip() != "see":
         print(flush=True)
 """
@@ -404,7 +404,7 @@ async def test_another_process_sees_who_is_at_work(locks: str, path: Path) -> No
         reader = await opened(path)
 
         def left() -> list[str | None]:
-            return [intent.id for intent in reader.left_behind()]
+            return [intent.id for intent in reader.claims.left_behind()]
 
         assert left() == []
         tell("rest")
@@ -431,5 +431,5 @@ async def test_another_process_sees_who_is_at_work(locks: str, path: Path) -> No
 async def test_an_entry_of_a_run_that_is_not_known_to_this_process_is_judged_by_its_lock(path: Path) -> None:
     write(path, entry("abc", 1, "intent"), entry("def", 2, "intent", name="exp-2"))
     journal = await opened(path)
-    assert [intent.run for intent in journal.left_behind()] == ["abc", "def"]
+    assert [intent.run for intent in journal.claims.left_behind()] == ["abc", "def"]
     journal.close()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from aiofluence import ConfigError, InstanceRef, Session
+from aiofluence.lifecycle.file_locks import SEES_OWN_PROCESS, is_locked
 from aiofluence.lifecycle.journal import Journal
 from aiofluence.models.values import Kind
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator
@@ -55,9 +56,14 @@ async def left_in(path: Path, api_key: str = DEFAULT_API_KEY) -> list[str | None
     journal = journal_at(path, api_key)
     await journal.open()
     try:
-        return [intent.id for intent in journal.left_behind()]
+        return [intent.id for intent in journal.claims.left_behind()]
     finally:
         journal.close()
+
+
+def open_files() -> int:
+    """The number of files that this process has open. 0 where the system does not tell."""
+    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
 
 
 @contextlib.contextmanager
@@ -184,8 +190,8 @@ async def test_an_entry_whose_later_lines_are_lost_stays_open(path: Path) -> Non
     path.write_bytes(b"\n".join([lines[0], lines[2], lines[4], b""]))
     reader = journal_at(path)
     await reader.open()
-    assert [intent.id for intent in reader.left_behind()] == ["open"]
-    assert (reader.is_held("kept"), reader.is_held("open")) == (True, False)
+    assert [intent.id for intent in reader.claims.left_behind()] == ["open"]
+    assert (reader.claims.is_held("kept"), reader.claims.is_held("open")) == (True, False)
     reader.close()
 
 
@@ -198,11 +204,11 @@ async def test_two_sessions_of_one_process_see_each_other(path: Path) -> None:
     await two.open()
     deploy(one, "one")
     deploy(two, "two")
-    assert one.left_behind() == two.left_behind() == []
-    assert two.is_held("one")
-    assert not two.is_held("two")
+    assert one.claims.left_behind() == two.claims.left_behind() == []
+    assert two.claims.is_held("one")
+    assert not two.claims.is_held("two")
     two.close()
-    assert [intent.id for intent in one.left_behind()] == ["two"]
+    assert [intent.id for intent in one.claims.left_behind()] == ["two"]
     one.close()
 
 
@@ -274,14 +280,32 @@ async def test_a_lock_file_that_is_deleted_is_locked_again(path: Path) -> None:
 async def test_a_journal_that_is_deleted_is_written_again(is_read_first: bool, path: Path) -> None:
     journal = journal_at(path)
     await journal.open()
+    before = open_files()
     deploy(journal, "one")
     journal.hand_over(deploy(journal, "kept", "exp-2"))
     path.unlink()
     if is_read_first:
-        assert journal.left_behind() == []
+        assert journal.claims.left_behind() == []
     deploy(journal, "two")
+    assert open_files() == before
     journal.close()
     assert await left_in(path) == ["one", "two"]
+
+
+@pytest.mark.skipif(not SEES_OWN_PROCESS, reason="a process does not see its own locks")
+async def test_an_idle_run_holds_no_lock(path: Path) -> None:
+    """Another process then sees that nothing of the run is in flight, and may sweep."""
+    journal = journal_at(path)
+    await journal.open()
+    deploy(journal, "one")
+    place = int(json.loads(path.read_text().splitlines()[0])["run"], 16) + 1
+    file = os.open(f"{path}.lock", os.O_RDWR)
+    for is_at_work in (True, False, True):
+        journal.be_at_work(is_at_work)
+        assert is_locked(file, place) is is_at_work
+    journal.close()
+    assert not is_locked(file, place)
+    os.close(file)
 
 
 # --- full disks ---------------------------------------------------------------------------------------------
@@ -315,7 +339,7 @@ async def test_a_note_that_could_not_be_written_is_written_later(at: int, room: 
     assert await left_in(path) == []
     reader = journal_at(path)
     await reader.open()
-    assert reader.is_held("kept")
+    assert reader.claims.is_held("kept")
     reader.close()
 
 
@@ -356,7 +380,7 @@ async def test_a_long_history_is_read_fast_and_dropped(path: Path) -> None:
     journal = journal_at(path)
     await journal.open()
     assert time.process_time() - began < 1.0  # 0.03 s here: a tenth of what is promised for 200,000
-    assert [intent.name for intent in journal.left_behind()] == ["exp-1"]
+    assert [intent.name for intent in journal.claims.left_behind()] == ["exp-1"]
     assert path.stat().st_size < 1000
     assert b"of a later version" in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o644
@@ -381,8 +405,8 @@ async def test_months_of_deploys_stay_small(path: Path) -> None:
     await remembering.open()
     for number in range(20_000):  # their ends are never seen
         remembering.hand_over(deploy(remembering, f"id-{number}", f"exp-{number}"))
-    assert len(remembering._by_id) == 10_000
-    assert remembering.is_held("id-19999")
+    assert len(remembering.claims.by_id) == 10_000
+    assert remembering.claims.is_held("id-19999")
 
 
 async def test_another_run_that_compacts_takes_nobody_along(path: Path) -> None:
@@ -397,15 +421,32 @@ async def test_another_run_that_compacts_takes_nobody_along(path: Path) -> None:
     compacting = journal_at(path)
     await compacting.open()
     assert path.stat().st_size < size / 100
-    assert compacting.left_behind() == []
-    assert compacting.is_held("before")
+    assert compacting.claims.left_behind() == []
+    assert compacting.claims.is_held("before")
     deploy(living, "after")
-    assert compacting.is_held("after")
+    assert compacting.claims.is_held("after")
     deploy(compacting, "third")
-    assert living.is_held("third")
+    assert living.claims.is_held("third")
     living.close()
-    assert [intent.id for intent in compacting.left_behind()] == ["before", "after"]
+    assert [intent.id for intent in compacting.claims.left_behind()] == ["before", "after"]
     compacting.close()
+
+
+async def test_two_runs_that_compact_at_once(path: Path) -> None:
+    """Each reads the whole file, the first rewrites it, and the second must not write what it has read."""
+    long_history(path, 2_000)
+    with path.open("a") as file:
+        file.write(json.dumps(entry("fff0", 1, "intent")) + "\n")
+        file.write('{"event": "of a later version", "a": 1}\n')
+    journals = [journal_at(path) for _ in range(3)]
+    await asyncio.gather(*(journal.open() for journal in journals))
+    deploy(journals[0], "one")
+    assert path.read_text().count("of a later version") == 1
+    assert [len(journal.claims.left_behind()) for journal in journals] == [1, 1, 1]
+    assert [journal.claims.is_held("one") for journal in journals] == [False, True, True]
+    for journal in journals:
+        journal.close()
+    assert set(await left_in(path)) == {None, "one"}
 
 
 async def test_what_another_run_has_closed_and_dropped_is_closed(path: Path) -> None:
@@ -413,16 +454,16 @@ async def test_what_another_run_has_closed_and_dropped_is_closed(path: Path) -> 
     write(path, entry("fff0", 1, "intent"))
     reading, closing = journal_at(path), journal_at(path)
     await reading.open()
-    assert len(reading.left_behind()) == 1
+    assert len(reading.claims.left_behind()) == 1
     await closing.open()
-    for intent in closing.left_behind():
+    for intent in closing.claims.left_behind():
         closing.close_intent(intent)
     with path.open("a") as file:
         long_history(other := path.with_name("other"), 2_000)
         file.write(other.read_text())
     deploy(closing, "one")  # and the file is rewritten
     assert path.stat().st_size < 2_000
-    assert reading.left_behind() == []
+    assert reading.claims.left_behind() == []
     for journal in (reading, closing):
         journal.close()
 
@@ -448,7 +489,7 @@ async def test_a_compaction_for_which_there_is_no_room_changes_nothing(path: Pat
     journal = journal_at(path)
     with full_disk(2_000):
         await journal.open()
-    assert len(journal.left_behind()) == 200
+    assert len(journal.claims.left_behind()) == 200
     assert path.read_bytes() == before
     assert not path.with_name(path.name + ".new").exists()
     journal.close()

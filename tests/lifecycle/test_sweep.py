@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from aiofluence import AuthError, CustodyError, DeployPolicy, FluenceError, InstanceRef, Session
+from aiofluence import (
+    AuthError,
+    ConfigError,
+    CustodyError,
+    DeployPolicy,
+    FluenceError,
+    InstanceRef,
+    Session,
+)
 from aiofluence.http.messages import Reply, Request
 from aiofluence.models.values import Kind
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire
@@ -199,7 +207,7 @@ async def test_an_odd_row_hides_no_other_and_proves_nothing(
     assert simulator.live() == []
     journal = journal_at(path)
     await journal.open()
-    assert len(journal.left_behind()) == 1  # it may be that row
+    assert len(journal.claims.left_behind()) == 1  # it may be that row
     journal.close()
 
 
@@ -420,11 +428,11 @@ async def test_what_is_being_swept_is_not_adopted_by_another(simulator: Simulato
     async with sweeping(simulator, path) as fluence:
         sweep = asyncio.ensure_future(fluence.sweep(dry_run=False))
         await asyncio.sleep(5)  # it is not ACTIVE yet
-        assert watching.is_held(id)
-        assert watching.left_behind() == []
+        assert watching.claims.is_held(id)
+        assert watching.claims.left_behind() == []
         assert len((await sweep).ended) == 1
-    assert watching.left_behind() == []
-    assert not watching.is_held(id)
+    assert watching.claims.left_behind() == []
+    assert not watching.claims.is_held(id)
     watching.close()
 
 
@@ -435,3 +443,31 @@ async def test_a_sweep_leaves_its_own_sessions_instances(simulator: Simulator, p
         assert report.found == ()
         await fluence.terminate_and_wait(mine)
     assert '"ended"' in path.read_text()  # so that nothing needs to remember it
+
+
+async def test_a_young_post_is_waited_for_once(simulator: Simulator, path: Path) -> None:
+    """The instance may still come, so the entry stays open. The same session does not wait again."""
+    write(path, entry("abc", 1, "intent", since=since()))
+    loop = asyncio.get_running_loop()
+    policy = DeployPolicy(settle=30, watch=300)
+    for _ in range(2):  # a later session does
+        async with session_on(simulator, journal=path, deploy=policy) as fluence:
+            began = loop.time()
+            assert (await fluence.sweep(dry_run=False)).unsettled == ("exp-1",)
+            assert 30 <= loop.time() - began < 35
+            assert (await fluence.sweep(dry_run=False)).unsettled == ()
+            assert loop.time() - began < 35
+    await made(simulator, "exp-1")
+    async with session_on(simulator, journal=path, deploy=policy) as fluence:
+        assert len((await fluence.sweep(dry_run=False)).ended) == 1
+    assert simulator.live() == []
+
+
+@pytest.mark.parametrize("age", ["10m", -1, float("nan"), float("inf"), 1e300, timedelta(-1), [60]])
+async def test_an_odd_age_sweeps_nothing(age: Any, simulator: Simulator) -> None:
+    await made(simulator, "ci-1")
+    simulator.requests.clear()
+    async with session_on(simulator) as fluence:
+        with pytest.raises(ConfigError, match="number of seconds"):
+            await fluence.sweep(prefix="ci-", older_than=age, dry_run=False)
+    assert simulator.requests == []

@@ -44,7 +44,7 @@ from aiofluence import (
     UncertainDeployError,
     WaitTimeoutError,
 )
-from aiofluence.lifecycle.policy import is_certain
+from aiofluence.http.retry import is_certain
 from aiofluence.polling.evidence import Evidence, KeyDoubt
 from aiofluence.resources.listing import is_paged
 from aiofluence.simulator import DEFAULT_API_KEY, LIKELY, Fault, Provisioning, Simulator, SimulatorWire

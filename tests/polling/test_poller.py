@@ -30,6 +30,7 @@ from aiofluence import (
     Until,
     WaitTimeoutError,
 )
+from aiofluence.background import in_turns
 from aiofluence.http.messages import Reply
 from aiofluence.simulator import KIND, Fault, Profile, Provisioning, Simulator, SimulatorWire
 
@@ -391,8 +392,11 @@ async def test_a_wait_ends_with_the_session() -> None:
         await asyncio.sleep(20)
     errors = await asyncio.gather(*waits, return_exceptions=True)
     assert {type(error) for error in errors} == {NotSentError}
+    assert all(error.permanent for error in errors)  # type: ignore[union-attr]
+    began = now()
     with pytest.raises(NotSentError):
         await fluence.wait(refs[0])
+    assert now() == began
 
 
 async def test_nothing_runs_when_nobody_waits() -> None:
@@ -495,6 +499,21 @@ async def test_a_creation_date_that_is_none_delays_no_wait(written: Any) -> None
     lag, lists = await wait_later(lambda date: written)
     assert lag <= 12  # the interval, and a detail
     assert len(lists) <= 12
+
+
+async def test_a_long_list_lets_others_run() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    assert [row async for row in in_turns(range(350))] == list(range(350))
+    task.cancel()
+    assert turns >= 3
 
 
 # The raw rows

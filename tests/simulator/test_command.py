@@ -46,29 +46,29 @@ def exports(process: subprocess.Popen[str]) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
-    with running("--port", "0", "--balance", "12.5", "--seed", "3", "--time-scale", "10") as process:
+@pytest.mark.parametrize(("number", "profile"), [(signal.SIGINT, "likely"), (signal.SIGTERM, "kind")])
+def test_a_signal_ends_it_cleanly(number: signal.Signals, profile: str) -> None:
+    options = ("--port", "0", "--balance", "12.5", "--seed", "3", "--time-scale", "10")
+    with running(*options, "--profile", profile, "--failure-rate", "0.5") as process:
         told = exports(process)
         assert set(told) == {"FLUENCE_API_KEY", "FLUENCE_BASE_URL"}
-        asked = urllib.request.Request(
-            f"{told['FLUENCE_BASE_URL']}/gpu/plans/", headers={"X-API-KEY": told["FLUENCE_API_KEY"]}
-        )
+        url = told["FLUENCE_BASE_URL"]
+        asked = urllib.request.Request(f"{url}/gpu/plans/", headers={"X-API-KEY": told["FLUENCE_API_KEY"]})
         with urllib.request.urlopen(asked) as reply:
             assert len(json.load(reply)) >= 12
-        process.send_signal(number)
-        out, err = process.communicate()
-    assert (process.returncode, out, err) == (0, "", "")
-
-
-@pytest.mark.parametrize("profile", ["likely", "kind"])
-def test_the_profile_is_an_option(profile: str) -> None:
-    with running("--port", "0", "--profile", profile, "--failure-rate", "0.5") as process:
-        url = exports(process)["FLUENCE_BASE_URL"]
+        with urllib.request.urlopen(f"{url}/_sim/state") as reply:
+            state = json.load(reply)
         with urllib.request.urlopen(f"{url}/_sim/profile") as reply:
             shown = json.load(reply)
-    assert shown["restarts"] == (profile == "likely")
-    assert shown["provisioning"]["failure_rate"] == 0.5
+        fault = b'{"operation": "*", "fault": "hang"}'
+        with urllib.request.urlopen(f"{url}/_sim/faults", data=fault) as reply:
+            assert reply.status == 200
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert (state["balance"], state["seed"], state["scale"]) == ("12.5", 3, 10)
+    assert (shown["restarts"], shown["provisioning"]["failure_rate"]) == (profile == "likely", 0.5)
+    assert (process.returncode, out) == (0, "")
+    assert err == "warning: the fault scripted for '*' never struck: no such request came\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -82,15 +82,14 @@ def test_under_nohup_it_outlives_its_terminal() -> None:
         assert process.wait() == 0
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
+def test_a_port_in_use_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert str(port) in done.stderr
-    assert "port " in done.stderr
-    assert done.stderr.endswith("in use; --port 0 picks a free one\n")
+        assert main(["--port", str(port)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert f"port {port}" in printed.err
+    assert printed.err.endswith("in use; --port 0 picks a free one\n")
 
 
 @pytest.mark.parametrize(

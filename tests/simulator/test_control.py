@@ -423,7 +423,7 @@ async def test_what_is_wrong_with_them(
 async def test_programs_capacity_and_the_key(sim: Simulator, client: aiohttp.ClientSession) -> None:
     program = {"image": "job:1", "seconds": 2, "code": 1, "lines": ["no such file"]}
     shown = await good(client, "POST", "programs", program)
-    assert shown == {"programs": [{**program, "pullable": True}]}
+    assert shown == {"programs": [{**program, "pullable": True, "output": None}]}
     assert sim.programs == {"job:1": Program(2, 1, ("no such file",))}
     plan = sim.catalog.find("container", "rtx4090").id
     await good(client, "POST", "stock", {"plan_id": plan, "capacity": 1})
@@ -471,7 +471,7 @@ async def test_a_reply_can_be_sent_back(sim: Simulator, client: aiohttp.ClientSe
     sim.set_balance("7.25")
     sim.key_state = "expired"
     sim.profile = LIKELY.replace(minimum_runtime=60, cluster={"ring": 5})
-    sim.programs["job:1"] = Program(2.5, 1, ["no such file"], pullable=False)
+    sim.programs["job:1"] = Program(2.5, 1, ["no such file"], pullable=False, output="x\n")
     sim.advance(500)
     for fault in (
         *(

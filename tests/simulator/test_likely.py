@@ -344,7 +344,7 @@ def test_presets_by_name_and_the_default() -> None:
         ({"minimum_runtime": float("nan")}, "minimum_runtime"),
         ({"logs_after_end": "maybe"}, "logs_after_end"),
         ({"unauthorised_status": 404}, "unauthorised_status"),
-        ({"cluster": {"last_max": -1}}, "cluster: last_max"),
+        ({"cluster": {"last_max": -1}}, "cluster: 'last_max' must be > 0"),
         ({"provisioning": {"median": "long"}}, "provisioning.median"),
     ],
 )

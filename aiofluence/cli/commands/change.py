@@ -9,22 +9,20 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 import aiofluence
 
-from ...models.instances import Container, InstanceRef
-from ...models.specs import SSH_VARIABLE, RegistryCredentials
 from ...models.values import Kind
-from ..console import listed, note, print_json, say
+from ..arguments import Argument, Exit, Option, existing_file
+from ..console import ask, listed, note, print_json, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain, refusal
 from ..json_output import Json, ref_shape, refs_shape
 from ..lookup import find_all, find_one, get_detail, resource_of
 from ..options import (
     DryRunOption,
     EndTimeoutOption,
+    EnvFileOption,
     EnvironmentOption,
     JsonOption,
     NameArgument,
@@ -39,18 +37,23 @@ from ..options import (
 )
 from ..pricing import registry_login, variables
 from ..runner import execute, run_in_session, worst
-from .show import PrefixOption, show_instance
+from .show import PrefixOption
+
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import Container, InstanceRef
+    from ...models.specs import RegistryCredentials
 
 
 def update(
     name: NameArgument,
-    image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Another image.")] = None,
+    image: Annotated[str | None, Option(metavar="IMAGE", help="Another image.", complete="image")] = None,
     env: EnvironmentOption = None,
+    env_file: EnvFileOption = None,
     unset: Annotated[
-        list[str] | None, typer.Option("--unset", metavar="NAME", help="Remove this variable.")
+        list[str] | None, Option("--unset", metavar="NAME", help="Remove this variable.")
     ] = None,
     command: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="Another start-up command; '' for the image's own.")
+        str | None, Option(metavar="COMMAND", help="Another start-up command; '' for the image's own.")
     ] = None,
     ssh_key: SshKeyOption = None,
     registry: RegistryOption = None,
@@ -63,6 +66,9 @@ def update(
     Only the log-in to a private registry must be given again, because the service does not show it.
     """
 
+    from ...models.specs import SSH_VARIABLE
+    from ..instance_text import show_instance
+
     async def change(fluence: aiofluence.Session) -> None:
         container = await _container(fluence, name)
         changes: dict[str, Any] = {}
@@ -73,10 +79,10 @@ def update(
             changes["startup_command"] = command or None
         if ssh_key is not None:
             changes["ssh_key"] = _read_key(ssh_key, problems)
-        if env or unset:
+        if env or env_file or unset:
             now = container.container_info.environment.without(SSH_VARIABLE)
             kept = {key: value for key, value in now.items() if key not in (unset or ())}
-            changes["environment"] = kept | _read_variables(env, problems)
+            changes["environment"] = kept | _read_variables(env, env_file, problems)
         credentials = _read_login(registry, registry_user, problems)
         if not changes and credentials is None:
             raise CommandError("say what to change: --image, --env, --unset, --command, --ssh-key", USAGE)
@@ -89,7 +95,7 @@ def update(
 
 def rename(
     name: NameArgument,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
+    new: Annotated[str, Argument(metavar="NEW", help="The new name.")],
     registry: RegistryOption = None,
     registry_user: RegistryUserOption = None,
     timeout: TimeoutOption = 900.0,
@@ -139,7 +145,7 @@ def terminate(
         if len(refs) > 1 and not yes:
             _confirm(refs)
         code = run_in_session(end)
-    raise typer.Exit(code)
+    raise Exit(code)
 
 
 async def _end(
@@ -181,16 +187,13 @@ def sweep(
     prefix: PrefixOption = None,
     older_than: Annotated[
         float | None,
-        typer.Option(
-            parser=read_duration, metavar="TIME", help="Only instances older than 90s, 15m, 2h, 1d."
-        ),
+        Option(parser=read_duration, metavar="TIME", help="Only instances older than 90s, 15m, 2h, 1d."),
     ] = None,
     journal: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE",
-            exists=True,
-            dir_okay=False,
+            parser=existing_file,
             help="Journal of the runs that left instances behind.",
         ),
     ] = None,
@@ -223,7 +226,7 @@ def sweep(
 
     code = run_in_session(find, journal=journal)
     if code != REACHED:
-        raise typer.Exit(code)
+        raise Exit(code)
     (report,) = found
     if dry_run or not (report.found or report.unsettled):
         _tell_left_out(report)
@@ -232,11 +235,11 @@ def sweep(
         else:
             _tell(report.found, "would be ended", as_json)
             _tell_unsettled(report)
-        raise typer.Exit(FAILED if report.failed else REACHED)
+        raise Exit(FAILED if report.failed else REACHED)
     if report.found and not yes:
         _tell_left_out(report)
         _confirm(report.found)
-    raise typer.Exit(run_in_session(end, journal=journal))
+    raise Exit(run_in_session(end, journal=journal))
 
 
 def _sweep_shape(report: aiofluence.SweepReport) -> Json:
@@ -280,20 +283,20 @@ def _confirm(refs: Sequence[InstanceRef]) -> None:
     """Ask before instances are ended.
 
     Raises:
-        typer.Exit: the answer is no, or stdin is no terminal.
+        Exit: the answer is no, or stdin is no terminal.
     """
     if not sys.stdin.isatty():
-        raise typer.Exit(explain(CommandError(f"this ends {len(refs)} instances: add --yes", USAGE)))
+        raise Exit(explain(CommandError(f"this ends {len(refs)} instances: add --yes", USAGE)))
     for ref in refs:
         note(str(ref))
-    if not typer.confirm(f"End {'this' if len(refs) == 1 else f'these {len(refs)}'}?", err=True):
+    if not ask(f"End {'this' if len(refs) == 1 else f'these {len(refs)}'}?"):
         note("Nothing was ended.")
-        raise typer.Exit(FAILED)
+        raise Exit(FAILED)
 
 
 async def _container(fluence: aiofluence.Session, name: str) -> Container:
     instance = await get_detail(fluence, await find_one(fluence, name))
-    if not isinstance(instance, Container):
+    if not isinstance(instance, aiofluence.Container):
         raise CommandError(f"{instance.ref} cannot be updated: of a machine only the name can change", USAGE)
     return instance
 
@@ -318,10 +321,10 @@ def _read_key(given: str, problems: list[str]) -> str | None:
         return None
 
 
-def _read_variables(env: Sequence[str] | None, problems: list[str]) -> dict[str, str]:
+def _read_variables(env: Sequence[str] | None, env_file: Path | None, problems: list[str]) -> dict[str, str]:
     from ..batch_file import read_environment
 
-    given = variables(env)
+    given = variables(env, env_file)
     return read_environment(given.get("environment", {}), given.get("pass_environment", []), problems)
 
 

@@ -11,14 +11,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-import typer
-
 import aiofluence
 
 from ...conformance.finding import Finding, Observations, Verdict
 from ...conformance.probe import Level
 from ...conformance.run import Conformance, Plan
-from ..console import listed, note, print_json, print_table, say
+from ..arguments import Exit, Option
+from ..console import Column, ask, listed, note, print_json, print_table, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain
 from ..options import JournalOption, JsonOption, YesOption
 from ..runner import run_in_session
@@ -32,23 +31,23 @@ def _amount(text: str | Decimal) -> Decimal:
     except InvalidOperation:
         amount = Decimal(-1)
     if not (amount.is_finite() and amount >= 0):
-        raise typer.BadParameter(f"{text!r} is not an amount of USDC")
+        raise ValueError(f"{text!r} is not an amount of USDC")
     return amount
 
 
 def conformance(
     level: Annotated[
         LevelChoice,
-        typer.Option(help="free sends only requests; refunded deploys to fail; paid rents for one hour."),
+        Option(help="free sends only requests; refunded deploys to fail; paid rents for one hour."),
     ] = "free",
     yes: YesOption = False,
     max_cost: Annotated[
         Decimal | None,
-        typer.Option(parser=_amount, metavar="USDC", help="Run no level that could cost more than that."),
+        Option(parser=_amount, metavar="USDC", help="Run no level that could cost more than that."),
     ] = None,
-    output: Annotated[
-        Path, typer.Option(metavar="FILE", help="File of observations, without secrets.")
-    ] = Path("observations.json"),
+    output: Annotated[Path, Option(metavar="FILE", help="File of observations, without secrets.")] = Path(
+        "observations.json"
+    ),
     journal: JournalOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,9 +61,9 @@ def conformance(
     run = Conformance(note, max_cost)
     code = run_in_session(run.find_prices)
     if code != REACHED:
-        raise typer.Exit(code)
+        raise Exit(code)
     if problem := _problem(run, wanted, yes, max_cost):
-        raise typer.Exit(explain(CommandError(problem, USAGE)))
+        raise Exit(explain(CommandError(problem, USAGE)))
     for each in wanted.included:
         if not _is_agreed(run.plan(each), yes, journal):
             note(f"The level {each} was not run.")
@@ -79,7 +78,7 @@ def conformance(
         print_json(observations.to_json())
     else:
         _show(observations, output)
-    raise typer.Exit(code or (FAILED if observations.contradicted else REACHED))
+    raise Exit(code or (FAILED if observations.contradicted else REACHED))
 
 
 def _problem(run: Conformance, level: Level, yes: bool, max_cost: Decimal | None) -> str | None:
@@ -103,7 +102,7 @@ def _is_agreed(plan: Plan, yes: bool, journal: Path) -> bool:
         note(f"  If this is killed, end what runs with: aiofluence sweep --journal {journal}")
     else:
         note("  cost: nothing")
-    return yes or typer.confirm("Go ahead?", err=True)
+    return yes or ask("Go ahead?")
 
 
 def _run_level(run: Conformance, level: Level, journal: Path) -> int:
@@ -126,7 +125,13 @@ def _claims() -> dict[str, str]:
 
 
 def _show(observations: Observations, output: Path) -> None:
-    print_table(("CLAIM", "VERDICT", "EXPECTED", "OBSERVED"), [_row(each) for each in observations.findings])
+    columns = [
+        Column("CLAIM"),
+        Column("VERDICT"),
+        Column("EXPECTED", fold=True),
+        Column("OBSERVED", fold=True),
+    ]
+    print_table(columns, [_row(each) for each in observations.findings])
     counts = ", ".join(f"{observations.count(verdict)} {verdict}" for verdict in Verdict)
     say(f"{counts}; {output} has no secret, and can be sent in as docs/fidelity.md says.")
 
@@ -134,13 +139,8 @@ def _show(observations: Observations, output: Path) -> None:
 def _row(finding: Finding) -> tuple[str, str, str, str]:
     if finding.verdict is Verdict.UNDECIDED:
         return finding.claim, finding.verdict.value, "", finding.why
-    expected, observed = (_short(value) for value in (finding.expected, finding.observed))
-    return finding.claim, finding.verdict.value, expected, observed
+    return finding.claim, finding.verdict.value, _text(finding.expected), _text(finding.observed)
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-_LONGEST = 70
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

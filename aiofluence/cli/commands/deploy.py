@@ -11,19 +11,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import typer
-
 import aiofluence
 
-from ...models.instances import InstanceRef
 from ...models.values import Kind
-from ..console import listed, note, print_json, say
-from ..exit_codes import REACHED, USAGE, CommandError, code_of, explain
+from ..arguments import Argument, Exit, Option
+from ..console import give_up_stdout, listed, note, print_json, say
+from ..exit_codes import FAILED, REACHED, USAGE, CommandError, code_of, explain, in_flags
 from ..json_output import Json, instance_shape, ref_shape
 from ..lookup import resource_of
 from ..options import (
     AdoptOption,
     DryRunOption,
+    EnvFileOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -43,53 +42,56 @@ from ..options import (
 )
 from ..pricing import given_by_flags, priced, read_orders, registry_login, show_order, variables
 from ..runner import execute, worst
-from .show import show_instance
 
-if TYPE_CHECKING:  # imported on demand, since help and completion do not need it
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import InstanceRef
     from ..launch_table import LaunchTable
 
 _UPDATE_INTERVAL: Final = 0.25
 
 
 def deploy(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: the name in the file.")] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="Default: the name in the file.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", metavar="TOML", help="File with values that no flag gives."),
+        Option("--file", "-f", metavar="TOML", help="File with values that no flag gives."),
     ] = None,
-    kind: Annotated[Kind | None, typer.Option(help="Default: container.")] = None,
-    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Id or name of a plan.")] = None,
+    kind: Annotated[Kind | None, Option(help="Default: container.")] = None,
+    plan: Annotated[str | None, Option(metavar="PLAN", help="Id or name of a plan.", complete="plan")] = None,
     gpu: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Without --plan: the cheapest plan with this GPU.")
+        str | None,
+        Option(metavar="MODEL", help="Without --plan: the cheapest plan with this GPU.", complete="gpu"),
     ] = None,
-    gpu_count: Annotated[int | None, typer.Option(metavar="N", help="Exactly that many GPUs.")] = None,
+    gpu_count: Annotated[int | None, Option(metavar="N", help="Exactly that many GPUs.")] = None,
     location: LocationOption = None,
-    max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="Highest price of one hour.")] = None,
+    max_hourly: Annotated[str | None, Option(metavar="USDC", help="Highest price of one hour.")] = None,
     min_cpus: MinCpusOption = None,
     min_memory: MinMemoryOption = None,
     min_storage: MinStorageOption = None,
     min_vram: MinVramOption = None,
     provider: ProviderOption = None,
     image: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="A container's image, or a slug of `images`.")
+        str | None,
+        Option(metavar="IMAGE", help="A container's image, or a slug of `images`.", complete="image"),
     ] = None,
     expose: Annotated[
         list[str] | None,
-        typer.Option("--expose", "-p", metavar="PORT", help="Ports: 22, 80/http, 5000-5005."),
+        Option("--expose", "-p", metavar="PORT", help="Ports: 22, 80/http, 5000-5005."),
     ] = None,
     env: EnvironmentOption = None,
+    env_file: EnvFileOption = None,
     command: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="Command in place of the image's entrypoint.")
+        str | None, Option(metavar="COMMAND", help="Command in place of the image's entrypoint.")
     ] = None,
     ssh_key: SshKeyOption = None,
     registry: RegistryOption = None,
     registry_user: RegistryUserOption = None,
     os_image: Annotated[
-        str | None, typer.Option(metavar="SYSTEM", help="System of a machine. Default: the plan's first.")
+        str | None, Option(metavar="SYSTEM", help="System of a machine. Default: the plan's first.")
     ] = None,
     adopt: AdoptOption = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the state of --until.")] = True,
-    until: UntilOption = "ready",
+    wait: Annotated[bool, Option(help="Wait for the state of --until.")] = True,
+    until: UntilOption = "active",
     timeout: TimeoutOption = 900.0,
     keep: KeepOption = False,
     journal: JournalOption = None,
@@ -99,6 +101,10 @@ def deploy(
     """Deploy one instance and wait for it; 2-3 minutes are usual.
 
     If that fails, times out or is interrupted, the instance is ended before this returns.
+
+    Examples:
+        aiofluence deploy box --gpu rtx4090 --image pytorch-2-6 --ssh-key id.pub
+        aiofluence deploy vm-1 --kind vm --max-hourly 0.50 --ssh-key id.pub
     """
     given = given_by_flags(
         name=name,
@@ -119,11 +125,13 @@ def deploy(
         ssh_key=ssh_key,
         os_image=os_image,
         credentials=registry_login(registry, registry_user),
-        **variables(env),
     )
 
     async def deploy_one(fluence: aiofluence.Session) -> None:
-        items, *_ = await priced(fluence, read_orders(file, given))
+        from ...models.ssh import ssh_access
+        from ..instance_text import show_instance
+
+        items, *_ = await priced(fluence, read_orders(file, given | variables(env, env_file)))
         if len(items) != 1:
             raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)
         (item,) = items
@@ -162,27 +170,29 @@ def deploy(
             raise
         with _reported_anyway([instance.ref]):
             show_instance(instance, as_json)
+        if not as_json and until == "active" and ssh_access(instance) is None and not instance.network:
+            note(f"It has no address yet. To wait for it: aiofluence wait {spec.name} --until ready")
 
     execute(deploy_one, journal=journal)
 
 
 def launch(
-    file: Annotated[Path, typer.Argument(metavar="BATCH.TOML", help="The batch file; - reads stdin.")],
-    until: UntilOption = "ready",
+    file: Annotated[Path, Argument(metavar="BATCH.TOML", help="The batch file; - reads stdin.")],
+    until: UntilOption = "active",
     timeout: TimeoutOption = 900.0,
     min_ready: Annotated[
-        int | None, typer.Option(metavar="N", help="Call off the launch when fewer can become ready.")
+        int | None, Option(metavar="N", help="Call off the launch when fewer can become ready.")
     ] = None,
     max_hourly: Annotated[
-        str | None, typer.Option(metavar="USDC", help="Highest price of all instances for one hour.")
+        str | None, Option(metavar="USDC", help="Highest price of all instances for one hour.")
     ] = None,
     fallback: Annotated[
         list[str] | None,
-        typer.Option(metavar="PLAN", help="Plans to try, in this order, if one is gone."),
+        Option(metavar="PLAN", help="Plans to try, in this order, if one is gone.", complete="plan"),
     ] = None,
     timeline: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.SVG", help="Write a picture of the launch's timeline.", dir_okay=False),
+        Option(metavar="OUT.SVG", help="Write a picture of the launch's timeline."),
     ] = None,
     adopt: AdoptOption = False,
     keep: KeepOption = False,
@@ -194,6 +204,10 @@ def launch(
 
     A failed instance does not disturb the others. If interrupted or called off, the launch ends all of them.
     After a kill, --adopt resumes it.
+
+    Examples:
+        aiofluence launch batch.toml --dry-run
+        aiofluence launch batch.toml --min-ready 8 --journal run.journal
     """
 
     async def launch_all(fluence: aiofluence.Session) -> int:
@@ -204,8 +218,7 @@ def launch(
             raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
 
         def other_problems(count: int) -> Iterator[str]:
-            yield from money_problems(max_hourly)
-            yield from quorum_problems(min_ready, count)
+            yield from map(in_flags, (*money_problems(max_hourly), *quorum_problems(min_ready, count)))
 
         orders = read_orders(file, {})
         items, offers, others = await priced(fluence, orders, fallback or (), other_problems)
@@ -265,7 +278,7 @@ def launch(
 
 async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:
     """Do `work`, and show the table meanwhile."""
-    from ..live import choose_display
+    from ..displays import choose_display
 
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -294,9 +307,12 @@ def _reported_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
     """Report running instances on stderr if the result cannot be written, as behind `| head`."""
     try:
         yield
-    except OSError:
+    except OSError as error:
         if refs:
             note(f"Running, and billing: {', '.join(map(str, refs))}")
+        if isinstance(error, BrokenPipeError):  # unlike a command that only reads, this has failed
+            give_up_stdout()
+            raise Exit(FAILED) from None
         raise
 
 

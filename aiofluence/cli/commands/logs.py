@@ -6,12 +6,10 @@ Nothing is stored between two runs. `tail` joins the lines.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiofluence
 
-from ...models.instances import InstanceRef
-from ...models.logs import Event, LogGap, LogLine
 from ...models.values import Kind
 from ..console import print_json_line, say
 from ..exit_codes import USAGE, CommandError
@@ -19,6 +17,10 @@ from ..json_output import event_shape, line_shape
 from ..lookup import find_all
 from ..options import FollowOption, JsonOption, LastOption, NameArgument, NamesArgument
 from ..runner import execute
+
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import InstanceRef
+    from ...models.logs import Event, LogGap, LogLine
 
 _FOLLOWED_FROM: Final = 100
 """Number of existing lines with which a followed log begins."""
@@ -71,7 +73,7 @@ def _show_line(ref: InstanceRef, line: LogLine | LogGap, as_json: bool, several:
     if as_json:
         print_json_line(line_shape(ref, line))
         return
-    text = str(line) if isinstance(line, LogGap) else line.text
+    text = str(line) if isinstance(line, aiofluence.LogGap) else line.text
     say(f"{ref.name}: {text}" if several else text)
 
 

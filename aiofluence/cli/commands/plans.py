@@ -1,19 +1,20 @@
-"""`plans`, `images` and `account`: the catalogue, the balance, and the permissions of the key.
+"""`gpus`, `plans`, `images` and `account`: the catalogue, the balance, and the permissions of the key.
 
 These commands change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import Annotated, Any, TypeVar
-
-import typer
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import aiofluence
 
-from ..console import note, print_fields, print_json, print_table
-from ..json_output import balance_shape, image_shape, offer_shape
+from ..arguments import Option, at_least
+from ..console import Column, note, print_fields, print_json, print_table
+from ..json_output import balance_shape, gpu_shape, image_shape, offer_shape
+from ..lookup import SHOWN
 from ..options import (
     JsonOption,
     KindOption,
@@ -23,29 +24,69 @@ from ..options import (
     MinStorageOption,
     MinVramOption,
     ProviderOption,
+    WideOption,
 )
 from ..runner import execute
 
 _T = TypeVar("_T")
 
 
+Sorting: TypeAlias = Literal["price", "vram", "memory", "cpus", "storage", "gpu", "location"]
+GpuOption: TypeAlias = Annotated[
+    str | None, Option(metavar="MODEL", help="Such as h100 or 'RTX 4090'.", complete="gpu")
+]
+
+_KEYS: Final[Mapping[str, Callable[[aiofluence.Offer], Any]]] = {
+    "price": lambda offer: offer.hourly,
+    "vram": lambda offer: -offer.gpu_model.vram.bytes * offer.gpu_count,
+    "memory": lambda offer: -offer.memory.bytes,
+    "cpus": lambda offer: -offer.vcpu,
+    "storage": lambda offer: -offer.storage.bytes,
+    "gpu": lambda offer: (offer.gpu_model.model, offer.gpu_count),
+    "location": lambda offer: sorted(offer.locations),
+}
+_PLAN_COLUMNS: Final = (
+    Column("GPU"),
+    Column("VRAM", right=True),
+    Column("CPUS", right=True, drop=2),
+    Column("MEM", right=True, drop=3),
+    Column("DISK", right=True, drop=4),
+    Column("USDC/H", right=True),
+    Column("UPFRONT", right=True, wide=True),
+    Column("KIND", drop=1),
+    Column("WHERE", fold=True),
+    Column("PROVIDER", wide=True),
+    Column("PLAN"),
+)
+
+
 def plans(
     kind: KindOption = None,
-    gpu: Annotated[str | None, typer.Option(metavar="MODEL", help="Such as h100 or 'RTX 4090'.")] = None,
-    gpu_count: Annotated[int | None, typer.Option(min=0, metavar="N", help="Exactly that many GPUs.")] = None,
+    gpu: GpuOption = None,
+    gpu_count: Annotated[
+        int | None, Option(parser=at_least(0), metavar="N", help="Exactly that many GPUs.")
+    ] = None,
     location: LocationOption = None,
-    max_hourly: Annotated[str | None, typer.Option(metavar="USDC", help="Highest price of one hour.")] = None,
+    max_hourly: Annotated[str | None, Option(metavar="USDC", help="Highest price of one hour.")] = None,
     min_cpus: MinCpusOption = None,
     min_memory: MinMemoryOption = None,
     min_storage: MinStorageOption = None,
     min_vram: MinVramOption = None,
     provider: ProviderOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the cheapest N.")] = None,
+    sort: Annotated[
+        Sorting, Option("--sort", "-s", help="Order: price is ascending, sizes are descending.")
+    ] = "price",
+    limit: Annotated[int | None, Option(parser=at_least(1), metavar="N", help="Only the first N.")] = None,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print what can be rented, cheapest first.
 
-    If nothing fits, print what would fit, and exit with code 1.
+    Sizes are GiB, VRAM is that of one GPU. If nothing fits, print what would fit, and exit with code 1.
+
+    Examples:
+        aiofluence plans --gpu rtx4090 --location EU
+        aiofluence plans --min-vram 80Gi --kind container --sort vram
     """
     wanted: dict[str, Any] = {
         "kind": kind,
@@ -61,55 +102,114 @@ def plans(
     }
 
     async def show(fluence: aiofluence.Session) -> None:
-        offers: Sequence[aiofluence.Offer] = await fluence.plans.find(**wanted)
-        if not offers:
-            try:
-                offers = [await fluence.plans.cheapest(**wanted)]
-            except aiofluence.PlanUnavailableError:  # its text lists the plans that would fit
-                if as_json:
-                    print_json([])
-                raise
-        offers = offers[:limit]
+        offers = sorted(await _offers(fluence, wanted, as_json), key=_KEYS[sort])[:limit]
         if as_json:
             print_json([offer_shape(offer) for offer in offers])
-        else:
-            print_table(
+            return
+        print_table(
+            _PLAN_COLUMNS,
+            [
                 (
-                    "KIND",
-                    "GPU",
-                    "VRAM",
-                    "CPUS",
-                    "MEMORY",
-                    "DISK",
-                    "USDC/H",
-                    "UPFRONT",
-                    "WHERE",
-                    "PROVIDER",
-                    "PLAN",
-                ),
-                [
-                    (
-                        offer.kind,
-                        f"{offer.gpu_count}x {offer.gpu_model.model}",
-                        str(offer.gpu_model.vram),
-                        str(offer.vcpu),
-                        str(offer.memory),
-                        str(offer.storage),
-                        f"{offer.hourly:f}",
-                        f"{offer.upfront:f}",
-                        " ".join(offer.locations),
-                        offer.provider or "",
-                        offer.plan_id,
-                    )
-                    for offer in offers
-                ],
-                right=(2, 3, 4, 5, 6, 7),
-            )
+                    f"{offer.gpu_count}x {offer.gpu_model.model}",
+                    _gib(offer.gpu_model.vram),
+                    str(offer.vcpu),
+                    _gib(offer.memory),
+                    _gib(offer.storage),
+                    f"{offer.hourly:f}",
+                    f"{offer.upfront:f}",
+                    offer.kind,
+                    " ".join(offer.locations),
+                    offer.provider or "",
+                    offer.plan_id if wide else offer.plan_id[:SHOWN],
+                )
+                for offer in offers
+            ],
+            wide=wide,
+        )
 
     execute(show)
 
 
-def images(as_json: JsonOption = False) -> None:
+async def _offers(
+    fluence: aiofluence.Session, wanted: Mapping[str, Any], as_json: bool
+) -> Sequence[aiofluence.Offer]:
+    """Return the offers that fit.
+
+    Raises:
+        PlanUnavailableError: there is none. Its text lists those that would fit.
+    """
+    offers = await fluence.plans.find(**wanted)
+    if offers:
+        return offers
+    try:
+        return [await fluence.plans.cheapest(**wanted)]
+    except aiofluence.PlanUnavailableError:
+        if as_json:
+            print_json([])
+        raise
+
+
+def _gib(size: aiofluence.Size) -> str:
+    return f"{size.gib:g}"
+
+
+def gpus(
+    kind: KindOption = None,
+    gpu: GpuOption = None,
+    location: LocationOption = None,
+    min_vram: MinVramOption = None,
+    wide: WideOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the GPU types that can be rented, with the lowest price of one GPU.
+
+    VRAM is GiB. FROM is USDC an hour for one GPU, in its cheapest plan. SIZES are numbers of GPUs.
+
+    Examples:
+        aiofluence gpus --min-vram 48Gi
+    """
+    wanted = {"kind": kind, "gpu": gpu, "location": location, "min_vram": min_vram}
+
+    async def show(fluence: aiofluence.Session) -> None:
+        by_gpu: dict[tuple[str, int], list[aiofluence.Offer]] = {}
+        for offer in await _offers(fluence, wanted, as_json):
+            if offer.gpu_count:
+                by_gpu.setdefault((offer.gpu_model.model, offer.gpu_model.vram.bytes), []).append(offer)
+        shapes = sorted(
+            (gpu_shape(offers) for offers in by_gpu.values()), key=lambda one: Decimal(one["from"])
+        )
+        if as_json:
+            print_json(shapes)
+            return
+        print_table(
+            (
+                Column("GPU"),
+                Column("VRAM", right=True),
+                Column("FROM", right=True),
+                Column("OFFERS", right=True, drop=3),
+                Column("SIZES", drop=2),
+                Column("KINDS", drop=1),
+                Column("WHERE", fold=True),
+            ),
+            [
+                (
+                    one["model"],
+                    f"{one['vram_gib']:g}",
+                    one["from"],
+                    str(one["offers"]),
+                    " ".join(map(str, one["counts"])),
+                    " ".join(one["kinds"]),
+                    " ".join(one["locations"]),
+                )
+                for one in shapes
+            ],
+            wide=wide,
+        )
+
+    execute(show)
+
+
+def images(wide: WideOption = False, as_json: JsonOption = False) -> None:
     """Print the service's ready-made container images.
 
     `deploy --image` accepts their slugs.
@@ -119,19 +219,20 @@ def images(as_json: JsonOption = False) -> None:
         found = await fluence.images.list()
         if as_json:
             print_json([image_shape(image) for image in found])
-        else:
-            print_table(
-                ("SLUG", "PORTS", "SSH KEY", "IMAGE"),
-                [
-                    (
-                        image.slug,
-                        " ".join(map(str, image.expose)),
-                        "needed" if image.requires_ssh else "",
-                        image.image,
-                    )
-                    for image in found
-                ],
-            )
+            return
+        print_table(
+            (Column("SLUG"), Column("PORTS", drop=2), Column("SSH KEY", drop=1), Column("IMAGE", fold=True)),
+            [
+                (
+                    image.slug,
+                    " ".join(map(str, image.expose)),
+                    "needed" if image.requires_ssh else "",
+                    image.image,
+                )
+                for image in found
+            ],
+            wide=wide,
+        )
 
     execute(show)
 

@@ -8,26 +8,18 @@ from __future__ import annotations
 import asyncio
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
-
-import attrs
-import typer
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import aiofluence
 
-from ...inventory import make_inventory
-from ...models.instances import Container, Instance, InstanceRef, Machine, Summary
-from ...models.money import ZERO, total
-from ...models.spending import estimate_spend
-from ...models.ssh import is_user, ssh_access, why_no_access
 from ...models.values import Kind, Status
 from ..ages import ServiceTime
-from ..conditions import find_conditions
-from ..console import note, print_fields, print_json, print_table, say
+from ..arguments import Argument, Exit, Option, UsageError
+from ..console import note, print_json, print_table, say
 from ..exit_codes import REACHED, USAGE, CommandError, explain
-from ..json_output import Json, instance_shape, ref_shape, summary_shape
+from ..json_output import Json, instance_shape, ref_shape
 from ..lookup import choose_all, find_all, find_one, get_detail, list_all
 from ..options import (
     IdentityOption,
@@ -38,91 +30,101 @@ from ..options import (
     TimeoutOption,
     UntilOption,
     UserOption,
+    WideOption,
     timeout_of,
 )
 from ..runner import execute, run_in_session, worst
 
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...models.instances import Instance, InstanceRef, Summary
+
+_WATCH_INTERVAL: Final = 5.0
+
 InventoryFormat: TypeAlias = Literal["ssh", "ansible", "dask", "ray", "skypilot", "json"]
 
-PrefixOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Only names with this prefix.")
-]
+PrefixOption: TypeAlias = Annotated[str | None, Option(metavar="TEXT", help="Only names with this prefix.")]
 
 
 def ls(
     kind: KindOption = None,
     prefix: PrefixOption = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Also instances that have ended.")] = False,
+    everything: Annotated[bool, Option("--all", "-a", help="Also instances that have ended.")] = False,
     cost: Annotated[
-        bool, typer.Option("--cost", help="Show prices and spending: one request per instance.")
+        bool, Option("--cost", help="Show prices and spending: one request per instance.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Show if containers run or crash: one request per container.")
+        bool, Option("--check", help="Show if containers run or crash: one request per container.")
     ] = False,
+    watch: Annotated[
+        bool, Option("--watch", help="Refresh every 5 seconds until Ctrl-C. In a pipe: print what changes.")
+    ] = False,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the account's live instances, oldest first.
 
     SPENT includes the hours that begin before the service can end a machine: it refuses for 20 minutes.
+    --wide shows whole ids.
+
+    Examples:
+        aiofluence ls --cost --prefix exp-
+        aiofluence ls --watch
     """
+    if watch and as_json:
+        raise UsageError("--watch and --json exclude each other")
+    from ..conditions import find_conditions
+    from ..instance_text import list_columns, list_row, list_shape, total_row
+
+    time = ServiceTime()
+
+    async def listed(fluence: aiofluence.Session) -> tuple[Sequence[Summary], dict[str, str]]:
+        rows: Sequence[Summary] = await _listed(fluence, kind, prefix, everything)
+        if not (cost or check):
+            return rows, {}
+        asked = [row.ref for row in rows if cost or _may_crash(row)]
+        details = {one.id: one for one in await _details(fluence, asked)}
+        words = await find_conditions(fluence, details.values())
+        return [details.get(row.id, row) for row in rows], words
+
+    def table(rows: Sequence[Summary], words: Mapping[str, str]) -> list[Sequence[str]]:
+        return [
+            *(list_row(row, time, words, cost=cost, wide=wide) for row in rows),
+            *([total_row(rows, time)] if cost and rows else []),
+        ]
 
     async def show_all(fluence: aiofluence.Session) -> None:
-        time = ServiceTime()
-        view = fluence.with_options(on_reply=time.note)
-        rows: Sequence[Summary] = await _listed(view, kind, prefix, everything)
-        words: dict[str, str] = {}
-        if cost or check:
-            asked = [row.ref for row in rows if cost or _may_crash(row)]
-            details = {one.id: one for one in await _details(view, asked)}
-            words = await find_conditions(view, details.values())
-            rows = [details.get(row.id, row) for row in rows]
+        rows, words = await listed(fluence)
         if as_json:
-            print_json([_shape(row, words) for row in rows])
+            print_json([list_shape(row, words) for row in rows])
         elif rows:
-            costs = ("USDC/H", "SPENT") if cost else ()
-            print_table(
-                ("NAME", "KIND", "STATUS", "GPU", "WHERE", "AGE", *costs, "ID"),
-                [
-                    *(_row(row, time, words, cost=cost) for row in rows),
-                    *([_total(rows, time)] if cost else []),
-                ],
-                right=(5, 6, 7) if cost else (5,),
-            )
+            print_table(list_columns(cost), table(rows, words), wide=wide)
         else:
             note("Nothing there." if everything else "Nothing is running.")
 
-    execute(show_all)
+    async def show_changes(fluence: aiofluence.Session) -> None:
+        seen: set[Sequence[str]] = set()
+        while True:
+            rows, words = await listed(fluence)
+            if sys.stdout.isatty():
+                print("\x1b[H\x1b[2J", end="")
+                print_table(list_columns(cost), table(rows, words), wide=wide)
+            else:
+                lines = [list_row(row, time, words, cost=False, wide=True) for row in rows]
+                lines = [(*line[:5], line[-1]) for line in lines]  # without the age, which always changes
+                for line in lines:
+                    if line not in seen:
+                        say("  ".join(filter(None, line)))
+                gone = {line[-1] for line in seen} - {line[-1] for line in lines}
+                for line in [line for line in seen if line[-1] in gone]:
+                    say("  ".join(filter(None, (*line[:2], "gone", *line[3:]))))
+                seen = set(lines)
+            await asyncio.sleep(_WATCH_INTERVAL)
+
+    execute(show_changes if watch else show_all, on_reply=time.note)
 
 
 def _may_crash(row: Summary) -> bool:
     return row.kind is Kind.CONTAINER and row.status is Status.ACTIVE
-
-
-def _shape(row: Summary, words: Mapping[str, str]) -> Json:
-    if isinstance(row, Container | Machine):
-        return {**instance_shape(row), "condition": words.get(row.id)}
-    return summary_shape(row)
-
-
-def _row(row: Summary, time: ServiceTime, words: Mapping[str, str], *, cost: bool) -> tuple[str, ...]:
-    gpu = f"{row.resources.supply.gpu_count}x {row.resources.gpu_model.model}"
-    status = words.get(row.id, row.status)
-    costs: tuple[str, ...] = ()
-    if cost and isinstance(row, Container | Machine):
-        costs = f"{row.billing.hourly_usage:f}", f"{_spent(row, time):f}"
-    return row.name, row.kind, status, gpu, row.location or "", time.age(row.created_at), *costs, row.id
-
-
-def _spent(row: Summary, time: ServiceTime) -> Decimal:
-    return estimate_spend(row, time.now) or ZERO
-
-
-def _total(rows: Sequence[Summary], time: ServiceTime) -> tuple[str, ...]:
-    """Return the table row of totals: price per hour of live instances, and spending of all."""
-    bills = [row.billing for row in rows if isinstance(row, Container | Machine) and not row.status.final]
-    hourly = total(bill.hourly_usage for bill in bills)
-    spent = total(_spent(row, time) for row in rows)
-    return "total", "", "", "", "", "", f"{hourly:f}", f"{spent:f}", ""
 
 
 async def _listed(
@@ -142,74 +144,22 @@ async def _details(fluence: aiofluence.Session, refs: Sequence[InstanceRef]) -> 
 
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """Show one instance: costs, access, configuration."""
+    from ..conditions import find_conditions
+    from ..instance_text import show_instance
+
+    time = ServiceTime()
 
     async def show_one(fluence: aiofluence.Session) -> None:
-        time = ServiceTime()
-        view = fluence.with_options(on_reply=time.note)
-        instance = await get_detail(view, await find_one(view, name))
-        words = {} if as_json else await find_conditions(view, [instance])
+        instance = await get_detail(fluence, await find_one(fluence, name))
+        words = {} if as_json else await find_conditions(fluence, [instance])
         show_instance(instance, as_json, time, words.get(instance.id))
 
-    execute(show_one)
-
-
-def show_instance(
-    instance: Instance, as_json: bool, time: ServiceTime | None = None, condition: str | None = None
-) -> None:
-    """Print one instance, without the values of variables and keys."""
-    if as_json:
-        print_json(instance_shape(instance))
-        return
-    supply, gpu, bill = instance.resources.supply, instance.resources.gpu_model, instance.billing
-    access = ssh_access(instance)
-    age = time.age(instance.created_at) if time else ""
-    print_fields(
-        [
-            ("name", instance.name),
-            ("id", instance.id),
-            ("kind", instance.kind),
-            ("status", _status(instance) + (f", {condition}" if condition else "")),
-            ("gpu", f"{supply.gpu_count}x {gpu.model}, {gpu.vram} each"),
-            ("supply", f"{supply.vcpu} CPUs, {supply.memory} memory, {supply.storage} storage"),
-            ("where", instance.location or ""),
-            ("created", f"{instance.created_at:%Y-%m-%d %H:%M:%S} UTC" + (f", {age} ago" if age else "")),
-            ("price", f"{bill.hourly_usage:f} USDC an hour"),
-            ("spent", f"{bill.total_spendings:f} USDC, and {bill.reserved_amount:f} reserved"),
-            ("ssh", shlex.join(access.command) if access else ""),
-            *_configuration(instance),
-        ]
-    )
-
-
-def _status(instance: Instance) -> str:
-    status = getattr(instance, "container_status", None)
-    return f"{instance.status}, {status}" if status else instance.status
-
-
-def _configuration(instance: Instance) -> list[tuple[str, str]]:
-    if not isinstance(instance, Container):
-        return [("system", instance.os_image or "")]
-    info, network = instance.container_info, instance.network
-    ports = (
-        [
-            f"{p.port}/{p.protocol} at {network.domain or '?'}:{p.external_port}"
-            for p in network.forwarded_ports
-        ]
-        if network
-        else []
-    )
-    return [
-        ("ports", ", ".join(ports) or " ".join(map(str, info.expose))),
-        ("web", (network.uri if network else None) or ""),
-        ("image", info.image),
-        ("command", info.startup_command or ""),
-        ("variables", " ".join(sorted(info.environment))),
-    ]
+    execute(show_one, on_reply=time.note)
 
 
 def wait(
     names: NamesArgument,
-    until: UntilOption = "ready",
+    until: UntilOption = "active",
     timeout: TimeoutOption = 900.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -253,25 +203,30 @@ async def _wait(
 def ssh(
     name: NameArgument,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND", help="Command to run there, or options for ssh.")
+        list[str] | None, Argument(metavar="COMMAND", help="Command to run there, or options for ssh.")
     ] = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Only print the command.")] = False,
+    only_print: Annotated[bool, Option("--print", help="Only print the command.")] = False,
     user: UserOption = None,
     identity: IdentityOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Log in to an instance with ssh, and exit with its code. With --json, only print the command."""
+    from ...models.ssh import SshAccess, is_user, ssh_access, why_no_access
+
     found: list[str] = []
 
     async def find(fluence: aiofluence.Session) -> None:
         instance = await get_detail(fluence, await find_one(fluence, name))
+        if ssh_access(instance) is None and instance.status is Status.ACTIVE and not instance.network:
+            note(f"Waiting until {instance.name} is ready.")
+            instance = await fluence.wait(instance, until=aiofluence.Until.READY)
         access = ssh_access(instance)
         if access is None:
             raise CommandError(f"{instance.ref}: {why_no_access(instance)}")
         if user is not None:
             if not is_user(user):
                 raise CommandError(f"{user!r} is not the name of a user", USAGE)
-            access = attrs.evolve(access, user=user)
+            access = SshAccess(user, access.host, access.port)
         program, *rest = access.command
         key = ["-i", identity] if identity is not None else []
         found.extend([program, *key, *rest, *(command or ())])
@@ -286,25 +241,28 @@ def ssh(
             code = subprocess.run(found, check=False).returncode
         except FileNotFoundError:
             code = explain(CommandError("there is no ssh on this machine; --print shows the command"))
-    raise typer.Exit(code)
+    raise Exit(code)
 
 
 def inventory(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names or ids. Default: all live instances.")
+        list[str] | None,
+        Argument(metavar="NAME", help="Names or ids. Default: all live instances.", complete="instance"),
     ] = None,
-    format: Annotated[InventoryFormat, typer.Option("--format", help="Format of the output.")] = "ssh",
+    format: Annotated[InventoryFormat, Option("--format", help="Format of the output.")] = "ssh",
     kind: KindOption = None,
     prefix: PrefixOption = None,
     user: UserOption = None,
     identity: IdentityOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Export live instances for other tools.
 
     As SSH configuration, Ansible inventory, Dask hostfile, Ray cluster, SkyPilot pool or JSON. Instances that
     have no address yet, or do not fit the format, are named on stderr.
     """
+
+    from ...inventory import make_inventory
 
     async def make(fluence: aiofluence.Session) -> None:
         rows = await _listed(fluence, kind, prefix, everything=bool(names))

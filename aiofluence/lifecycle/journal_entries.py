@@ -1,4 +1,4 @@
-"""The lines of a journal: the writing of entries, and the reading of lines of any origin.
+"""The entries of a journal: a POST each (`Intent`), and the lines that record it.
 
 One JSON object per line, with kinds, names and ids, but no secret. An unreadable line costs that line alone.
 Most lines are of finished entries. Those are skipped without JSON, which takes ten times as long.
@@ -9,14 +9,33 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final, TypeGuard
 
+import attrs
+
 from ..errors import ConfigError
 from ..http.messages import safe_id
-from ..models.values import Kind
-from .intents import DEPLOYED, ENDED, HANDED_OVER, INTENT, NOTHING, Intent
+from ..http.readers import MisfitError, moment
+from ..models.instances import InstanceRef
+from ..models.values import Kind, Status
+
+INTENT: Final = "intent"
+DEPLOYED: Final = "deployed"
+HANDED_OVER: Final = "handed over"
+ENDED: Final = "ended"
+NOTHING: Final = "nothing"
+"""The events of an intent. It is open until it is handed over, has ended, or has made nothing."""
+
+DATE_SLACK: Final = timedelta(seconds=60)
+"""Allowed difference between `Date`, by the gateway's clock, and `created_at`, by the service's.
+If it were too small, a session would not recognise its own instance, and pay for a second one."""
+
+SKEW: Final = timedelta(minutes=15)
+"""Largest time by which a row may be older than the POST whose reply had its id."""
+LARGEST_ERROR: Final = timedelta(days=1)
+"""Largest usual error of a clock. A row that is older by less may be newer in fact."""
 
 LONGEST: Final = 2**16
 """Length of the longest line that is read, in bytes."""
@@ -33,8 +52,84 @@ _WHOLE_AND_OVER: Final = re.compile(
 _HEAD: Final = re.compile(rb'\{"run": "[0-9a-f]{1,12}", "n": \d{1,16}')
 _HEX: Final = frozenset("0123456789abcdef")
 _OTHERS: Final = 1000
-_YEARS: Final = range(2000, 9000)
-"""Years in which a time plus or minus a few days does not overflow."""
+
+
+@attrs.frozen
+class ListedRow:
+    """The fields of a row that a sweep needs. A fault in another field does not hide the row."""
+
+    kind: Kind
+    id: str
+    name: str
+    status: Status
+    created_at: datetime
+
+    @property
+    def ref(self) -> InstanceRef:
+        return InstanceRef(self.kind, self.id, self.name)
+
+
+@attrs.define(eq=False)
+class Intent:
+    """A POST that was, or was about to be, sent.
+
+    Attributes:
+        run: number of the session that sent it. Each session has its own.
+        number: position among the intents of that session.
+        since: the service's time before the POST. None if it was not known yet.
+        id: id of the instance. None until it is known.
+        state: the last event that the journal has.
+        account_is_ours: the entry names this session's account. None if it names no account.
+        is_garbled: a later line of this entry is unreadable: the instance may be over or a caller's.
+    """
+
+    run: str
+    number: int
+    kind: Kind
+    name: str
+    since: datetime | None = None
+    id: str | None = None
+    state: str = INTENT
+    account_is_ours: bool | None = True
+    is_garbled: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Return True if there may be an instance that no caller holds."""
+        return self.state in (INTENT, DEPLOYED)
+
+    @property
+    def is_of_early_version(self) -> bool:
+        """Return True if the entry lacks the account, as entries of early versions do."""
+        return self.account_is_ours is None
+
+    @property
+    def ref(self) -> InstanceRef | None:
+        """Reference of the instance. None until its id is known."""
+        return InstanceRef(self.kind, self.id, self.name) if self.id is not None else None
+
+    def may_have_made(self, row: ListedRow) -> bool:
+        """Return True if `row` is an instance that this POST made: of this kind and name, and not older.
+
+        With an id from the POST's reply, the clocks may differ by more. Without an id, the row is also at
+        most a day younger: a younger row is another POST's. A POST at an unknown time proves nothing, except
+        in entries of early versions, which lack the time more often.
+        """
+        if (row.kind, row.name) != (self.kind, self.name) or self.id not in (None, row.id):
+            return False
+        if self.since is None:
+            return self.id is not None or self.is_of_early_version
+        if self.id is not None:
+            return row.created_at >= self.since - SKEW
+        return self.since - DATE_SLACK <= row.created_at <= self.since + LARGEST_ERROR
+
+    def looks_older(self, row: ListedRow) -> bool:
+        """Return True if `row` may be this POST's although it is older by less than a day, or undated."""
+        if (row.kind, row.name) != (self.kind, self.name) or self.may_have_made(row):
+            return False
+        if self.since is None:
+            return self.id is None
+        return self.since - LARGEST_ERROR <= row.created_at <= self.since + LARGEST_ERROR
 
 
 class Account:
@@ -128,7 +223,7 @@ def read(intent: Intent | None, lines: Iterable[bytes], origin: str, account: Ac
             if entry is not None:
                 intent = _apply(intent, entry, origin, account)
                 continue
-        except (ConfigError, KeyError, TypeError, ValueError, OverflowError):
+        except (ConfigError, MisfitError, KeyError, TypeError, ValueError):
             pass
         if intent is not None and (entry is not None or not _is_harmless(line)):
             intent.is_garbled = True
@@ -143,7 +238,8 @@ def _apply(intent: Intent | None, entry: dict[str, Any], origin: str, account: A
     if intent is None:
         if "kind" not in entry:
             return None
-        kind, name, since = Kind(entry["kind"]), entry["name"], _time(entry.get("since"))
+        kind, name = Kind(entry["kind"]), entry["name"]
+        since = None if entry.get("since") is None else moment(entry["since"], None)
         if type(name) is not str or not is_run(run) or type(number) is not int:
             raise TypeError("no entry of a journal")
         theirs = entry.get("account")
@@ -159,17 +255,6 @@ def _apply(intent: Intent | None, entry: dict[str, Any], origin: str, account: A
     return intent
 
 
-def _time(text: object) -> datetime | None:
-    if text is None:
-        return None
-    if type(text) is not str:
-        raise TypeError("no time")
-    moment = datetime.fromisoformat(text)
-    if moment.year not in _YEARS:
-        raise ValueError("no time of this service")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def _object(line: bytes) -> dict[str, Any] | None:
     if len(line) > LONGEST:
         return None
@@ -180,9 +265,9 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return entry if type(entry) is dict else None
 
 
-def head_of(run: str, number: int) -> bytes:
-    """Return the prefix that all lines of an entry share."""
-    return b'{"run": "%b", "n": %d' % (run.encode(), number)
+def head_of(run: str, number: int | None = None) -> bytes:
+    """Return the prefix that all lines of an entry, or of a run, share."""
+    return b'{"run": "%b"' % run.encode() + (b"" if number is None else b', "n": %d' % number)
 
 
 def is_run(run: object) -> TypeGuard[str]:
