@@ -16,7 +16,7 @@ import attrs
 
 from ..errors import DecodeError, RefusedError, ReplyError
 from ..http.messages import Call, Reply, decode, decode_rows, has_service_format, refusal
-from .shapes import SHAPES, differences, operation_of
+from .shapes import SHAPES, differences, fits, operation_of
 
 log: Final = logging.getLogger("aiofluence")
 
@@ -96,6 +96,8 @@ def drifts(call: Call, reply: Reply) -> Iterator[Drift]:
         value = list(islice(decode_rows(call, reply), _ROWS)) if is_list else decode(call, reply)
     except DecodeError:
         yield Drift("format", operation, "$", f"not this JSON, {_content_type(reply)}")
+        return
+    if fits(shape, value):
         return
     for difference in differences(shape, value):
         if (kind := _KINDS.get(difference.problem)) is not None:
