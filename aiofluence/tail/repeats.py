@@ -49,7 +49,8 @@ class Recount:
         pausing = self._came_at is None or self._is_pause(now)
         # One or two lines after a long block may belong to that block, so its size decays slowly.
         self._block = min(MEMORY, max(new, self._block // 2) if pausing else self._block + new)
-        self.latest = max(new, self.latest // 2)
+        if self._came_at is not None:
+            self.latest = max(new, self.latest // 2)
         self._came_at, self._due, self._reach = now, now + FIRST, LEAST
 
     def looked(self, now: float) -> None:

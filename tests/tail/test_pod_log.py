@@ -1,0 +1,204 @@
+"""The decisions on one pod's log, reply by reply, and the number of lines that they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from aiofluence import GapReason
+from aiofluence.tail.pod_log import FEWEST, NARROWEST, PodLog
+from aiofluence.tail.windows import WHOLE, WIDEST, Verdict, Window
+
+
+def numbered(first: int, end: int) -> list[str]:
+    return [f"line {number}" for number in range(first, end)]
+
+
+class Pod:
+    """A pod's log, of which each window is requested by hand."""
+
+    def __init__(self, texts: Sequence[str], *, late: bool = False) -> None:
+        self.texts = list(texts)
+        self.log = PodLog(late=late)
+        self.now = 0.0
+
+    def poll(self, asked: int, shown: Sequence[str] | None = None, **how: object) -> Verdict:
+        self.log.begin_poll()
+        self.now += 1.5
+        return self.widen(asked, shown, **how)
+
+    def widen(self, asked: int, shown: Sequence[str] | None = None, **how: object) -> Verdict:
+        verdict = self.log.take(self.window(asked, shown, **how))
+        assert verdict is not None
+        return verdict
+
+    def window(self, asked: int, shown: Sequence[str] | None = None, **how: object) -> Window:
+        lines = self.texts[-asked:] if shown is None else shown
+        whole = asked == WHOLE or len(lines) != asked
+        fields: dict[str, object] = {"whole": whole, "now": self.now} | how
+        return Window(lines, asked, **fields)  # type: ignore[arg-type]
+
+    @classmethod
+    def begun(cls, texts: Sequence[str], **how: bool) -> Pod:
+        pod = cls(texts, **how)
+        assert pod.poll(WHOLE).new == len(texts)
+        return pod
+
+
+def test_a_narrower_reply_after_a_wide_one_is_ignored() -> None:
+    pod = Pod.begun(numbered(0, 100))
+    pod.texts += ["new"]
+    assert pod.poll(64).new == 1
+    assert pod.log.take(pod.window(16)) is None
+    assert pod.log.take(pod.window(128)) is not None
+
+
+def test_counts_need_less_overlap() -> None:
+    pod = Pod.begun([*numbered(0, 100), *["beat"] * 30])
+    pod.log.end = None
+    pod.texts += ["beat"]
+    verdict = pod.poll(16)
+    assert (verdict.doubt, verdict.count_only) == (GapReason.REPEATS, True)
+    assert pod.log.overlap(0) == FEWEST
+    pod.texts += numbered(200, 300)
+    verdict = pod.poll(16)
+    assert verdict.doubt is GapReason.UNCONFIRMED
+    assert pod.log.overlap(0) == NARROWEST
+
+
+def test_late_lines_do_not_widen_later_windows() -> None:
+    pod = Pod.begun(numbered(0, 1000))
+    pod.texts += numbered(1000, 1100)
+    assert pod.poll(16).ask == 64
+    assert pod.widen(64).ask == 256
+    assert pod.widen(256).new == 100
+    assert pod.log.margin == NARROWEST
+
+
+def test_a_needed_overlap_widens_later_windows() -> None:
+    pod = Pod.begun([*numbered(0, 1000), *["a", "b", "b", "a"] * 10, "a"])
+    pod.texts += ["b"]
+    ask = pod.poll(16).ask
+    assert 16 < ask <= 256
+    before = pod.log.margin
+    assert pod.widen(ask).new == 1
+    assert pod.log.margin >= before
+
+
+@pytest.mark.parametrize("size", [100, 1000])
+def test_equal_bursts_cost_one_wide_window_each(size: int) -> None:
+    pod = Pod.begun(numbered(0, 2000))
+    pod.log.end = None
+    for burst in range(2, 6):
+        pod.now += 60
+        pod.texts += numbered(burst * size + 5000, (burst + 1) * size + 5000)
+        fetches, verdict = [16], pod.poll(16)
+        while verdict.ask:
+            fetches.append(verdict.ask)
+            verdict = pod.widen(verdict.ask)
+        assert verdict.new == size
+    assert len(fetches) == 2
+    assert fetches[1] < 2.5 * size + 200
+
+
+def test_the_end_after_a_burst_costs_one_window() -> None:
+    pod = Pod.begun(numbered(0, 9000))
+    pod.log.end = None
+    pod.texts += numbered(9000, 9040)
+    ask = pod.poll(16, ending=True).ask
+    assert 8192 + 40 <= ask <= 8192 + 200
+    assert pod.widen(ask, ending=True).new == 40
+
+
+def test_few_lines_are_no_repetition() -> None:
+    """A quiet pod with few lines is not fetched whole at the end, unless its log repeats itself."""
+    pod = Pod.begun(["hello", "world"])
+    assert pod.poll(16, [*pod.texts], whole=False, shared=True).settled
+    pod.texts += ["third"]
+    assert pod.poll(16, [*pod.texts[1:]], whole=False, shared=True).ask == 64
+    assert not pod.log.repeated
+
+
+def test_a_quiet_pod_is_settled_by_equal_windows() -> None:
+    """All lines that the pod ever wrote suffice, if a wider window shows no more of them."""
+    pod = Pod.begun(["hello", "world"])
+    pod.texts += ["third"]
+    shown = [*pod.texts]
+    verdict = pod.poll(16, shown, whole=False, shared=True)
+    assert (verdict.settled, verdict.ask) == (False, 64)
+    verdict = pod.widen(64, shown, whole=False, shared=True)
+    assert (verdict.settled, verdict.new) == (True, 1)
+
+
+def test_a_confirmation_ends_after_three_windows() -> None:
+    pod = Pod.begun(numbered(0, 500))
+    pod.log.end = None
+    pod.now += 60
+    pod.texts += numbered(500, 502)
+    verdict, fetches = pod.poll(16), 1
+    while not verdict.settled:
+        assert verdict.ask > 0
+        pod.texts += numbered(1000 * fetches, 1000 * fetches + 40)  # more than the window allows for
+        verdict = pod.widen(verdict.ask)
+        fetches += 1
+    assert fetches == 4
+    assert verdict.new == 2 + 3 * 40
+
+
+def test_a_log_written_again_word_for_word_is_a_reset() -> None:
+    """A restart that repeats the old text is marked, if it stops short of the old end for a while."""
+    pod = Pod.begun(numbered(0, 60))
+    pod.texts = numbered(0, 30)
+    verdicts = []
+    for _ in range(12):
+        verdict = pod.poll(76)
+        while verdict.ask:
+            verdict = pod.widen(verdict.ask)
+        verdicts.append(verdict)
+    assert verdicts[0].new == verdicts[4].new == 0
+    (reset,) = [verdict for verdict in verdicts if verdict.gap]
+    assert (reset.gap, reset.new, reset.at_least) == (GapReason.RESET, 30, 0)
+    assert 5 <= verdicts.index(reset) <= 8  # ten seconds after the first of these replies
+    pod.texts += ["new"]
+    assert pod.poll(76).new == 1
+
+
+def test_an_old_reply_is_held_and_then_forgotten() -> None:
+    pod = Pod.begun(numbered(0, 60))
+    old = pod.texts[:50]
+    assert not pod.poll(76, old).settled
+    assert pod.poll(76).settled
+    assert pod.log.old == 0
+    assert pod.poll(76, old).ask == 0  # most probably a stale reply
+    assert pod.poll(76, old).ask == 50  # the second in a row is examined
+
+
+def test_a_window_that_others_fill_belongs_to_all() -> None:
+    pod = Pod.begun(numbered(0, 60))
+    assert pod.poll(32, pod.texts[-20:], whole=False, shared=True).settled
+    assert not pod.log.own
+
+
+def test_a_line_that_grows_is_held_until_it_rests() -> None:
+    pod = Pod.begun([*numbered(0, 20), "10 %"])
+    pod.texts[-1] = "10 % 20 %"
+    verdict = pod.poll(37)
+    assert (verdict.settled, verdict.grown, verdict.held) == (False, True, 1)
+    pod.texts[-1] = "10 % 20 % 30 %"
+    assert not pod.poll(37).settled
+    verdict = pod.poll(37)
+    assert (verdict.settled, verdict.grown, verdict.new) == (True, True, 1)
+    pod.texts[-1] += " done"
+    pod.texts += ["next"]
+    verdict = pod.poll(37)
+    assert (verdict.settled, verdict.grown, verdict.new) == (True, True, 2)
+
+
+def test_no_window_is_wider_than_the_whole_log() -> None:
+    pod = Pod.begun(numbered(0, 9000))
+    pod.texts = numbered(20_000, 29_000)
+    verdict = pod.poll(WIDEST)
+    assert verdict.ask == WHOLE
+    verdict = pod.widen(WHOLE)
+    assert (verdict.new, verdict.gap, verdict.ask) == (9000, GapReason.OVERFLOW, 0)
