@@ -99,7 +99,8 @@ class PodLog(Repeats):
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
         believed = believed or len(seen) > answer.asked  # the service ignores windows
         if not self.begun:
-            if not (believed or self._seen_whole(seen)) and seen and (contradicted or answer.ending):
+            doubtful = contradicted or (answer.ending and bool(seen))
+            if doubtful and not (believed or self._seen_whole(seen)):
                 return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
             return self._begin(answer, seen)
         if self.behind and not believed:
@@ -152,7 +153,7 @@ class PodLog(Repeats):
             if ask > answer.asked:
                 self.confirmations += 1
                 return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
-            if (self._uncounted(answer, seen) or 0) > place.new:
+            if (self._uncounted(answer, seen, 1) or 0) > place.new:
                 return self._missed(answer, seen, place.new)
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
@@ -179,7 +180,7 @@ class PodLog(Repeats):
 
     def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
         """Mark a loss: the last lines join, those before do not. A block was repeated unseen earlier."""
-        at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
+        at_least = max(0, (self._uncounted(answer, seen, 1) or 0) - new)
         verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
         if new:
             return verdict

@@ -108,11 +108,14 @@ class Repeats(Known):
         need = self.recount.overlap(1, answer.now, ending=answer.ending)
         return need and min(need, self.unbroken) + max(4 * NARROWEST, self.recount.latest * 5 // 4)
 
-    def _uncounted(self, answer: Window, seen: Hashes[int]) -> int | None:
-        """Return how many lines of the whole log are not delivered; None: it may be another log."""
-        if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
+    def _uncounted(self, answer: Window, seen: Hashes[int], head: int = HEAD) -> int | None:
+        """Return how many lines of the whole log are not delivered; None: it may be another log.
+
+        `head`: number of first lines that must be known. One suffices if the last lines join, too.
+        """
+        if not answer.whole or self.end is None or len(self.head) < head or self.behind:
             return None
-        return len(seen) - self.end if seen[:HEAD] == self.head else None
+        return len(seen) - self.end if seen[: len(self.head)] == self.head else None
 
     def _reaches_back(self, seen: Hashes[int]) -> bool:
         """Return True if the answer has more lines than the longest block that is known to recur."""

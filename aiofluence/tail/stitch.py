@@ -129,7 +129,7 @@ class Stitch:
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         self._all_shown = self._all_shown or len(lines) < window
         for pod, sequence in self._pods.items():
-            if sequence.probe is not None and window == sequence.ask:
+            if window == sequence.ask and (sequence.probe is not None or not sequence.begun):
                 by_pod.setdefault(pod, [])  # the absence of lines is an answer for the search, too
         self._present = set(by_pod)
         self._met |= self._present
@@ -246,7 +246,7 @@ class Stitch:
         young = YOUNG if self._whole else 0
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         ask = min(WIDEST, -(-need // 8) * 8)
-        if all(pod.is_young(young) for pod in self._pods.values()):
+        if (self._pods or self._whole) and all(pod.is_young(young) for pod in self._pods.values()):
             ask = max(AHEAD, ask)  # wide windows of short logs cost nothing
         return self._next(items, ask, at_once=False)
 

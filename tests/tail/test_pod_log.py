@@ -10,6 +10,9 @@ from aiofluence import GapReason
 from aiofluence.tail.pod_log import FEWEST, NARROWEST, PodLog
 from aiofluence.tail.windows import WHOLE, WIDEST, Verdict, Window
 
+from .life import Grow, Poll, Rotate, TooLong, Write, live
+from .store import Counted
+
 
 def numbered(first: int, end: int) -> list[str]:
     return [f"line {number}" for number in range(first, end)]
@@ -202,3 +205,129 @@ def test_no_window_is_wider_than_the_whole_log() -> None:
     assert verdict.ask == WHOLE
     verdict = pod.widen(WHOLE)
     assert (verdict.new, verdict.gap, verdict.ask) == (9000, GapReason.OVERFLOW, 0)
+
+
+def settle(pod: Pod, asked: int, **how: object) -> Verdict:
+    verdict = pod.poll(asked, **how)
+    while verdict.ask:
+        verdict = pod.widen(verdict.ask, **how)
+    return verdict
+
+
+def test_a_window_within_a_known_block_is_no_proof() -> None:
+    trace = [f"frame {frame}" for frame in range(40)]
+    pod = Pod.begun([*numbered(0, 100), *trace])
+    pod.texts += ["first", *trace]
+    assert settle(pod, 64).new == 41
+    pod.log.end = None
+    verdict = pod.poll(16)  # the last lines are known, and may have come again
+    assert (verdict.count_only, verdict.doubt) == (True, GapReason.REPEATS)
+    assert verdict.ask >= len(trace) + NARROWEST
+    assert pod.widen(verdict.ask).settled
+    pod.texts += ["second", *trace]
+    assert settle(pod, 16).new == 41
+
+
+def test_a_short_log_that_came_again_is_counted() -> None:
+    """All lines that a pod ever wrote, written again where other pods hide the first of them."""
+    pod = Pod.begun(["start", "beat", "ready", "beat", "go"])
+    pod.texts += [*pod.texts, *numbered(0, 14)]
+    shown = pod.texts[-19:]
+    assert pod.poll(64, shown, whole=False, shared=True).ask == 256
+    assert pod.widen(256, shown, whole=False, shared=True).new == 14
+    verdict = pod.poll(4096, shared=True)
+    assert (verdict.new, verdict.gap, verdict.at_least) == (0, GapReason.REPEATS, 5)
+
+
+def test_lines_before_a_long_line_and_after_it() -> None:
+    """A reply ends before a line that is too long. Narrower windows show the lines after it."""
+    before, after = numbered(0, 60), numbered(100, 105)
+    pod = Pod.begun(before)
+    verdict = pod.poll(76, [*before, "last"], whole=True, ending=True)
+    assert (verdict.new, verdict.ask) == (1, 61)  # 66 lines in all, and 61 are shown
+    shown = [*before, "last"][6:]  # of the newest 61, the last six are the long line and those after it
+    assert pod.widen(61, shown).ask == 5
+    assert pod.widen(5, after).ask == 6
+    assert pod.widen(6, []).ask == 5  # this window begins with the long line
+    verdict = pod.widen(5, after)
+    assert (verdict.new, verdict.gap, verdict.at_least) == (5, GapReason.OVERFLOW, 1)
+    assert (pod.log.behind, pod.log.end) == (True, 5)
+
+
+def test_a_long_line_at_the_end_is_marked_before_the_next() -> None:
+    pod = Pod.begun(numbered(0, 60))
+    assert pod.poll(76, ending=True).ask == 60
+    verdict = pod.widen(60, pod.texts[1:])
+    assert (verdict.new, verdict.settled, pod.log.end) == (0, True, 0)
+    assert pod.log.mark is GapReason.OVERFLOW
+
+
+def test_a_pod_that_begins_with_a_long_line_begins() -> None:
+    pod = Pod(numbered(0, 30), late=True)
+    assert pod.poll(256, ending=True).ask == 30
+    pod.widen(30, pod.texts[1:])
+    assert (pod.log.begun, pod.log.mark) == (True, GapReason.LATE_START)
+
+
+LONG = TooLong()
+
+
+def lines(count: int) -> Write:
+    return Write(("line #",), count)
+
+
+@pytest.mark.parametrize(
+    ("life", "delivered", "lost", "most"),
+    [
+        ([Poll((lines(60),)), Poll((LONG, lines(5))), Poll((lines(1),))], 66, 1, 21),
+        ([Poll((lines(60),)), Poll((LONG,)), Poll(), Poll((lines(2),))], 62, 1, 23),
+        ([Poll((lines(60),)), Poll((LONG, lines(40), LONG, lines(3))), Poll((lines(90),))], 153, 42, 14),
+        ([Poll((lines(60),)), Poll((LONG, lines(200)), (lines(3),)), Poll((lines(1),))], 264, 1, 15),
+        ([Poll((lines(60),)), Poll((LONG, lines(2000))), Poll((lines(1),))], 2061, 1, 19),
+        ([Poll((LONG, lines(30))), Poll((lines(3),))], 33, 0, 16),
+        (
+            [Poll((lines(60),)), Poll((LONG, lines(20))), Poll((Rotate(3), lines(4))), Poll((lines(2),))],
+            70,
+            18,
+            11,
+        ),
+        (
+            [Poll((lines(60),)), Poll((LONG, lines(20))), Poll((Rotate(0), lines(4))), Poll((lines(2),))],
+            67,
+            21,
+            11,
+        ),
+        (
+            [Poll((lines(60),)), Poll((LONG, lines(2))), Poll((Grow(),)), Poll((Grow(),)), Poll((lines(1),))],
+            63,
+            1,
+            42,
+        ),
+        (
+            [
+                Poll((lines(60),)),
+                Poll((LONG, lines(2))),
+                Poll((lines(2),)),
+                Poll((lines(1),), stale=2),
+                Poll(),
+            ],
+            65,
+            1,
+            35,
+        ),
+        (
+            [Poll((Write(("a", "b"), 20),)), Poll((LONG, Write(("a", "b"), 3))), Poll((Write(("a",)),))],
+            40,
+            8,
+            6,
+        ),
+    ],
+    ids=["middle", "last", "two", "during", "many", "first", "rotated", "anew", "growing", "stale", "common"],
+)
+def test_lines_around_a_long_line(life: list[Poll], delivered: int, lost: int, most: int) -> None:
+    """Only the line that is too long is lost, with one mark, and few windows find the others."""
+    store = Counted(cut=True)
+    result = live(store, False, 1, 1000, [*life, Poll()])
+    assert (result.silent, result.twice, result.disorder, result.needless) == (0, 0, 0, 0), result.wrong
+    assert (result.delivered, result.lost, result.marks) == (delivered, lost, 1)
+    assert store.fetches <= most

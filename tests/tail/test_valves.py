@@ -9,23 +9,10 @@ from random import Random
 
 import pytest
 
-from aiofluence import LogLine
-
 from .life import Again, Poll, Rotate, Write, live
-from .store import Judgement, Store
+from .store import Counted, Judgement, Store
 
 LINES = ("line #",)
-
-
-class Counted(Store):
-    """A server that counts its answers."""
-
-    fetches = 0
-
-    def fetch(self, asked: int | None, *, stale: int = 0) -> list[LogLine]:
-        """The answer, counted."""
-        self.fetches += 1
-        return super().fetch(asked, stale=stale)
 
 
 def told(result: Judgement) -> tuple[int, int, int, int]:
