@@ -10,6 +10,7 @@ session installs stands in pyproject.toml, under `[dependency-groups]`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -128,7 +129,7 @@ def bench(session: nox.Session) -> None:
     """What calls, turns, waits and unclear deploys cost, beside what users would otherwise do. Not a test."""
     session.install("-q", "-e", ".[speed,redis]", *group("bench"), *group("test"))
     session.run("python", "benchmarks/call.py")
-    session.run("python", "benchmarks/gate.py")
+    session.run("python", "benchmarks/rate_limiter.py")
     session.run("python", "-m", "benchmarks.exactly_once", "200")
     session.run("python", "benchmarks/launch.py", "policies", "limits", "-n", "200")
     session.run("python", "-m", "benchmarks.tail")
@@ -204,12 +205,7 @@ def package(session: nox.Session) -> None:
     session.install("-q", *group("package"))
     with tempfile.TemporaryDirectory(prefix="aiofluence-") as folder:
         outside = Path(folder)
-        # Without --wheel or --sdist, `build` makes the sdist first and the wheel from that.
-        build = ("python", "-m", "build", "--installer", "uv", "--outdir", str(outside / "dist"), ".")
-        session.run(*build, silent=True)
-        (wheel,) = (outside / "dist").glob("*.whl")
-        (sdist,) = (outside / "dist").glob("*.tar.gz")
-        check_contents(session, wheel)
+        sdist, wheel = build(session, outside / "dist")
 
         shutil.unpack_archive(sdist, outside)
         tree = outside / sdist.name.removesuffix(".tar.gz")
@@ -225,6 +221,26 @@ def package(session: nox.Session) -> None:
             session.run(python, "-m", "pytest", *OF_THE_WHEEL, *AT_ONCE, *session.posargs, external=True)
 
 
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """The files that a tag publishes, built into dist/ and checked. The tag stands after `--`: v0.1.0."""
+    session.install("-q", *group("package"))
+    session.run("python", "-m", "tools.release", *session.posargs)
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    build(session, ROOT / "dist")
+
+
+def build(session: nox.Session, folder: Path) -> tuple[Path, Path]:
+    """Build and check the sdist and the wheel; return their paths."""
+    # Without --wheel or --sdist, `build` makes the sdist first and the wheel from that.
+    session.run("python", "-m", "build", "--installer", "uv", "--outdir", str(folder), ".", silent=True)
+    (sdist,) = folder.glob("*.tar.gz")
+    (wheel,) = folder.glob("*.whl")
+    session.run("twine", "check", "--strict", str(sdist), str(wheel))
+    check_contents(session, wheel)
+    return sdist, wheel
+
+
 IMPORT_ALONE = """
 import pathlib, sys, aiofluence, aiofluence.simulator
 assert pathlib.Path(sys.prefix) in pathlib.Path(aiofluence.__file__).parents, aiofluence.__file__
@@ -233,10 +249,14 @@ assert pathlib.Path(sys.prefix) in pathlib.Path(aiofluence.__file__).parents, ai
 
 def check_contents(session: nox.Session, wheel: Path) -> None:
     """The wheel has the marker file, the simulator and the licence, and nothing beside the package."""
-    names = zipfile.ZipFile(wheel).namelist()
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
     for needed in ("aiofluence/py.typed", "aiofluence/simulator/__init__.py", "/licenses/LICENSE"):
         if not any(name.endswith(needed) for name in names):
             session.error(f"{needed} is not in the wheel")
     strangers = {name.split("/")[0] for name in names} - {"aiofluence"}
     if {name for name in strangers if not name.endswith(".dist-info")}:
         session.error(f"the wheel also carries {sorted(strangers)}")
+    (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    if dead := re.findall(r"\]\((?!https://)\S+", archive.read(metadata).decode()):
+        session.error(f"links of the README that lead nowhere on PyPI: {dead}")

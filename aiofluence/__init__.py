@@ -31,6 +31,7 @@ __all__ = [
     "DefaultImage",
     "DeployPolicy",
     "DeploymentType",
+    "Drift",
     "Environment",
     "Event",
     "EventTail",

@@ -160,17 +160,20 @@ def _is_loopback(parts: SplitResult) -> bool:
         return False
 
 
-def turn_on_log() -> None:
+def turn_on_log() -> bool:
     """Let the library's logger write to stderr when `FLUENCE_LOG` names a level, such as `debug`.
 
     This shows each call and its outcome without a change of the program. The output is redacted.
+
+    Returns:
+        True if the level is info or lower, so that the session also looks for drift.
 
     Raises:
         ConfigError: `FLUENCE_LOG` names no level.
     """
     name = os.environ.get("FLUENCE_LOG", "").strip().upper()
     if not name:
-        return
+        return False
     level = logging.getLevelNamesMapping().get(name)
     if level is None:
         raise ConfigError(f"FLUENCE_LOG is a level such as debug or info, not {name.lower()!r}")
@@ -181,3 +184,4 @@ def turn_on_log() -> None:
         handler.set_name(_HANDLER)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         log.addHandler(handler)
+    return level <= logging.INFO

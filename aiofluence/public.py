@@ -3,6 +3,11 @@
 Only the package itself loads this module, on the first use of a public name.
 """
 
+import inspect as _inspect
+from typing import Any as _Any
+
+import attrs as _attrs
+
 from .batch.launch import Launch as Launch
 from .batch.progress import LaunchProgress as LaunchProgress
 from .batch.progress_bar import ProgressDisplay as ProgressDisplay
@@ -98,8 +103,29 @@ from .models.values import (
     Status as Status,
 )
 from .polling.schedule import Poll as Poll
+from .resources.drift import Drift as Drift
 from .session import Session as Session
 from .signals import run as run
 from .tail.events import EventTail as EventTail
 from .tail.logs import LogTail as LogTail
 from .tail.merged import MergedTail as MergedTail, TaggedLine as TaggedLine
+
+
+def _show_defaults(model: type) -> None:
+    """Show the defaults in the signature of an attrs class, where attrs writes `NOTHING`."""
+    signature = _inspect.signature(model)
+    shown = []
+    for name, parameter in signature.parameters.items():
+        if parameter.default is _attrs.NOTHING:
+            factory: _Any = _attrs.fields_dict(model)[name].default
+            # A default that depends on other fields is that of an instance with defaults only.
+            default = getattr(model(), name) if factory.takes_self else factory.factory()
+            parameter = parameter.replace(default=default)
+        shown.append(parameter)
+    model.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+
+
+for _model in tuple(filter(_inspect.isclass, globals().values())):
+    _fields: _Any = _attrs.fields(_model) if _attrs.has(_model) else ()
+    if any(isinstance(_field.default, _attrs.Factory) for _field in _fields):  # type: ignore[arg-type]
+        _show_defaults(_model)

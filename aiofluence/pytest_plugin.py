@@ -38,13 +38,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def fluence_simulator(request: pytest.FixtureRequest) -> Simulator:
-    """The simulated service: script its faults, and check its ledger."""
+def fluence_simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """The simulated service: script its faults, and check its ledger.
+
+    pytest warns about each scripted fault that never struck, because such a test may prove nothing.
+    """
     from .simulator import Simulator
 
     options = _options(request)
     options.pop("time_scale", None)
-    return Simulator(**options)
+    yield (simulator := Simulator(**options))
+    for text in simulator.warnings():
+        request.node.warn(pytest.PytestWarning(text))
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ from .models.values import Kind
 from .polling.evidence import GRACE, Evidence
 from .polling.schedule import Poll
 from .polling.watch import Pollers
+from .resources.catalogue import Catalogue
 from .resources.endpoints import Endpoints
+from .resources.plans import Plans
 
 
 @attrs.define
@@ -56,9 +58,10 @@ class Runtime:
         # A deploy may take `settle` seconds to appear in lists, so absence proves nothing before that.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
-        waiter = Waiter(Pollers(resources, poll, home, transport.gate, transport.clock, evidence), home)
+        waiter = Waiter(Pollers(resources, poll, home, transport.limiter, transport.clock, evidence), home)
         custodian = Custodian(home, waiter, journal, evidence)
-        deployer = Deployer(home, custodian, journal, transport, policy, evidence)
+        catalogue = Catalogue(Plans(transport), poll.pace)
+        deployer = Deployer(home, custodian, journal, transport, policy, evidence, catalogue)
         return cls(
             origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout, evidence
         )
@@ -80,7 +83,7 @@ class Runtime:
             except BaseException:  # cancelled in `open`: without __aenter__, there is no __aexit__
                 await self.close()
                 raise
-        self.transport.gate.open(partial(self.home.spawn, is_service=True))
+        self.transport.limiter.open(partial(self.home.spawn, is_service=True))
 
     async def close(self) -> None:
         """Wait until nothing is in custody, then stop everything.
@@ -95,7 +98,7 @@ class Runtime:
         finally:
             self.state = "closed"
             self.waiter.close()
-            self.transport.gate.close()
+            self.transport.limiter.close()
             try:
                 await self.home.close()
             finally:  # a second Ctrl-C must not leave sockets open

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
@@ -30,6 +31,8 @@ from .http.retry import Retry
 from .http.transport import OnReply, Transport
 from .lifecycle.arguments import (
     adopt_problems,
+    capacity_problems,
+    deadlines,
     on_failure_problems,
     refuse,
     timeout_problems,
@@ -41,7 +44,7 @@ from .lifecycle.instance import InstanceLifecycle, OnFailure
 from .lifecycle.journal import Journal
 from .lifecycle.policy import DeployPolicy
 from .lifecycle.sweep import Sweeper, SweepReport
-from .lifecycle.wait import Until, deadline_in
+from .lifecycle.wait import Until
 from .models.instances import (
     Container,
     ContainerSummary,
@@ -51,12 +54,13 @@ from .models.instances import (
     MachineSummary,
     Referable,
 )
-from .models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from .models.specs import BareMetalSpec, Deployable, Spec, VMSpec
 from .models.updates import ContainerUpdate
 from .models.values import Kind
 from .polling.schedule import Poll
 from .resources.account import Account
 from .resources.containers import Containers
+from .resources.drift import DriftWatch, OnDrift
 from .resources.endpoints import Endpoints
 from .resources.instances import ref_of
 from .resources.machines import Machines
@@ -67,6 +71,7 @@ from .tail.follower import Tail
 from .tail.logs import LogTail
 from .tail.merged import MergedTail
 
+InstanceT = TypeVar("InstanceT", bound=Instance)
 TailT = TypeVar("TailT", bound=Tail[Any])
 
 
@@ -103,6 +108,8 @@ class Session:
         trace_configs: trace configs of aiohttp, passed through unchanged.
         on_reply: function called with each call and its raw `Reply`, refusals included, before the reply is
             decoded. The session logs exceptions of this function.
+        on_drift: function called once with each `Drift`: an unknown field, enum value, status, refusal text
+            or reply format. With `FLUENCE_LOG=info` the session logs each drift. Otherwise it looks for none.
         user_agent_suffix: text after `aiofluence/<version>`, such as your program's name and version.
         allow_insecure: send the key to a plain-http `base_url` on another machine.
         trust_env: let aiohttp read proxies from the environment.
@@ -127,6 +134,7 @@ class Session:
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,
+        on_drift: OnDrift | None = None,
         user_agent_suffix: str = "",
         allow_insecure: bool = False,
         trust_env: bool = False,
@@ -139,14 +147,15 @@ class Session:
         if not (max_in_flight >= 1 and close_timeout >= 0):
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)
-        turn_on_log()
+        is_watched = turn_on_log() or on_drift is not None
         transport = Transport(
             wire=wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env),
-            gate=(rate or RateLimit()).gate(max_in_flight),
+            limiter=(rate or RateLimit()).limiter(max_in_flight),
             headers=headers,
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),
             on_reply=on_reply,
+            watch=DriftWatch(on_drift) if is_watched else None,
             pace=(poll or Poll()).pace,
         )
         runtime = Runtime.build(
@@ -212,52 +221,47 @@ class Session:
     @overload
     async def deploy_and_wait(
         self,
-        spec: ContainerSpec,
+        spec: Deployable[InstanceT],
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
-    ) -> Container: ...
-    @overload
-    async def deploy_and_wait(
-        self,
-        spec: VMSpec,
-        *,
-        until: Until = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-    ) -> Machine: ...
+        wait_for_capacity: float | None = ...,
+    ) -> InstanceT: ...
     @overload
     async def deploy_and_wait(
         self,
         spec: Spec,
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
+        wait_for_capacity: float | None = ...,
     ) -> Instance: ...
     async def deploy_and_wait(
         self,
-        spec: Spec,
+        spec: Any,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
+        wait_for_capacity: float | None = None,
     ) -> Instance:
         """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes.
 
         Args:
             spec: the spec to deploy.
-            until: state to wait for.
+            until: state to wait for, such as `Until.READY` or `"ready"`.
             timeout: seconds for the deploy and the wait together; None waits forever.
             on_failure: fate of the instance when the wait fails or is cancelled. `"terminate"`: the session
                 ends the instance as soon as the service allows, if necessary after this call has raised.
                 `"keep"`: the instance keeps running and billing, and the error's `ref` names it.
             adopt: first search for a live instance of the same name, and adopt it instead of paying twice.
+            wait_for_capacity: seconds, in addition to `timeout`, to wait for a plan if none fits or all are
+                sold out. None does not wait.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -275,25 +279,28 @@ class Session:
             timeout_problems(timeout),
             on_failure_problems(on_failure),
             adopt_problems(adopt),
+            capacity_problems(wait_for_capacity),
             specs=[spec],
         )
-        deadline = deadline_in(timeout)
-        return await self._lifecycle.deploy_and_wait(spec, until, deadline, on_failure, adopt=adopt)
+        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
+        return await self._lifecycle.deploy_and_wait(
+            spec, Until(until), deadline, on_failure, adopt=adopt, capacity_until=capacity_until
+        )
 
     @overload
     async def wait(
-        self, instance: ContainerSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: ContainerSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Container: ...
     @overload
     async def wait(
-        self, instance: MachineSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: MachineSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Machine: ...
     @overload
     async def wait(
-        self, instance: Referable, *, until: Until = ..., timeout: float | None = ...
+        self, instance: Referable, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Instance: ...
     async def wait(
-        self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+        self, instance: Referable, *, until: Until | str = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
         """Wait until the instance has reached `until`, and return its detail.
 
@@ -311,7 +318,7 @@ class Session:
             AuthError: the key is not, or no longer, valid.
         """
         refuse(until_problems(until), timeout_problems(timeout))
-        return await self._lifecycle.wait(ref_of(instance), until, timeout)
+        return await self._lifecycle.wait(ref_of(instance), Until(until), timeout)
 
     async def update_and_wait(
         self,
@@ -366,23 +373,32 @@ class Session:
 
     @overload
     def running(
-        self, spec: ContainerSpec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
-    ) -> AbstractAsyncContextManager[Container]: ...
+        self,
+        spec: Deployable[InstanceT],
+        *,
+        until: Until | str = ...,
+        timeout: float | None = ...,
+        adopt: bool = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> AbstractAsyncContextManager[InstanceT]: ...
     @overload
-    def running(
-        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
-    ) -> AbstractAsyncContextManager[Machine]: ...
-    @overload
-    def running(
-        self, spec: Spec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
-    ) -> AbstractAsyncContextManager[Instance]: ...
     def running(
         self,
         spec: Spec,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = ...,
+        timeout: float | None = ...,
+        adopt: bool = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> AbstractAsyncContextManager[Instance]: ...
+    def running(
+        self,
+        spec: Any,
+        *,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         adopt: bool = False,
+        wait_for_capacity: float | None = None,
     ) -> AbstractAsyncContextManager[Any]:
         """Context manager with a running instance, which is ended however the block ends.
 
@@ -393,29 +409,59 @@ class Session:
             until: state that the instance must reach before the block begins.
             timeout: seconds until the block begins; None waits forever.
             adopt: first search for a live instance of the same name, and adopt it instead of paying twice.
+            wait_for_capacity: seconds, in addition to `timeout`, to wait for a plan if none fits or all are
+                sold out. None does not wait.
 
         Raises:
             FluenceError: on entering the block, as `deploy_and_wait`. On leaving it, `AuthError`, or
                 `WaitTimeoutError` if the instance is not gone after 45 minutes. The session then continues
                 to end it. ConfigError and SpecError come from the call itself.
         """
-        refuse(until_problems(until), timeout_problems(timeout), adopt_problems(adopt), specs=[spec])
-        return self._lifecycle.running(spec, until, timeout, adopt=adopt)
+        refuse(
+            until_problems(until),
+            timeout_problems(timeout),
+            adopt_problems(adopt),
+            capacity_problems(wait_for_capacity),
+            specs=[spec],
+        )
+        return self._lifecycle.running(
+            spec, Until(until), timeout, adopt=adopt, wait_for_capacity=wait_for_capacity
+        )
 
     @overload
-    async def ensure(self, spec: Spec, *, until: None = ..., timeout: float | None = ...) -> InstanceRef: ...
+    async def ensure(
+        self,
+        spec: Spec,
+        *,
+        until: None = ...,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> InstanceRef: ...
     @overload
     async def ensure(
-        self, spec: ContainerSpec, *, until: Until, timeout: float | None = ...
-    ) -> Container: ...
+        self,
+        spec: Deployable[InstanceT],
+        *,
+        until: Until | str,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> InstanceT: ...
     @overload
     async def ensure(
-        self, spec: VMSpec | BareMetalSpec, *, until: Until, timeout: float | None = ...
-    ) -> Machine: ...
-    @overload
-    async def ensure(self, spec: Spec, *, until: Until, timeout: float | None = ...) -> Instance: ...
+        self,
+        spec: Spec,
+        *,
+        until: Until | str,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> Instance: ...
     async def ensure(
-        self, spec: Spec, *, until: Until | None = None, timeout: float | None = 900
+        self,
+        spec: Any,
+        *,
+        until: Until | str | None = None,
+        timeout: float | None = 900,
+        wait_for_capacity: float | None = None,
     ) -> InstanceRef | Instance:
         """Return the live instance of this kind and name; deploy one if there is none.
 
@@ -427,6 +473,8 @@ class Session:
             spec: the spec to deploy.
             until: state to wait for; None does not wait, and returns a ref.
             timeout: seconds for the deploy and the wait together; None waits forever.
+            wait_for_capacity: seconds, in addition to `timeout`, to wait for a plan if none fits or all are
+                sold out. None does not wait.
 
         Raises:
             SpecError: the service would refuse the spec; nothing was sent.
@@ -438,11 +486,21 @@ class Session:
             UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        refuse(() if until is None else until_problems(until), timeout_problems(timeout), specs=[spec])
-        deadline = deadline_in(timeout)
-        if until is None:
-            return await self._lifecycle.deploy(spec, deadline, "keep", adopt=True)
-        return await self._lifecycle.deploy_and_wait(spec, until, deadline, "keep", adopt=True)
+        refuse(
+            () if until is None else until_problems(until),
+            timeout_problems(timeout),
+            capacity_problems(wait_for_capacity),
+            specs=[spec],
+        )
+        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
+        deploy = (
+            self._lifecycle.deploy
+            if until is None
+            else partial(self._lifecycle.deploy_and_wait, until=Until(until))
+        )
+        return await deploy(
+            spec, deadline=deadline, on_failure="keep", adopt=True, capacity_until=capacity_until
+        )
 
     # --- many instances ------------------------------------------------------------------------------------
 
@@ -450,7 +508,7 @@ class Session:
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -458,6 +516,8 @@ class Session:
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
         adopt: bool = False,
+        gpu: str | Iterable[str] | None = None,
+        wait_for_capacity: float | None = None,
     ) -> Report:
         """Deploy all specs, each once, wait for all instances, and report each outcome.
 
@@ -484,26 +544,44 @@ class Session:
             on_progress: function called with each `LaunchProgress`, in the event loop. It must be fast.
             adopt: resume a launch that was killed. Adopt the live instances of these names, each at its own
                 price, and deploy only the missing ones. Without `adopt`, live names are refused.
+            gpu: GPU models in order of preference, such as `["rtx4090", "l4"]`, for each spec that names none
+                itself. See `Deployable.gpu`. A spec takes the cheapest plan of the first model that is for
+                rent, before any `fallback`.
+            wait_for_capacity: seconds, in addition to `timeout`, to wait for a plan if none fits or all are
+                sold out. The launch requests the plans every 15 seconds, once for all specs. None does not
+                wait.
 
         Raises:
             SpecError: names every problem of every spec and argument; nothing was sent.
-            ConfigError: names every problem: invalid arguments, names that are already live, plans that are
-                not for sale, a total over `max_hourly`. Nothing was deployed.
+            ConfigError: names every problem: invalid arguments, names that are already live, a total over
+                `max_hourly`. Nothing was deployed.
+            PlanUnavailableError: no plan for rent fits a spec. Names every such spec. Nothing was deployed.
             InsufficientBalanceError: with `max_hourly`, the balance cannot pay the first hours. Nothing was
                 deployed.
             LaunchError: the launch was called off; its `report` has each outcome.
             FluenceError: a list or the prices could not be fetched, as in `aiofluence.errors`. Nothing was
                 deployed.
         """
-        terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
-        async with Launch(self._lifecycle, self.plans, self.account, specs, terms) as launch:
+        terms = Terms(
+            until,
+            timeout,
+            on_failure,
+            min_ready,
+            max_hourly,
+            fallback,
+            on_progress,
+            adopt,
+            gpu,
+            wait_for_capacity,
+        )
+        async with Launch(self._lifecycle, self.account, specs, terms) as launch:
             return await launch.complete()
 
     def launch(
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -511,6 +589,8 @@ class Session:
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
         adopt: bool = False,
+        gpu: str | Iterable[str] | None = None,
+        wait_for_capacity: float | None = None,
     ) -> Launch:
         """Launch many instances and iterate over the outcomes, in the order in which they become final.
 
@@ -527,8 +607,19 @@ class Session:
             FluenceError: as `deploy_all_and_wait`: on entering the block, or from the iteration in the case
                 of LaunchError.
         """
-        terms = Terms(until, timeout, on_failure, min_ready, max_hourly, fallback, on_progress, adopt)
-        return Launch(self._lifecycle, self.plans, self.account, specs, terms)
+        terms = Terms(
+            until,
+            timeout,
+            on_failure,
+            min_ready,
+            max_hourly,
+            fallback,
+            on_progress,
+            adopt,
+            gpu,
+            wait_for_capacity,
+        )
+        return Launch(self._lifecycle, self.account, specs, terms)
 
     # --- logs and events -----------------------------------------------------------------------------------
 
@@ -681,14 +772,20 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
         """Wait until abandoned instances are gone, at most `close_timeout` seconds, then close.
+
+        Leaving the block does the same. A closed session stays closed.
 
         Cancellation, even repeated, does not cut the wait short. A second Ctrl-C does.
 
         Raises:
             CustodyError: something may still be running, and billing.
         """
-        await self._runtime.close()
+        if self._runtime.state != "closed":
+            await self._runtime.close()
 
     def __repr__(self) -> str:
         runtime = getattr(self, "_runtime", None)  # missing if a debugger asks during __init__

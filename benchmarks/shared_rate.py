@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from aiofluence import RateLimit, RedisRate
 from aiofluence.http.messages import Priority
-from tests.shared_rate.gates import opened
+from tests.shared_rate.limiters import opened
 from tests.shared_rate.server import RedisServer
 
 PROCESSES = 4

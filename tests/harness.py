@@ -188,9 +188,10 @@ def endpoints(fluence: Session, kind: Kind = Kind.CONTAINER) -> Endpoints:
     return fluence._endpoints[kind]
 
 
-def next_tick(ticks: int) -> int:
-    """The step of the loop at which the next of many lives is left.
+def next_tick(ticks: int, ways: int) -> int:
+    """Return the step of the loop at which the next of many lives is left.
 
-    Each of the first 60. Polls that repeat fill the rest: each third of those, and each in `nox -s thorough`.
+    A test with `ways` variants begins at 0, 1, 2, …, so that its variants together cover each of the first 60
+    steps. Polls that repeat fill the rest: a third of those. `nox -s thorough` covers each step in each variant.
     """
-    return ticks + (1 if THOROUGH or ticks < 60 else 3)
+    return ticks + (1 if THOROUGH else ways if ticks < 60 else 3 * ways)

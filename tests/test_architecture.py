@@ -37,6 +37,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("signals",),
     ("public",),
     ("",),  # aiofluence/__init__.py
+    ("conformance",),
     ("sync", "dask", "cli", "pytest_plugin"),
     ("__main__",),
 )
@@ -49,7 +50,7 @@ SIMULATOR_MAY_IMPORT = {
     "http.messages": {"Request", "Reply", "Timeout", "Wire"},
 }
 HOMES = {
-    "aiohttp": {"http.aiohttp_wire", "http.session_sender", "simulator.server"},
+    "aiohttp": {"http.aiohttp_wire", "simulator.server"},
     "cattrs": {"http.codec"},
     "cattr": set[str](),  # the old name
     "backoff": {"http.retry"},
@@ -87,7 +88,7 @@ MAY_BE_LONGER = {"session"}  # the public facade: signatures and docstrings
 
 @attrs.frozen
 class Import:
-    """One imported thing: `target` is a module, `name` what is taken from it (None: the module itself)."""
+    """An import: `target` is a module, `name` the imported name (None: the module itself)."""
 
     target: str
     name: str | None
@@ -96,7 +97,7 @@ class Import:
 
 @attrs.frozen
 class Module:
-    """One parsed module. `name` is relative to the package: `errors`, `tail.logs`, `` for `__init__`."""
+    """A parsed module. `name` is relative to the package: `errors`, `tail.logs`, `` for `__init__`."""
 
     name: str
     is_package: bool

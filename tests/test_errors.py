@@ -1,6 +1,6 @@
-"""What an error of the lifecycle lets its reader do: know when and how much, go on waiting, end the instance.
+"""Lifecycle errors give the time and the cost, and can resume the wait or end the instance.
 
-On virtual time; what is said of money is compared with the simulator's ledger.
+On the virtual clock. Costs are compared with the simulator's ledger.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def anyio_backend() -> Any:
     return VIRTUAL
 
 
-async def test_an_error_says_when_by_the_service_s_own_clock() -> None:
+async def test_an_error_uses_the_clock_of_the_service() -> None:
     simulator = Simulator(start=datetime(2031, 5, 6, 7, 0, tzinfo=UTC))
     simulator.fail_next_provisioning()
     async with session_on(simulator) as fluence:
@@ -81,7 +81,7 @@ async def test_a_wait_that_timed_out_goes_on_as_it_was() -> None:
     assert simulator.count("POST /gpu/instances/") == 1
 
 
-async def test_an_instance_that_was_kept_can_be_waited_for_or_ended() -> None:
+async def test_a_kept_instance_can_be_resumed_or_ended() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         errors = []
@@ -96,7 +96,7 @@ async def test_an_instance_that_was_kept_can_be_waited_for_or_ended() -> None:
         assert [instance.id for instance in simulator.live()] == [machine.id]
 
 
-async def test_what_the_session_is_ending_cannot_be_resumed() -> None:
+async def test_an_instance_in_custody_cannot_be_resumed() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         with pytest.raises(WaitTimeoutError) as caught:
@@ -109,7 +109,7 @@ async def test_what_the_session_is_ending_cannot_be_resumed() -> None:
         await caught.value.terminate()
 
 
-async def test_a_cancelled_terminate_is_the_session_s_to_finish() -> None:
+async def test_a_cancelled_terminate_is_finished() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         with pytest.raises(WaitTimeoutError) as caught:
@@ -120,7 +120,7 @@ async def test_a_cancelled_terminate_is_the_session_s_to_finish() -> None:
     assert simulator.live() == []
 
 
-async def test_an_update_is_resumed_without_being_sent_again() -> None:
+async def test_a_resumed_update_sends_no_second_put() -> None:
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0, update_delay=60))
     async with session_on(simulator) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
@@ -158,7 +158,7 @@ async def test_the_last_look_that_failed_is_there() -> None:
         assert caught.value.estimated_spend is None  # nothing that was seen had any money in it
 
 
-async def test_errors_without_an_instance_have_nothing_to_go_on_with() -> None:
+async def test_errors_without_an_instance_do_not_resume() -> None:
     simulator = Simulator(provisioning=SLOW)
     with pytest.raises(CustodyError) as caught:
         async with session_on(simulator, close_timeout=1) as fluence:
@@ -171,7 +171,7 @@ async def test_errors_without_an_instance_have_nothing_to_go_on_with() -> None:
 
 
 @pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])
-async def test_an_error_that_crosses_a_border_leaves_its_session_and_all_secrets_behind(copied: Any) -> None:
+async def test_a_pickled_error_has_no_session_or_secret(copied: Any) -> None:
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0, network_delay=900))
     spec = container_spec(
         simulator,
@@ -213,7 +213,7 @@ async def test_a_machine_s_ssh_key_stays_behind_as_well() -> None:
         assert abs(caught.value.estimated_spend - simulator.spent()) <= HALF_A_CENT
 
 
-async def test_the_spend_is_estimated_by_the_clock_hours_that_have_begun() -> None:
+async def test_the_spend_counts_the_clock_hours_begun() -> None:
     simulator = Simulator(start=datetime(2026, 1, 1, 9, 30, tzinfo=UTC))
     async with session_on(simulator) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator))
@@ -228,7 +228,7 @@ async def test_the_spend_is_estimated_by_the_clock_hours_that_have_begun() -> No
         assert estimate_spend(row, simulator.time) is None
 
 
-async def test_what_the_service_says_cannot_command_a_terminal_or_forge_a_line_of_a_log() -> None:
+async def test_service_text_cannot_forge_terminal_lines() -> None:
     nasty = "wrong\x1b[2J\u202e\r\nINFO all is well"
     refused = RefusedError(nasty, status=400, call="GET /gpu/plans/")
     assert str(refused) == "GET /gpu/plans/: wrong [2J   INFO all is well [HTTP 400]"

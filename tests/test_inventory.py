@@ -68,7 +68,7 @@ async def test_the_command_line_offers_every_format() -> None:
 
 
 def ssh_says(config: Path, host: str) -> list[str]:
-    """What `ssh` would do for that host, an option a line."""
+    """The configuration that `ssh` uses for that host, one option per line."""
     command = ["ssh", "-G", "-F", str(config), host]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
@@ -101,7 +101,7 @@ async def test_ansible(fleet: list[Instance]) -> None:
         assert facts["fluence_id"] == instance.id
 
 
-async def test_dask_takes_the_largest_group_of_one_log_in(fleet: list[Instance]) -> None:
+async def test_dask_takes_the_largest_login_group(fleet: list[Instance]) -> None:
     machines = [one for one in fleet if isinstance(one, Machine)]
     first = container(fleet)
     made = make_inventory([first, *machines], "dask", user="ubuntu", identity_file="my key")
@@ -184,7 +184,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("line", HOSTILE)
-async def test_no_text_of_the_service_becomes_an_option_or_a_line(fleet: list[Instance], line: str) -> None:
+async def test_service_text_becomes_no_option_or_line(fleet: list[Instance], line: str) -> None:
     found = ssh_access(machine(fleet, ssh_connection=line))
     assert found is None or found == SshAccess("er", "host")
 
@@ -252,7 +252,7 @@ COLLIDING = [
 
 @pytest.mark.parametrize("given", COLLIDING)
 @pytest.mark.parametrize("format", FORMATS)
-async def test_no_host_is_lost_to_another_of_a_like_name(
+async def test_hosts_with_similar_names_are_all_kept(
     fleet: list[Instance], given: list[tuple[str, str]], format: str
 ) -> None:
     network = Network("a.example", (ForwardedPort(22, 22),))

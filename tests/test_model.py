@@ -22,7 +22,7 @@ PROMISED = [
 
 
 @pytest.mark.parametrize("setting", PROMISED, ids=lambda setting: setting.title)
-def test_within_the_promise_nothing_is_paid_for_twice(setting: Setting) -> None:
+def test_nothing_is_paid_for_twice(setting: Setting) -> None:
     for seed in range(RUNS):
         result = run(setting, seed)
         assert (result.twice, result.lost, result.harmed) == (0, 0, 0), f"seed {seed}: {result}"

@@ -90,7 +90,7 @@ def test_the_picture_shows_itself(said: list[list[tuple[str, Any]]]) -> None:
 
 
 @pytest.mark.parametrize(("cell", "count"), [(2, 3), (7, 1)])
-def test_the_progress_is_one_bar_that_renews_itself(
+def test_the_progress_is_one_bar_that_is_redrawn(
     said: list[list[tuple[str, Any]]], cell: int, count: int
 ) -> None:
     (first,) = shown(said[cell], "display_data")

@@ -144,7 +144,7 @@ async def test_a_machine_is_found_by_its_place(location: str, places: Sequence[s
     assert sorted(offer.locations[0] for offer in offers) == places
 
 
-async def test_a_container_plan_is_found_by_the_name_of_its_country() -> None:
+async def test_a_plan_is_found_by_its_country_name() -> None:
     async with session("container_plans") as fluence:
         for location in ("US", "us", "USA", "united states", "u*"):
             assert len(await fluence.plans.find(kind="container", location=location)) == 2
@@ -210,7 +210,7 @@ async def test_ended_vm() -> None:
     assert machine.billing.next_billing_period is None
 
 
-async def test_the_domain_of_a_container_survives_a_wait() -> None:
+async def test_a_container_domain_survives_a_wait() -> None:
     async with session("container_active", "container_list") as fluence:
         box = await fluence.wait(InstanceRef(Kind.CONTAINER, BOX, "fuchsia-hawk-4706"))
     assert box.domain == "provider.a100.pub"
@@ -238,7 +238,7 @@ async def test_a_container_is_deployed_as_published() -> None:
 
 
 def test_a_machine_is_deployed_as_published() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "name": "my-gpu-vm",
         "plan_id": "e5f00ba8-268e-4279-9672-eabca860f19e",
         "ssh_key": KEY,

@@ -1,6 +1,7 @@
 """The pytest plugin, in pytest runs of their own: each writes the tests that a user would write.
 
-Most are runs in this process, by pytest's own `pytester`; one is a process, as a user starts it.
+All but one run in this process, by pytest's own `pytester`, which forgets the modules that a run has loaded.
+A program in another process is a block of the page.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from pathlib import Path
 import pytest
 
 import aiofluence
+from aiofluence import Session
+from aiofluence.simulator import SimulatorServer
+
+LOADED = (Session, SimulatorServer)  # once, and not in each run
 
 pytest_plugins = ["pytester"]
 
 SPEC = """
-import asyncio, os, subprocess, sys, urllib.request
+import asyncio, os, subprocess, urllib.request
 import pytest
 from aiofluence import ContainerSpec, Until
 from aiofluence.simulator import Fault, Simulator
@@ -44,9 +49,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run pytest on a file of tests, as `run_files` does; its children find the library wherever it is."""
     monkeypatch.setenv("PYTHONPATH", str(Path(aiofluence.__file__).parent.parent))
 
-    def run_tests(tests: str, *options: str, process: bool = False) -> str:
+    def run_tests(tests: str, *options: str) -> str:
         pytester.makepyfile(test_user=SPEC + tests)
-        return run_files(pytester, *options, process=process)
+        return run_files(pytester, *options)
 
     return run_tests
 
@@ -70,10 +75,13 @@ def plugin_is_installed() -> bool:
 
 
 @BOTH
-def test_a_session_on_the_virtual_clock(mark: str, options: tuple[str, ...], run: Run) -> None:
+def test_the_session_and_the_clock(mark: str, options: tuple[str, ...], run: Run) -> None:
     tests = f"""
-pytestmark = [pytest.mark.{mark}, pytest.mark.virtual_clock]
+from aiofluence.simulator import VirtualClockLoop
 
+pytestmark = pytest.mark.{mark}
+
+@pytest.mark.virtual_clock
 async def test_minutes_take_moments(fluence, fluence_simulator):
     fluence_simulator.fail("POST /gpu/instances/", Fault.reset(), when="after")
     container = await fluence.deploy_and_wait(spec(fluence_simulator), until=Until.READY)
@@ -81,46 +89,38 @@ async def test_minutes_take_moments(fluence, fluence_simulator):
     assert fluence_simulator.count("POST /gpu/instances/") == 1
     assert 60 < asyncio.get_running_loop().time() < 1000
 
+@pytest.mark.virtual_clock
 async def test_each_test_has_its_own(fluence, fluence_simulator):
     assert await fluence.containers.list() == []
     assert fluence_simulator.now < 60
 
 class TestInAClass:
+    @pytest.mark.virtual_clock
     async def test_as_well(self, fluence):
         await asyncio.sleep(100_000)
         assert await fluence.plans.find()
+
+class TestWithoutTheMarker:
+    @pytest.fixture
+    def anyio_backend(self):
+        return "asyncio"
+
+    async def test_the_clock_is_real(self, fluence):
+        assert await fluence.plans.find()
+        assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+
+    @pytest.mark.virtual_clock
+    async def test_but_not_with_it(self):
+        assert isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+
+    async def test_and_real_again(self):
+        assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
 """
-    assert run(tests, *options).endswith("3 passed")
-
-
-@BOTH
-def test_without_the_marker_the_clock_is_real(mark: str, options: tuple[str, ...], run: Run) -> None:
-    tests = f"""
-from aiofluence.simulator import VirtualClockLoop
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-@pytest.mark.{mark}
-async def test_real(fluence):
-    assert await fluence.plans.find()
-    assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
-
-@pytest.mark.{mark}
-@pytest.mark.virtual_clock
-async def test_virtual():
-    assert isinstance(asyncio.get_running_loop(), VirtualClockLoop)
-
-@pytest.mark.{mark}
-async def test_real_again():
-    assert not isinstance(asyncio.get_running_loop(), VirtualClockLoop)
-"""
-    assert run(tests, *options).endswith("3 passed")
+    assert run(tests, *options).endswith("6 passed")
 
 
 @pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
-def test_the_auto_mode_of_pytest_asyncio_needs_no_marker(run: Run) -> None:
+def test_the_auto_mode_needs_no_marker(run: Run) -> None:
     tests = """
 pytestmark = pytest.mark.virtual_clock
 
@@ -135,8 +135,10 @@ def test_that_is_not_async(fluence_simulator):
     assert run(tests, *options).endswith("2 passed")
 
 
-def test_markers_make_the_simulator(run: Run) -> None:
+def test_markers_and_urls(run: Run) -> None:
     tests = """
+import json
+
 pytestmark = pytest.mark.fluence_simulator(seed=1, balance=10)
 
 def test_the_module_s(fluence_simulator):
@@ -151,66 +153,69 @@ def test_by_name_only(fluence_simulator): ...
 
 @pytest.mark.fluence_simulator(sead=3)
 def test_a_typo(fluence_simulator): ...
-"""
-    printed = run(tests, "-p", "no:asyncio")
-    assert printed.endswith("2 passed, 2 errors")
-    assert "takes arguments by name" in printed
-    assert "unexpected keyword argument 'sead'" in printed
 
+def state():
+    with urllib.request.urlopen(os.environ["FLUENCE_BASE_URL"] + "/_sim/state") as reply:
+        return json.load(reply)
 
-def test_the_url_is_for_programs_in_any_language(run: Run) -> None:
-    tests = """
-PROGRAM = '''
-import asyncio, aiofluence
-async def main():
-    async with aiofluence.Session() as fluence:
-        await fluence.plans.find()
-asyncio.run(main())
-'''
-
-def test_a_program(fluence_simulator_url, fluence_simulator):
+def test_the_url(fluence_simulator_url, fluence_simulator):
     assert os.environ["FLUENCE_BASE_URL"] == fluence_simulator_url
-    subprocess.run([sys.executable, "-c", PROGRAM], check=True)
-    assert fluence_simulator.count("GET /gpu/plans/") == 1
-    with urllib.request.urlopen(fluence_simulator_url + "/_sim/state") as reply:
-        assert b'"scale": 60.0' in reply.read()
+    assert os.environ["FLUENCE_API_KEY"] == fluence_simulator.api_key
+    assert (state()["scale"], state()["seed"]) == (60.0, 1)
 
 @pytest.mark.fluence_simulator(time_scale=7.5)
 def test_its_pace(fluence_simulator_url):
-    with urllib.request.urlopen(fluence_simulator_url + "/_sim/state") as reply:
-        assert b'"scale": 7.5' in reply.read()
+    assert state()["scale"] == 7.5
 
 def test_the_variables_are_gone():
     assert "FLUENCE_BASE_URL" not in os.environ
 """
-    assert run(tests, "-p", "no:asyncio").endswith("3 passed")
+    printed = run(tests, "-p", "no:asyncio")
+    assert printed.endswith("5 passed, 2 errors")
+    assert "takes arguments by name" in printed
+    assert "unexpected keyword argument 'sead'" in printed
 
 
-def test_a_test_that_nobody_runs_asynchronously_is_told(run: Run) -> None:
-    printed = run("def test_sync(fluence): ...", "-p", "no:asyncio")
-    assert "the marker anyio, or asyncio, and not both" in printed
-    printed = run("@pytest.mark.virtual_clock\nasync def test_it(): ...", "-p", "no:asyncio")
-    assert "virtual_clock needs the marker anyio, or pytest-asyncio" in printed
-
-
-def test_whoever_does_not_use_it_pays_nothing_and_sees_nothing(run: Run) -> None:
+def test_a_fault_that_never_struck_is_a_warning(run: Run) -> None:
     tests = """
-def test_nothing_is_loaded():
-    code = '''
+def test_nothing_is_asked(fluence_simulator):
+    fluence_simulator.fail("GET /gpu/plans/", Fault.reset())
+    fluence_simulator.fail("*", Fault.reset()).cancel()
+"""
+    printed = run(tests, "-p", "no:asyncio", "-W", "default::pytest.PytestWarning")
+    assert printed.endswith("1 passed, 1 warning")
+    assert "test_user.py" in printed
+    assert "the fault scripted for 'GET /gpu/plans/' never struck: no such request came" in printed
+
+
+def test_an_async_test_without_a_plugin(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_clock="import pytest\n@pytest.mark.virtual_clock\nasync def test_it(): ...")
+    printed = run("def test_sync(fluence): ...", "-p", "no:asyncio", "--continue-on-collection-errors")
+    assert "virtual_clock needs the marker anyio, or pytest-asyncio" in printed
+    assert "the marker anyio, or asyncio, and not both" in printed
+
+
+def test_unused_it_loads_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    """A process of its own, as a user starts it. Everything heavy is loaded here already."""
+    tests = """
 import sys
-import aiofluence.pytest_plugin
-heavy = {"aiohttp", "anyio", "attr", "cattrs", "backoff", "aiofluence.session", "aiofluence.simulator"}
-assert not heavy & set(sys.modules), heavy & set(sys.modules)
-'''
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+import pytest
+
+def test_nothing_is_loaded(pytestconfig):
+    heavy = {"aiohttp", "anyio", "attr", "cattrs", "backoff", "aiofluence.session", "aiofluence.simulator"}
+    assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    assert "aiofluence.pytest_plugin" in sys.modules
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_others(number, tmp_path): ...
 """
-    assert run(tests, "-p", "no:asyncio", process=True).endswith("3 passed")
+    pytester.makepyfile(test_user=tests)
+    printed = run_files(pytester, "-p", "no:asyncio", "-p", "no:anyio", process=True)
+    assert printed.endswith("3 passed"), printed
 
 
-def test_the_blocks_of_the_page_about_testing(pytester: pytest.Pytester) -> None:
+def test_the_blocks_of_the_page(pytester: pytest.Pytester) -> None:
     found = blocks("python")
     assert len(found) >= 6
     for number, code in enumerate(found):
@@ -229,7 +234,7 @@ def test_the_commands(fluence_simulator_url):
     assert '"seed": 7' in done.stdout
     assert "\\n503\\n" in done.stdout
     assert '"operation": "GET /gpu/plans/"' in done.stdout
-    assert done.stdout.endswith('"faults": []\\n}}\\n')
+    assert done.stdout.endswith('"warnings": []\\n}}\\n')
 """
     assert run(tests, "-p", "no:asyncio").endswith("1 passed")
 

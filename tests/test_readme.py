@@ -95,7 +95,7 @@ def run_block(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"
 
 
-def test_each_public_error_has_its_page_and_each_page_its_error() -> None:
+def test_each_public_error_has_its_page() -> None:
     public = [getattr(aiofluence, name) for name in aiofluence.__all__]
     errors = {one.__name__ for one in public if isinstance(one, type) and issubclass(one, FluenceError)}
     assert {Path(page).stem for page in ERRORS} == errors
@@ -104,7 +104,7 @@ def test_each_public_error_has_its_page_and_each_page_its_error() -> None:
 
 
 @pytest.mark.parametrize("page", ERRORS)
-def test_what_an_error_s_page_shows_is_what_it_prints(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_page_prints_what_it_shows(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     ((_, code),) = blocks(page, "python")
     ((_, shown),) = blocks(page, "text")
     exec(compile(code, page, "exec"), {"__name__": "__main__"})

@@ -275,7 +275,7 @@ def test_short_secrets_are_starred_as_whole_words() -> None:
     assert error.args[0].startswith("*** is on abc12, said ***")
 
 
-def test_no_secret_is_left_where_a_long_answer_is_cut() -> None:
+def test_a_cut_reply_shows_no_part_of_a_secret() -> None:
     secret = "canary-" * 900
     call = Call("POST", "/gpu/instances/", body=json.dumps({"value": secret}).encode())
     for shift in range(0, 7000, 500):
@@ -283,7 +283,7 @@ def test_no_secret_is_left_where_a_long_answer_is_cut() -> None:
         assert CANARY not in str(error)
 
 
-async def test_nothing_that_holds_the_key_can_be_pickled_or_copied_whole() -> None:
+async def test_nothing_with_the_key_can_be_pickled() -> None:
     simulator = Simulator(api_key=KEY)
     request = Request("GET", "/gpu/plans/", headers={"X-API-KEY": KEY}, body=VALUE.encode())
     async with canary_session(simulator) as session, session.running(canary_spec(simulator)):
@@ -340,15 +340,13 @@ async def test_details_show_no_secret() -> None:
     ],
     ids=str,
 )
-def test_a_session_that_cannot_be_built_shows_no_key(options: dict[str, Any]) -> None:
+def test_a_failed_session_shows_no_key(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         Session(**({"api_key": KEY} | options))
     assert KEY not in shown(caught.value)
 
 
-def test_a_key_from_a_file_or_a_variable_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_key_from_file_or_variable_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY} {KEY}")
     monkeypatch.delenv("FLUENCE_API_KEY", raising=False)
     monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path / "key"))
@@ -394,7 +392,7 @@ async def test_an_access_token_is_as_secret_as_a_key(
     assert not [text for text in found if CANARY in text]
 
 
-def test_an_access_token_that_is_no_header_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_access_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", f"{KEY} {KEY}")

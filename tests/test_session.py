@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import logging
 import pickle
@@ -10,12 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+import aiofluence
 from aiofluence import (
     ConfigError,
+    ContainerSpec,
     DecodeError,
     NotFoundError,
+    NotSentError,
+    Poll,
     RateLimit,
     Reply,
     Retry,
@@ -302,7 +308,7 @@ async def test_other_options_on_the_same_pool_gate_and_custody() -> None:
         with pytest.raises(TimeoutError):
             await hasty.vms.list()
         assert asyncio.get_running_loop().time() - began == pytest.approx(3, abs=0.1)
-        assert hasty._transport.gate is fluence._transport.gate
+        assert hasty._transport.limiter is fluence._transport.limiter
         assert hasty._transport.wire is fluence._transport.wire
         assert fluence._transport.retry == Retry()
         assert hasty.with_options(timeout=Timeout(total=9))._transport.retry == Retry(attempts=1)
@@ -403,3 +409,57 @@ async def test_a_real_server_and_the_environment_alone(monkeypatch: pytest.Monke
         monkeypatch.setenv("FLUENCE_BASE_URL", f"{server.url}/gpu")
         async with Session() as fluence:
             assert await fluence.plans.containers()
+
+
+async def test_live_instances_and_get_by_name() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        gone = await fluence.deploy_and_wait(container_spec(simulator, "gone"), until="ready")
+        await fluence.terminate_and_wait(gone)
+        first = await fluence.containers.deploy(container_spec(simulator, "exp"))
+        assert [row.name for row in await fluence.containers.list(live=True)] == ["exp"]
+        assert len(await fluence.containers.list()) == 2
+        assert (await fluence.containers.get(name="exp")).ref == first
+        with pytest.raises(NotFoundError, match="0 live containers are called 'gone'"):
+            await fluence.containers.get(name="gone")
+        second = await fluence.containers.post(container_spec(simulator, "exp"))
+        with pytest.raises(
+            NotFoundError, match=f"2 live containers are called 'exp'; their ids: .*{second.id}"
+        ):
+            await fluence.containers.get(name="exp")
+        with pytest.raises(ConfigError, match="the id or the name"):
+            await fluence.containers.get()
+        for ref in (first, second):
+            await fluence.terminate_and_wait(ref)
+
+
+async def test_aclose_closes_once() -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+        waiting = asyncio.create_task(fluence.deploy_and_wait(container_spec(simulator, "other")))
+        await asyncio.sleep(60)
+        waiting.cancel()
+        await fluence.aclose()
+        assert [instance.id for instance in simulator.live()] == [ref.id]
+        await fluence.aclose()
+        with pytest.raises(NotSentError, match="closed"):
+            await fluence.containers.list()
+    await session_on(simulator).aclose()  # never opened
+
+
+def test_signatures_show_each_default() -> None:
+    for name in aiofluence.__all__:
+        value = getattr(aiofluence, name)
+        if attrs.has(value):
+            assert "NOTHING" not in str(inspect.signature(value)), name
+    assert "environment: 'Mapping[str, str]' = Environment()" in str(inspect.signature(ContainerSpec))
+    assert "cost: 'float' = 5.0" in str(inspect.signature(Poll))
+
+
+def test_completion_offers_public_methods() -> None:
+    session = Session("key")
+    shared = {"deploy", "get", "kind", "list", "post", "terminate"}
+    shown = {name for name in dir(session.containers) if not name.startswith("_")}
+    assert shown == shared | {"events", "logs", "update"}
+    assert {name for name in dir(session.vms) if not name.startswith("_")} == shared | {"rename"}

@@ -195,7 +195,7 @@ async def test_a_second_signal_leaves_at_once_and_tells(
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_a_closed_terminal_sends_many_signals_and_all_is_drained(together: bool) -> None:
+async def test_signals_of_a_closed_terminal_are_drained(together: bool) -> None:
     """The kernel, the shell and systemd each send one; and every write to the terminal fails from then on."""
     async with world(SOON) as service:
         terminal, inside = os.openpty()
@@ -225,7 +225,7 @@ async def test_nohup_stays_nohup() -> None:
         assert await child.ended() == (0, "")
 
 
-async def test_a_forked_child_dies_of_its_signal_and_cancels_nothing() -> None:
+async def test_a_signal_to_a_forked_child_stays_there() -> None:
     program = PROGRAM.replace(
         'say("inside")',
         """up, say_up = os.pipe()
@@ -326,7 +326,7 @@ def test_run_is_asyncio_run() -> None:
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_a_program_that_goes_on_after_a_signal_gives_its_result() -> None:
+def test_a_program_can_return_after_a_signal() -> None:
     async def stubborn() -> str:
         try:
             await signalled(signal.SIGTERM)

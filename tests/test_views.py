@@ -1,4 +1,4 @@
-"""What people see: short reprs, tables in notebooks, a launch's progress; and that no name is obeyed.
+"""Short reprs, tables in notebooks, and progress of a launch. Names never act as markup.
 
 On virtual time; a real notebook's kernel is `test_notebook`'s.
 """
@@ -115,7 +115,7 @@ async def test_nothing_from_elsewhere_is_obeyed() -> None:
         assert "\x1b" not in repr(row)
 
 
-def test_a_long_table_is_cut_and_a_slice_is_a_table() -> None:
+def test_a_table_is_cut_and_a_slice_is_a_table() -> None:
     rows = Table(range(250), at=datetime(2026, 1, 1, tzinfo=UTC))
     assert repr(rows).splitlines()[-1] == " … and 240 more]"
     assert rows._repr_html_().count("<tr>") == 101
@@ -146,7 +146,7 @@ async def show(simulator: Simulator, display: ProgressDisplay) -> None:
         )
 
 
-async def test_behind_a_pipe_it_is_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_pipe_gets_one_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
     await show(Simulator(), ProgressDisplay())
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "3 queued"
@@ -155,7 +155,7 @@ async def test_behind_a_pipe_it_is_a_line_for_each_change(capsys: pytest.Capture
     assert len(lines) == len(set(lines)) <= 6
 
 
-async def test_in_a_terminal_it_is_one_line_that_counts_down(
+async def test_a_terminal_line_counts_down(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -168,7 +168,7 @@ async def test_in_a_terminal_it_is_one_line_that_counts_down(
     assert "3 provisioning; about 100 s to go" in states
 
 
-def test_it_shows_itself_before_anything_has_happened() -> None:
+def test_progress_is_shown_from_the_start() -> None:
     display = ProgressDisplay()
     assert repr(display) == "nothing yet"
     ElementTree.fromstring(display._repr_html_())

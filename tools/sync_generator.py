@@ -133,6 +133,8 @@ class Generator:
                     attributes = [a for a in ast.walk(node) if isinstance(a, ast.AnnAssign)]
                 if node.name.startswith("_") and node.name != "__init__":
                     continue
+                if node.name == "aclose" and name == "Session":  # `Opened` has it
+                    continue
                 if node.name != "__init__":
                     own.setdefault(node.name, []).append(self._method(node, place, types))
                 elif name == "Session":

@@ -6,7 +6,6 @@ Plain data, which `launch` changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import attrs
 
@@ -17,6 +16,7 @@ from ..lifecycle.shared_list import NamedRows
 from ..models.instances import Instance, InstanceRef, Summary
 from ..models.specs import Spec
 from ..polling.history import WaitHistory
+from ..resources.catalogue import Choice
 from .report import LaunchState, Outcome
 
 
@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         index: place of the spec in the launch, from 0.
-        spec: spec of the present attempt. After a fallback, it differs from `wanted`.
+        spec: spec of the present attempt, with the plan that was chosen. Without a plan before.
         wanted: the spec as it was given.
         state: state of the spec in the launch.
         ref: the instance. None before it has an id.
@@ -34,11 +34,11 @@ class Job:
         error: error that settled the job. None without one.
         known: the LIST from before the launch, in which an instance to adopt is found.
         live: the instance to adopt. None if there is none.
-        others: the untried fallbacks. None before the first is needed.
+        choice: the specs that the deploy may send. Missing before the preparation.
         times: times of the stages.
         history: history of the wait. None before it begins.
         task: task that deploys and waits. None before it begins.
-        is_refused: the last deploy was refused, so that no POST of this job can have made an instance.
+        fell_back: the service has refused the first plan.
         is_settled: the state is final.
         is_handed_over: the caller has the outcome, and with it the instance.
     """
@@ -52,11 +52,11 @@ class Job:
     error: FluenceError | None = None
     known: NamedRows | None = None
     live: Summary | None = None
-    others: Iterator[Spec] | None = None
+    choice: Choice = attrs.field(init=False)
     times: Times = attrs.field(factory=Times)
     history: WaitHistory | None = None
     task: asyncio.Task[None] | None = None
-    is_refused: bool = False
+    fell_back: bool = False
     is_settled: bool = False
     is_handed_over: bool = False
 

@@ -28,14 +28,13 @@ from ..errors import (
     UnsupportedImageError,
     WaitTimeoutError,
 )
-from ..lifecycle.arguments import as_list
+from ..lifecycle.arguments import as_list, deadlines
 from ..lifecycle.instance import InstanceLifecycle
-from ..lifecycle.wait import deadline_in, is_deadline
+from ..lifecycle.wait import is_deadline
 from ..models.instances import InstanceRef
 from ..models.specs import Spec
 from ..polling.history import WaitHistory
 from ..resources.account import Account
-from ..resources.plans import Plans
 from .job import Job
 from .options import Budget, Terms
 from .outage import Outage
@@ -62,16 +61,17 @@ class Launch:
     """
 
     def __init__(
-        self, launcher: InstanceLifecycle, plans: Plans, account: Account, specs: Iterable[Spec], terms: Terms
+        self, launcher: InstanceLifecycle, account: Account, specs: Iterable[Spec], terms: Terms
     ) -> None:
         self._lifecycle = launcher
-        self._plans = plans
+        self._catalogue = launcher.deployer.catalogue
         self._account = account
         self._terms = terms
-        self._jobs = [Job(index, spec, spec) for index, spec in enumerate(as_list(specs))]
-        self._budget = Budget()
+        self._jobs = [Job(index, spec, spec) for index, spec in enumerate(map(terms.wanted, as_list(specs)))]
+        self._budget = Budget(self._catalogue)
         self._outage = Outage(None)
         self._deadline: float | None = None
+        self._capacity_until: float | None = None
         self._work: asyncio.Future[None] | None = None
         self._block = contextlib.ExitStack()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -128,12 +128,12 @@ class Launch:
             FluenceError: any error that the entry of the block would raise.
         """
         self._terms.check([job.spec for job in self._jobs])
-        self._deadline = deadline_in(self._terms.timeout)
+        self._deadline, self._capacity_until = deadlines(self._terms.timeout, self._terms.wait_for_capacity)
         self._outage = Outage(self._deadline)
         if self._terms.timeout == 0 or not self._jobs:
             return ()  # no request will be sent
         prepare = Preparation(
-            self._lifecycle, self._plans, self._account, self._jobs, self._terms, self._outage
+            self._lifecycle, self._account, self._jobs, self._terms, self._outage, self._accept
         )
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -269,19 +269,18 @@ class Launch:
             self._settle(job, LaunchState.ACTIVE, None)
         except FluenceError as error:
             self._settle(job, self._fate(job, error), error)
-            if isinstance(error, _FATAL) or (isinstance(error, _BAD_SPEC) and job.spec is job.wanted):
+            if isinstance(error, _FATAL) or (isinstance(error, _BAD_SPEC) and not job.fell_back):
                 self._stop_similar(job, error)
         except Exception as error:  # from a fallback function, or unexpected in the deploy
-            self._settle(job, LaunchState.FAILED if job.is_refused else LaunchState.UNKNOWN, None)
+            self._settle(job, LaunchState.FAILED if job.choice.is_refused else LaunchState.UNKNOWN, None)
             self._call_off(error)
         if job.is_settled:
             self._trials.settled(job)
 
     async def _deploy(self, job: Job) -> InstanceRef:
-        """Deploy the job's spec. If its plan is gone, deploy the next fallback."""
+        """Deploy the job's spec. Repeat it while the service cannot be reached, or has no plan for it."""
         pauses = self._outage.pauses()
         while True:
-            job.is_refused = False
             try:
                 return await self._lifecycle.deploy(
                     job.spec,
@@ -290,26 +289,34 @@ class Launch:
                     adopt=self._terms.adopt,
                     hand_over=False,
                     known=job.known,
+                    choice=job.choice,
                 )
             except NotSentError as error:
                 self._move(job, LaunchState.QUEUED)
                 await self._outage.pause(error, pauses)
                 self._move(job, LaunchState.POSTING)
-                continue
             except PlanUnavailableError as error:
-                gone = error
-            job.is_refused = True
-            if self._lifecycle.custodian.is_failing:
-                # An instance that cannot be ended keeps billing: no more money is spent until that is solved.
-                raise gone
-            if job.others is None:
-                job.others = self._terms.alternatives(job.wanted)
-            other = next((spec for spec in job.others if self._budget.book(job.index, spec)), None)
-            if other is None:
-                raise gone
-            log.info("%s %s: %s; trying plan %s", job.spec.kind, job.spec.name, gone, other.plan_id)
-            job.spec = other
+                await self._wait_for_capacity(job, error)
+                job.choice, job.known = job.choice.again(), None
+
+    async def _wait_for_capacity(self, job: Job, error: PlanUnavailableError) -> None:
+        """Let other jobs deploy until the next request of the plans. Raise `error` if that is too late."""
+        pause = self._catalogue.pause_after(error, self._capacity_until)
+        self._move(job, LaunchState.QUEUED)
+        self._slots.release()
+        await asyncio.sleep(pause)
+        await self._slots.acquire()  # if this is cancelled, the launch sends no more
+        self._move(job, LaunchState.POSTING)
+
+    def _accept(self, job: Job, spec: Spec) -> bool:
+        """Take `spec` for the job, unless it is too dear."""
+        if not self._budget.book(job.index, spec):
+            return False
+        if job.state is LaunchState.POSTING and job.spec.plan_id and spec != job.spec:
+            job.fell_back = True
             job.times = self._tally.stamp(job.times, job.state, job.history)
+        job.spec = spec
+        return True
 
     # The fate of jobs
 

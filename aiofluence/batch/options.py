@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import attrs
 
 from ..errors import InsufficientBalanceError
 from ..lifecycle.arguments import (
     adopt_problems,
+    capacity_problems,
     fallback_problems,
     money_problems,
     on_failure_problems,
@@ -28,7 +29,9 @@ from ..lifecycle.wait import Until
 from ..models.account import Balance
 from ..models.money import ZERO, exact, total
 from ..models.plans import Offer
-from ..models.specs import Spec, VMSpec
+from ..models.specs import Spec, read_names
+from ..resources.catalogue import Catalogue
+from ..resources.offers import on_offer
 from .progress import OnProgress
 
 Fallback: TypeAlias = str | Offer | Callable[[Spec], Spec]
@@ -42,11 +45,16 @@ def _read_fallback(given: Sequence[Fallback] | Fallback) -> tuple[Fallback, ...]
     return tuple(given)
 
 
+def _read_until(given: Until | str) -> Until:
+    """Return the state. An invalid value is kept, for the error of `Terms.check`."""
+    return Until(given) if given in [each.value for each in Until] else cast(Until, given)
+
+
 @attrs.frozen
 class Terms:
     """The options of a launch. See `Session.launch`."""
 
-    until: Until
+    until: Until = attrs.field(converter=_read_until)
     timeout: float | None
     on_failure: OnFailure
     min_ready: int | None
@@ -54,6 +62,13 @@ class Terms:
     fallback: Sequence[Fallback] = attrs.field(converter=_read_fallback)
     on_progress: OnProgress | None
     adopt: bool
+    gpu: tuple[str, ...] = attrs.field(converter=read_names)
+    wait_for_capacity: float | None
+
+    def wanted(self, spec: Spec) -> Spec:
+        """Return `spec` with the launch's GPU models, if it names none itself."""
+        has_gpu = getattr(spec, "gpu", True)  # a caller may have given anything
+        return attrs.evolve(spec, gpu=self.gpu) if self.gpu and not has_gpu else spec
 
     def check(self, specs: Sequence[object]) -> None:
         """Refuse arguments that do not fit `specs`, and specs that the service would refuse.
@@ -71,6 +86,7 @@ class Terms:
             fallback_problems(self.fallback),
             progress_problems(self.on_progress),
             adopt_problems(self.adopt),
+            capacity_problems(self.wait_for_capacity),
             specs=specs,
         )
 
@@ -85,39 +101,24 @@ class Terms:
 def _fall_back(spec: Spec, fallback: Fallback) -> Spec | None:
     if isinstance(fallback, str):
         return attrs.evolve(spec, plan_id=fallback)
-    if not isinstance(fallback, Offer):
-        return fallback(spec)
-    if fallback.kind is not spec.kind:
-        return None
-    if isinstance(spec, VMSpec):
-        # Providers spell one system differently, and an image must have the spelling of its offer.
-        known = not fallback.os_options or spec.os_image in fallback.os_options
-        image = spec.os_image if known else fallback.os_options[0]
-        return attrs.evolve(spec, plan_id=fallback.plan_id, os_image=image)
-    if spec.location is not None and spec.location not in fallback.locations:
-        return None
-    return attrs.evolve(spec, plan_id=fallback.plan_id)
+    return on_offer(spec, fallback) if isinstance(fallback, Offer) else fallback(spec)
 
 
 class Budget:
     """The limit of a launch's hourly cost, by current prices. Without a ceiling, every booking succeeds."""
 
-    def __init__(self, offers: Iterable[Offer] = (), ceiling: Decimal | None = None) -> None:
-        self._offers: Mapping[tuple[str, str], Offer] = {(o.kind, o.plan_id): o for o in offers}
+    def __init__(self, catalogue: Catalogue, ceiling: Decimal | None = None) -> None:
+        self._catalogue = catalogue
         self._ceiling = ceiling
         self._booked: dict[int, Decimal] = {}
         self._total = Decimal(0)
-
-    def knows(self, spec: Spec) -> bool:
-        """Return True if the spec's plan is for sale, or if there is no ceiling and thus no catalogue."""
-        return self._ceiling is None or (spec.kind, spec.plan_id) in self._offers
 
     @exact()
     def book(self, index: int, spec: Spec) -> bool:
         """Book `spec` at place `index`, in exchange for the earlier one. Return False if it is too dear."""
         if self._ceiling is None:
             return True
-        offer = self._offers.get((spec.kind, spec.plan_id))
+        offer = self._catalogue.offer_of(spec)
         if offer is None or self._total - self._booked.get(index, 0) + offer.hourly > self._ceiling:
             return False
         self.free(index)
@@ -137,25 +138,13 @@ class Budget:
         self._total += price
 
     def book_all(self, specs: Mapping[int, Spec]) -> Iterator[str]:
-        """Book the specs, each at its place. Yield the reasons if that is impossible."""
-        gone = [f"{spec.name} ({spec.plan_id})" for spec in specs.values() if not self.knows(spec)]
-        if gone:
-            yield f"no such plan is for sale now: {', '.join(gone)}"
-            return
+        """Book the specs, each at its place. Yield the reason if that is impossible."""
         live, count = self._total, len(self._booked)
         fits = [self.book(index, spec) for index, spec in specs.items()]
         if not all(fits) or (self._ceiling is not None and live > self._ceiling):
-            cost = total([live, *(self._offers[spec.kind, spec.plan_id].hourly for spec in specs.values())])
+            cost = total([live, *(offer.hourly for offer in self._offers(specs.values()))])
             adopted = f"{count} live instances and " if count else ""
             yield f"{adopted}{len(specs)} specs cost {cost} USDC an hour, over max_hourly={self._ceiling}"
-
-    def unknown_plans(self, fallback: Iterable[Fallback]) -> Iterator[str]:
-        """Yield a problem if ids among `fallback` belong to no plan for sale."""
-        plans = {plan_id for _, plan_id in self._offers}
-        unknown = [each for each in fallback if isinstance(each, str) and each not in plans]
-        if unknown:
-            kinds = " or ".join(sorted({kind for kind, _ in self._offers}))
-            yield f"fallback: no {kinds} plan is for sale now as: {', '.join(unknown)}"
 
     def check_balance(self, balance: Balance, specs: Sequence[Spec], needed: int) -> str:
         """Refuse a launch if the account cannot pay the first hours of `needed` of `specs`.
@@ -166,7 +155,7 @@ class Budget:
         Raises:
             InsufficientBalanceError: the first hours, which a deploy charges at once, exceed the balance.
         """
-        offers = [self._offers[spec.kind, spec.plan_id] for spec in specs]
+        offers = self._offers(specs)
         upfront = total(sorted(offer.upfront for offer in offers)[:needed])
         if upfront > max(ZERO, balance.balance):
             raise InsufficientBalanceError(
@@ -175,3 +164,6 @@ class Budget:
             )
         hourly = total(offer.hourly for offer in offers)
         return f"{len(offers)} specs cost {hourly:f} USDC an hour{balance.lasts(hourly)}"
+
+    def _offers(self, specs: Iterable[Spec]) -> list[Offer]:
+        return [offer for spec in specs if (offer := self._catalogue.offer_of(spec)) is not None]

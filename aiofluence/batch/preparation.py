@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from ..errors import DecodeError
+from ..errors import DecodeError, PlanUnavailableError
 from ..lifecycle.arguments import refuse
 from ..lifecycle.instance import InstanceLifecycle
 from ..lifecycle.shared_list import NamedRows
 from ..models.instances import Instance, InstanceRef, Summary
-from ..models.plans import Offer
+from ..models.specs import Spec
 from ..resources.account import Account, known_balance
 from ..resources.offers import read_money
-from ..resources.plans import Plans
 from .job import Job
 from .options import Budget, Terms
 from .outage import Outage
@@ -34,18 +33,25 @@ class Preparation:
     def __init__(
         self,
         launcher: InstanceLifecycle,
-        plans: Plans,
         account: Account,
         jobs: Sequence[Job],
         terms: Terms,
         outage: Outage,
+        accept: Callable[[Job, Spec], bool],
     ) -> None:
         self._lifecycle = launcher
-        self._plans = plans
         self._account = account
         self._jobs = jobs
         self._terms = terms
         self._outage = outage
+        self._catalogue = launcher.deployer.catalogue
+        for job in jobs:
+            job.choice = self._catalogue.choice(
+                job.wanted,
+                terms.alternatives,
+                partial(accept, job),
+                only_listed=terms.max_hourly is not None,
+            )
 
     async def __call__(self) -> Budget:
         """Find the live instances of the jobs, choose plans that are for sale, and book all prices.
@@ -53,17 +59,24 @@ class Preparation:
         Raises:
             ConfigError: names are live already and `adopt` is false, plans are not for sale, or the total
                 exceeds `max_hourly`.
+            PlanUnavailableError: no plan fits the conditions of a spec. Names every such spec.
             InsufficientBalanceError: the balance cannot pay the first hours, which deploys charge at once.
             FluenceError: a LIST, the catalogue or a price did not come.
         """
         problems = [*await self._find_live()]
         ceiling = read_money(self._terms.max_hourly)
-        budget = Budget()
+        budget = Budget(self._catalogue, ceiling)
         if ceiling is not None:
-            budget = Budget(await self._outage.outlast(self._offers), ceiling)
             await self._book_live(budget)
-            problems += self._book_rest(budget)
-        refuse(problems)
+        unfit = await self._choose_plans()
+        if ceiling is not None:
+            problems += await self._unknown_fallbacks()
+            if not unfit:
+                chosen = {job.index: job.spec for job in self._jobs if job.live is None and job.spec.plan_id}
+                problems += budget.book_all(chosen)
+        if unfit and not problems:
+            raise PlanUnavailableError(f"{unfit}\nnothing was deployed")
+        refuse(problems, [unfit] if unfit else ())
         if ceiling is not None:
             await self._check_balance(budget)
         for job in self._jobs:
@@ -114,12 +127,6 @@ class Preparation:
                 live.append(row)
         return sorted(live, key=lambda row: (row.created_at, row.id)), doubtful
 
-    async def _offers(self) -> list[Offer]:
-        offers: list[Offer] = []
-        for kind in {job.spec.kind for job in self._jobs}:
-            offers += await self._plans.find(kind=kind)
-        return offers
-
     async def _detail(self, ref: InstanceRef) -> Instance:
         endpoints = self._lifecycle.resources[ref.kind]
         detail: Instance = endpoints.detail_of(await endpoints.get(ref.id))
@@ -143,22 +150,43 @@ class Preparation:
         Raises:
             InsufficientBalanceError: the account cannot pay.
         """
-        rest = [job.spec for job in self._jobs if job.live is None]
+        rest = [job.spec for job in self._jobs if job.live is None and job.spec.plan_id]
         balance = await known_balance(self._account) if rest else None
         if balance is not None:
             quorum = self._terms.min_ready
             needed = len(rest) if quorum is None else max(0, quorum - (len(self._jobs) - len(rest)))
             log.info("%s", budget.check_balance(balance, rest, needed))
 
-    def _book_rest(self, budget: Budget) -> Iterator[str]:
-        """Book the jobs to deploy. A job whose plan is gone is booked at its first fallback for sale."""
-        rest = [job for job in self._jobs if job.live is None]
-        for job in rest:
-            if not budget.knows(job.spec):
-                job.others = self._terms.alternatives(job.wanted)
-                job.spec = next((spec for spec in job.others if budget.knows(spec)), job.wanted)
-        yield from budget.unknown_plans(self._terms.fallback)
-        yield from budget.book_all({job.index: job.spec for job in rest})
+    async def _choose_plans(self) -> str:
+        """Choose a plan for each job to deploy. Return the reasons for those without a plan, and their names.
+
+        With `wait_for_capacity`, a job without a plan gets its plan later.
+        """
+        unfit: dict[str, list[str]] = {}
+        for job in self._jobs:
+            if job.live is None:
+                try:
+                    await self._outage.outlast(job.choice.next)
+                except PlanUnavailableError as error:
+                    if self._terms.wait_for_capacity is None:
+                        unfit.setdefault(str(error), []).append(job.spec.name)
+                    job.choice = job.choice.again()
+        return "\n".join(f"{', '.join(names)}: {why}" for why, names in unfit.items())
+
+    async def _unknown_fallbacks(self) -> Iterator[str]:
+        """Yield a problem if ids among the fallbacks belong to no plan for sale."""
+        kinds = sorted({job.spec.kind for job in self._jobs})
+        plans = [
+            plan
+            for kind in kinds
+            for plan in (await self._outage.outlast(partial(self._catalogue.now, kind))).offers
+        ]
+        unknown = [each for each in self._terms.fallback if isinstance(each, str) and each not in plans]
+        return iter(
+            [f"fallback: no {' or '.join(kinds)} plan is for sale now as: {', '.join(unknown)}"]
+            if unknown
+            else []
+        )
 
 
 def _taken(live: Sequence[str], adopt: bool) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .commands import change, demo, deploy, logs, plans, show
+from .commands import change, conformance, demo, deploy, logs, plans, show
 
 app: typer.Typer = typer.Typer(
     name="aiofluence",
@@ -58,6 +58,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     change.sweep,
     show.ssh,
     show.inventory,
+    conformance.conformance,
     demo.demo,
 )
 for _command in _COMMANDS:

@@ -1,7 +1,8 @@
 """The aiohttp wire: one request, sent once; its reply is status, headers and a bounded body.
 
-This module translates aiohttp's errors into the library's. It uses aiohttp's pool, writer and parser, but
-not `ClientSession`, which costs as much as all three. Retries and the rate limiter belong to `Transport`.
+This module translates aiohttp's errors into the library's. It uses aiohttp's pool, writer and parser. For
+traces, proxies and untested versions of aiohttp, it uses `ClientSession`, which costs as much as all three.
+Retries and the rate limiter belong to `Transport`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import aiohttp
+import attrs
 from aiohttp.http import HttpProcessingError, StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import DecodeError, NoReplyError, NotSentError, WireError
-from .in_flight import InFlightRequest, TimeoutScheduler
 from .messages import Reply, Request, Timeout
-from .session_sender import Head, LostError, SessionSender
 
 TraceConfig: TypeAlias = aiohttp.TraceConfig
 """aiohttp's class, for `Session(trace_configs=...)`."""
@@ -33,8 +34,6 @@ _ERROR_BODY = 64 * 1024
 """Bytes of a refusal's body to read: its status and first lines contain its meaning."""
 _INTERIM = frozenset(range(100, 200)) - {101}
 """Interim statuses, which announce a final status."""
-_FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError, LostError, ValueError)
-"""All exceptions that the layers below may raise."""
 
 
 class AiohttpWire:
@@ -60,7 +59,7 @@ class AiohttpWire:
         self._ssl = ssl_context
         self._trust_env = trust_env
         self._connector: aiohttp.TCPConnector | None = None
-        self._observed: SessionSender | None = None
+        self._session: aiohttp.ClientSession | None = None
         self._connect_timeout = _only_connecting(Timeout().connect)
         self._given: dict[str, str] | None = None
         self._headers: CIMultiDict[str] = CIMultiDict()
@@ -68,13 +67,7 @@ class AiohttpWire:
         self._closed = False
 
     async def send(self, request: Request) -> Reply:
-        """Send `request` exactly once; see `Wire.send`.
-
-        Raises:
-            NotSentError: the request was certainly not sent.
-            NoReplyError: the request may have arrived, but no usable reply came in time.
-            DecodeError: a 2xx reply is larger than `request.max_body` bytes.
-        """
+        """Send `request` exactly once; see `Wire.send`."""
         task = asyncio.current_task()
         assert task is not None  # aiohttp requires a task as well
         flight = InFlightRequest(self._headers_for(request), task)
@@ -112,13 +105,10 @@ class AiohttpWire:
         if self._connect_timeout.connect != request.timeout.connect:
             self._connect_timeout = _only_connecting(request.timeout.connect)
         connector = self._connector or self._open()
-        if self._observed is None:
+        if self._session is None:
             status, headers, content, held = await self._ask(connector, request, flight)
         else:
-            url = URL(self._origin + _target(request), encoded=True)
-            status, headers, content, held = await self._observed.ask(
-                request, url, self._connect_timeout, flight
-            )
+            status, headers, content, held = await self._ask_session(self._session, request, flight)
         try:
             body = await content.readany()
             if not content.at_eof() or len(body) > min(request.max_body, _ERROR_BODY):
@@ -131,7 +121,7 @@ class AiohttpWire:
         return Reply(status, headers, body)
 
     async def _ask(self, connector: aiohttp.TCPConnector, request: Request, flight: InFlightRequest) -> Head:
-        """Write the request once and wait for the head of the reply, like `SessionSender.ask`."""
+        """Write the request once and wait for the head of the reply, like `_ask_session`."""
         connection = await connector.connect(self._address, [], self._connect_timeout)
         try:
             protocol = connection.protocol
@@ -155,6 +145,42 @@ class AiohttpWire:
         flight.phase = "head"
         return message.code, message.headers, content, connection
 
+    async def _ask_session(
+        self, session: aiohttp.ClientSession, request: Request, flight: InFlightRequest
+    ) -> Head:
+        """Send the request once through `session`, and wait for the head of the reply."""
+
+        async def once(
+            sent: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            sent.headers.update(flight.headers)  # not passed below, where a traceback would show them
+            # aiohttp itself would repeat GET, PUT and DELETE after a lost connection. LostError prevents it.
+            try:
+                response = await handler(sent)
+            except BaseException as error:
+                if vars(sent).get("response") is not None:  # set once the connection has the whole request
+                    flight.phase = "sent"
+                if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(
+                    error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError
+                ):
+                    raise
+                lost = LostError(error)
+            else:
+                flight.phase = "head"
+                return response
+            raise lost
+
+        response = await session.request(
+            request.method,
+            URL(self._origin + _target(request), encoded=True),
+            data=request.body or None,
+            allow_redirects=False,  # a redirect would send key and body to another host
+            timeout=self._connect_timeout,
+            trace_request_ctx=flight,
+            middlewares=(once,),
+        )
+        return response.status, response.headers, response.content, response
+
     def _open(self) -> aiohttp.TCPConnector:
         self._loop = asyncio.get_running_loop()
         self._connector = _Connector(
@@ -164,11 +190,19 @@ class AiohttpWire:
         )
         # The pool needs a request only for its origin.
         self._address = aiohttp.ClientRequest("GET", URL(self._origin), loop=self._loop)
-        observed = SessionSender(self._connector, self._trace_configs, trust_env=self._trust_env)
-        if observed.wanted or not aiohttp.__version__.startswith(_TRIED):
-            self._observed = observed
+        session = aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=self._trust_env,
+            trace_configs=[_note_connections(), *self._trace_configs],
+        )
+        # Counts foreign traces too, such as those that OpenTelemetry's `instrument()` adds to every session.
+        is_traced = len(session.trace_configs) > 1
+        if is_traced or self._trust_env or not aiohttp.__version__.startswith(_TRIED):
+            self._session = session
         else:
-            observed.drop()
+            session.detach()
         return self._connector
 
     def _headers_for(self, request: Request) -> CIMultiDict[str]:
@@ -273,3 +307,82 @@ def _closed(flight: InFlightRequest) -> WireError:
     if flight.phase == "new":
         return NotSentError("the session is closed", permanent=True)
     return NoReplyError("the session was closed before the answer came", phase=flight.phase)
+
+
+@attrs.define(eq=False)
+class InFlightRequest:
+    """A request in flight, and the task that waits for it. No repr shows its contents, such as the key."""
+
+    headers: CIMultiDict[str] = attrs.field(repr=False)
+    task: asyncio.Task[Any] = attrs.field(repr=False)
+    deadline: float = 0.0
+    late: bool = False
+    phase: str = "new"
+    """`new`, `connected` (reported only by aiohttp's session), `sent` or `head`."""
+
+
+class TimeoutScheduler:
+    """Timeouts of all requests in flight, as from `asyncio.timeout`, but with a single timer.
+
+    A timer for each request, set and rarely needed, would be a tenth of the cost of a call.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[InFlightRequest] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, flight: InFlightRequest, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        flight.deadline = loop.time() + seconds
+        self._running.add(flight)
+        if self._timer is None or flight.deadline < self._timer.when():
+            self._set(loop, flight.deadline)
+
+    def stop(self, flight: InFlightRequest) -> None:
+        self._running.discard(flight)
+        if flight.late:
+            flight.task.uncancel()
+
+    def close(self) -> None:
+        """Leave no timer behind in the loop, unless requests are still in flight."""
+        if self._timer is not None and not self._running:
+            self._timer.cancel()
+
+    def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._cancel_late, loop)
+
+    def _cancel_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time() + 1e-3  # a timer may fire early by its clock's resolution
+        for flight in self._running:
+            if flight.deadline <= now and not flight.late:
+                flight.late = True
+                flight.task.cancel()
+        if waiting := [flight.deadline for flight in self._running if not flight.late]:
+            self._set(loop, min(waiting))
+
+
+Head: TypeAlias = tuple[
+    int, Mapping[str, str], aiohttp.StreamReader, aiohttp.ClientResponse | aiohttp.connector.Connection
+]
+"""Status, headers, the stream of the body, and the object to release after the body or to close before."""
+
+
+class LostError(Exception):
+    """A connection lost to the error in `args`. aiohttp repeats requests after that error, not after this."""
+
+
+def _note_connections() -> aiohttp.TraceConfig:
+    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.phase = "connected"
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(note)
+    trace.on_connection_reuseconn.append(note)
+    return trace
+
+
+_FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError, LostError, ValueError)
+"""All exceptions that the layers below may raise."""

@@ -10,11 +10,11 @@ import functools
 import json
 import marshal
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import GenericAlias
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
@@ -22,21 +22,21 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from ..errors import DecodeError, SpecError
-from ..models.instances import Billing, Container, ContainerSummary, ForwardedPort, Network, Resources
+from ..models.instances import Billing, Container, ContainerSummary, ForwardedPort, Resources
 from ..models.plans import ContainerPlan, MachineOption, Pricing, Supply
-from ..models.specs import ContainerSpec, RegistryCredentials, Spec, name_problems
+from ..models.specs import ContainerSpec, RegistryCredentials, Spec, is_complete, name_problems
 from ..models.updates import ContainerUpdate
 from ..models.values import Environment, Kind, OpenEnum, Port, Size
-from . import scalars
+from . import readers
 from .messages import Answer, Call, Json
-from .readers import reader
+from .readers import Hook
 
 T = TypeVar("T")
 
-_member = functools.lru_cache(scalars.REMEMBERED)(scalars.member)
+_member = functools.lru_cache(readers.REMEMBERED)(readers.member)
 
 
-def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Hook:
     """Hook for arrays only: cattrs itself would also iterate over an object or a text."""
     sequence = get_origin(kind)
     item = get_args(kind)[0]
@@ -50,12 +50,26 @@ def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, An
             return found if sequence is list else tuple(found)
         if value is None:  # servers in Go write null for an empty array
             return [] if sequence is list else ()
-        raise scalars.MisfitError(f"expected an array, got {scalars.name_of(value)}")
+        raise readers.MisfitError(f"expected an array, got {readers.name_of(value)}")
 
     return hook
 
 
-def _remembering(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _object_hook(model: type, converter: cattrs.Converter, **overrides: Any) -> Hook:
+    """Hook for objects only: cattrs itself would read a model without required fields from any text."""
+    if not converter.detailed_validation:
+        return readers.reader(model, converter.get_structure_hook, **overrides)
+    plain: Hook = make_dict_structure_fn(model, converter, **overrides)
+
+    def hook(value: Any, kind: Any) -> Any:
+        if type(value) is dict:
+            return plain(value, kind)
+        raise readers.MisfitError(f"expected an object, got {readers.name_of(value)}")
+
+    return hook
+
+
+def _remembering(hook: Hook) -> Hook:
     """Cache the results of a hook by JSON value. Only for public data, because the cache keeps it."""
     known: dict[bytes, Any] = {}
 
@@ -64,7 +78,7 @@ def _remembering(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         found = known.get(key)
         if found is None:
             found = hook(value, kind)
-            if len(known) < scalars.REMEMBERED and len(key) < scalars.REMEMBERED:
+            if len(known) < readers.REMEMBERED and len(key) < readers.REMEMBERED:
                 known[key] = found
         return found
 
@@ -77,46 +91,31 @@ def _is_array(kind: Any) -> bool:
 
 @functools.cache
 def _converter(*, detailed: bool) -> cattrs.Converter:
-    """Create a converter. There are two: a quick one, and a detailed one that locates a misfit."""
+    """Create a converter on its first use. There are two: a quick one, and one that locates a misfit."""
     converter = cattrs.Converter(detailed_validation=detailed, prefer_attrib_converters=False)
-    converter.register_structure_hook(str, scalars.exactly(str))
-    converter.register_structure_hook(bool, scalars.exactly(bool))
-    converter.register_structure_hook(int, scalars.integer)
-    converter.register_structure_hook(float, scalars.exactly(int, float))
-    converter.register_structure_hook(Decimal, scalars.money)
-    converter.register_structure_hook(datetime, scalars.moment)
-    converter.register_structure_hook(Size, scalars.size)
-    converter.register_structure_hook(Environment, scalars.environment)
+    converter.register_structure_hook(str, readers.exactly(str))
+    converter.register_structure_hook(bool, readers.exactly(bool))
+    converter.register_structure_hook(int, readers.integer)
+    converter.register_structure_hook(float, readers.exactly(int, float))
+    converter.register_structure_hook(Decimal, readers.money)
+    converter.register_structure_hook(datetime, readers.moment)
+    converter.register_structure_hook(Size, readers.size)
+    converter.register_structure_hook(Environment, readers.environment)
     converter.register_structure_hook_factory(_is_array, _array_hook)
 
     # By class, because cattrs would otherwise treat a StrEnum as a str.
-    converter.register_structure_hook(OpenEnum, scalars.member if detailed else _member)
-    converter.register_structure_hook(Kind, scalars.member if detailed else _member)
-    if not detailed:
-        converter.register_structure_hook_factory(
-            attrs.has, lambda model: reader(model, converter.get_structure_hook)
-        )
+    converter.register_structure_hook(OpenEnum, readers.member if detailed else _member)
+    converter.register_structure_hook(Kind, readers.member if detailed else _member)
+    converter.register_structure_hook_factory(attrs.has, lambda model: _object_hook(model, converter))
 
-    def register(model: type, **overrides: Any) -> Callable[[Any, Any], Any]:
-        if not detailed:
-            hook = reader(model, converter.get_structure_hook, **overrides)
-        else:
-            plain: Callable[[Any, Any], Any] = make_dict_structure_fn(model, converter, **overrides)
+    def register(model: type, **overrides: Any) -> None:
+        converter.register_structure_hook(model, _object_hook(model, converter, **overrides))
 
-            def hook(value: Any, kind: Any) -> Any:
-                if type(value) is not dict:
-                    raise scalars.MisfitError(f"expected an object, got {scalars.name_of(value)}")
-                return plain(value, kind)
-
-        converter.register_structure_hook(model, hook)
-        return hook
-
-    number = override(struct_hook=scalars.port_number)
-    price = override(struct_hook=scalars.price)
-    register(Port, number=override(rename="port", struct_hook=scalars.port_number))
+    number = override(struct_hook=readers.port_number)
+    price = override(struct_hook=readers.price)
+    register(Port, number=override(rename="port", struct_hook=readers.port_number))
     register(ForwardedPort, port=number, external_port=number)
-    register(Network)
-    register(Supply, vcpu=override(struct_hook=scalars.count))
+    register(Supply, vcpu=override(struct_hook=readers.count))
     if not detailed:
         converter.register_structure_hook(Resources, _remembering(converter.get_structure_hook(Resources)))
         ports: Any = tuple[Port, ...]
@@ -124,24 +123,21 @@ def _converter(*, detailed: bool) -> cattrs.Converter:
         converter.register_structure_hook_func(lambda kind: kind == ports, remembered)
     register(Pricing, hour=price)
     register(Billing, hourly_usage=price)
-    register(MachineOption, vcpu=override(struct_hook=scalars.count))
+    register(MachineOption, vcpu=override(struct_hook=readers.count))
     register(ContainerSummary, status=override(rename="instance_status"))
     register(Container, status=override(rename="instance_status"))
-    plan = register(ContainerPlan)
+    plan = _object_hook(ContainerPlan, converter)
 
     def container_plan(value: Any, kind: Any) -> ContainerPlan:
         """Flatten `{"plan": ..., "attributes": {"location": [...]}}` into one plan."""
         inner = value.get("plan") if type(value) is dict else None
         attributes = value.get("attributes") if type(value) is dict else None
         if type(inner) is not dict or type(attributes) is not dict:
-            raise scalars.MisfitError("expected {plan, attributes}")
+            raise readers.MisfitError("expected {plan, attributes}")
         return plan({**inner, "locations": attributes.get("location")}, kind)  # type: ignore[no-any-return]
 
     converter.register_structure_hook(ContainerPlan, container_plan)
     return converter
-
-
-_QUICK: Final = _converter(detailed=False)
 
 
 def structure(answer: Answer, kind: type[T], *, under: Kind | None = None) -> T:
@@ -188,7 +184,7 @@ def structure_rows(
     rows = _add_kind(rows, under)
     many: Any = GenericAlias(list, item)
     try:
-        return _QUICK.structure(rows, many), []
+        return _converter(detailed=False).structure(rows, many), []
     except Exception:
         pass  # each row is now converted separately
     errors: list[DecodeError] = []
@@ -226,7 +222,7 @@ def _fitting(
 def _convert(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
     """Convert `value` at `path` in the answer to `call`, or return (not raise) the error."""
     try:
-        return _QUICK.structure(value, kind)
+        return _converter(detailed=False).structure(value, kind)
     except Exception:
         pass  # the slow, detailed converter is only needed for a value that does not fit
     try:
@@ -238,7 +234,7 @@ def _convert(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeErr
 
 
 def _describe(error: BaseException, _: Any) -> str:
-    if isinstance(error, scalars.MisfitError):
+    if isinstance(error, readers.MisfitError):
         return str(error)
     return "missing" if isinstance(error, KeyError) else "does not fit"
 
@@ -280,6 +276,8 @@ def payload(spec: Spec | ContainerUpdate) -> bytes:
         SpecError: the service would refuse the spec; names all problems.
     """
     check([spec])
+    if not (isinstance(spec, ContainerUpdate) or is_complete(spec)):
+        raise SpecError(["plan_id: this request needs it, and an os_image for a machine"])
     if isinstance(spec, ContainerSpec):
         body = {
             "plan_id": spec.plan_id,

@@ -284,8 +284,8 @@ def _time_left(words: str) -> float | None:
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _DATE_LENGTH: Final = 64
-_YEARS: Final = range(1970, 9000)
-"""Valid years of a date. Arithmetic with the first and last years of `datetime` overflows."""
+YEARS: Final = range(1970, 9000)
+"""Valid years of a time. Arithmetic with the first and last years of `datetime` overflows."""
 
 
 def retry_after(headers: Mapping[str, str], service_time: datetime | None = None) -> float | None:
@@ -317,4 +317,4 @@ def http_date(text: str) -> datetime | None:
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return date if date.year in _YEARS else None
+    return date if date.year in YEARS else None

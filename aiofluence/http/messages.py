@@ -78,7 +78,7 @@ class Retryable(Enum):
 
     ALWAYS = "always"
     """A read changes nothing."""
-    LOOK = "look"
+    CHECK_FIRST = "check first"
     """Only after a poll: the service refuses a second PUT or DELETE if the first one worked."""
     NEVER = "never"
     """A second POST would deploy a second machine, with a second bill."""

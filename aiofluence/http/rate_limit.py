@@ -36,7 +36,7 @@ class RateLimit:
         if not (0 < self.per_second < float("inf") and self.burst >= 1):
             raise ConfigError("RateLimit needs per_second > 0 and burst >= 1")
 
-    def gate(self, max_in_flight: int) -> RateLimiter:
+    def limiter(self, max_in_flight: int) -> RateLimiter:
         """Create the rate limiter of one session."""
         return RateLimiter(self, max_in_flight)
 

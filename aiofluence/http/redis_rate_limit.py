@@ -1,8 +1,8 @@
 """A rate for many processes and hosts: a rate limiter with grants from Redis or Valkey.
 
-`_SharedGate` inherits priorities, the limit of requests in flight and the timer from `RateLimiter`. Only its
-grants come from Redis, a few at a time. Without a connection to Redis, it is a plain `RateLimiter` with a
-share of the rate. The redis library is imported on first use.
+`_SharedRateLimiter` inherits priorities, the limit of requests in flight and the timer from `RateLimiter`.
+Only its grants come from Redis, a few at a time. Without a connection to Redis, it is a plain `RateLimiter`
+with a share of the rate. The redis library is imported on first use.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RedisRate:
         if problems:
             raise ConfigError(f"RedisRate needs {', '.join(problems)}")
 
-    def gate(self, max_in_flight: int) -> RateLimiter:
+    def limiter(self, max_in_flight: int) -> RateLimiter:
         """Create the rate limiter of one session that shares this rate."""
         try:
             from redis.asyncio.connection import parse_url
@@ -73,7 +73,7 @@ class RedisRate:
         except ValueError:
             problem = "RedisRate's url is none that the redis library understands"
         else:
-            return _SharedGate(self, max_in_flight)
+            return _SharedRateLimiter(self, max_in_flight)
         raise ConfigError(problem)  # raised outside `except`: the library's error may quote the url
 
     def _client(self) -> Redis:
@@ -159,7 +159,7 @@ class _Complaint:
     until: float
 
 
-class _SharedGate(RateLimiter):
+class _SharedRateLimiter(RateLimiter):
     """A rate limiter with grants from Redis, or from its own GCRA while Redis is unreachable."""
 
     def __init__(self, rate: RedisRate, max_in_flight: int) -> None:

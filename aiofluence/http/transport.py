@@ -65,12 +65,14 @@ class Transport:
     """Sender of a session's calls. A copy with other timeouts shares limiter, pool, budget and clock."""
 
     wire: Wire
-    gate: RateLimiter
+    limiter: RateLimiter
     headers: Headers = attrs.field(repr=False)
     timeout: Timeout = attrs.field(factory=Timeout)
     retry: Retry = attrs.field(factory=Retry)
     budget: RetryBudget = attrs.field(factory=RetryBudget, repr=False)
     on_reply: OnReply | None = None
+    watch: OnReply | None = None
+    """Observer of each reply, like `on_reply`, that `with_options` keeps; see `resources.drift`."""
     clock: ServerClock = attrs.field(factory=ServerClock, repr=False)
     warned: set[str] = attrs.field(factory=set, repr=False)
     """Subjects of warnings that were already logged; see `resources.rows`."""
@@ -138,11 +140,11 @@ class Transport:
 
     async def _once(self, call: Call, deadline: float | None) -> Reply:
         """Make one attempt: wait for the rate limiter, send, and report the outcome to the rate limiter."""
-        granted = self.gate.acquire_at_once()
+        granted = self.limiter.acquire_at_once()
         if granted is None:
             granted = await self._grant(call.priority, deadline)
         if call.cancelled_when is not None and call.cancelled_when():
-            self.gate.release()
+            self.limiter.release()
             raise NotSentError("its caller no longer waits for it", permanent=True)
         timeout = self.timeout
         if deadline is not None and deadline - granted < timeout.total:
@@ -155,11 +157,11 @@ class Transport:
         except FluenceError as error:
             log.debug("%s: %s", call, error)
             if isinstance(error, NotSentError) and not error.permanent:
-                self.gate.unreachable(granted)
+                self.limiter.unreachable(granted)
             raise
         finally:
             # Released last: the rate limiter must know of a refusal before it grants the next request.
-            self.gate.release()
+            self.limiter.release()
         return reply
 
     def _learn(self, call: Call, reply: Reply, granted: float) -> None:
@@ -168,9 +170,11 @@ class Transport:
         if reply.status in (429, 503):
             # nginx's limit_req answers 503. Both mean "too fast", for every call of this session.
             pause = retry_after(reply.headers, self.clock.at(asyncio.get_running_loop().time()))
-            self.gate.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
+            self.limiter.refused(granted, min(pause or 0.0, self.retry.max_retry_after))
         elif reply.status < 500:
-            self.gate.succeeded()
+            self.limiter.succeeded()
+        if self.watch is not None:
+            self.watch(call, reply)
         if self.on_reply is not None:
             try:
                 self.on_reply(call, reply)
@@ -179,10 +183,10 @@ class Transport:
 
     async def _grant(self, priority: Priority, deadline: float | None) -> float:
         if deadline is None:
-            return await self.gate.acquire(priority)
+            return await self.limiter.acquire(priority)
         try:
             async with asyncio.timeout_at(deadline):
-                return await self.gate.acquire(priority)
+                return await self.limiter.acquire(priority)
         except TimeoutError:
             pass
         raise NotSentError("the deadline passed before the rate limiter granted the request", permanent=True)

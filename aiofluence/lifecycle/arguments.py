@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
+from math import isfinite
 from numbers import Real
-from typing import Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from ..errors import ConfigError, SpecError
 from ..http.codec import check
 from ..models.plans import Offer
-from ..models.specs import ContainerSpec, VMSpec, plan_problems
+from ..models.specs import Deployable, Spec, plan_problems
 from ..models.updates import ContainerUpdate
-from ..resources.offers import read_money
-from .wait import Until
+from ..resources.offers import conditions_of, read_money
+from .wait import Until, deadline_in
 
 T = TypeVar("T")
 
@@ -32,9 +33,10 @@ def refuse(*problems: Iterable[str], specs: Sequence[object] = ()) -> None:
         SpecError: the service would refuse a spec. The other problems follow in the same error.
         ConfigError: only other arguments have problems.
     """
-    found = [*_no_specs(specs), *chain.from_iterable(problems)]
+    known: list[Any] = [spec for spec in specs if isinstance(spec, Deployable)]
+    found = [*_no_specs(specs), *_condition_problems(known), *chain.from_iterable(problems)]
     try:
-        check([spec for spec in specs if isinstance(spec, ContainerSpec | VMSpec)])
+        check(known)
     except SpecError as error:
         raise SpecError([*error.problems, *found]) from None
     if len(found) == 1:
@@ -43,9 +45,17 @@ def refuse(*problems: Iterable[str], specs: Sequence[object] = ()) -> None:
         raise ConfigError("\n".join((f"{len(found)} problem(s), nothing was sent:", *found)))
 
 
+def _condition_problems(specs: Sequence[Spec]) -> Iterator[str]:
+    for spec in specs:
+        try:
+            conditions_of(spec)
+        except ConfigError as error:
+            yield f"{spec.name}: {error}" if len(specs) > 1 else str(error)
+
+
 def _no_specs(specs: Sequence[object]) -> Iterator[str]:
     for index, spec in enumerate(specs):
-        if not isinstance(spec, ContainerSpec | VMSpec):
+        if not isinstance(spec, Deployable):
             where = f"specs[{index}]" if len(specs) > 1 else "spec"
             yield f"{where} is a ContainerSpec, VMSpec or BareMetalSpec, not {_quoted(spec)}"
 
@@ -62,18 +72,33 @@ def as_list(specs: Iterable[T]) -> list[T]:
     return list(specs)
 
 
+def deadlines(timeout: float | None, wait_for_capacity: float | None) -> tuple[float | None, float | None]:
+    """Loop times of the end of a deploy and its wait, and of the end of the wait for a plan before it."""
+    capacity_until = deadline_in(wait_for_capacity)
+    return (None if timeout is None else deadline_in(timeout + (wait_for_capacity or 0))), capacity_until
+
+
 def until_problems(until: object) -> Iterator[str]:
-    """Problems of an `until` that is no `Until`."""
-    if not isinstance(until, Until):
-        yield f"until is one of {', '.join(map(str, Until))}, not {_quoted(until)}"
+    """Problems of an `until` that is neither an `Until` nor the text of one."""
+    if until not in {*Until, *(each.value for each in Until)}:
+        names = ", ".join(f"{each} ({each.value!r})" for each in Until)
+        yield f"until is one of {names}, not {_quoted(until)}"
 
 
 def timeout_problems(timeout: object) -> Iterator[str]:
     """Problems of a `timeout` that is no number of seconds."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not float(timeout) >= 0:
+    if timeout is not None and not _is_seconds(timeout):
         yield f"timeout is a number of seconds or None, not {_quoted(timeout)}"
+
+
+def capacity_problems(wait_for_capacity: object) -> Iterator[str]:
+    """Problems of a `wait_for_capacity` that is no finite number of seconds."""
+    if wait_for_capacity is not None and not (_is_seconds(wait_for_capacity) and isfinite(wait_for_capacity)):
+        yield f"wait_for_capacity is a number of seconds or None, not {_quoted(wait_for_capacity)}"
+
+
+def _is_seconds(value: object) -> TypeGuard[float]:
+    return not isinstance(value, bool) and isinstance(value, Real) and float(value) >= 0
 
 
 def on_failure_problems(on_failure: object) -> Iterator[str]:

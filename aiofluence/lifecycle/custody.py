@@ -200,11 +200,11 @@ class Custodian:
             refused.result()
         return await asyncio.shield(ending)
 
-    def care_for(self, deploy: asyncio.Future[InstanceRef]) -> None:
-        """Keep the session open until the instance of `deploy` is handed over or taken."""
-        if deploy.exception() is not None:
+    def care_for(self, deploy: asyncio.Future[InstanceRef | None]) -> None:
+        """Keep the session open until the instance of `deploy`, if it has one, is handed over or taken."""
+        ref = None if deploy.exception() is not None else deploy.result()
+        if ref is None:
             return
-        ref = deploy.result()
         if not self.holds(ref) and ref not in self._cared:  # two callers may have adopted it
             self._cared[ref] = asyncio.get_running_loop().create_future()
 

@@ -15,7 +15,14 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from ..background import BackgroundTasks
-from ..errors import DecodeError, FluenceError, NotSentError, RateLimitedError, UncertainDeployError
+from ..errors import (
+    DecodeError,
+    FluenceError,
+    NotSentError,
+    PlanUnavailableError,
+    RateLimitedError,
+    UncertainDeployError,
+)
 from ..http.codec import check
 from ..http.messages import is_safe_id
 from ..http.transport import Transport
@@ -23,6 +30,7 @@ from ..models.instances import InstanceRef, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
 from ..polling.evidence import Evidence
+from ..resources.catalogue import Catalogue, Choice
 from ..resources.endpoints import Endpoints
 from .custody import Custodian
 from .deploy_attempt import DeployAttempt
@@ -45,8 +53,10 @@ class Deployer:
         transport: Transport,
         policy: DeployPolicy,
         evidence: Evidence,
+        catalogue: Catalogue,
     ) -> None:
         self.policy: Final = policy
+        self.catalogue: Final = catalogue
         self._tasks = tasks
         self._custodian = custodian
         self._journal = journal
@@ -54,8 +64,8 @@ class Deployer:
         self._retry = transport.retry
         self.lists: Final = {kind: SharedList(tasks, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
-        evidence.on_over(self._forget)
         self._owned: set[str] = set()
+        evidence.on_over(self._owned.discard)  # no row of an instance that is over counts as live
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._posts: dict[tuple[Kind, str], int] = {}  # sent before a NotSentError, for the next deploy
         self._turns: WeakValueDictionary[tuple[Kind, str], asyncio.Lock] = WeakValueDictionary()
@@ -69,35 +79,35 @@ class Deployer:
         adopt: bool = False,
         hand_over: bool = True,
         known: NamedRows | None = None,
+        choice: Choice | None = None,
     ) -> InstanceRef:
-        """Deploy `spec` once. With `adopt`, take a live instance of that name instead, if there is one.
+        """Deploy `spec` once, on the first plan that the service does not refuse.
 
-        If the caller is cancelled before the POST, nothing is sent. Afterwards `on_failure` decides about the
-        instance: `"terminate"` or `"keep"`. Without `hand_over` it stays in custody, until
-        `Custodian.hand_over`. `known` is the LIST in which `adopt` finds the instance. None requests a LIST.
-
-        Raises:
-            SpecError: the service would refuse the spec. Nothing was sent.
-            UncertainDeployError: the instance may or may not exist.
-            FluenceError: the service refused the POST, or the POST was never sent.
+        With `adopt`, take a live instance of that name instead, if there is one. If the caller is cancelled
+        before the POST, nothing is sent. Afterwards `on_failure` decides about the instance: `"terminate"` or
+        `"keep"`. Without `hand_over` it stays in custody, until `Custodian.hand_over`. `known` is the LIST in
+        which `adopt` finds the instance. None requests a LIST. `choice` has the plans, by default the spec's.
         """
         check([spec])
         is_cancelled = asyncio.Event()
         with self._tasks.at_work():
-            deploying = self._tasks.spawn(self._in_turn(endpoints, spec, adopt, is_cancelled, known))
-            if on_failure == "terminate" and not hand_over:
-                deploying.add_done_callback(self._custodian.care_for)
-            self._custodian.expect(deploying, spec.name)
-            try:
-                ref = await asyncio.shield(deploying)
-            except asyncio.CancelledError:
-                is_cancelled.set()
-                settle = partial(self._abandoned, spec.name, on_failure)
-                if deploying.done():  # at once: the session may be closed in the next step
-                    settle(deploying)
-                else:
-                    deploying.add_done_callback(settle)
-                raise
+            choice, ref = choice or self.catalogue.choice(spec), None
+            while ref is None:  # more than once if an alternative has another name
+                name, work = choice.spec.name, self._in_turn(endpoints, choice, adopt, is_cancelled, known)
+                deploying = self._tasks.spawn(work)
+                if on_failure == "terminate" and not hand_over:
+                    deploying.add_done_callback(self._custodian.care_for)
+                self._custodian.expect(deploying, name)
+                try:
+                    ref = await asyncio.shield(deploying)
+                except asyncio.CancelledError:
+                    is_cancelled.set()
+                    settle = partial(self._abandoned, name, on_failure)
+                    if deploying.done():  # at once: the session may be closed in the next step
+                        settle(deploying)
+                    else:
+                        deploying.add_done_callback(settle)
+                    raise
             if hand_over:
                 self._custodian.hand_over(ref)
         return ref
@@ -111,51 +121,45 @@ class Deployer:
         turn = self._turns.get((kind, name))
         return turn is not None and turn.locked()
 
-    def _forget(self, id: str) -> None:
-        """Drop the id of an instance that is over: none of its rows counts as live."""
-        self._owned.discard(id)
-
-    def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef]) -> None:
+    def _abandoned(self, name: str, on_failure: str, deploying: asyncio.Future[InstanceRef | None]) -> None:
         error = deploying.exception()
         if isinstance(error, UncertainDeployError):
             self._custodian.doubt(name)
-        elif error is None and on_failure == "terminate":
-            self._custodian.take(deploying.result())
-        elif error is None:
-            self._custodian.hand_over(deploying.result())
+        elif error is None and (ref := deploying.result()) is not None:
+            self._custodian.take(ref) if on_failure == "terminate" else self._custodian.hand_over(ref)
 
     async def _in_turn(
         self,
         endpoints: Endpoints,
-        spec: Spec,
+        choice: Choice,
         adopt: bool,
         is_cancelled: asyncio.Event,
         known: NamedRows | None,
-    ) -> InstanceRef:
+    ) -> InstanceRef | None:
         """Run deploys of one name in turn: of two at once, neither could find out which row is its own."""
-        async with self._turn(endpoints.kind, spec.name):
-            attempt = self._begin(endpoints, spec.name, adopt)
+        name = choice.spec.name
+        async with self._turn(endpoints.kind, name):
+            attempt = self._begin(endpoints, name, adopt)
             attempt.is_cancelled = is_cancelled
             try:
                 ref = await self._adopt(attempt, known) if adopt else None
                 if ref is None and attempt.unclear:
                     ref = await self._find(attempt, settle=self.policy.settle)
                 if ref is None:
-                    ref = await self._deploy(attempt, spec)
+                    ref = await self._deploy(attempt, choice)
                 attempt.ref = ref
-                self._owned.add(ref.id)
+                if ref is not None:
+                    self._owned.add(ref.id)
                 return ref
             finally:
                 if adopt and attempt.ref is None:
                     # A later row of the name may be another program's, so no watch. The next deploy of the
                     # name keeps polling.
                     if attempt.unclear:
-                        self._unresolved[endpoints.kind, spec.name] = attempt.unclear
+                        self._unresolved[endpoints.kind, name] = attempt.unclear
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # at a close, the deploy itself is in doubt
-                        self._custodian.let_watch(
-                            self._tasks.spawn(self._watch_duplicates(attempt)), attempt.name
-                        )
+                        self._custodian.let_watch(self._tasks.spawn(self._watch_duplicates(attempt)), name)
 
     def _turn(self, kind: Kind, name: str) -> asyncio.Lock:
         return self._turns.setdefault((kind, name), asyncio.Lock())
@@ -175,13 +179,17 @@ class Deployer:
         attempt.doubtful = bool(unnamed)
         return attempt
 
-    async def _deploy(self, attempt: DeployAttempt, spec: Spec) -> InstanceRef:
-        """POST. While the outcome is unclear, poll, and POST again only if the first is ruled out."""
+    async def _deploy(self, attempt: DeployAttempt, choice: Choice) -> InstanceRef | None:
+        """POST. While the outcome is unclear, poll, and POST again only if the first is ruled out.
+
+        A refusal proves that its POST created nothing: then take the next plan. None: with another name.
+        """
+        spec = await choice.next()
         waits = self._retry.waits()
         loop = asyncio.get_running_loop()
         kind = attempt.endpoints.kind
         posts = before = self._posts.pop((kind, attempt.name), 0)
-        while True:
+        while spec.name == attempt.name:
             if self._journal.path is not None and self._clock.at(loop.time()) is None:
                 await self._poll(attempt)  # the entry needs the service's time, for later runs
             intent = self._journal.intend(kind, attempt.name, self._clock.at(loop.time()))
@@ -199,12 +207,22 @@ class Deployer:
                     attempt.unclear.remove(intent)
                     self._journal.identify(intent, ref)
                     return await self._agree(attempt, ref) if attempt.adopt else ref
-                raise await self._unusable(attempt)
+                # The instance exists. A row of its name is only a candidate: the row's id is another.
+                attempt.doubtful, place = True, "$.instance_id"
+                attempt.last_error = DecodeError("the id of the new instance is not an id", path=place)
+                if (rows := await self._poll(attempt)) is not None:
+                    self._siblings(attempt, rows)
+                raise self._uncertain(attempt)
             if is_certain(error):
                 attempt.unclear.remove(intent)
                 self._journal.close_intent(intent)
                 if isinstance(error, NotSentError) and posts > 1:
                     self._posts[kind, attempt.name] = posts - 1
+                # An instance that cannot be ended keeps billing: no more money is spent until that is solved.
+                if isinstance(error, PlanUnavailableError) and not self._custodian.is_failing:
+                    spec = await choice.next(error)
+                    posts -= 1
+                    continue
                 raise error
             attempt.doubtful, attempt.last_error = True, error
             pause = self._retry.pause_after(error, next(waits)) if isinstance(error, FluenceError) else 0.0
@@ -215,25 +233,10 @@ class Deployer:
                 if isinstance(error, RateLimitedError):  # a clear refusal, and no LIST shows an instance
                     raise error
                 raise self._uncertain(attempt)
-
-    async def _unusable(self, attempt: DeployAttempt) -> UncertainDeployError:
-        """Make the error of a deploy whose reply has an id that no path can carry.
-
-        The instance exists. A row of the name is only a candidate: its id differs from the reply's.
-        """
-        attempt.doubtful = True
-        attempt.last_error = DecodeError("the id of the new instance is not an id", path="$.instance_id")
-        if (rows := await self._poll(attempt)) is not None:
-            self._siblings(attempt, rows)
-        return self._uncertain(attempt)
+        return None
 
     async def _adopt(self, attempt: DeployAttempt, known: NamedRows | None) -> InstanceRef | None:
-        """Find the live instance of that name, or return None.
-
-        Raises:
-            FluenceError: the LIST failed.
-            DecodeError: the LIST is partial and lacks the name, which proves nothing.
-        """
+        """Find the live instance of that name, or return None. A partial LIST without it proves nothing."""
         rows = known or await self.lists[attempt.endpoints.kind].now(attempt.endpoints)
         siblings, doubtful = self._siblings(attempt, rows)
         if siblings:
@@ -267,9 +270,7 @@ class Deployer:
     async def _find(self, attempt: DeployAttempt, *, settle: float) -> InstanceRef | None:
         """Find the instance. Return None once a whole LIST requested after `settle` seconds lacks it.
 
-        Raises:
-            UncertainDeployError: no such LIST came before the watch of the policy was over, or a row of the
-                name may be of this deploy, or older.
+        The outcome is uncertain without such a LIST, or if a row of the name may be this deploy's, or older.
         """
         loop = asyncio.get_running_loop()
         settled = loop.time() + settle

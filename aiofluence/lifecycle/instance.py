@@ -12,14 +12,22 @@ from contextlib import asynccontextmanager
 from typing import Final, Literal, TypeAlias
 
 from ..background import BackgroundTasks
-from ..errors import ConfigError, FluenceError, InstanceFailedError, WaitTimeoutError
+from ..errors import (
+    ConfigError,
+    FluenceError,
+    InstanceFailedError,
+    PlanUnavailableError,
+    WaitTimeoutError,
+)
 from ..http.transport import ServerClock
 from ..models.instances import Container, Instance, InstanceRef
 from ..models.specs import Spec
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..polling.history import WaitHistory
+from ..resources.catalogue import Choice
 from ..resources.endpoints import Endpoints
+from .arguments import deadlines
 from .custody import Custodian
 from .deploy import Deployer
 from .resumption import Recovery, Resume, being_ended
@@ -57,6 +65,7 @@ class InstanceLifecycle:
         *,
         adopt: bool = False,
         hand_over: bool = True,
+        capacity_until: float | None = None,
     ) -> Instance:
         """Deploy `spec` and wait. See `Session.deploy_and_wait`.
 
@@ -66,7 +75,9 @@ class InstanceLifecycle:
         check_until(until)
         check_on_failure(on_failure)
         with self.tasks.at_work():
-            ref = await self.deploy(spec, deadline, on_failure, adopt=adopt, hand_over=False)
+            ref = await self.deploy(
+                spec, deadline, on_failure, adopt=adopt, hand_over=False, capacity_until=capacity_until
+            )
             instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
             if hand_over:
                 self.custodian.hand_over(ref)
@@ -81,10 +92,13 @@ class InstanceLifecycle:
         adopt: bool = False,
         hand_over: bool = True,
         known: NamedRows | None = None,
+        choice: Choice | None = None,
+        capacity_until: float | None = None,
     ) -> InstanceRef:
         """Deploy `spec`. `on_failure` decides about the instance if the caller stops waiting.
 
-        `known` is the LIST in which `adopt` finds the instance. None requests a LIST.
+        `known` is the LIST in which `adopt` finds the instance. None requests a LIST. `choice` has the plans.
+        None takes those of `spec`. Until the loop time `capacity_until`, retry when a plan is for rent.
 
         Raises:
             WaitTimeoutError: `deadline` came first.
@@ -94,9 +108,21 @@ class InstanceLifecycle:
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.sleep(0)  # a deadline that has passed already raises here, before the POST
-                return await self.deployer(
-                    resource, spec, on_failure=on_failure, adopt=adopt, hand_over=hand_over, known=known
-                )
+                choice = choice or self.deployer.catalogue.choice(spec)
+                while True:
+                    try:
+                        return await self.deployer(
+                            resource,
+                            spec,
+                            on_failure=on_failure,
+                            adopt=adopt,
+                            hand_over=hand_over,
+                            known=known,
+                            choice=choice,
+                        )
+                    except PlanUnavailableError as error:
+                        await asyncio.sleep(self.deployer.catalogue.pause_after(error, capacity_until))
+                        choice, known = choice.again(), None
         except TimeoutError as error:
             if not is_deadline(error):
                 raise
@@ -143,17 +169,29 @@ class InstanceLifecycle:
 
     @asynccontextmanager
     async def running(
-        self, spec: Spec, until: Until, timeout: float | None, *, adopt: bool = False
+        self,
+        spec: Spec,
+        until: Until,
+        timeout: float | None,
+        *,
+        adopt: bool = False,
+        wait_for_capacity: float | None = None,
     ) -> AsyncIterator[Instance]:
         """Provide the instance inside the block, and end it at the exit. See `Session.running`.
 
         Raises:
             FluenceError: as `Session.running`.
         """
-        deadline = deadline_in(timeout)
+        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         with self.tasks.at_work():
             instance = await self.deploy_and_wait(
-                spec, until, deadline, "terminate", adopt=adopt, hand_over=False
+                spec,
+                until,
+                deadline,
+                "terminate",
+                adopt=adopt,
+                hand_over=False,
+                capacity_until=capacity_until,
             )
             self.custodian.lend(instance.ref)
             try:

@@ -13,8 +13,17 @@ from typing import ClassVar, TypeAlias, TypeVar
 import attrs
 
 from ..display.table import Cell, Row, age, short
-from .plans import GpuModel, Supply, describe_gpu
-from .values import ContainerStatus, Environment, Kind, Port, PortProtocol, Status
+from .values import (
+    ContainerStatus,
+    Environment,
+    GpuModel,
+    Kind,
+    Port,
+    PortProtocol,
+    Status,
+    Supply,
+    describe_gpu,
+)
 
 __all__ = [
     "Billing",

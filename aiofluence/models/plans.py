@@ -15,7 +15,16 @@ import attrs
 from ..display.table import Cell, Row
 from .money import exact
 from .specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
-from .values import DeploymentType, Environment, Interface, Kind, Port, Size
+from .values import (
+    DeploymentType,
+    Environment,
+    GpuModel,
+    Kind,
+    Port,
+    Size,
+    Supply,
+    describe_gpu,
+)
 
 __all__ = [
     "ContainerPlan",
@@ -31,26 +40,6 @@ __all__ = [
     "offers_from_containers",
     "offers_from_machines",
 ]
-
-
-@attrs.frozen
-class GpuModel:
-    """A GPU: vendor (`nvidia`), model (`h200`), memory per GPU, and interface."""
-
-    vendor: str
-    model: str
-    vram: Size
-    interface: Interface | None = None
-
-
-@attrs.frozen
-class Supply:
-    """The resources of a plan or an instance: virtual CPUs, memory, storage, number of GPUs."""
-
-    vcpu: int
-    memory: Size
-    storage: Size
-    gpu_count: int
 
 
 @attrs.frozen
@@ -192,8 +181,10 @@ class DefaultImage(Row):
             "description": self.description and self.description[:80],
         }
 
-    def to_spec(self, *, name: str, plan_id: str, **fields: Any) -> ContainerSpec:
+    def to_spec(self, *, name: str, plan_id: str = "", **fields: Any) -> ContainerSpec:
         """Make a ContainerSpec that deploys this image. `fields` override the image's values.
+
+        Without `plan_id`, give conditions for the plan among the fields, such as `gpu="l4"`.
 
         An image with `requires_ssh` needs `ssh_key=` among the fields.
 
@@ -267,11 +258,6 @@ class Offer(Row):
             fields["os_image"] = self.os_options[0]
         machine = VMSpec if self.kind is Kind.VM else BareMetalSpec
         return machine(name=name, plan_id=self.plan_id, **fields)
-
-
-def describe_gpu(gpu: GpuModel, count: int = 1) -> str:
-    """Describe a GPU: `2 × h200 141 GiB`, without the number if it is 1."""
-    return f"{f'{count} × ' if count != 1 else ''}{gpu.model} {gpu.vram}"
 
 
 def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:

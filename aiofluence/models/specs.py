@@ -9,14 +9,25 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias, TypeVar, cast
+from decimal import Decimal
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
+from .instances import Container, Machine
 from .public_key import public_key_problem
-from .values import Environment, Kind, Port, PortLike, PortProtocol, ports_from
+from .values import Environment, Kind, Port, PortLike, PortProtocol, Size, ports_from
 
-__all__ = ["BareMetalSpec", "ContainerSpec", "RegistryCredentials", "Spec", "VMSpec", "unique_name"]
+__all__ = [
+    "BareMetalSpec",
+    "ContainerSpec",
+    "Deployable",
+    "RegistryCredentials",
+    "SizeLike",
+    "Spec",
+    "VMSpec",
+    "unique_name",
+]
 
 SSH_VARIABLE: Final = "SSH_PUBKEY"
 """Variable with which the service passes the SSH key to a container. Reserved if `ssh_key` is given."""
@@ -31,7 +42,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _REGISTRIES: Final = ("docker.io", "ghcr.io")
 
-_SpecT = TypeVar("_SpecT", bound="ContainerSpec | VMSpec")
+_InstanceT = TypeVar("_InstanceT")
+
+SizeLike: TypeAlias = Size | str | int
+"""A size in any accepted form: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes."""
 
 
 def unique_name(prefix: str) -> str:
@@ -47,16 +61,6 @@ def unique_name(prefix: str) -> str:
     if prefix and not _NAME.fullmatch(stem):
         raise ValueError(f"a name is made of a-z, 0-9 and inner '-': {prefix!r}")
     return f"{stem}-{suffix}" if stem else suffix
-
-
-def _many(spec: _SpecT, count: int) -> list[_SpecT]:
-    try:
-        names = [spec.name.format(i=index) for index in range(count)]
-    except (ValueError, LookupError, AttributeError):
-        names = []
-    if len(set(names)) != count:
-        raise ValueError(f"a name for many is written with {{i}}, such as 'exp-{{i:03}}', not {spec.name!r}")
-    return [attrs.evolve(spec, name=name) for name in names]
 
 
 @attrs.frozen
@@ -100,13 +104,89 @@ def _upper(text: str | None) -> str | None:
     return text.upper() if isinstance(text, str) else text
 
 
-@attrs.frozen(kw_only=True)
-class ContainerSpec:
-    """A container to deploy.
+def read_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Convert one name, several or none to a tuple. An invalid value is kept, so that a check can name it."""
+    if given is None or isinstance(given, str) or not isinstance(given, Iterable):
+        return () if given is None else (given,)
+    return tuple(given)
+
+
+CONDITIONS: Final = ("gpu_count", "max_hourly", "min_cpus", "min_memory", "min_storage", "min_vram")
+"""The fields of every spec that, beside `gpu`, choose a plan."""
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Deployable(Generic[_InstanceT]):
+    """The fields that all specs share: a name, and a plan or the conditions that choose one.
+
+    Without `plan_id`, a deploy takes the cheapest plan that fits the conditions at that moment. With both, a
+    plan that fits replaces the plan of `plan_id` when that is sold out.
 
     Attributes:
         name: 1-25 characters of `a-z 0-9 -`. A lost deploy is found by its name.
-        plan_id: a `ContainerPlan.id` (or `Offer.plan_id`).
+        plan_id: an `Offer.plan_id` (the id of a `ContainerPlan` or `MachineOption`). Empty to choose a plan
+            by the conditions.
+        gpu: GPU models, as in `plans.find`. The first model with a plan for rent counts.
+        gpu_count: exact number of GPUs. None for one.
+        max_hourly: maximum price per hour. None for any.
+        min_cpus: minimum number of virtual CPUs. None for any.
+        min_memory: minimum memory: `"32Gi"`, `"32GB"`, a `Size` or bytes. None for any.
+        min_storage: minimum storage, in the same forms. None for any.
+        min_vram: minimum memory of each GPU, in the same forms. None for any.
+    """
+
+    kind: ClassVar[Kind]
+
+    name: str
+    plan_id: str = ""
+    gpu: tuple[str, ...] = attrs.field(default=(), converter=read_names)
+    gpu_count: int | None = None
+    max_hourly: Decimal | float | str | None = None
+    min_cpus: int | None = None
+    min_memory: SizeLike | None = None
+    min_storage: SizeLike | None = None
+    min_vram: SizeLike | None = None
+
+    def problems(self) -> list[str]:
+        """Return everything in this spec that the service would refuse, one sentence each."""
+        needs_plan = self.plan_id != "" or not chooses_plan(self)
+        return [*name_problems(self.name), *(plan_problems(self.plan_id) if needs_plan else ())]
+
+    def doubts(self, own_images: Collection[str] = ()) -> list[str]:
+        """Return reasons for which SSH will probably not work, although the service accepts the spec.
+
+        `own_images` has further images of the service itself, such as those from `images.list()`.
+        """
+        return []
+
+    def many(self, count: int) -> list[Self]:
+        """Make `count` copies with names from this spec's: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
+
+        Raises:
+            ValueError: the name has no valid `{i}`.
+        """
+        try:
+            names = [self.name.format(i=index) for index in range(count)]
+        except (ValueError, LookupError, AttributeError):
+            names = []
+        if len(set(names)) != count:
+            raise ValueError(
+                f"a name for many is written with {{i}}, such as 'exp-{{i:03}}', not {self.name!r}"
+            )
+        return [attrs.evolve(self, name=name) for name in names]
+
+    def __repr__(self) -> str:
+        # Secret fields are left out, and so are fields with their default.
+        shown = ((field, getattr(self, field.name)) for field in attrs.fields(type(self)) if field.repr)
+        fields = (f"{field.name}={value!r}" for field, value in shown if value != field.default)
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ContainerSpec(Deployable[Container]):
+    """A container to deploy. `Deployable` has the fields that choose its plan.
+
+    Attributes:
         image: full reference of the image, lower case, at most 255 characters.
         expose: 1-10 ports, in any of these forms: `22`, `"80/http"`, `"53/udp"`, `"5000-5005"`, `Port(22)`.
         environment: at most 64 variables, with names of `A-Z 0-9 _`. No repr shows the values.
@@ -119,8 +199,6 @@ class ContainerSpec:
 
     kind: ClassVar[Kind] = Kind.CONTAINER
 
-    name: str
-    plan_id: str
     image: str
     expose: tuple[Port, ...] = attrs.field(converter=_read_ports)
     environment: Environment = attrs.field(factory=Environment, converter=read_environment)
@@ -132,8 +210,7 @@ class ContainerSpec:
     def problems(self) -> list[str]:
         """Return everything in this spec that the service would refuse, one sentence each."""
         return [
-            *name_problems(self.name),
-            *plan_problems(self.plan_id),
+            *super().problems(),
             *settings_problems(self.image, self.environment, self.startup_command, self.credentials),
             *_expose_problems(self.expose),
             *_location_problems(self.location),
@@ -141,62 +218,37 @@ class ContainerSpec:
         ]
 
     def doubts(self, own_images: Collection[str] = ()) -> list[str]:
-        """Return reasons for which SSH will probably not work, although the service accepts the spec.
-
-        `own_images` has further images of the service itself, such as those from `images.list()`.
-        """
+        """Return reasons for which SSH will probably not work; see `Deployable.doubts`."""
         return ssh_doubts(self, self.expose, own_images)
 
-    def many(self, count: int) -> list[Self]:
-        """Make `count` copies with names from this spec's: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
 
-        Raises:
-            ValueError: the name has no valid `{i}`.
-        """
-        return _many(self, count)
-
-
-@attrs.frozen(kw_only=True)
-class VMSpec:
-    """A virtual machine to deploy.
+@attrs.frozen(kw_only=True, repr=False)
+class VMSpec(Deployable[Machine]):
+    """A virtual machine to deploy. `Deployable` has the fields that choose its plan.
 
     Attributes:
-        name: 1-25 characters of `a-z 0-9 -`. A lost deploy is found by its name.
-        plan_id: a `MachineOption.id` (or `Offer.plan_id`).
         ssh_key: text of a public key, required. No repr shows it.
-        os_image: one of the option's `os_options`, letter for letter.
+        os_image: one of the option's `os_options`, letter for letter. Empty for the first.
+        location: a location or country, as in `plans.find`, to choose a plan. None for any.
+        provider: provider, as in `plans.find`, to choose a plan. None for any.
     """
 
     kind: ClassVar[Kind] = Kind.VM
 
-    name: str
-    plan_id: str
     ssh_key: str = attrs.field(repr=False)
-    os_image: str
+    os_image: str = ""
+    location: str | None = None
+    provider: str | None = None
 
     def problems(self) -> list[str]:
         """Return everything in this spec that the service would refuse, one sentence each."""
         return [
-            *name_problems(self.name),
-            *plan_problems(self.plan_id),
+            *super().problems(),
             *(ssh_problems(self.ssh_key) if self.ssh_key else ["ssh_key: required for a machine"]),
-            *([] if _is_text(self.os_image) else ["os_image: required; one of the option's os_options"]),
         ]
 
-    def doubts(self, own_images: Collection[str] = ()) -> list[str]:
-        """Return no doubts: a machine's operating system reads the SSH key by itself."""
-        return []
 
-    def many(self, count: int) -> list[Self]:
-        """Make `count` copies with names from this spec's: `exp-{i:03}` gives `exp-000`, `exp-001`, ...
-
-        Raises:
-            ValueError: the name has no valid `{i}`.
-        """
-        return _many(self, count)
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class BareMetalSpec(VMSpec):
     """A bare-metal machine to deploy. Its fields are those of VMSpec."""
 
@@ -206,8 +258,14 @@ class BareMetalSpec(VMSpec):
 Spec: TypeAlias = ContainerSpec | VMSpec | BareMetalSpec
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+def chooses_plan(spec: Deployable[Any]) -> bool:
+    """Return True if conditions choose a plan, at once or after `plan_id` is sold out."""
+    return bool(spec.gpu) or any(getattr(spec, name) is not None for name in CONDITIONS)
+
+
+def is_complete(spec: Spec) -> bool:
+    """Return True if `spec` can be sent without a request of the plans for rent."""
+    return bool(spec.plan_id and (isinstance(spec, ContainerSpec) or spec.os_image))
 
 
 def name_problems(name: object) -> Iterator[str]:
@@ -216,7 +274,9 @@ def name_problems(name: object) -> Iterator[str]:
 
 
 def plan_problems(plan_id: object) -> Iterator[str]:
-    if not isinstance(plan_id, str) or not _ID.fullmatch(plan_id):
+    if plan_id == "":
+        yield "plan_id: required; or gpu, to take the cheapest plan with that GPU"
+    elif not isinstance(plan_id, str) or not _ID.fullmatch(plan_id):
         yield f"plan_id: {plan_id!r} is not the id of a plan"
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "DeploymentType",
     "Environment",
     "EventType",
+    "GpuModel",
     "Interface",
     "Kind",
     "Port",
@@ -24,6 +25,8 @@ __all__ = [
     "PortProtocol",
     "Size",
     "Status",
+    "Supply",
+    "describe_gpu",
     "ports_from",
 ]
 
@@ -264,3 +267,28 @@ class Environment(Mapping[str, str]):
     def without(self, name: str) -> Environment:
         """Return a copy without `name`."""
         return Environment({key: value for key, value in self._values.items() if key != name})
+
+
+@attrs.frozen
+class GpuModel:
+    """A GPU: vendor (`nvidia`), model (`h200`), memory per GPU, and interface."""
+
+    vendor: str
+    model: str
+    vram: Size
+    interface: Interface | None = None
+
+
+@attrs.frozen
+class Supply:
+    """The resources of a plan or an instance: virtual CPUs, memory, storage, number of GPUs."""
+
+    vcpu: int
+    memory: Size
+    storage: Size
+    gpu_count: int
+
+
+def describe_gpu(gpu: GpuModel, count: int = 1) -> str:
+    """Describe a GPU: `2 × h200 141 GiB`, without the number if it is 1."""
+    return f"{f'{count} × ' if count != 1 else ''}{gpu.model} {gpu.vram}"

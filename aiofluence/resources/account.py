@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from ..errors import DecodeError, FluenceError
-from ..http import scalars
+from ..http import readers
 from ..http.messages import BALANCES_PATH, ME_PATH, Call, Json, Retryable
 from ..http.transport import Transport
 from ..models.account import Balance
@@ -96,8 +96,8 @@ def _read_balance(row: Json) -> Balance | None:
 def _amount(value: Json) -> Decimal | None:
     """Read an amount; return None for an unreadable one, so that it does not hide the other fields."""
     try:
-        return None if value is None else scalars.money(value, Decimal)
-    except scalars.MisfitError:
+        return None if value is None else readers.money(value, Decimal)
+    except readers.MisfitError:
         return None
 
 

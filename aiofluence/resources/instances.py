@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ..display.table import Table
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFoundError
 from ..models.instances import Instance, InstanceRef, Referable, Summary
 from ..models.specs import Spec
 from ..models.values import Kind
@@ -65,24 +65,42 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
         """
         return await self._endpoints.post(spec)
 
-    async def list(self) -> Table[SummaryT]:
+    async def list(self, *, live: bool = False) -> Table[SummaryT]:
         """Return every instance of this kind that the account ever had, including ended and failed ones.
 
         Rows that do not fit the contract are left out. The table's `left_out` has an error for each.
 
+        Args:
+            live: leave out ended and failed instances.
+
         Raises:
             FluenceError: as in `aiofluence.errors`.
         """
-        return await self._endpoints.table()
+        table: Table[SummaryT] = await self._endpoints.table()
+        if not live:
+            return table
+        return Table((row for row in table if not row.status.final), at=table.at, left_out=table.left_out)
 
-    async def get(self, id: str) -> DetailT:
-        """Return the detail of one instance.
+    async def get(self, id: str | None = None, *, name: str | None = None) -> DetailT:
+        """Return the detail of one instance, by its id or by the name of a live instance.
+
+        Args:
+            id: id of the instance.
+            name: name of the instance, instead of its id. Costs one LIST more.
 
         Raises:
-            NotFoundError: the account has no such instance.
-            ConfigError: `id` is not an id.
+            NotFoundError: the account has no such instance, or several live instances have that name.
+            ConfigError: `id` is not an id, or not exactly one argument is given.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
+        if (id is None) == (name is None):
+            raise ConfigError("give the id or the name of one instance; nothing was sent")
+        if id is None:
+            named = [row for row in await self.list(live=True) if row.name == name]
+            if len(named) != 1:
+                several = f"; their ids: {', '.join(row.id for row in named)}" if named else ""
+                raise NotFoundError(f"{len(named)} live {self.kind}s are called {name!r}{several}")
+            id = named[0].id
         detail: DetailT = self._endpoints.detail_of(await self._endpoints.get(id))
         return detail
 

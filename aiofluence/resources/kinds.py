@@ -33,8 +33,8 @@ class InstanceCalls:
             deploy=Call("POST", path, retryable=Retryable.NEVER, priority=Priority.DEPLOY),
             list=Call("GET", path, retryable=Retryable.ALWAYS),
             get=Call("GET", one, retryable=Retryable.ALWAYS),
-            put=Call("PUT", one, retryable=Retryable.LOOK),
-            terminate=Call("DELETE", one, retryable=Retryable.LOOK, priority=Priority.TERMINATE),
+            put=Call("PUT", one, retryable=Retryable.CHECK_FIRST),
+            terminate=Call("DELETE", one, retryable=Retryable.CHECK_FIRST, priority=Priority.TERMINATE),
         )
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
 
@@ -18,10 +18,8 @@ from ..errors import ConfigError
 from ..models.money import MOST, read_amount
 from ..models.places import country_named, is_at
 from ..models.plans import Offer
+from ..models.specs import CONDITIONS, Spec, VMSpec, chooses_plan
 from ..models.values import Kind, Size
-
-SizeLike: TypeAlias = Size | str | int
-"""A size in any accepted form: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes."""
 
 _TEXTS: Final = ("gpu", "location", "provider")
 _COUNTS: Final = ("gpu_count", "min_cpus")
@@ -46,6 +44,7 @@ class Wanted:
     min_storage: Size | None = None
     min_vram: Size | None = None
     provider: str | None = None
+    os_image: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Wanted:
@@ -117,7 +116,41 @@ _FITS: Final[Mapping[str, Callable[[Offer, Any], bool]]] = {
     "min_storage": lambda offer, least: offer.storage >= least,
     "min_vram": lambda offer, least: offer.gpu_model.vram >= least,
     "provider": lambda offer, name: offer.provider is not None and _letters(name) == _letters(offer.provider),
+    "os_image": lambda offer, image: not offer.os_options or image in offer.os_options,
 }
+
+
+def conditions_of(spec: Spec) -> list[Wanted]:
+    """Return the conditions that choose a plan of `spec`, for one GPU model after the other.
+
+    Raises:
+        ConfigError: names every invalid condition of the first model that has one.
+    """
+    if not chooses_plan(spec):
+        return []
+    given: dict[str, Any] = {name: getattr(spec, name) for name in CONDITIONS}
+    given |= {
+        "kind": spec.kind,
+        "gpu_count": 1 if spec.gpu_count is None else spec.gpu_count,
+        "location": spec.location,
+    }
+    if isinstance(spec, VMSpec):
+        given |= {"provider": spec.provider, "os_image": spec.os_image or None}
+    return [Wanted.of({**given, "gpu": gpu}) for gpu in spec.gpu or (None,)]
+
+
+def on_offer(spec: Spec, offer: Offer) -> Spec | None:
+    """Return `spec` with the plan of `offer`, or None if the offer is of another kind or elsewhere."""
+    if offer.kind is not spec.kind:
+        return None
+    if isinstance(spec, VMSpec):
+        # Providers spell one system differently, and an image must have the spelling of its offer.
+        known = not offer.os_options or spec.os_image in offer.os_options
+        image = spec.os_image if known else offer.os_options[0]
+        return attrs.evolve(spec, plan_id=offer.plan_id, os_image=image)
+    if spec.location is not None and spec.location not in offer.locations:
+        return None
+    return attrs.evolve(spec, plan_id=offer.plan_id)
 
 
 def why_nothing_fits(offers: Sequence[Offer], wanted: Wanted) -> str:

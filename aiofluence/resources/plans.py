@@ -21,8 +21,9 @@ from ..models.plans import (
     offers_from_containers,
     offers_from_machines,
 )
+from ..models.specs import SizeLike
 from ..models.values import Kind
-from .offers import SizeLike, Wanted, why_nothing_fits
+from .offers import Wanted, why_nothing_fits
 from .rows import read_table, warn_once
 
 CONTAINER_PLANS: Final = Call("GET", "/gpu/plans/", retryable=Retryable.ALWAYS)

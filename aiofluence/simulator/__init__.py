@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .account import KeyState
+from .answer_options import AnswerOptions
 from .billing import LedgerEntry
 from .clock import VirtualClockLoop, run_virtual
 from .endpoints import ServerRateLimit
@@ -35,6 +36,7 @@ __all__ = [
     "KIND",
     "LIKELY",
     "RANDOM_FAULTS",
+    "AnswerOptions",
     "Catalog",
     "ClusterEvent",
     "ClusterOptions",

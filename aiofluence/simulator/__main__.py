@@ -1,6 +1,7 @@
 """`python -m aiofluence.simulator`: the simulated service on a port of this machine.
 
-It prints the two variables that direct a client to it, and runs until Ctrl-C or SIGTERM.
+It prints the two variables that direct a client to it, and runs until Ctrl-C or SIGTERM. With a command, it
+controls a simulator that runs; see `commands`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
+from .commands import CommandError, add_commands, run_command
 from .local_processes import LocalProcesses
+from .observed import Observed, read_observations
 from .profile import DEFAULT_PROFILE, PRESETS, Profile
 from .server import SimulatorServer, is_loopback
 from .simulator import DEFAULT_API_KEY, Simulator
@@ -24,9 +27,18 @@ _PROGRAM = "python -m aiofluence.simulator"
 
 
 def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
-    """Run the command under the name `program`. Return the exit code: 0, or 2 if it cannot listen."""
+    """Run under the name `program`. Return the exit code: 0, 1 after a refusal, 2 if it cannot listen."""
     parser = _parser(program)
     options = parser.parse_args(arguments)
+    if options.command is not None:
+        try:
+            lines = run_command(options)
+        except CommandError as error:
+            print(error, file=sys.stderr)
+            return 1
+        for line in lines:
+            print(line)
+        return 0
     if not options.allow_remote and not is_loopback(options.host):
         parser.error(f"{options.host} is not loopback; --allow-remote opens the simulator to others")
     if options.exec and not is_loopback(options.host):
@@ -55,12 +67,19 @@ async def _serve(options: argparse.Namespace) -> None:
         # Child processes would survive the terminal. Under `nohup`, SIGHUP is ignored and stays ignored.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, stop.set)
+    observed = read_observations(options.observations) if options.observations else Observed({})
+    for claim in observed.left_out:
+        print(f"no option imitates what was observed of the claim {claim}", file=sys.stderr)
     simulator = Simulator(
         options.seed,
         # The default key is public. With --exec it would let every local user run programs as us.
         api_key=secrets.token_urlsafe() if options.exec else DEFAULT_API_KEY,
         balance=options.balance,
-        profile=Profile.of(options.profile).replace(provisioning={"failure_rate": options.failure_rate}),
+        profile=Profile.of(options.profile)
+        .replace(provisioning={"failure_rate": options.failure_rate})
+        .replace(**observed.profile),
+        list_lag=observed.list_lag,
+        rate_limit=observed.rate_limit,
     )
     async with SimulatorServer(
         simulator,
@@ -73,12 +92,15 @@ async def _serve(options: argparse.Namespace) -> None:
         print(f"export FLUENCE_API_KEY={simulator.api_key}")
         print(f"export FLUENCE_BASE_URL={server.url}", flush=True)
         await stop.wait()
+        for text in simulator.warnings():
+            print(f"warning: {text}", file=sys.stderr)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Simulate the Fluence GPU Cloud on a port of this machine. It costs nothing.",
+        description="Simulate the Fluence GPU Cloud on a port of this machine. It costs nothing. "
+        "A command controls a simulator that runs.",
     )
     parser.add_argument("--port", type=_port, default=8080, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -100,6 +122,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="habits of the service where its documents are silent (default: %(default)s)",
     )
     parser.add_argument(
+        "--observations",
+        metavar="FILE",
+        help="behave as `aiofluence conformance` has observed the service",
+    )
+    parser.add_argument(
         "--failure-rate",
         type=_share,
         default=0.0,
@@ -119,6 +146,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="N",
         help="with --exec: containers there may be at once (default: 16)",
     )
+    add_commands(parser)
     return parser
 
 

@@ -1,8 +1,8 @@
 """The control API of the HTTP server below `/_sim/`, for tests in languages other than Python.
 
-Requests and replies are JSON, without a key. Web pages are therefore refused. The module only translates:
-`Simulator` and the server do the work. The control API is no part of the service: the service's paths, faults
-and trace ignore it.
+Requests and replies are JSON, without a key. Web pages are therefore refused. What a GET shows, a POST to the
+same path accepts. The module only translates: `Simulator` and the server do the work. The control API is no
+part of the service: the service's paths, faults and trace ignore it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, get_args
+from datetime import datetime
+from typing import Any, Protocol, get_args
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,27 +19,35 @@ import attrs
 from aiofluence.http.messages import Reply, Request
 
 from .account import KeyState
-from .control_body import BadRequestError, Body
-from .faults import Fault
-from .instances import Instance
+from .control_fields import (
+    BOOLEAN,
+    TEXT,
+    TEXTS,
+    YEAR,
+    done,
+    elements,
+    instance_json,
+    integer,
+    is_amount,
+    is_moment,
+    number,
+    one_of,
+    read_script,
+    script_json,
+    sentence,
+)
+from .forms import Fields, RequestRefusedError, read_body
+from .instances import ContainerInstance
 from .plans import Json
 from .profile import PRESETS, Profile
 from .programs import Program
-from .routes import operation as operation_of
 from .simulator import Simulator
 
 PREFIX = "/_sim/"
-_YEAR = 31_536_000
 _SEEDS = 2**63 - 1
 
-_Handler: TypeAlias = Callable[[Body], Json]
 
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-class Door(Protocol):
+class ControlledServer(Protocol):
     """Interface of the server that the control API needs."""
 
     simulator: Simulator
@@ -58,147 +67,220 @@ class Door(Protocol):
 
 
 class Control:
-    """Handler of the requests below `/_sim/`."""
+    """Handler of the requests below `/_sim/`. A POST answers as a GET of the same path would."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._first_scale = door.time_scale
-        self._handlers: dict[str, dict[str, _Handler]] = {
-            "reset": {"POST": self._reset},
-            "seed": {"POST": self._seed},
-            "clock": {"POST": self._clock},
-            "profile": {"GET": lambda body: self._profile(), "POST": self._change_profile},
-            "programs": {"POST": self._program},
-            "capacity": {"POST": self._capacity},
-            "key": {"POST": self._key},
-            "faults": {"POST": self._fail, "DELETE": self._clear},
-            "state": {"GET": lambda body: self._state()},
-            "ledger": {"GET": lambda body: self._ledger()},
-            "trace": {"GET": lambda body: self._trace()},
+    def __init__(self, server: ControlledServer) -> None:
+        self._server = server
+        self._first_scale = server.time_scale
+        self._reads: dict[str, Callable[[], Json]] = {
+            "state": self._state,
+            "clock": self._clock,
+            "seed": lambda: {"seed": self._sim.seed},
+            "balance": lambda: {"balance": str(self._sim.balance)},
+            "key": lambda: {"state": self._sim.key_state},
+            "profile": lambda: attrs.asdict(self._sim.profile),
+            "programs": self._programs,
+            "stock": self._stock,
+            "faults": lambda: {"faults": self._faults()},
+            "logs": self._logs,
+            "ledger": self._ledger,
+            "trace": self._trace,
+        }
+        self._changes: dict[str, Callable[[Fields], None]] = {
+            "reset": self._reset,
+            "clock": self._set_clock,
+            "seed": self._set_seed,
+            "balance": self._set_balance,
+            "key": self._set_key,
+            "profile": self._set_profile,
+            "programs": self._set_programs,
+            "stock": self._set_stock,
+            "faults": self._set_faults,
+            "logs": self._print,
         }
 
     def answer(self, request: Request) -> Reply:
         """Answer one request: 200, 400 with all its `problems`, 404 or 405."""
-        methods = self._handlers.get(request.path.removeprefix(PREFIX))
-        if methods is None:
-            there = ", ".join(
-                f"{method} {PREFIX}{name}" for name, methods in self._handlers.items() for method in methods
-            )
+        name = request.path.removeprefix(PREFIX)
+        allowed = self._methods(name)
+        if not allowed:
+            names = dict.fromkeys([*self._reads, *self._changes])
+            there = ", ".join(f"{method} {PREFIX}{each}" for each in names for method in self._methods(each))
             return _reply(404, {"problems": [f"{request.path}: no such path; there are {there}"]})
-        handler = methods.get(request.method)
-        if handler is None:
-            allow = ", ".join(methods)
+        if request.method not in allowed:
+            allow = ", ".join(allowed)
             problem = f"{request.method}: not here; {request.path} takes {allow}"
             return _reply(405, {"problems": [problem]}, {"Allow": allow})
-        self._sim.advance(self._door.now())
+        self._sim.advance(self._server.now())
+        warnings = self._sim.warnings()  # before the faults are forgotten
         try:
-            body = Body(request.body if request.method == "POST" else b"")
-            return _reply(200, handler(body))
-        except BadRequestError as bad:
-            return _reply(400, {"problems": bad.problems})
+            if request.method == "POST":
+                self._changes[name](read_body(request.body.strip() or b"{}")[0])
+            elif request.method == "DELETE":
+                self._sim.clear_faults()
+        except RequestRefusedError as refused:
+            return _reply(400, {"problems": [sentence(each) for each in refused.body["detail"]]})
+        except ValueError as error:
+            return _reply(400, {"problems": [str(error)]})
+        shown = self._reads["state" if name == "reset" else name]()
+        if name == "reset" or request.method == "DELETE":
+            shown["warnings"] = warnings
+        return _reply(200, shown)
+
+    def _methods(self, name: str) -> list[str]:
+        read, change = name in self._reads, name in self._changes
+        return ["GET"] * read + ["POST"] * change + ["DELETE"] * (name == "faults")
 
     @property
     def _sim(self) -> Simulator:
-        return self._door.simulator
+        return self._server.simulator
 
     # Changes
 
-    def _reset(self, body: Body) -> Json:
-        seed = body.integer("seed", 0, _SEEDS, None)
-        body.done()
+    def _reset(self, body: Fields) -> None:
+        seed = body.given("seed", *integer(0, _SEEDS), None)
+        done(body)
         self._sim.reset(seed)
-        self._door.rescale(self._first_scale)
-        return self._state()
+        self._server.rescale(self._first_scale)
 
-    def _seed(self, body: Body) -> Json:
-        seed = body.integer("seed", 0, _SEEDS)
-        body.done()
+    def _set_seed(self, body: Fields) -> None:
+        seed = body.given("seed", *integer(0, _SEEDS))
+        done(body)
         self._sim.seed = seed
-        return {"seed": self._sim.seed}
 
-    def _clock(self, body: Body) -> Json:
-        seconds = body.number("advance", 0, _YEAR, 0)
-        scale = body.number("scale", 0.001, 1_000_000, None)
-        body.done()
-        self._sim.advance(self._sim.now + seconds)
+    def _set_clock(self, body: Fields) -> None:
+        seconds = body.given("advance", *number(0, YEAR), 0)
+        until = body.given("now", *number(0, 10 * YEAR), 0)
+        moment = body.given("time", "a date and time with a time zone", is_moment, None)
+        scale = body.given("scale", *number(0.001, 1_000_000), None)
+        done(body)
+        now, time = self._sim.now, self._sim.time
+        if moment is not None:
+            until = max(until, now + (datetime.fromisoformat(moment) - time).total_seconds())
+        if until > 10 * YEAR:
+            raise ValueError("time: must be less than ten years ahead")
+        self._sim.advance(max(until, now + seconds))
         if scale is not None:
-            self._door.rescale(scale)
-        return self._time()
+            self._server.rescale(scale)
 
-    def _profile(self) -> Json:
-        return attrs.asdict(self._sim.profile)
+    def _set_balance(self, body: Fields) -> None:
+        amount = body.given("balance", "an amount as text", is_amount)
+        done(body)
+        self._sim.set_balance(amount)
 
-    def _change_profile(self, body: Body) -> Json:
-        name = body.one_of("name", tuple(PRESETS), None)
-        changes = body.rest()
-        body.done()
-        try:
-            profile = self._sim.profile if name is None else Profile.of(name)
-            self._sim.profile = profile.replace(**changes)
-        except ValueError as error:
-            raise BadRequestError([str(error)]) from None
-        return self._profile()
-
-    def _program(self, body: Body) -> Json:
-        image = body.text("image")
-        seconds = body.number("seconds", 0, _YEAR, None)
-        code = body.integer("code", 0, 255, 0)
-        lines = body.take("lines", "an array of texts", _are_texts, [])
-        pullable = body.take("pullable", "true or false", lambda value: type(value) is bool, True)
-        body.done()
-        self._sim.programs[image] = Program(seconds, code, lines, pullable)
-        return {"programs": {name: attrs.asdict(does) for name, does in self._sim.programs.items()}}
-
-    def _capacity(self, body: Body) -> Json:
-        plan_id = body.text("plan_id")
-        instances = body.integer("instances", 0, 1_000_000)
-        body.done()
-        try:
-            self._sim.set_capacity(plan_id, instances)
-        except LookupError as error:
-            raise BadRequestError([f"plan_id: {error.args[0]}"]) from None
-        return {"plan_id": plan_id, "instances": instances}
-
-    def _key(self, body: Body) -> Json:
-        state = body.one_of("state", get_args(KeyState))
-        body.done()
+    def _set_key(self, body: Fields) -> None:
+        state = body.given("state", *one_of(*get_args(KeyState)))
+        done(body)
         self._sim.key_state = state
-        return {"state": state}
 
-    def _fail(self, body: Body) -> Json:
-        operation = body.take("operation", 'such as "POST /gpu/instances/", or "*"', _is_operation)
-        make = _fault(body)
-        times = body.take("times", "an integer from 1, or null for all", _are_times, 1)
-        skip = body.integer("skip", 0, 1_000_000, 0)
-        when = body.one_of("when", ("before", "after"), "before")
-        late = body.number("commit_after", 0, _YEAR, None)
-        body.done()
-        try:
-            self._sim.fail(operation, make(), times=times, skip=skip, when=when, commit_after=late)
-        except ValueError as error:
-            raise BadRequestError([str(error)]) from None
-        return {"faults": self._faults()}
+    def _set_profile(self, body: Fields) -> None:
+        name = body.given("name", *one_of(*PRESETS), None)
+        changes = body.rest()
+        body.know(*changes)  # the profile checks these fields
+        done(body)
+        profile = self._sim.profile if name is None else Profile.of(name)
+        self._sim.profile = profile.replace(**changes)
 
-    def _clear(self, body: Body) -> Json:
-        self._sim.clear_faults()
-        return {"faults": self._faults()}
+    def _set_programs(self, body: Fields) -> None:
+        programs = {}
+        for one in elements(body, "programs"):
+            image = one.given("image", *TEXT)
+            seconds = one.given("seconds", *number(0, YEAR), None)
+            code = one.given("code", *integer(0, 255), 0)
+            lines = one.given("lines", *TEXTS, [])
+            pullable = one.given("pullable", *BOOLEAN, True)
+            done(one)
+            programs[image] = Program(seconds, code, lines, pullable)
+        if "programs" in body.values:
+            self._sim.programs.clear()
+        self._sim.programs.update(programs)
+
+    def _set_stock(self, body: Fields) -> None:
+        changes = []
+        for one in elements(body, "stock"):
+            plan_id = one.given("plan_id", "the id of a plan", self._is_plan)
+            one.know("plan", "kind", "gpu")  # a GET shows these fields for people
+            sold_out = one.given("sold_out", *BOOLEAN, None)
+            capacity = one.given("capacity", *integer(0, 1_000_000), None)
+            done(one)
+            changes.append((plan_id, sold_out, capacity, "capacity" in one.values))
+        for plan_id, sold_out, capacity, is_limited in changes:
+            if sold_out is not None:
+                (self._sim.sell_out if sold_out else self._sim.restock)(plan_id)
+            if is_limited:
+                self._sim.set_capacity(plan_id, capacity)
+
+    def _set_faults(self, body: Fields) -> None:
+        scripts = [read_script(one) for one in elements(body, "faults")]
+        if "faults" in body.values:
+            self._sim.clear_faults()
+        for script in scripts:
+            self._sim.add_script(script)
+
+    def _print(self, body: Fields) -> None:
+        printed = []
+        for one in elements(body, "logs"):
+            instance_id = one.given("instance_id", "the id of a running container", self._is_running)
+            printed.append((instance_id, one.given("lines", *TEXTS)))
+            done(one)
+        for instance_id, lines in printed:
+            self._sim.print(instance_id, *lines)
+
+    def _is_plan(self, plan_id: Any) -> bool:
+        return isinstance(plan_id, str) and plan_id in self._sim.catalog.offers
+
+    def _is_running(self, instance_id: Any) -> bool:
+        return any(each.id == instance_id and each.started for each in self._containers())
+
+    def _containers(self) -> list[ContainerInstance]:
+        return [each for each in self._sim.instances("container") if isinstance(each, ContainerInstance)]
 
     # Reads
 
-    def _time(self) -> Json:
+    def _clock(self) -> Json:
         sim = self._sim
-        return {"now": sim.now, "time": sim.time.isoformat(), "scale": self._door.time_scale}
+        return {"now": sim.now, "time": sim.time.isoformat(), "scale": self._server.time_scale}
 
     def _state(self) -> Json:
         sim = self._sim
         return {
-            **self._time(),
+            **self._clock(),
             "seed": sim.seed,
             "balance": str(sim.balance),
             "spent": str(sim.spent()),
             "reserved": str(sim.reserved()),
-            "instances": [_instance(instance) for instance in sim.instances()],
+            "instances": [instance_json(instance) for instance in sim.instances()],
             "faults": self._faults(),
+        }
+
+    def _programs(self) -> Json:
+        programs = self._sim.programs.items()
+        return {"programs": [{"image": image, **attrs.asdict(does)} for image, does in programs]}
+
+    def _stock(self) -> Json:
+        sim = self._sim
+        return {
+            "stock": [
+                {
+                    "plan_id": offer.id,
+                    "plan": offer.slug,
+                    "kind": offer.kind,
+                    "gpu": offer.model,
+                    "sold_out": offer.id in sim.sold_out,
+                    "capacity": sim.capacity(offer.id),
+                }
+                for offer in sim.catalog.offers.values()
+            ]
+        }
+
+    def _logs(self) -> Json:
+        for each in self._containers():
+            each.log.pod.advance(self._sim.now)
+        return {
+            "logs": [
+                {"instance_id": each.id, "lines": [line for pod in each.log.pods for line in pod.lines]}
+                for each in self._containers()
+            ]
         }
 
     def _ledger(self) -> Json:
@@ -216,33 +298,13 @@ class Control:
         return {"opening_balance": str(opening), "balance": str(balance), "entries": entries}
 
     def _trace(self) -> Json:
-        requests = [
-            {
-                "at": seen.at,
-                "method": seen.method,
-                "path": seen.path,
-                "operation": seen.operation,
-                "status": seen.status,
-                "effect": seen.effect.value,
-            }
-            for seen in self._sim.requests
-        ]
-        return {"requests": requests}
+        return {
+            "requests": [attrs.asdict(seen) | {"effect": seen.effect.value} for seen in self._sim.requests]
+        }
 
     def _faults(self) -> list[Json]:
         """Return the scripts that may still strike."""
-        return [
-            {
-                "operation": script.operation,
-                "fault": script.fault.effect.value,
-                "times": script.times,
-                "skip": script.skip,
-                "when": script.when,
-                "commit_after": script.commit_after,
-            }
-            for script in self._sim.scripts
-            if script.times != 0
-        ]
+        return [script_json(script) for script in self._sim.scripts if script.times != 0]
 
 
 def foreign(hosts: Sequence[str], origins: Sequence[str], bound: str) -> str:
@@ -274,47 +336,6 @@ def _is_own(address: str, bound: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _instance(instance: Instance) -> Json:
-    bill = instance.bill
-    return {
-        "id": instance.id,
-        "kind": instance.kind,
-        "name": instance.name,
-        "status": instance.state.value,
-        "failure": instance.failure,
-        "created_at": instance.created_at,
-        "hourly": str(bill.hourly),
-        "spent": str(bill.spent),
-        "reserved": str(bill.reserved),
-    }
-
-
-def _fault(body: Body) -> Callable[[], Fault]:
-    """Return a function that makes the fault. Call it only if the body has no problem."""
-    kind = body.one_of("fault", ("status", "body", "slow", "reset", "hang", "refuse", "cut"))
-    if kind == "status":
-        code, content, headers = body.integer("code", 200, 599), body.json("body"), body.headers()
-        return lambda: Fault.status(code, content, headers)
-    if kind == "body":
-        content, headers = body.json("body", required=True), body.headers()
-        return lambda: Fault.body(content, headers)
-    if kind == "slow":
-        seconds = body.number("seconds", 0.001, _YEAR)
-        return lambda: Fault.slow(seconds)
-    if kind is None:
-        body.allow("code", "body", "headers", "seconds")
-    return {"hang": Fault.hang, "refuse": Fault.refuse, "cut": Fault.cut}.get(kind, Fault.reset)
-
-
-def _is_operation(value: Any) -> bool:
-    method, _, path = str(value).partition(" ")
-    return value == "*" or (isinstance(value, str) and operation_of(method, path) is not None)
-
-
-def _are_times(value: Any) -> bool:
-    return value is None or (type(value) is int and value >= 1)
 
 
 def _reply(status: int, value: Json, headers: Mapping[str, str] | None = None) -> Reply:

@@ -19,9 +19,10 @@ from aiofluence.http.messages import Reply, Request
 
 from . import validation as rules
 from .account import KeyState, balance_json, user_json
+from .answer_options import AnswerOptions
 from .answers import detail_json, summary_bytes
 from .events import event_lines
-from .forms import RefusedError
+from .forms import RequestRefusedError
 from .instances import ContainerInstance, Instance
 from .plans import Json
 from .routes import Endpoint, Route, match, other_slash
@@ -95,7 +96,12 @@ class Service:
     @property
     def date(self) -> str:
         """The `Date` header at the present moment."""
-        return format_datetime(self.world.calendar.at(self.world.timeline.now), usegmt=True)
+        now = self.world.timeline.now + self._answers.date_ahead
+        return format_datetime(self.world.calendar.at(now), usegmt=True)
+
+    @property
+    def _answers(self) -> AnswerOptions:
+        return self.world.profile.answers
 
     def answer(self, request: Request) -> Reply:
         """Answer one request at the world's present moment."""
@@ -107,11 +113,18 @@ class Service:
         route = found.by_method.get(request.method)
         if route is None:
             allow = ", ".join(sorted(found.by_method))
-            return self._json({"detail": "Method Not Allowed"}, 405, {"Allow": allow})
+            return self._refused(405, "Method Not Allowed", {"Allow": allow})
         try:
-            return self._endpoints[route.endpoint](route, found.instance_id, request)
-        except RefusedError as refused:
-            return self._json(refused.body, refused.status)
+            reply = self._endpoints[route.endpoint](route, found.instance_id, request)
+        except RequestRefusedError as refused:
+            return self._refused(refused.status, refused.body["detail"])
+        if self._answers.edits:
+            return Reply(reply.status, reply.headers, self._answers.edited(route.operation, reply.body))
+        return reply
+
+    def _refused(self, status: int, detail: Any, headers: dict[str, str] | None = None) -> Reply:
+        status, detail = self._answers.refusal(status, detail)
+        return self._json({"detail": detail}, status, headers)
 
     # Checks before the endpoints
 
@@ -126,7 +139,7 @@ class Service:
         headers = {name.lower(): value for name, value in request.headers.items()}
         key = headers.get("x-api-key")
         if key is not None and not re.fullmatch(r"[!-~]+", key):
-            return self._json({"detail": "Malformed X-API-KEY header"}, 400)
+            return self._json({"detail": "Malformed X-API-KEY header"}, self._answers.malformed_key_status)
         if key is None:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             key = token if scheme.lower() == "bearer" else None
@@ -140,15 +153,17 @@ class Service:
 
     def _forbidden(self, text: str, status: int | None = None) -> Reply:
         status = status or self.world.profile.unauthorised_status
+        if self._answers.key_refusal == "detail":
+            return self._json({"detail": text}, status)
         code = "forbidden" if status == 403 else "unauthorized"
         return self._json({"error": text, "code": code}, status)
 
     def _no_such_path(self, request: Request) -> Reply:
         path = other_slash(request.path)
-        if path is None:
-            return self._json({"detail": "Not Found"}, 404)
+        if path is None or self._answers.redirect_status == 404:
+            return self._refused(404, "Not Found")
         query = f"?{urlencode(request.query)}" if request.query else ""
-        return self._empty(307, {"Location": f"{path}{query}"})
+        return self._empty(self._answers.redirect_status, {"Location": f"{path}{query}"})
 
     # The endpoints
 
@@ -159,11 +174,20 @@ class Service:
         return self._json(catalog.machine_plans(route.kind, sold_out))
 
     def _deploy(self, route: Route, instance_id: str, request: Request) -> Reply:
+        options = self._answers
+        if options.content_type == "required":
+            given = {name.lower(): value for name, value in request.headers.items()}
+            if "json" not in given.get("content-type", "json"):
+                rules.refuse("Unsupported Media Type", 415)
         if route.kind == "container":
-            instance = self.world.deploy_container(rules.container_order(request.body))
+            forbids = options.extra_fields == "forbidden"
+            order = rules.container_order(request.body, options.unchecked, forbids_others=forbids)
+            instance = self.world.deploy_container(order)
         else:
-            instance = self.world.deploy_machine(route.kind, rules.machine_order(request.body))
-        return self._json({"instance_id": instance.id}, 201)
+            instance = self.world.deploy_machine(
+                route.kind, rules.machine_order(request.body, options.unchecked)
+            )
+        return self._json({"instance_id": instance.id}, options.deploy_status)
 
     def _list(self, route: Route, instance_id: str, request: Request) -> Reply:
         calendar = self.world.calendar
@@ -176,6 +200,8 @@ class Service:
         return self._json(detail_json(instance, self.world.calendar, now, self.world.profile))
 
     def _change(self, route: Route, instance_id: str, request: Request) -> Reply:
+        if self._answers.checks_first == "id":
+            self.world.get(route.kind, instance_id)
         if route.kind == "container":
             change = rules.container_change(request.body)
             self.world.update(self.world.container(instance_id), change)
@@ -189,7 +215,7 @@ class Service:
         return self._empty(204)
 
     def _logs(self, route: Route, instance_id: str, request: Request) -> Reply:
-        last = rules.last_lines(request.query)
+        last = self._last(request)
         container = self.world.container(instance_id)
         if self._has_no_logs(container):
             return self._json([])
@@ -199,7 +225,7 @@ class Service:
         """Check if the logs of an instance are gone.
 
         Raises:
-            RefusedError: 400: the logs are gone or not there yet, and the profile answers this with an error.
+            RequestRefusedError: 400: there are no logs, and the profile answers this with an error.
         """
         profile, pod = self.world.profile, container.log.pod
         if not container.live:
@@ -207,14 +233,20 @@ class Service:
                 rules.refuse(rules.NO_LOGS)
             return profile.logs_after_end == "empty"
         creating = not pod.begun and container.pod_since <= self.world.timeline.now
+        if not creating and not pod.begun and self._answers.early_logs == "error":
+            rules.refuse(rules.creating(pod.name.deployment, pod.name.pod))
         if creating and profile.logs_while_creating == "error":
             rules.refuse(rules.creating(pod.name.deployment, pod.name.pod))
         return False
 
     def _events(self, route: Route, instance_id: str, request: Request) -> Reply:
-        last = rules.last_lines(request.query)
-        events = self.world.container(instance_id).events
+        last = self._last(request)
+        container = self.world.container(instance_id)
+        events = container.events if container.live or self._answers.late_events == "kept" else []
         return self._json(event_lines(events, self.world.timeline.now, last, self.world.profile.cluster))
+
+    def _last(self, request: Request) -> int | None:
+        return rules.last_lines(request.query, is_checked=self._answers.bad_last == "refused")
 
     # Replies
 

@@ -1,7 +1,7 @@
 """Faults between the client and the service, scripted or random. Scripted faults go first.
 
-A fault describes the end of one exchange, and a door carries it out. Faults know no instances. The
-simulator decides whether the request takes effect, before or after it answers.
+A fault describes the end of one exchange. The wire or the server carries it out. Faults know no instances.
+The simulator decides whether the request takes effect, before or after it answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Moment: TypeAlias = Literal["before", "after"]
 
 
 class Effect(Enum):
-    """Action of a door on an exchange."""
+    """Action of the wire or the server on an exchange."""
 
     REPLY = "reply"
     RESET = "reset"
@@ -149,6 +149,7 @@ class Script:
         skip: number of matching requests that pass first.
         when: `"before"` prevents the effect of the request, `"after"` lets the request take effect first.
         commit_after: with `"before"`, simulated seconds after which the request takes effect nevertheless.
+        struck: number of requests that the script has struck.
 
     Raises:
         ValueError: there is no such operation, or the values contradict each other.
@@ -160,6 +161,7 @@ class Script:
     skip: int = 0
     when: Moment = "before"
     commit_after: float | None = None
+    struck: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         method, _, path = self.operation.partition(" ")
@@ -180,6 +182,7 @@ class Script:
             return False
         if self.times is not None:
             self.times -= 1
+        self.struck += 1
         return True
 
     def cancel(self) -> None:
@@ -216,6 +219,15 @@ class Faults:
         self._rng = Random(seed)
         self._choices = choices
 
+    def warnings(self) -> list[str]:
+        """Return a sentence for each script that never struck, unless it was cancelled."""
+        return [
+            f"the fault scripted for {script.operation!r} never struck: "
+            + ("too few such requests came" if script.skip else "no such request came")
+            for script in self.scripts
+            if not script.struck and script.times != 0
+        ]
+
     def clear(self) -> None:
         self.scripts.clear()
         self._rate = 0.0
@@ -227,8 +239,8 @@ class Faults:
                 return script
         if self._rate and self._rng.random() < self._rate:
             fault = self._rng.choice(self._choices)
-            never_arrived = fault.effect is Effect.REFUSE
-            refused_at_the_door = fault.code in (429, 503)
-            early = never_arrived or refused_at_the_door or self._rng.random() < 0.5
+            is_lost = fault.effect is Effect.REFUSE
+            is_refused = fault.code in (429, 503)
+            early = is_lost or is_refused or self._rng.random() < 0.5
             return Script("*", fault, when="before" if early else "after")
         return None

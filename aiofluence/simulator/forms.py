@@ -1,24 +1,27 @@
 """Field-by-field reading of JSON bodies, and the 422 that lists all their problems.
 
-The problems have pydantic's form, as in the service's own example. `validation` defines the fields and
-their limits.
+The problems have pydantic's form, as in the service's own example. `validation` defines the fields of the
+service and their limits, and `control_api` those of the control API.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, NoReturn, TypeAlias
 
+from .answer_options import problem_key
 from .plans import Json
 
 _UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 Loc: TypeAlias = tuple[str | int, ...]
+REQUIRED: Final[Any] = object()
+"""Default that marks a required field."""
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """A refusal by the service: a 4xx status and a JSON body."""
 
     def __init__(self, status: int, detail: Any) -> None:
@@ -30,10 +33,14 @@ class RefusedError(Exception):
 class Problems:
     """The growing `detail` of a 422."""
 
-    def __init__(self) -> None:
+    def __init__(self, unchecked: Collection[str] = (), prefix: str = "") -> None:
         self.found: list[Json] = []
+        self._unchecked = unchecked
+        self._prefix = prefix
 
     def add(self, kind: str, loc: Loc, msg: str, given: Any, ctx: Json | None = None) -> None:
+        if self._unchecked and f"{self._prefix}{problem_key(loc, kind)}" in self._unchecked:
+            return
         problem = {"type": kind, "loc": list(loc), "msg": msg, "input": given}
         self.found.append(problem if ctx is None else problem | {"ctx": ctx})
 
@@ -43,7 +50,7 @@ class Problems:
 
     def raise_any(self) -> None:
         if self.found:
-            raise RefusedError(422, self.found)
+            raise RequestRefusedError(422, self.found)
 
 
 class Fields:
@@ -57,6 +64,7 @@ class Fields:
         self.problems = problems
         self.values: Mapping[str, Any] = value if isinstance(value, dict) else {}
         self.usable: bool = isinstance(value, dict)
+        self._known: list[str] = []
         if not self.usable:
             problems.add(
                 "model_attributes_type",
@@ -65,12 +73,50 @@ class Fields:
                 value,
             )
 
+    def forbid_others(self, known: Collection[str]) -> None:
+        """Add a problem for each field that is not known."""
+        for name, value in self.values.items():
+            if name not in known:
+                loc = (*self.loc, name)
+                self.problems.add("extra_forbidden", loc, "Extra inputs are not permitted", value)
+
     def _take(self, key: str) -> tuple[bool, Any]:
         if key in self.values:
             return True, self.values[key]
         if self.usable:
             self.problems.add("missing", (*self.loc, key), "Field required", dict(self.values))
         return False, None
+
+    def given(self, key: str, expected: str, fits: Callable[[Any], bool], default: Any = REQUIRED) -> Any:
+        """Read a field of the control API. An optional field also accepts None if that is its default.
+
+        Call `refuse_others` and `raise_any` before using the value, because a wrong value is returned, too.
+        """
+        self.know(key)
+        if key not in self.values:
+            if default is REQUIRED and self.usable:
+                self.problems.add("missing", (*self.loc, key), f"required; must be {expected}", None)
+            return default
+        value = self.values[key]
+        if not (value is None and default is None) and not fits(value):
+            text = json.dumps(value)
+            shown = text if len(text) <= 60 else f"{text[:60]}…"
+            self.problems.add("value_error", (*self.loc, key), f"must be {expected}, not {shown}", value)
+        return value
+
+    def know(self, *keys: str) -> None:
+        """Accept fields for which `refuse_others` finds no problem."""
+        self._known += keys
+
+    def rest(self) -> dict[str, Any]:
+        """Return every field that was not read so far. The caller checks their names."""
+        return {key: value for key, value in self.values.items() if key not in self._known}
+
+    def refuse_others(self) -> None:
+        """Add a problem for each field that is not known."""
+        known = ", ".join(dict.fromkeys(self._known)) or "none"
+        for key, value in sorted(self.rest().items()):
+            self.problems.add("extra", (*self.loc, key), f"no such field here; there are {known}", value)
 
     def text(
         self,
@@ -173,13 +219,13 @@ class Fields:
         )
 
 
-def read_body(body: bytes) -> tuple[Fields, Problems]:
+def read_body(body: bytes, problems: Problems | None = None) -> tuple[Fields, Problems]:
     """Return the fields of a request body, and the collector of their problems.
 
     Raises:
-        RefusedError: 422: there is no body, or the body is not JSON.
+        RequestRefusedError: 422: there is no body, or the body is not JSON.
     """
-    problems = Problems()
+    problems = problems or Problems()
     if not body:
         problems.add("missing", ("body",), "Field required", None)
         problems.raise_any()

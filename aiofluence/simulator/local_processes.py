@@ -64,7 +64,7 @@ class _Child:
 
 
 class LocalProcesses:
-    """Local processes for the containers behind one door. Linux and macOS, real time only.
+    """Local processes for the containers of one server. Linux and macOS, real time only.
 
     ```python
     async with SimulatorServer(Simulator(api_key=secrets.token_hex()), processes=LocalProcesses()):
@@ -102,13 +102,13 @@ class LocalProcesses:
         self._closing = False
 
     def start(self, simulator: Simulator, now: Callable[[], float]) -> None:
-        """Begin to poll the simulator. Doors call this method. `now` returns the simulated second.
+        """Begin to poll the simulator. Wires and servers call this. `now` returns the simulated second.
 
         Raises:
-            ValueError: the object serves another door already, or the loop's clock is virtual.
+            ValueError: the object serves another server already, or the loop's clock is virtual.
         """
         if self._task is not None:
-            raise ValueError("each door needs LocalProcesses of its own")
+            raise ValueError("each server needs LocalProcesses of its own")
         if isinstance(asyncio.get_running_loop(), VirtualClockLoop):
             raise ValueError("processes need real time, and this loop's clock jumps")
         self._simulator = simulator
@@ -136,7 +136,7 @@ class LocalProcesses:
             await self._task  # raises the error that ended the polling, if any
 
     def look(self) -> None:
-        """Start and stop processes as the simulator requires. Doors call it after each request and reset."""
+        """Start and stop processes as required. Wires and servers call it after each request and reset."""
         if self._simulator.cluster.log_interval is not None:  # no generated lines, also after a reset
             self._simulator.cluster = attrs.evolve(self._simulator.cluster, log_interval=None)
         live = [i for i in self._simulator.live() if isinstance(i, ContainerInstance)]

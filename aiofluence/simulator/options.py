@@ -63,6 +63,11 @@ class HasOptions:
         """Plans and images for sale. `catalog.find(...)` returns an offer with its plan id."""
         return self._world.catalog
 
+    @property
+    def sold_out(self) -> frozenset[str]:
+        """Ids of the plans and options that `sell_out` removed."""
+        return frozenset(self._world.taken_off)
+
     def sell_out(self, plan_id: str) -> None:
         """Remove a plan or option from the lists and refuse to deploy it.
 
@@ -76,7 +81,11 @@ class HasOptions:
         """Undo `sell_out`."""
         self._world.taken_off.discard(plan_id)
 
-    def set_capacity(self, plan_id: str, instances: int) -> None:
+    def capacity(self, plan_id: str) -> int | None:
+        """Return the number of instances of a plan that may exist at once. None means no limit."""
+        return self._world.capacities.get(plan_id, self.profile.capacity)
+
+    def set_capacity(self, plan_id: str, instances: int | None) -> None:
         """Limit the instances of a plan that may exist at once, in place of the profile's `capacity`.
 
         Raises:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_typ
 
 import attrs
 
+from .answer_options import AnswerOptions
 from .events import ClusterOptions
 from .timing import Provisioning
 
@@ -30,6 +31,7 @@ class Profile:
 
     Attributes:
         cluster: logs and events.
+        answers: statuses, texts, rules and fields of answers. Equal in both presets.
         provisioning: durations, and the share of provisionings that fail.
         restarts: a command that exits is started again, and rent continues. False ends the instance.
         images_exit: images and commands that are known to end do exit, see `programs`. False makes all stay.
@@ -60,6 +62,7 @@ class Profile:
 
     cluster: ClusterOptions = attrs.field(factory=ClusterOptions)
     provisioning: Provisioning = attrs.field(factory=Provisioning)
+    answers: AnswerOptions = attrs.field(factory=AnswerOptions)
     # Containers
     restarts: bool = False
     images_exit: bool = False
@@ -119,7 +122,7 @@ class Profile:
             raise ValueError(f"profile must be {' or '.join(PRESETS)}, not {profile!r}") from None
 
     def replace(self, **changes: Any) -> Profile:
-        """Return a copy with other values. `cluster` and `provisioning` accept mappings of their fields, too.
+        """Return a copy with other values. `answers`, `cluster` and `provisioning` accept mappings.
 
         Raises:
             ValueError: a field does not exist, or its value is not allowed.
@@ -152,6 +155,8 @@ def _replaced(options: Any, changes: Mapping[str, Any], prefix: str = "") -> Any
 def _fits(value: object, kind: Any) -> bool:
     """Return True if the JSON value has the type of the field. Validators check the range."""
     options = get_args(kind)
+    if get_origin(kind) is Mapping:
+        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
     if get_origin(kind) is Literal:
         return any(value == option and type(value) is type(option) for option in options)
     if options:

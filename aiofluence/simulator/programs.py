@@ -26,12 +26,14 @@ class Program:
         code: exit code.
         lines: lines printed at the start. A program that exits prints nothing else.
         pullable: the registry has the image.
+        output: everything that the program prints, in place of `lines` and generated lines.
     """
 
     seconds: float | None = attrs.field(default=None)
     code: int = 0
     lines: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     pullable: bool = True
+    output: str | None = None
 
     @seconds.validator
     def _check_seconds(self, attribute: attrs.Attribute[float | None], value: float | None) -> None:
@@ -55,8 +57,8 @@ _EXIT_AT_ONCE: Final = frozenset(
 _ENDS_AT_ONCE: Final = frozenset(
     """
     apk apt apt-get bash cat cd chmod chown conda cp curl date do done echo env exit export fi find git grep
-    head hostname id ls mkdir mv nvidia-smi pip pip3 printenv printf pwd python python3 rm sed service set sh
-    source sshd tail test then touch true uname wget which whoami
+    head hostname id ls mkdir mv nvidia-smi pip pip3 printenv printf pwd python python3 rm sed seq service set
+    sh source sshd tail test then touch true uname wget which whoami
     """.split()  # noqa: SIM905
 )
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -79,6 +81,8 @@ def program(
             return given
     if not images_exit:
         return STAYS
+    if name.rpartition("/")[2].partition(":")[0] == "no-such-image":
+        return Program(pullable=False)
     return _of_image(name) if command is None else _of_command(command)
 
 
@@ -95,7 +99,9 @@ def _of_image(image: str) -> Program:
 def _of_command(command: str) -> Program:
     """Return the program of a command line. Its parts run one after the other until one of them stays."""
     total, code = 0.0, 0
-    for words in _parts(command):
+    parts = list(_parts(command))
+    output = _output(parts)
+    for words in parts:
         part = _of_words(words)
         if part.seconds is None:
             return STAYS
@@ -103,7 +109,45 @@ def _of_command(command: str) -> Program:
         code = part.code
         if words[0] == "exit":
             break
-    return Program(seconds=max(total, 0.5), code=code)
+    return Program(seconds=max(total, 0.5), code=code, output=output)
+
+
+_PRINTS: Final = frozenset({"echo", "printf", "seq"})
+
+
+def _output(parts: list[list[str]]) -> str | None:
+    """Return the output of a command that only prints and sleeps; None for any other command."""
+    if not parts or not {words[0] for words in parts} <= _PRINTS | {"sleep", "exit", "true", "false"}:
+        return None
+    if not any(words[0] in _PRINTS for words in parts):
+        return None
+    text = ""
+    for name, *arguments in parts:
+        if any(word[0] in "<>" for word in arguments if word):
+            return None
+        if name == "echo":
+            text += " ".join(arguments) + "\n"
+        elif name == "seq" and all(word.isdecimal() for word in arguments) and arguments:
+            first = int(arguments[0]) if len(arguments) > 1 else 1
+            text += "".join(f"{number}\n" for number in range(first, int(arguments[-1]) + 1))
+        elif name == "printf" and arguments:
+            text += _formatted(*arguments)
+        elif name == "exit":
+            break
+    return text
+
+
+def _formatted(form: str, *values: str) -> str:
+    """Return the text that `printf` prints, for `%d`, `%s`, `\\n` and octal bytes. Bad UTF-8 is marked."""
+    left = iter(values)
+
+    def fill(found: re.Match[str]) -> str:
+        value = next(left, "0" if found[2] == "d" else "")
+        return f"%{found[1]}{found[2]}" % (int(value) if found[2] == "d" else value)
+
+    filled = re.sub(r"%([0-9]*)([ds])", fill, form)
+    raw = re.sub(r"\\([0-7]{3})", lambda found: chr(0xDC00 + int(found[1], 8)), filled.replace("\\n", "\n"))
+    return raw.encode("utf-8", "surrogateescape").decode(errors="replace")
 
 
 def _parts(command: str) -> Iterator[list[str]]:

@@ -64,7 +64,8 @@ class RunsContainers(ABC):
 
     def new_pod(self, name: PodName, seed: int, does: Program) -> PodLog:
         """Return the log of a new pod. Only programs that stay print generated lines."""
-        return PodLog(name, seed, self.profile.cluster.log_interval if does.seconds is None else None)
+        is_training = does.seconds is None and does.output is None
+        return PodLog(name, seed, self.profile.cluster.log_interval if is_training else None)
 
     def _networked(self, instance: ContainerInstance, at: float) -> None:
         if instance.state is State.ACTIVE:
@@ -103,6 +104,8 @@ class RunsContainers(ABC):
         pod.start(at)
         for line in does.lines:
             pod.print(line, at)
+        if does.output is not None:
+            pod.print(does.output, at, end="")
         self.touch(instance, at)
         if does.seconds is not None:
             self.timeline.at(
@@ -172,7 +175,7 @@ class RunsContainers(ABC):
         """Begin to apply an update. Answers show the old configuration until the end.
 
         Raises:
-            RefusedError: 400.
+            RequestRefusedError: 400.
         """
         if instance.state is not State.ACTIVE:
             rules.refuse(rules.NOT_UPDATABLE)

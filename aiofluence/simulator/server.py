@@ -1,4 +1,4 @@
-"""The HTTP door: a server that passes requests to a simulator and carries out its faults.
+"""A simulator over HTTP: a server that passes requests to a simulator and carries out its faults.
 
 Only this module of the simulator needs aiohttp. The server is a test double: plain HTTP, one key, loopback
 only by default.
@@ -24,7 +24,7 @@ _MAX_REQUEST = 16 * 2**20
 
 
 class _Clock:
-    """Identity of the loop's clock at another pace. Other doors in the loop keep their pace."""
+    """Identity of the loop's clock at another pace. Other servers and wires in the loop keep their pace."""
 
 
 class SimulatorServer:
@@ -85,7 +85,7 @@ class SimulatorServer:
 
         Raises:
             OSError: the port is in use, or the host is no address of this machine.
-            ValueError: the processes serve another door already, or the loop's clock is virtual.
+            ValueError: the processes serve another server already, or the loop's clock is virtual.
         """
         # Without handler_cancellation, a hanging handler would outlive its client.
         app = web.Application(client_max_size=_MAX_REQUEST)
@@ -123,7 +123,7 @@ class SimulatorServer:
         return self.simulator.seconds_at(self._clock or loop, loop.time(), self.time_scale)
 
     def rescale(self, time_scale: float) -> None:
-        """Change the pace of time at this door from now on."""
+        """Change the pace of time at this server from now on."""
         self.simulator.advance(self.now())
         self._clock = _Clock()
         self.time_scale = time_scale

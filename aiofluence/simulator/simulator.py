@@ -1,17 +1,18 @@
 """The simulated GPU Cloud as one object: the service, its faults and its options.
 
 A pure state machine: it opens no socket, starts no task and reads no clock. Callers pass the time, in seconds
-since the service started. `wire` and `server` are the doors, which carry requests to it.
+since the service started. `wire` and `server` carry requests to it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from math import inf
-from typing import get_args
+from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -25,6 +26,7 @@ from .events import ClusterOptions
 from .faults import RANDOM_FAULTS, Effect, Fault, FaultOutcome, Faults, Moment, Script
 from .hosting import HostsContainers
 from .instances import Calendar, Instance
+from .observed import read_observations
 from .options import HasOptions
 from .plans import Catalog, Kind
 from .profile import DEFAULT_PROFILE, Profile, ProfileName
@@ -105,6 +107,28 @@ class Simulator(HostsContainers, HasOptions):
         self._first_rate_limit = rate_limit
         self.reset(seed)
 
+    @classmethod
+    def from_observations(cls, path: str | os.PathLike[str], **options: Any) -> Simulator:
+        """Create a simulator that behaves as `aiofluence conformance` has observed the service.
+
+        Contradicted claims change the profile "likely". Every other claim stays as it is.
+
+        Args:
+            path: file of observations.
+            options: options as for `Simulator`, except `profile`, `list_lag` and `rate_limit`.
+
+        Raises:
+            ValueError: the file is no file of observations.
+            OSError: the file cannot be read.
+        """
+        observed = read_observations(path)
+        return cls(
+            profile=Profile.of("likely").replace(**observed.profile),
+            list_lag=observed.list_lag,
+            rate_limit=observed.rate_limit,
+            **options,
+        )
+
     def reset(self, seed: int | None = None) -> None:
         """Begin anew at second 0, without instances or faults, and with the options of construction.
 
@@ -148,7 +172,7 @@ class Simulator(HostsContainers, HasOptions):
         """Convert a clock's reading to a simulated second.
 
         An object identifies the clock, such as an event loop. The clock's first reading corresponds to `now`.
-        All doors in one loop therefore share one time, and a new loop continues where the last one stopped.
+        All wires and servers in one loop share one time, and a new loop continues where the last one stopped.
         If `advance` has overtaken a clock, that clock continues from `now`.
         """
         zeros = self._zeros.setdefault(clock, {})
@@ -166,7 +190,7 @@ class Simulator(HostsContainers, HasOptions):
         return reply
 
     def receive(self, request: Request, now: float) -> FaultOutcome:
-        """Answer a request at second `now`, or apply a fault to it. The doors call this method."""
+        """Answer a request at second `now`, or apply a fault to it. Wires and servers call this method."""
         self.advance(now)
         names = ["*", f"{request.method} {request.path}"]
         if operation := operation_of(request.method, request.path):
@@ -309,7 +333,10 @@ class Simulator(HostsContainers, HasOptions):
         Raises:
             ValueError: there is no such operation, or the arguments contradict each other.
         """
-        script = Script(operation, fault, times, skip, when, commit_after)
+        return self.add_script(Script(operation, fault, times, skip, when, commit_after))
+
+    def add_script(self, script: Script) -> Script:
+        """Add a script, behind those that are there, and return it."""
         self._faults.scripts.append(script)
         return script
 
@@ -329,6 +356,13 @@ class Simulator(HostsContainers, HasOptions):
             ValueError: the rate is not between 0 and 1.
         """
         self._faults.randomly(rate, self.seed if seed is None else seed, choices)
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each scripted fault that never struck. Such a test may prove nothing.
+
+        Cancelled faults are not in the list. `reset` and `clear_faults` forget all.
+        """
+        return self._faults.warnings()
 
     def clear_faults(self) -> None:
         """Remove every fault, scripted or random."""

@@ -7,12 +7,12 @@ A 422 lists every problem, a 400 is one sentence. Three texts are quoted from th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 import attrs
 
-from .forms import Fields, Problems, RefusedError, read_body
+from .forms import Fields, Problems, RequestRefusedError, read_body
 from .instances import ContainerSettings, ExposedPort, Variables
 
 PORT_RANGE = "Port must be between 1 and 65535"
@@ -37,9 +37,9 @@ def refuse(text: str, status: int = 400) -> NoReturn:
     """Refuse a request for a business rule.
 
     Raises:
-        RefusedError: always.
+        RequestRefusedError: always.
     """
-    raise RefusedError(status, text)
+    raise RequestRefusedError(status, text)
 
 
 def unsupported_image(os_image: str, options: tuple[str, ...]) -> NoReturn:
@@ -97,13 +97,17 @@ class ContainerChange:
     settings: ContainerSettings
 
 
-def container_order(body: bytes) -> ContainerOrder:
+def container_order(
+    body: bytes, unchecked: Collection[str] = (), *, forbids_others: bool = False
+) -> ContainerOrder:
     """Read a container deploy.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422, for any rule that `unchecked` does not name.
     """
-    fields, problems = read_body(body)
+    fields, problems = read_body(body, Problems(unchecked))
+    if forbids_others:
+        fields.forbid_others({"plan_id", "name", "container_settings", "constraints", "ssh_key"})
     plan_id = fields.uuid("plan_id")
     name = _name(fields)
     inner = fields.object("container_settings")
@@ -119,7 +123,7 @@ def container_change(body: bytes) -> ContainerChange:
     """Read a container update. `expose` is ignored: the ports of the deployment stay in effect.
 
     Raises:
-        RefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
+        RequestRefusedError: 422, also for SSH_PUBKEY beside an SSH key, which a deploy would accept.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -137,13 +141,13 @@ def container_change(body: bytes) -> ContainerChange:
     return ContainerChange(name, settings)
 
 
-def machine_order(body: bytes) -> MachineOrder:
+def machine_order(body: bytes, unchecked: Collection[str] = ()) -> MachineOrder:
     """Read a deploy of a VM or bare-metal machine.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
-    fields, problems = read_body(body)
+    fields, problems = read_body(body, Problems(unchecked, "machine "))
     order = MachineOrder(
         plan_id=fields.uuid("plan_id"),
         name=_name(fields),
@@ -158,7 +162,7 @@ def new_name(body: bytes) -> str:
     """Read the new name of a machine.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     fields, problems = read_body(body)
     name = _name(fields)
@@ -166,11 +170,11 @@ def new_name(body: bytes) -> str:
     return name
 
 
-def last_lines(query: Mapping[str, str]) -> int | None:
-    """Read `last=N`.
+def last_lines(query: Mapping[str, str], *, is_checked: bool = True) -> int | None:
+    """Read `last=N`. An invalid N is refused, or counts as missing unless `is_checked`.
 
     Raises:
-        RefusedError: 422.
+        RequestRefusedError: 422.
     """
     text = query.get("last")
     if text is None:
@@ -183,6 +187,8 @@ def last_lines(query: Mapping[str, str]) -> int | None:
     elif int(text) < 1:
         msg = "Input should be greater than or equal to 1"
         problems.add("greater_than_equal", loc, msg, text, {"ge": 1})
+    if problems.found and not is_checked:
+        return None
     problems.raise_any()
     return int(text)
 

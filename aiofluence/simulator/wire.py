@@ -1,4 +1,4 @@
-"""The in-process door: a `Wire` that passes requests to a simulator and carries out its faults.
+"""A simulator in process: a `Wire` that passes requests to a simulator and carries out its faults.
 
 It opens no sockets, so it may run on a virtual clock. Its only clock is the event loop's.
 """

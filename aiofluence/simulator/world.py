@@ -53,7 +53,7 @@ class World(RunsContainers):
         self.timeline: Schedule = Schedule()
         self.programs: dict[str, Program] = {}
         self.taken_off: set[str] = set()
-        self.capacities: dict[str, int] = {}
+        self.capacities: dict[str, int | None] = {}
         self.failing_next: int = 0
         self.list_lag = list_lag
         self.instances: dict[str, Instance] = {}
@@ -102,7 +102,7 @@ class World(RunsContainers):
         """Return an instance by its id.
 
         Raises:
-            RefusedError: 404, also during the `list_lag`.
+            RequestRefusedError: 404, also during the `list_lag`.
         """
         found = self.instances.get(instance_id)
         unseen = found and self.list_lag and self.timeline.now < found.created_at + self.list_lag
@@ -114,7 +114,7 @@ class World(RunsContainers):
         """Return a container by its id.
 
         Raises:
-            RefusedError: 404.
+            RequestRefusedError: 404.
         """
         found = self.get("container", instance_id)
         assert isinstance(found, ContainerInstance)
@@ -126,7 +126,7 @@ class World(RunsContainers):
         """Charge for a container and begin to provision it.
 
         Raises:
-            RefusedError: 400.
+            RequestRefusedError: 400.
         """
         offer = self._on_sale("container", order.plan_id)
         if order.location is not None and order.location not in offer.locations:
@@ -165,7 +165,7 @@ class World(RunsContainers):
         """Charge for a machine and begin to provision it.
 
         Raises:
-            RefusedError: 400.
+            RequestRefusedError: 400.
         """
         offer = self._on_sale(kind, order.plan_id)
         if order.os_image not in offer.os_options:
@@ -187,7 +187,7 @@ class World(RunsContainers):
         """Rename a machine immediately.
 
         Raises:
-            RefusedError: 400.
+            RequestRefusedError: 400.
         """
         if not instance.live:
             rules.refuse(rules.NOT_UPDATABLE)
@@ -198,7 +198,7 @@ class World(RunsContainers):
         """End an instance and refund its reserve immediately.
 
         Raises:
-            RefusedError: 400.
+            RequestRefusedError: 400.
         """
         if instance.state is not State.ACTIVE:
             rules.refuse(rules.NOT_ACTIVE)

@@ -114,6 +114,8 @@ class Entered(Mirror):
 class Opened(Mirror):
     """The session, which opens and closes its door."""
 
+    _is_closed = False
+
     def __enter__(self) -> Self:
         self._door.open()
         return self
@@ -121,7 +123,13 @@ class Opened(Mirror):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or not self._door.is_forked:
+        if not self._is_closed and (error is None or not self._door.is_forked):
+            self._door.close()
+
+    def close(self) -> None:
+        """Wait until abandoned instances are gone, then close, like leaving the block."""
+        if not self._is_closed:
+            self._is_closed = True
             self._door.close()
 
     def call(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:

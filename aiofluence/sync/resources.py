@@ -19,11 +19,10 @@ from ..models.account import Balance
 from ..models.instances import Container, ContainerSummary, InstanceRef, Machine, MachineSummary
 from ..models.logs import Event, LogLine
 from ..models.plans import ContainerPlan, DefaultImage, MachinePlanGroup, Offer
-from ..models.specs import ContainerSpec
+from ..models.specs import ContainerSpec, SizeLike
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
 from ..resources.machines import MachineSpecT
-from ..resources.offers import SizeLike
 from ..tail.logs import Item
 from ..tail.merged import TaggedLine
 from .mirrors import Entered, Iterated, Mirror
@@ -158,13 +157,13 @@ class Containers(Mirror):
         """Send one bare POST, without the exactly-once protocol of `deploy`."""
         return self._call("post", spec)
 
-    def list(self) -> Table[ContainerSummary]:
+    def list(self, *, live: bool = False) -> Table[ContainerSummary]:
         """Return every instance of this kind that the account ever had, including ended and failed ones."""
-        return self._call("list")
+        return self._call("list", live=live)
 
-    def get(self, id: str) -> Container:
-        """Return the detail of one instance."""
-        return self._call("get", id)
+    def get(self, id: str | None = None, *, name: str | None = None) -> Container:
+        """Return the detail of one instance, by its id or by the name of a live instance."""
+        return self._call("get", id, name=name)
 
     def terminate(self, id: str) -> None:
         """End an ACTIVE instance. The service refunds the reserved amount."""
@@ -189,13 +188,13 @@ class Machines(Mirror, Generic[MachineSpecT]):
         """Send one bare POST, without the exactly-once protocol of `deploy`."""
         return self._call("post", spec)
 
-    def list(self) -> Table[MachineSummary]:
+    def list(self, *, live: bool = False) -> Table[MachineSummary]:
         """Return every instance of this kind that the account ever had, including ended and failed ones."""
-        return self._call("list")
+        return self._call("list", live=live)
 
-    def get(self, id: str) -> Machine:
-        """Return the detail of one instance."""
-        return self._call("get", id)
+    def get(self, id: str | None = None, *, name: str | None = None) -> Machine:
+        """Return the detail of one instance, by its id or by the name of a live instance."""
+        return self._call("get", id, name=name)
 
     def terminate(self, id: str) -> None:
         """End an ACTIVE instance. The service refunds the reserved amount."""

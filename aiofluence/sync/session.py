@@ -38,10 +38,11 @@ from ..models.instances import (
     MachineSummary,
     Referable,
 )
-from ..models.specs import BareMetalSpec, ContainerSpec, Spec, VMSpec
+from ..models.specs import BareMetalSpec, Deployable, Spec, VMSpec
 from ..models.updates import ContainerUpdate
 from ..polling.schedule import Poll
-from ..session import Session as AsyncSession
+from ..resources.drift import OnDrift
+from ..session import InstanceT, Session as AsyncSession
 from .bridge import Door
 from .mirrors import Block, Opened
 from .resources import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
@@ -69,6 +70,7 @@ class Session(Opened):
         wire: Wire | None = None,
         trace_configs: Sequence[TraceConfig] = (),
         on_reply: OnReply | None = None,
+        on_drift: OnDrift | None = None,
         user_agent_suffix: str = "",
         allow_insecure: bool = False,
         trust_env: bool = False,
@@ -88,6 +90,7 @@ class Session(Opened):
                 wire=wire,
                 trace_configs=trace_configs,
                 on_reply=on_reply,
+                on_drift=on_drift,
                 user_agent_suffix=user_agent_suffix,
                 allow_insecure=allow_insecure,
                 trust_env=trust_env,
@@ -111,65 +114,65 @@ class Session(Opened):
     @overload
     def deploy_and_wait(
         self,
-        spec: ContainerSpec,
+        spec: Deployable[InstanceT],
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
-    ) -> Container: ...
-
-    @overload
-    def deploy_and_wait(
-        self,
-        spec: VMSpec,
-        *,
-        until: Until = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-    ) -> Machine: ...
+        wait_for_capacity: float | None = ...,
+    ) -> InstanceT: ...
 
     @overload
     def deploy_and_wait(
         self,
         spec: Spec,
         *,
-        until: Until = ...,
+        until: Until | str = ...,
         timeout: float | None = ...,
         on_failure: OnFailure = ...,
         adopt: bool = ...,
+        wait_for_capacity: float | None = ...,
     ) -> Instance: ...
 
     def deploy_and_wait(
         self,
-        spec: Spec,
+        spec: Any,
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
+        wait_for_capacity: float | None = None,
     ) -> Instance:
         """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes."""
         return self._call(
-            "deploy_and_wait", spec, until=until, timeout=timeout, on_failure=on_failure, adopt=adopt
+            "deploy_and_wait",
+            spec,
+            until=until,
+            timeout=timeout,
+            on_failure=on_failure,
+            adopt=adopt,
+            wait_for_capacity=wait_for_capacity,
         )
 
     @overload
     def wait(
-        self, instance: ContainerSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: ContainerSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Container: ...
 
     @overload
     def wait(
-        self, instance: MachineSummary, *, until: Until = ..., timeout: float | None = ...
+        self, instance: MachineSummary, *, until: Until | str = ..., timeout: float | None = ...
     ) -> Machine: ...
 
     @overload
-    def wait(self, instance: Referable, *, until: Until = ..., timeout: float | None = ...) -> Instance: ...
+    def wait(
+        self, instance: Referable, *, until: Until | str = ..., timeout: float | None = ...
+    ) -> Instance: ...
 
     def wait(
-        self, instance: Referable, *, until: Until = Until.ACTIVE, timeout: float | None = 900
+        self, instance: Referable, *, until: Until | str = Until.ACTIVE, timeout: float | None = 900
     ) -> Instance:
         """Wait until the instance has reached `until`, and return its detail."""
         return self._call("wait", instance, until=until, timeout=timeout)
@@ -190,50 +193,94 @@ class Session(Opened):
 
     @overload
     def running(
-        self, spec: ContainerSpec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
-    ) -> AbstractContextManager[Container]: ...
+        self,
+        spec: Deployable[InstanceT],
+        *,
+        until: Until | str = ...,
+        timeout: float | None = ...,
+        adopt: bool = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> AbstractContextManager[InstanceT]: ...
 
     @overload
     def running(
-        self, spec: VMSpec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
-    ) -> AbstractContextManager[Machine]: ...
-
-    @overload
-    def running(
-        self, spec: Spec, *, until: Until = ..., timeout: float | None = ..., adopt: bool = ...
+        self,
+        spec: Spec,
+        *,
+        until: Until | str = ...,
+        timeout: float | None = ...,
+        adopt: bool = ...,
+        wait_for_capacity: float | None = ...,
     ) -> AbstractContextManager[Instance]: ...
 
     def running(
-        self, spec: Spec, *, until: Until = Until.ACTIVE, timeout: float | None = 900, adopt: bool = False
+        self,
+        spec: Any,
+        *,
+        until: Until | str = Until.ACTIVE,
+        timeout: float | None = 900,
+        adopt: bool = False,
+        wait_for_capacity: float | None = None,
     ) -> AbstractContextManager[Any]:
         """Context manager with a running instance, which is ended however the block ends."""
-        return Block(self._door, self._call("running", spec, until=until, timeout=timeout, adopt=adopt))
-
-    @overload
-    def ensure(self, spec: Spec, *, until: None = ..., timeout: float | None = ...) -> InstanceRef: ...
-
-    @overload
-    def ensure(self, spec: ContainerSpec, *, until: Until, timeout: float | None = ...) -> Container: ...
+        return Block(
+            self._door,
+            self._call(
+                "running",
+                spec,
+                until=until,
+                timeout=timeout,
+                adopt=adopt,
+                wait_for_capacity=wait_for_capacity,
+            ),
+        )
 
     @overload
     def ensure(
-        self, spec: VMSpec | BareMetalSpec, *, until: Until, timeout: float | None = ...
-    ) -> Machine: ...
+        self,
+        spec: Spec,
+        *,
+        until: None = ...,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> InstanceRef: ...
 
     @overload
-    def ensure(self, spec: Spec, *, until: Until, timeout: float | None = ...) -> Instance: ...
+    def ensure(
+        self,
+        spec: Deployable[InstanceT],
+        *,
+        until: Until | str,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> InstanceT: ...
+
+    @overload
+    def ensure(
+        self,
+        spec: Spec,
+        *,
+        until: Until | str,
+        timeout: float | None = ...,
+        wait_for_capacity: float | None = ...,
+    ) -> Instance: ...
 
     def ensure(
-        self, spec: Spec, *, until: Until | None = None, timeout: float | None = 900
+        self,
+        spec: Any,
+        *,
+        until: Until | str | None = None,
+        timeout: float | None = 900,
+        wait_for_capacity: float | None = None,
     ) -> InstanceRef | Instance:
         """Return the live instance of this kind and name; deploy one if there is none."""
-        return self._call("ensure", spec, until=until, timeout=timeout)
+        return self._call("ensure", spec, until=until, timeout=timeout, wait_for_capacity=wait_for_capacity)
 
     def deploy_all_and_wait(
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -241,6 +288,8 @@ class Session(Opened):
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
         adopt: bool = False,
+        gpu: str | Iterable[str] | None = None,
+        wait_for_capacity: float | None = None,
     ) -> Report:
         """Deploy all specs, each once, wait for all instances, and report each outcome."""
         return self._call(
@@ -254,13 +303,15 @@ class Session(Opened):
             fallback=fallback,
             on_progress=on_progress,
             adopt=adopt,
+            gpu=gpu,
+            wait_for_capacity=wait_for_capacity,
         )
 
     def launch(
         self,
         specs: Iterable[Spec],
         *,
-        until: Until = Until.ACTIVE,
+        until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         min_ready: int | None = None,
@@ -268,6 +319,8 @@ class Session(Opened):
         fallback: Sequence[Fallback] | Fallback = (),
         on_progress: OnProgress | None = None,
         adopt: bool = False,
+        gpu: str | Iterable[str] | None = None,
+        wait_for_capacity: float | None = None,
     ) -> Launch:
         """Launch many instances and iterate over the outcomes, in the order in which they become final."""
         return Launch._of(
@@ -283,6 +336,8 @@ class Session(Opened):
                 fallback=fallback,
                 on_progress=on_progress,
                 adopt=adopt,
+                gpu=gpu,
+                wait_for_capacity=wait_for_capacity,
             ),
         )
 

@@ -430,7 +430,9 @@ async def test_the_price_is_checked_before_anything_is_sent() -> None:
     async with session_on(simulator) as fluence:
         with pytest.raises(ConfigError, match=r"1\.40 USDC an hour, over max_hourly=1\.39"):
             await fluence.deploy_all_and_wait(many(simulator, 10), max_hourly="1.39")
-        with pytest.raises(ConfigError, match=r"exp-0 \(nope\), exp-1 \(nope\)"):
+        with pytest.raises(
+            PlanUnavailableError, match="exp-0, exp-1: no container plan nope is for rent now"
+        ):
             await fluence.deploy_all_and_wait(many(simulator, 2, plan_id="nope"), max_hourly=100)
         with pytest.raises(ConfigError, match="amount of money"):
             await fluence.deploy_all_and_wait(many(simulator, 2), max_hourly="much")
@@ -469,6 +471,7 @@ async def test_no_fallback_goes_over_the_price() -> None:
         assert last.hourly_cost == Decimal("3.46")
         specs = container_spec(simulator, "end-{i}", plan_id=cheap).many(2)
         simulator.fail(POST, Fault.status(400, {"detail": "No"}))
+        simulator.fail(POST, Fault.reset(), when="before")
         simulator.fail(POST, Fault.status(400, {"detail": "Plan is no longer available"}))
         end = await fluence.deploy_all_and_wait(specs, max_hourly="1.62", fallback=[dear])
         assert end.hourly_cost == Decimal("1.62")
@@ -689,12 +692,15 @@ async def in_quorum(fluence: Session, simulator: Simulator, held: set[str]) -> N
         await fluence.deploy_all_and_wait(many(simulator, 4), min_ready=3, max_hourly=10)
 
 
+FAULTS = [None, "after", "before"]
+
+
 @pytest.mark.parametrize("use", [in_deploy_all, in_launch, in_quorum])
-@pytest.mark.parametrize("fault", [None, "after", "before"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_cancelled_at_every_tick_only_what_was_handed_over_is_left(
     use: Callable[[Session, Simulator, set[str]], Awaitable[None]], fault: Any
 ) -> None:
-    """Cancels the caller at its n-th step, for every n until it gets through."""
+    """Cancel the caller at its n-th step, for each n of `next_tick` until it gets through."""
 
     async def run(ticks: int) -> bool:
         simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.3))
@@ -715,9 +721,9 @@ def test_cancelled_at_every_tick_only_what_was_handed_over_is_left(
         assert not names or max(names.values()) == 1
         return result is None
 
-    ticks = 0
+    ticks = FAULTS.index(fault)
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
-        ticks = next_tick(ticks)
+        ticks = next_tick(ticks, len(FAULTS))
     assert ticks > 10
 
 

@@ -246,7 +246,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"timeout": float("nan")}, "timeout"),
     ({"timeout": -1}, "timeout"),
     ({"timeout": Decimal(10)}, "timeout"),
-    ({"until": "ready"}, "until is one of Until.ACTIVE, Until.READY, Until.REACHABLE, not 'ready'"),
+    ({"until": "soon"}, "until is one of Until.ACTIVE ('active'), Until.READY"),
     ({"until": None}, "until"),
     ({"on_failure": "kill"}, "on_failure is 'terminate' or 'keep', not 'kill'"),
     ({"on_failure": []}, "on_failure"),

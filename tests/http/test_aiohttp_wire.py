@@ -1,6 +1,6 @@
-"""The aiohttp border, against servers that answer byte for byte: what is sent, how often, what errors mean.
+"""The aiohttp wire against servers that answer byte for byte: requests, their number, the meaning of errors.
 
-Real sockets and a real clock; nothing here waits longer than a timeout of its own choosing.
+Real sockets and a real clock. No test waits longer than a timeout of its own.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ async def test_what_is_sent_is_what_was_asked(way: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-async def test_a_connection_closed_without_a_word_is_one_request(method: str, way: dict[str, Any]) -> None:
+async def test_a_closed_connection_is_one_request(method: str, way: dict[str, Any]) -> None:
     async with RawServer() as server:
         with pytest.raises(NoReplyError) as caught:
             await send(server.url, Request(method, "/gpu/instances/"), **way)
@@ -96,9 +96,7 @@ async def test_a_connection_closed_without_a_word_is_one_request(method: str, wa
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-async def test_an_idle_connection_closed_just_before_reuse_is_one_request(
-    method: str, way: dict[str, Any]
-) -> None:
+async def test_a_closed_idle_connection_is_one_request(method: str, way: dict[str, Any]) -> None:
     async with RawServer(EMPTY, None) as server:
         wire = AiohttpWire(server.url, **way)
         await wire.send(LIST)
@@ -109,7 +107,7 @@ async def test_an_idle_connection_closed_just_before_reuse_is_one_request(
 
 
 @pytest.mark.parametrize("unasked", [http("408 Request Timeout"), http("200 OK", b"[0]")])
-async def test_an_answer_that_nobody_asked_for_is_nobody_s(unasked: bytes, way: dict[str, Any]) -> None:
+async def test_an_unasked_answer_is_dropped(unasked: bytes, way: dict[str, Any]) -> None:
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,7 +132,7 @@ async def test_an_answer_that_nobody_asked_for_is_nobody_s(unasked: bytes, way: 
     assert bodies == [b"[1]", b"[2]", b"[3]"]
 
 
-async def test_a_get_is_repeated_by_the_one_retry_layer_alone() -> None:
+async def test_only_the_retry_layer_repeats_a_get() -> None:
     async with RawServer(None, None, EMPTY) as server:
         async with Session("key", base_url=server.url, rate=FAST, retry=Retry(base=0.01)) as fluence:
             assert await fluence.containers.list() == []
@@ -275,7 +273,7 @@ async def test_an_endless_body_is_dropped_at_the_cap(way: dict[str, Any]) -> Non
     assert sent < 2**25
 
 
-async def test_one_byte_at_a_time_is_not_waited_for_for_ever(way: dict[str, Any]) -> None:
+async def test_a_trickling_reply_times_out(way: dict[str, Any]) -> None:
     dropped = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -316,7 +314,7 @@ async def test_each_request_has_its_own_timeout() -> None:
         await wire.aclose()
 
 
-async def test_a_timeout_and_a_cancellation_at_once_leave_no_trace() -> None:
+async def test_a_timeout_with_a_cancellation() -> None:
     async with RawServer(*[b"HTTP/1.1 200 OK\r\n"] * 60) as server:
         wire = AiohttpWire(server.url)
         loop = asyncio.get_running_loop()
@@ -358,7 +356,7 @@ async def test_slow_dns_counts_as_connecting(monkeypatch: pytest.MonkeyPatch, wa
     assert asyncio.get_running_loop().time() - began < 2
 
 
-async def test_a_post_on_an_idle_connection_that_was_closed_ends_with_one_instance() -> None:
+async def test_a_post_on_a_closed_idle_connection() -> None:
     date = "Date: Thu, 01 Jan 2026 09:30:00 GMT"
     row = json.dumps([SUMMARY | {"created_at": "2026-01-01T09:30:00Z", "name": "exp-1"}]).encode()
     spec = ContainerSpec(name="exp-1", plan_id="p", image="a", expose=[22])
@@ -378,7 +376,7 @@ async def test_of_a_refusal_only_the_beginning_is_read(way: dict[str, Any]) -> N
     assert (reply.status, len(reply.body)) == (502, 64 * 1024)
 
 
-async def test_closing_gives_running_requests_a_typed_error(way: dict[str, Any]) -> None:
+async def test_closing_fails_requests_in_flight(way: dict[str, Any]) -> None:
     async with RawServer(b"HTTP/1.1 200 OK\r\n") as server:
         wire = AiohttpWire(server.url, **way)
         running = [asyncio.create_task(wire.send(LIST)) for _ in range(3)]
@@ -391,7 +389,7 @@ async def test_closing_gives_running_requests_a_typed_error(way: dict[str, Any])
             await wire.send(LIST)
 
 
-async def test_whatever_traces_every_session_of_a_program_sees_ours_as_well(
+async def test_a_tracer_of_all_sessions_sees_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As OpenTelemetry's `AioHttpClientInstrumentor().instrument()` does it."""
@@ -414,7 +412,7 @@ async def test_whatever_traces_every_session_of_a_program_sees_ours_as_well(
     assert paths == ["/gpu/instances/"]
 
 
-async def test_an_aiohttp_that_was_not_tried_is_asked_through_its_session(
+async def test_an_untried_aiohttp_uses_its_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(aiohttp, "__version__", "3.15.0")
@@ -456,7 +454,7 @@ FOREIGN = [
 
 
 def made(kind: Any) -> BaseException:
-    """One exception of `kind`, the canary wherever its constructor takes something of the request's."""
+    """Make an exception of `kind`, with the canary wherever its constructor takes a part of the request."""
     headers = CIMultiDict({"X-API-KEY": "canary-key"})
     url = URL("http://127.0.0.1/?canary=1")
     info = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(headers), url)

@@ -123,7 +123,7 @@ def test_a_service_that_grows_breaks_nothing() -> None:
     assert container.updated_at is None
 
 
-def test_null_arrays_and_naive_or_shifted_times_are_understood() -> None:
+def test_null_arrays_and_times_of_any_zone() -> None:
     info = {"image": "a", "expose": None, "environment": None}
     row = DETAIL | {"container_info": info, "created_at": "2026-01-01T09:30:00"}
     row["updated_at"] = "2026-01-01T11:30:00+02:00"
@@ -175,7 +175,7 @@ def place(row: Any, path: str) -> tuple[Any, Any]:
         ("network.forwarded_ports", [{"port": "1", "external_port": None}], "$.network.forwarded_ports"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_path_and_not_quoted(path: str, value: Any, where: str) -> None:
+def test_a_misfit_is_named_by_path_not_quoted(path: str, value: Any, where: str) -> None:
     with pytest.raises(DecodeError) as caught:
         structure(Answer(CALL, altered(path, value)), Container)
     assert caught.value.path.startswith(where)
@@ -192,7 +192,7 @@ def paths(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", [*paths(DETAIL)])
-def test_the_quick_converter_takes_what_the_other_takes_and_makes_the_same_of_it(path: str) -> None:
+def test_both_converters_agree(path: str) -> None:
     rows = [altered(path, value) for value in (None, True, 0, 1.5, "x", "22", [], {}, [5], ["x"], {"x": 5})]
     without = altered(path, None)
     target, key = place(without, path)
@@ -218,7 +218,7 @@ def test_the_path_counts_rows() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, "rows", 5, [None], [[]], [{}]])
-def test_an_answer_of_another_shape_is_a_decode_error(body: Any) -> None:
+def test_another_shape_is_a_decode_error(body: Any) -> None:
     with pytest.raises(DecodeError):
         structure(Answer(CALL, body), list[ContainerSummary])
 
@@ -231,7 +231,7 @@ def test_one_odd_row_does_not_hide_the_others() -> None:
     assert {error.call for error in odd} == {"GET /gpu/instances/"}
 
 
-def test_null_is_an_empty_list_and_anything_else_that_is_no_list_is_an_error() -> None:
+def test_null_is_an_empty_list() -> None:
     assert structure(Answer(CALL, None), list[ContainerSummary]) == []
     assert structure_rows(Answer(CALL, None), ContainerSummary) == ([], [])
     assert structure_rows(Answer(CALL, {"data": None}), ContainerSummary, field="data") == ([], [])
@@ -257,7 +257,7 @@ OPTION = {
 }
 
 
-def test_an_odd_row_inside_a_row_does_not_hide_its_neighbours() -> None:
+def test_an_odd_nested_row_hides_no_other() -> None:
     odd = OPTION | {"pricing": {"hour": -1}}
     numbers = [{"gpu_count": 1, "options": [odd, OPTION]}, {"gpu_count": "8"}, {"gpu_count": 2}]
     group = {"gpu_model": RESOURCES["gpu_model"], "availability_by_number": numbers}
@@ -298,7 +298,7 @@ HOSTILE = [
 @pytest.mark.parametrize(
     ("path", "value"), HOSTILE, ids=[f"{i}-{path}" for i, (path, _) in enumerate(HOSTILE)]
 )
-def test_values_beyond_reason_are_a_decode_error_with_its_path(path: str, value: Any) -> None:
+def test_values_out_of_bounds_are_decode_errors(path: str, value: Any) -> None:
     with pytest.raises(DecodeError) as caught:
         structure(Answer(CALL, altered(path, value)), Container)
     assert caught.value.path.startswith("$."), caught.value.path
@@ -426,7 +426,7 @@ def test_a_read_modify_write_passes_both_traps() -> None:
         ContainerUpdate.from_container(container, expose=[80])
 
 
-def test_a_variable_that_is_no_single_key_stays_a_variable() -> None:
+def test_a_variable_without_a_key_stays_one() -> None:
     two = f"{SSH_KEY}\n{SSH_KEY}"
     info = DETAIL["container_info"] | {  # type: ignore[operator]
         "environment": [{"name": "SSH_PUBKEY", "value": two}]
@@ -442,7 +442,7 @@ def test_a_variable_that_is_no_single_key_stays_a_variable() -> None:
     assert other.environment == {}
 
 
-def test_every_problem_of_every_spec_is_named_at_once() -> None:
+def test_all_problems_of_all_specs_are_named() -> None:
     specs: list[Spec] = [
         ContainerSpec(name="Bad_1", plan_id="p", image="A", expose=[0]),
         VMSpec(name="fine", plan_id="p", ssh_key=SSH_KEY, os_image="x"),

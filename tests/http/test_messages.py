@@ -1,4 +1,4 @@
-"""What replies mean: `decode_reply` over every body shape the contract knows, and some it does not."""
+"""Meanings of replies: `decode_reply` over every body shape of the contract, and over some others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from aiofluence.http.retry import Retry, may_repeat
 
 GET = Call("GET", "/gpu/instances/{id}", retryable=Retryable.ALWAYS).to("i-1")
 POST = Call("POST", "/gpu/instances/")
-DELETE = Call("DELETE", "/gpu/instances/{id}", retryable=Retryable.LOOK).to("i-1")
+DELETE = Call("DELETE", "/gpu/instances/{id}", retryable=Retryable.CHECK_FIRST).to("i-1")
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
@@ -110,7 +110,7 @@ def test_a_400_is_told_apart_by_its_text(text: str, kind: type[ReplyError]) -> N
         (403, "forbidden", None),
     ],
 )
-def test_an_auth_error_says_what_is_wrong_with_the_key(status: int, text: str, reason: str | None) -> None:
+def test_an_auth_error_names_the_keys_problem(status: int, text: str, reason: str | None) -> None:
     error = refusal(status, {"error": text, "code": "forbidden"})
     assert isinstance(error, AuthError)
     assert error.reason == reason
@@ -131,7 +131,7 @@ def test_an_auth_error_says_what_is_wrong_with_the_key(status: int, text: str, r
         ("Minimum runtime not met: 1.5 hours left", 5400),
     ],
 )
-def test_the_time_left_is_read_where_the_text_names_it(text: str, seconds: float | None) -> None:
+def test_the_time_left_is_read_from_the_text(text: str, seconds: float | None) -> None:
     error = refusal(400, {"detail": text})
     assert isinstance(error, MinimumRuntimeError)
     assert error.retry_after == seconds
@@ -160,13 +160,13 @@ def test_the_valid_images_are_read_from_the_text(text: str) -> None:
         ("OS image x is not supported. Available OS images: Ubuntu Server 22.04", ("Ubuntu Server 22.04",)),
     ],
 )
-def test_without_a_list_of_images_there_are_no_options(text: str, options: tuple[str, ...]) -> None:
+def test_no_list_of_images_means_no_options(text: str, options: tuple[str, ...]) -> None:
     error = refusal(400, {"detail": text})
     assert isinstance(error, UnsupportedImageError)
     assert error.options == options
 
 
-def test_a_422_names_every_field_and_repeats_nothing_that_was_sent() -> None:
+def test_a_422_names_fields_and_quotes_nothing() -> None:
     error = refusal(
         422,
         {
@@ -196,7 +196,7 @@ def test_a_422_names_every_field_and_repeats_nothing_that_was_sent() -> None:
     assert "canary" not in str(error) + repr(error) + str(vars(error))
 
 
-def test_a_redirect_names_scheme_and_host_of_its_target_alone() -> None:
+def test_a_redirect_names_scheme_and_host() -> None:
     error = refusal(307, b"", {"Location": "http://evil.example:8080/steal?key=canary"})
     assert type(error) is ReplyError
     assert "http://evil.example" in str(error)
@@ -221,7 +221,7 @@ def test_a_success_with_a_strange_body_is_none(method: Call, body: bytes) -> Non
 @pytest.mark.parametrize(
     "body", [b"", b"404 page not found", HTML, b"[1, 2]", b'{"message": "Forbidden"}', b"{}"]
 )
-def test_a_gateway_s_reply_is_no_statement_of_the_service(status: int, body: bytes) -> None:
+def test_a_gateways_reply_is_a_decode_error(status: int, body: bytes) -> None:
     with pytest.raises(DecodeError, match=str(status)) as caught:
         decode_reply(GET, Reply(status, {}, body))
     assert caught.value.status == status
@@ -247,7 +247,7 @@ def test_a_refusal_with_status_200_is_a_refusal() -> None:
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_2xx_that_is_not_json_says_so_without_the_body(body: bytes, problem: str) -> None:
+def test_a_2xx_without_json_hides_the_body(body: bytes, problem: str) -> None:
     with pytest.raises(DecodeError, match=problem) as caught:
         decode_reply(GET, Reply(200, {}, body))
     error = caught.value
@@ -295,7 +295,7 @@ def test_retry_after_is_digits_or_a_date(header: str) -> None:
     assert retry_after({"Retry-After": header}) is None
 
 
-def test_a_date_without_a_date_is_measured_by_the_service_s_last_known_time() -> None:
+def test_a_retry_date_uses_the_last_known_time() -> None:
     known = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
     assert retry_after({"Retry-After": DATE}, known) == 10
     assert retry_after({"Retry-After": DATE, "Date": "Wed, 21 Oct 2026 07:28:07 GMT"}, known) == 3
@@ -328,7 +328,7 @@ def test_a_400_in_another_shape_shows_its_text(body: bytes, detail: str) -> None
 @pytest.mark.parametrize(
     "location", ["http://[::1/", "http://a]b/", "//\u2100", "http://" + "[" * 99_999, "http://x:99999999/"]
 )
-def test_a_redirect_to_no_address_is_a_refusal_like_any_other(location: str) -> None:
+def test_a_redirect_to_no_address_is_a_refusal(location: str) -> None:
     error = refusal(302, b"", {"Location": location})
     assert type(error) is ReplyError
     assert "check base_url" in error.detail
@@ -345,7 +345,7 @@ def test_a_text_that_lists_no_images_gives_none(text: str) -> None:
     assert error.options == ()
 
 
-def test_what_is_starred_out_still_tells_what_a_400_is_about() -> None:
+def test_stars_do_not_hide_the_kind_of_a_400() -> None:
     call = Call("POST", "/gpu/instances/", body=b'{"environment": [{"name": "A", "value": "balance"}]}')
     with pytest.raises(InsufficientBalanceError) as caught:
         decode_reply(call, Reply(400, {}, b'{"detail": "Insufficient balance"}'))
@@ -366,7 +366,7 @@ def test_a_call_shows_no_body() -> None:
     assert call.retryable is Retryable.NEVER
 
 
-def test_a_request_and_its_reply_show_neither_headers_nor_body() -> None:
+def test_reprs_show_neither_headers_nor_body() -> None:
     request = Request("POST", "/gpu/instances/", headers={"X-API-KEY": "canary"}, body=b"canary")
     assert "canary" not in repr(request)
     assert "canary" not in repr(Reply(200, {"Set-Cookie": "canary"}, b"canary"))
@@ -419,7 +419,7 @@ def test_rows_that_are_none(body: bytes) -> None:
     ("value", "shown"),
     [("on", "cannot use on"), ("abc", "cannot use ***"), ("abcdef", "cannot use ***")],
 )
-def test_what_is_shorter_than_three_characters_is_no_secret(value: str, shown: str) -> None:
+def test_two_characters_are_no_secret(value: str, shown: str) -> None:
     body = json.dumps({"environment": [{"name": "A", "value": value}]}).encode()
     with pytest.raises(RefusedError) as caught:
         decode_reply(
@@ -428,7 +428,7 @@ def test_what_is_shorter_than_three_characters_is_no_secret(value: str, shown: s
     assert caught.value.detail == shown
 
 
-def test_a_text_that_is_cut_ends_before_any_part_of_a_secret() -> None:
+def test_a_cut_text_ends_before_a_secret() -> None:
     secret = "0123456789" * 4
     text = "x " * 8182 + secret  # of which 20 characters are read
     assert starred(text, ["abcdef", secret]) == "x " * 8172
@@ -439,7 +439,7 @@ def subclasses(kind: type[BaseException]) -> list[type[BaseException]]:
 
 
 @pytest.mark.parametrize("kind", subclasses(FluenceError), ids=lambda kind: kind.__name__)
-def test_every_error_is_public_and_survives_a_process_boundary(kind: type[FluenceError]) -> None:
+def test_errors_are_public_and_can_be_pickled(kind: type[FluenceError]) -> None:
     assert getattr(aiofluence, kind.__name__) is kind
     error = kind(("one", "two")) if kind is aiofluence.SpecError else kind("what happened")
     error.call = "GET /gpu/plans/"

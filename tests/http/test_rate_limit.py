@@ -1,4 +1,4 @@
-"""The gate's laws, on virtual time: the window law, order, fairness, and no turn lost to a cancellation."""
+"""Laws of the rate limiter on virtual time: window, order, fairness, and no grant lost to a cancellation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hypothesis import example, given, strategies as st
 from aiofluence import NotSentError, RateLimit, RedisRate, Session
 from aiofluence.http.messages import Priority
 from aiofluence.http.rate_limit import RateLimiter
-from aiofluence.http.redis_rate_limit import _SharedGate, _Turn
+from aiofluence.http.redis_rate_limit import _SharedRateLimiter, _Turn
 from aiofluence.simulator import Simulator, SimulatorWire, run_virtual
 
 from ..harness import VIRTUAL, now
 
-LANES = list(Priority)
+PRIORITIES = list(Priority)
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +29,18 @@ def anyio_backend() -> Any:
 
 
 async def pass_through(
-    gate: RateLimiter,
+    limiter: RateLimiter,
     priority: Priority = Priority.AWAITED,
     *,
     hold: float = 0.0,
     note: Callable[[], object] = lambda: None,
 ) -> float:
-    granted = await gate.acquire(priority)
+    granted = await limiter.acquire(priority)
     note()
     try:
         await asyncio.sleep(hold)
     finally:
-        gate.release()
+        limiter.release()
     return granted
 
 
@@ -56,7 +56,7 @@ def assert_window_law(grants: list[float], rate: float, burst: int) -> None:
 arrivals = st.lists(
     st.tuples(
         st.floats(0, 5),  # when it comes
-        st.sampled_from(LANES),
+        st.sampled_from(PRIORITIES),
         st.floats(0, 2),  # how long it is in flight
         st.none() | st.floats(0, 3),  # when it is cancelled, if it is
     ),
@@ -69,14 +69,14 @@ arrivals = st.lists(
 @example([(0.0, Priority.POLL, 0.0, 0.0)] * 30, 10.0, 2, 1)
 def test_the_window_law_and_no_lost_turn(plan: Any, rate: float, burst: int, in_flight: int) -> None:
     async def main() -> None:
-        gate = RateLimiter(RateLimit(rate, burst), in_flight)
+        limiter = RateLimiter(RateLimit(rate, burst), in_flight)
         grants: list[float] = []
         flying = most = 0
 
         async def one(at: float, priority: Priority, hold: float, cancel: float | None) -> None:
             nonlocal flying, most
             await asyncio.sleep(at)
-            granted = await gate.acquire(priority)
+            granted = await limiter.acquire(priority)
             grants.append(granted)
             flying += 1
             most = max(most, flying)
@@ -84,7 +84,7 @@ def test_the_window_law_and_no_lost_turn(plan: Any, rate: float, burst: int, in_
                 await asyncio.sleep(hold)
             finally:
                 flying -= 1
-                gate.release()
+                limiter.release()
 
         loop = asyncio.get_running_loop()
         tasks = []
@@ -98,10 +98,10 @@ def test_the_window_law_and_no_lost_turn(plan: Any, rate: float, burst: int, in_
             await asyncio.gather(*tasks, return_exceptions=True)
         assert_window_law(grants, rate, burst)
         assert most <= in_flight
-        assert gate.waiting == 0
-        # Nothing leaked: the gate still lets through as many at once as on its first day.
+        assert limiter.waiting == 0
+        # Nothing leaked: the limiter still lets through as many at once as on its first day.
         await asyncio.sleep(burst / rate + 1)
-        await asyncio.gather(*(pass_through(gate) for _ in range(in_flight)))
+        await asyncio.gather(*(pass_through(limiter) for _ in range(in_flight)))
 
     run_virtual(main)
 
@@ -125,7 +125,7 @@ def test_penalties_and_cancellations_in_any_order(plan: Any, seed: int) -> None:
     async def main() -> None:
         rng = random.Random(seed)
         limit = RateLimit(10, 5)
-        gate = RateLimiter(limit, 8)
+        limiter = RateLimiter(limit, 8)
         grants: list[float] = []
         pauses: list[tuple[float, float]] = []
         tasks: list[asyncio.Task[float]] = []
@@ -134,39 +134,39 @@ def test_penalties_and_cancellations_in_any_order(plan: Any, seed: int) -> None:
             if step == "come":
                 for _ in range(value):
                     note = lambda: grants.append(now())  # noqa: E731
-                    work = pass_through(gate, rng.choice(LANES), hold=rng.random(), note=note)
+                    work = pass_through(limiter, rng.choice(PRIORITIES), hold=rng.random(), note=note)
                     tasks.append(asyncio.ensure_future(work))
                 await asyncio.sleep(0)
             elif step == "wait":
                 await asyncio.sleep(value)
             elif step == "refuse":
-                gate.refused(now(), value)
+                limiter.refused(now(), value)
                 pauses.append((now(), now() + (value or 0.0)))
             elif step == "succeed":
                 for _ in range(value):
-                    gate.succeeded()
+                    limiter.succeeded()
             else:
                 for task in tasks:
                     if not task.done() and rng.random() < value:
                         task.cancel()
-            assert limit.per_second * 0.02 <= gate.rate <= limit.per_second
+            assert limit.per_second * 0.02 <= limiter.rate <= limit.per_second
         await asyncio.gather(*tasks, return_exceptions=True)
         assert_window_law(grants, limit.per_second, limit.burst)
         for start, end in pauses:
             assert not [grant for grant in grants if start + 1e-6 < grant < end - 1e-6]
-        assert gate.waiting == 0
+        assert limiter.waiting == 0
 
     run_virtual(main)
 
 
 async def test_a_burst_then_the_pace() -> None:
-    gate = RateLimiter(RateLimit(10, 20), 100)
-    grants = await asyncio.gather(*(pass_through(gate) for _ in range(50)))
+    limiter = RateLimiter(RateLimit(10, 20), 100)
+    grants = await asyncio.gather(*(pass_through(limiter) for _ in range(50)))
     assert max(grants[:20]) == 0
     assert grants[20:] == pytest.approx([0.1 * number for number in range(1, 31)])
 
 
-async def test_by_default_twenty_go_at_once_and_ten_a_second_follow() -> None:
+async def test_default_burst_and_rate() -> None:
     simulator = Simulator()
     async with Session(simulator.api_key, wire=SimulatorWire(simulator)) as fluence:
         await asyncio.gather(*(fluence.containers.list() for _ in range(25)))
@@ -176,35 +176,35 @@ async def test_by_default_twenty_go_at_once_and_ten_a_second_follow() -> None:
 
 
 async def test_a_lane_is_first_in_first_out() -> None:
-    gate = RateLimiter(RateLimit(10, 1), 1)
+    limiter = RateLimiter(RateLimit(10, 1), 1)
     order: list[int] = []
-    await asyncio.gather(*(pass_through(gate, note=partial(order.append, number)) for number in range(50)))
+    await asyncio.gather(*(pass_through(limiter, note=partial(order.append, number)) for number in range(50)))
     assert order == list(range(50))
 
 
-async def backlog(gate: RateLimiter, priority: Priority, number: int) -> list[asyncio.Task[float]]:
-    tasks = [asyncio.ensure_future(pass_through(gate, priority)) for _ in range(number)]
+async def backlog(limiter: RateLimiter, priority: Priority, number: int) -> list[asyncio.Task[float]]:
+    tasks = [asyncio.ensure_future(pass_through(limiter, priority)) for _ in range(number)]
     await asyncio.sleep(0.001)
     return tasks
 
 
 @pytest.mark.parametrize("age", [0, 30])
-async def test_a_delete_is_never_behind_a_backlog_of_polls(age: float) -> None:
-    gate = RateLimiter(RateLimit(10, 1), 8)
-    polls = await backlog(gate, Priority.POLL, 1000)
+async def test_a_delete_overtakes_a_backlog_of_polls(age: float) -> None:
+    limiter = RateLimiter(RateLimit(10, 1), 8)
+    polls = await backlog(limiter, Priority.POLL, 1000)
     await asyncio.sleep(age)
     began = now()
-    deletes = await asyncio.gather(*(pass_through(gate, Priority.TERMINATE) for _ in range(9)))
+    deletes = await asyncio.gather(*(pass_through(limiter, Priority.TERMINATE) for _ in range(9)))
     assert deletes[0] - began <= 0.2 + 1e-6  # the very next turn, or the one after it
     assert deletes[-1] - began <= 1.2 + 1e-6  # one turn in four goes to whoever has waited longest
     await asyncio.gather(*polls)
 
 
 async def test_polls_move_under_a_backlog_of_deploys() -> None:
-    gate = RateLimiter(RateLimit(10, 1), 8)
-    deploys = await backlog(gate, Priority.DEPLOY, 10)
-    polls = await backlog(gate, Priority.POLL, 20)
-    deploys += await backlog(gate, Priority.DEPLOY, 1000)
+    limiter = RateLimiter(RateLimit(10, 1), 8)
+    deploys = await backlog(limiter, Priority.DEPLOY, 10)
+    polls = await backlog(limiter, Priority.POLL, 20)
+    deploys += await backlog(limiter, Priority.DEPLOY, 1000)
     began = now()
     granted = await asyncio.gather(*polls)
     # A quarter of the turns go to the oldest: first the deploys that stood before the polls, then the polls.
@@ -214,167 +214,167 @@ async def test_polls_move_under_a_backlog_of_deploys() -> None:
 
 
 async def test_a_stream_of_urgent_calls_starves_nobody() -> None:
-    gate = RateLimiter(RateLimit(10, 1), 8)
-    tails = await backlog(gate, Priority.TAIL, 5)
+    limiter = RateLimiter(RateLimit(10, 1), 8)
+    tails = await backlog(limiter, Priority.TAIL, 5)
     urgent: list[asyncio.Task[float]] = []
     for _ in range(60):
-        urgent += await backlog(gate, Priority.TERMINATE, 2)  # twice as many as can pass
+        urgent += await backlog(limiter, Priority.TERMINATE, 2)  # twice as many as can pass
         await asyncio.sleep(0.1)
     assert all(tail.done() for tail in tails)
     await asyncio.gather(*urgent)
 
 
-async def test_nobody_passes_in_a_pause_and_the_resume_is_paced() -> None:
-    gate = RateLimiter(RateLimit(10, 20), 100)
-    await pass_through(gate)
-    gate.refused(now(), 7)
-    grants = await asyncio.gather(*(pass_through(gate) for _ in range(10)))
+async def test_a_pause_grants_nothing_and_ends_paced() -> None:
+    limiter = RateLimiter(RateLimit(10, 20), 100)
+    await pass_through(limiter)
+    limiter.refused(now(), 7)
+    grants = await asyncio.gather(*(pass_through(limiter) for _ in range(10)))
     assert grants[0] == pytest.approx(7)
     assert all(later - earlier == pytest.approx(0.2) for earlier, later in pairwise(grants))
 
 
-async def test_what_succeeds_during_a_pause_earns_no_burst_after_it() -> None:
-    gate = RateLimiter(RateLimit(10, 20), 100)
+async def test_a_success_in_a_pause_earns_no_burst() -> None:
+    limiter = RateLimiter(RateLimit(10, 20), 100)
     for _ in range(16):
-        await gate.acquire(Priority.AWAITED)
-    gate.refused(now(), 60)  # the service let fifteen of them through
+        await limiter.acquire(Priority.AWAITED)
+    limiter.refused(now(), 60)  # the service let fifteen of them through
     for _ in range(15):
-        gate.release()
-        gate.succeeded()
-    grants = await asyncio.gather(*(pass_through(gate) for _ in range(30)))
+        limiter.release()
+        limiter.succeeded()
+    grants = await asyncio.gather(*(pass_through(limiter) for _ in range(30)))
     assert grants[0] == pytest.approx(60)
     assert all(later - earlier == pytest.approx(1 / 6.5) for earlier, later in pairwise(grants))
 
 
 async def test_echoes_of_one_refusal_cut_once() -> None:
-    gate = RateLimiter(RateLimit(10, 20), 100)
+    limiter = RateLimiter(RateLimit(10, 20), 100)
     for _ in range(20):
-        gate.refused(0.0, None)  # all were sent before the first refusal came
-    assert gate.rate == 5
+        limiter.refused(0.0, None)  # all were sent before the first refusal came
+    assert limiter.rate == 5
     await asyncio.sleep(1)
-    gate.refused(now(), None)
-    assert gate.rate == 2.5
+    limiter.refused(now(), None)
+    assert limiter.rate == 2.5
     for _ in range(100):
         await asyncio.sleep(1)
-        gate.refused(now(), None)
-    assert gate.rate == pytest.approx(0.2)  # a floor: never quite still
+        limiter.refused(now(), None)
+    assert limiter.rate == pytest.approx(0.2)  # a floor: never quite still
 
 
 async def test_the_rate_recovers_slowly() -> None:
-    gate = RateLimiter(RateLimit(10, 20), 100)
-    gate.refused(now(), None)
+    limiter = RateLimiter(RateLimit(10, 20), 100)
+    limiter.refused(now(), None)
     for _ in range(25):
-        gate.succeeded()
-    assert gate.rate == pytest.approx(7.5)
+        limiter.succeeded()
+    assert limiter.rate == pytest.approx(7.5)
     for _ in range(100):
-        gate.succeeded()
-    assert gate.rate == 10
+        limiter.succeeded()
+    assert limiter.rate == 10
 
 
-async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back() -> None:
-    gate = RateLimiter(RateLimit(10, 1), 1)
-    await gate.acquire(Priority.AWAITED)
-    first = asyncio.ensure_future(gate.acquire(Priority.AWAITED))
+async def test_a_cancelled_callers_grant_is_returned() -> None:
+    limiter = RateLimiter(RateLimit(10, 1), 1)
+    await limiter.acquire(Priority.AWAITED)
+    first = asyncio.ensure_future(limiter.acquire(Priority.AWAITED))
     await asyncio.sleep(1)
-    gate.release()  # grants `first` its turn, in the same tick in which it is cancelled
+    limiter.release()  # grants `first` its turn, in the same tick in which it is cancelled
     first.cancel()
     await asyncio.wait([first])
     assert first.cancelled()
     began = now()
-    assert await pass_through(gate) == began  # neither the slot nor the token was lost
+    assert await pass_through(limiter) == began  # neither the slot nor the token was lost
 
 
-async def test_a_rate_that_recovers_shortens_the_wait_for_a_turn() -> None:
-    gate = RateLimiter(RateLimit(10, 1), 5)
-    gate.refused(await gate.acquire(Priority.AWAITED), 0)  # 5 a second from now on
-    began = await gate.acquire(Priority.AWAITED)
-    waiting = asyncio.ensure_future(gate.acquire(Priority.AWAITED))
+async def test_a_recovering_rate_shortens_the_wait() -> None:
+    limiter = RateLimiter(RateLimit(10, 1), 5)
+    limiter.refused(await limiter.acquire(Priority.AWAITED), 0)  # 5 a second from now on
+    began = await limiter.acquire(Priority.AWAITED)
+    waiting = asyncio.ensure_future(limiter.acquire(Priority.AWAITED))
     await asyncio.sleep(0)
     for _ in range(100):
-        gate.succeeded()
-    gate.release()
+        limiter.succeeded()
+    limiter.release()
     assert await waiting == pytest.approx(began + 0.1)
 
 
-async def test_a_release_in_the_tick_in_which_all_who_wait_are_cancelled() -> None:
+async def test_a_release_as_all_waiters_are_cancelled() -> None:
     """As when a task group ends: the request under way gives back its place before the rest has noticed."""
-    gate = RateLimiter(RateLimit(10, 5), 1)
-    await gate.acquire(Priority.AWAITED)
-    waiting = await backlog(gate, Priority.POLL, 3)
+    limiter = RateLimiter(RateLimit(10, 5), 1)
+    await limiter.acquire(Priority.AWAITED)
+    waiting = await backlog(limiter, Priority.POLL, 3)
     for task in waiting:
         task.cancel()
-    gate.release()
+    limiter.release()
     await asyncio.wait(waiting)
     assert all(task.cancelled() for task in waiting)
-    assert gate.waiting == 0
+    assert limiter.waiting == 0
     began = now()
-    assert await pass_through(gate) == began
+    assert await pass_through(limiter) == began
 
 
-async def test_cancelled_waiters_do_not_pile_up_during_a_long_pause() -> None:
-    gate = RateLimiter(RateLimit(10, 1), 1)
-    gate.refused(now(), 100)
+async def test_cancelled_waiters_do_not_pile_up() -> None:
+    limiter = RateLimiter(RateLimit(10, 1), 1)
+    limiter.refused(now(), 100)
     for _ in range(50):
-        tasks = await backlog(gate, Priority.POLL, 100)
+        tasks = await backlog(limiter, Priority.POLL, 100)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    assert gate.waiting == 0
-    assert sum(map(len, gate._queues)) < 300
+    assert limiter.waiting == 0
+    assert sum(map(len, limiter._queues)) < 300
 
 
 @pytest.mark.parametrize("early", [0.0, 5e-10, 2e-9, 0.0156])
-async def test_a_timer_that_fires_early_loses_no_waiter_of_a_shared_rate(early: float) -> None:
+async def test_an_early_timer_loses_no_waiter(early: float) -> None:
     """Whatever the clock's resolution is; and there is no turn in hand when the pause ends."""
-    gate = _SharedGate(RedisRate("redis://127.0.0.1:1", RateLimit(10, 20)), 4)
-    gate._shared = True  # as while Redis is asked for turns
-    gate._not_before = now() + 100
-    waiter = asyncio.ensure_future(gate.acquire(Priority.AWAITED))
+    limiter = _SharedRateLimiter(RedisRate("redis://127.0.0.1:1", RateLimit(10, 20)), 4)
+    limiter._shared = True  # as while Redis is asked for turns
+    limiter._not_before = now() + 100
+    waiter = asyncio.ensure_future(limiter.acquire(Priority.AWAITED))
     await asyncio.sleep(100 - early)
-    gate._serve(asyncio.get_running_loop())
+    limiter._serve(asyncio.get_running_loop())
     assert not waiter.done()
     await asyncio.sleep(0.1)
-    assert gate._wake.is_set()  # turns are asked for
-    gate._turns.append(_Turn(now(), now() + 1, ""))
-    gate._serve(asyncio.get_running_loop())
+    assert limiter._wake.is_set()  # turns are asked for
+    limiter._turns.append(_Turn(now(), now() + 1, ""))
+    limiter._serve(asyncio.get_running_loop())
     await waiter
-    gate.release()
-    assert (gate.waiting, gate._free) == (0, 4)
+    limiter.release()
+    assert (limiter.waiting, limiter._free) == (0, 4)
 
 
 async def test_closing_tells_everybody() -> None:
-    gate = RateLimiter(RateLimit(1, 1), 1)
-    await gate.acquire(Priority.AWAITED)
-    waiting = await backlog(gate, Priority.POLL, 10)
+    limiter = RateLimiter(RateLimit(1, 1), 1)
+    await limiter.acquire(Priority.AWAITED)
+    waiting = await backlog(limiter, Priority.POLL, 10)
     waiting[3].cancel()
-    gate.close()
+    limiter.close()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [
         asyncio.CancelledError if number == 3 else NotSentError for number in range(10)
     ]
-    assert gate.waiting == 0
+    assert limiter.waiting == 0
     with pytest.raises(NotSentError, match="closed"):
-        await gate.acquire(Priority.TERMINATE)
-    gate.release()
+        await limiter.acquire(Priority.TERMINATE)
+    limiter.release()
 
 
 async def test_sessions_of_work_in_waves() -> None:
     """Five hundred waiters, half of them cancelled, a penalty: the rest get through, DELETEs first."""
-    gate = RateLimiter(RateLimit(50, 10), 16)
+    limiter = RateLimiter(RateLimit(50, 10), 16)
     rng = random.Random(1)
     grants: list[tuple[float, Priority]] = []
 
     def one(priority: Priority) -> Coroutine[Any, Any, float]:
         return pass_through(
-            gate, priority, hold=rng.random() / 5, note=lambda: grants.append((now(), priority))
+            limiter, priority, hold=rng.random() / 5, note=lambda: grants.append((now(), priority))
         )
 
-    tasks = [asyncio.ensure_future(one(rng.choice(LANES))) for _ in range(500)]
+    tasks = [asyncio.ensure_future(one(rng.choice(PRIORITIES))) for _ in range(500)]
     await asyncio.sleep(0.5)
     cancelled = rng.sample(tasks, 250)
     for task in cancelled:
         task.cancel()
-    gate.refused(now(), 2)
+    limiter.refused(now(), 2)
     await asyncio.wait(tasks)
     gone = sum(task.cancelled() for task in tasks)
     assert len(grants) >= 500 - gone
@@ -384,19 +384,19 @@ async def test_sessions_of_work_in_waves() -> None:
     assert last_delete <= after.count(Priority.TERMINATE) * 4 / 3 + 2
 
 
-async def test_nobody_runs_into_a_closed_door_one_after_the_other() -> None:
-    gate = RateLimiter(RateLimit(100, 50), 100)
+async def test_an_outage_holds_back_the_queue() -> None:
+    limiter = RateLimiter(RateLimit(100, 50), 100)
     tries: list[float] = []
 
     async def one(opens: float) -> None:
         while True:
-            granted = await gate.acquire(Priority.AWAITED)
-            gate.release()
+            granted = await limiter.acquire(Priority.AWAITED)
+            limiter.release()
             if granted >= opens:
-                gate.succeeded()
+                limiter.succeeded()
                 return
             tries.append(granted)
-            gate.unreachable(granted)
+            limiter.unreachable(granted)
 
     await asyncio.gather(*(one(3.0) for _ in range(500)))
     assert len(tries) < 100  # the burst finds out together; after that, few at a time
@@ -404,13 +404,13 @@ async def test_nobody_runs_into_a_closed_door_one_after_the_other() -> None:
 
     began = now()
     while now() - began < 60.5:  # a minute without anybody
-        granted = await gate.acquire(Priority.AWAITED)
-        gate.release()
-        gate.unreachable(granted)
+        granted = await limiter.acquire(Priority.AWAITED)
+        limiter.release()
+        limiter.unreachable(granted)
     began = now()
-    await gate.acquire(Priority.AWAITED)
+    await limiter.acquire(Priority.AWAITED)
     assert now() - began < 2.1
     before = now()
-    gate.unreachable(before)
-    gate.release()
-    assert await pass_through(gate) == pytest.approx(before, abs=0.05)  # they may fail now, at full pace
+    limiter.unreachable(before)
+    limiter.release()
+    assert await pass_through(limiter) == pytest.approx(before, abs=0.05)  # they may fail now, at full pace

@@ -31,7 +31,7 @@ def test_a_url_that_redis_does_not_understand() -> None:
     assert caught.value.__context__ is None
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio.connection", None)
     with pytest.raises(ConfigError, match=r"pip install 'aiofluence\[redis\]'"):
         Session("key", rate=RedisRate("redis://localhost"))

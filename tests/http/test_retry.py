@@ -64,7 +64,7 @@ def test_waits_double_from_half_a_second_to_ten() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 451, 499])
-async def test_a_refusal_in_the_service_s_format_leaves_nothing_to_look_for(status: int) -> None:
+async def test_a_refusal_of_the_service_is_certain(status: int) -> None:
     simulator = Simulator()
     simulator.fail("POST /gpu/instances/", Fault.status(status, {"detail": "no"}), times=None)
     async with session_on(simulator) as fluence:
@@ -75,7 +75,7 @@ async def test_a_refusal_in_the_service_s_format_leaves_nothing_to_look_for(stat
 
 
 @pytest.mark.parametrize("status", [408, 425, 500, 520])
-async def test_after_any_other_reply_the_name_is_looked_for(status: int) -> None:
+async def test_any_other_reply_is_uncertain(status: int) -> None:
     simulator = Simulator()
     fault = Fault.status(status, {"detail": "later"})
     simulator.fail("POST /gpu/instances/", fault, when="after")

@@ -1,6 +1,6 @@
-"""What the wire does itself, because it asks over aiohttp's pool without aiohttp's session.
+"""Requests that the wire writes itself, over aiohttp's pool and without aiohttp's session.
 
-Against servers that answer byte for byte. What holds on both ways stands in `test_wire.py`.
+Against servers that answer byte for byte. The promises of both ways are in `test_aiohttp_wire.py`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ async def test_one_requests_length_is_not_the_next_ones() -> None:
     assert b"A: 2\r\n" in other
 
 
-async def test_an_answer_to_head_has_no_body_whatever_its_length_says() -> None:
+async def test_an_answer_to_head_has_no_body() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
     async with RawServer(head, EMPTY) as server:
         wire = AiohttpWire(server.url)
@@ -101,7 +101,7 @@ async def test_an_interim_answer_is_not_the_answer() -> None:
     assert (reply.status, reply.body) == (200, b"[]")
 
 
-async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+async def test_without_a_length_the_close_ends_a_body() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n[1, 2]")
@@ -111,8 +111,8 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     assert reply.body == b"[1, 2]"
 
 
-async def test_a_connection_is_kept_for_the_next_request_and_a_broken_off_one_is_not() -> None:
-    """What would come after all is the answer to a request that nobody waits for any more."""
+async def test_only_whole_replies_keep_a_connection() -> None:
+    """A late reply on a broken-off connection would answer a request that has no caller any more."""
     connections: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,7 +141,7 @@ async def test_a_connection_is_kept_for_the_next_request_and_a_broken_off_one_is
         await wire.aclose()
 
 
-async def test_a_refusal_is_read_although_not_all_of_the_request_was_taken() -> None:
+async def test_an_early_refusal_is_read() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(http("413 Too Large", b"{}"))
@@ -168,9 +168,7 @@ async def test_nothing_can_be_slipped_into_a_request(request_: Request) -> None:
 
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
-async def test_whatever_breaks_while_connecting_was_not_sent(
-    kind: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failure_to_connect_was_not_sent(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def break_here(*_: Any, **__: Any) -> Any:  # the operating system's resolver, not HTTP
         raise made(kind)
 
@@ -192,7 +190,7 @@ async def test_a_reset_connection_is_no_reply() -> None:
     assert caught.value.phase == "sent"
 
 
-async def test_a_cancelled_requests_frames_do_not_show_the_key() -> None:
+async def test_a_cancelled_request_hides_the_key() -> None:
     async with RawServer(b"HTTP/1.1 200 OK\r\n") as server:
         wire = AiohttpWire(server.url)
         task = asyncio.create_task(
@@ -209,7 +207,7 @@ async def test_a_cancelled_requests_frames_do_not_show_the_key() -> None:
     assert "canary" not in text
 
 
-async def test_a_proxy_from_the_environment_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_is_used_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     async with RawServer(then=EMPTY) as proxy, RawServer(then=EMPTY) as server:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")

@@ -118,7 +118,10 @@ async def _run(use: Awaitable[None]) -> None:
     await use
 
 
-@pytest.mark.parametrize("leave", [by_cancellation, by_timeout, by_a_second_task])
+WAYS = [by_cancellation, by_timeout, by_a_second_task]
+
+
+@pytest.mark.parametrize("leave", WAYS)
 @pytest.mark.parametrize("use", [in_deploy_and_wait, in_running, in_a_block_that_fails])
 @pytest.mark.parametrize("fault", [None, "after", "before"])
 def test_left_at_every_tick_nothing_is_left(
@@ -139,7 +142,7 @@ def _leave_at_every_tick(
     fault: Any,
     profile: Any,
 ) -> None:
-    """Makes the caller leave at its n-th step, for every n until it gets through."""
+    """Make the caller leave at its n-th step, for each n of `next_tick` until it gets through."""
 
     async def run(ticks: int) -> bool:
         simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0), profile=profile)
@@ -157,9 +160,9 @@ def _leave_at_every_tick(
             assert simulator.reserved() == 0
         return through
 
-    ticks = 0
+    ticks = WAYS.index(leave)
     while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
-        ticks = next_tick(ticks)
+        ticks = next_tick(ticks, len(WAYS))
     assert ticks > 6
 
 

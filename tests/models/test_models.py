@@ -228,7 +228,7 @@ def test_what_is_no_public_key_is_told_and_not_quoted(key: Any, told: str) -> No
 
 
 @pytest.mark.parametrize("kind", [VMSpec, BareMetalSpec])
-@pytest.mark.parametrize("field", ["name", "plan_id", "ssh_key", "os_image"])
+@pytest.mark.parametrize("field", ["name", "plan_id", "ssh_key"])
 def test_each_field_of_a_machine_is_required(kind: type[VMSpec], field: str) -> None:
     assert kind(**MACHINE).problems() == []
     problems = kind(**(MACHINE | {field: ""})).problems()

@@ -1,4 +1,4 @@
-"""One rate for many, on a real redis-server: the window law, fair parts, refusals, Redis gone and back.
+"""A rate for many sessions, on a real redis-server: the window law, fair parts, refusals, outages.
 
 Real sockets and a real clock, so each test takes seconds: in a session of its own, `nox -s servers`. What is
 compared are moments at which turns were given, and those are exact however slow the machine is.
@@ -31,7 +31,7 @@ from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorSer
 
 from ..harness import now
 from ..http.test_rate_limit import assert_window_law
-from .gates import opened
+from .limiters import opened
 from .server import HERE, RedisServer
 
 pytestmark = pytest.mark.skipif(
@@ -52,7 +52,7 @@ async def server() -> AsyncIterator[RedisServer]:
 
 @attrs.define
 class Turns:
-    """What several gates were given: (loop time, number of the gate), in order."""
+    """Grants of several limiters in order: (loop time, number of the limiter)."""
 
     all: list[tuple[float, int]] = attrs.field(factory=list)
 
@@ -68,22 +68,22 @@ class Turns:
 async def sharing(
     server: RedisServer, number: int = 4, limit: RateLimit = LIMIT, share: float = 0.25
 ) -> AsyncIterator[list[RateLimiter]]:
-    """That many gates with one rate."""
+    """That many limiters with one rate."""
     async with AsyncExitStack() as stack:
         rate = RedisRate(server.url, limit, share=share)
         yield [await stack.enter_async_context(opened(rate)) for _ in range(number)]
 
 
-async def take(gates: list[RateLimiter], each: int, turns: Turns | None = None) -> Turns:
-    """Every gate gets through that many callers, all waiting from the start."""
+async def take(limiters: list[RateLimiter], each: int, turns: Turns | None = None) -> Turns:
+    """Every limiter gets through that many callers, all waiting from the start."""
     turns = turns or Turns()
 
     async def one(number: int) -> None:
-        granted = await gates[number].acquire(Priority.AWAITED)
+        granted = await limiters[number].acquire(Priority.AWAITED)
         turns.all.append((granted, number))
-        gates[number].release()
+        limiters[number].release()
 
-    await asyncio.gather(*(one(number) for number in range(len(gates)) for _ in range(each)))
+    await asyncio.gather(*(one(number) for number in range(len(limiters)) for _ in range(each)))
     return turns
 
 
@@ -113,7 +113,7 @@ async def scripts(server: RedisServer) -> int:
 # --- one budget ---------------------------------------------------------------------------------------------
 
 
-async def test_four_processes_keep_one_budget_and_have_equal_parts(server: RedisServer) -> None:
+async def test_four_processes_share_one_budget(server: RedisServer) -> None:
     tasks = 40
     limit = RateLimit(per_second=40, burst=8)
     arguments = (server.url, str(limit.per_second), str(limit.burst), str(tasks))
@@ -141,8 +141,8 @@ async def test_four_processes_keep_one_budget_and_have_equal_parts(server: Redis
 
 async def test_all_who_want_more_are_served_alike(server: RedisServer) -> None:
     tasks = 40
-    async with sharing(server, 4, RateLimit(40, 41)) as gates:
-        turns = await take(gates, tasks)
+    async with sharing(server, 4, RateLimit(40, 41)) as limiters:
+        turns = await take(limiters, tasks)
     had = Counter[int]()
     for _, number in turns.all:
         had[number] += 1
@@ -153,16 +153,16 @@ async def test_all_who_want_more_are_served_alike(server: RedisServer) -> None:
 
 @pytest.mark.parametrize("burst", [4, 20])
 async def test_the_window_law(server: RedisServer, burst: int) -> None:
-    async with sharing(server, limit=RateLimit(30, burst)) as gates:
-        turns = await take(gates, 10)
+    async with sharing(server, limit=RateLimit(30, burst)) as limiters:
+        turns = await take(limiters, 10)
         await asyncio.sleep(1.2)  # what was saved up is used, and no more than that
-        await take(gates, 10, turns)
+        await take(limiters, 10, turns)
     assert_window_law(turns.times, 30, burst)
 
 
 async def test_redis_is_not_asked_for_every_turn(server: RedisServer) -> None:
-    async with sharing(server, 2, RateLimit(400, 40)) as gates:
-        await take(gates, 200)
+    async with sharing(server, 2, RateLimit(400, 40)) as limiters:
+        await take(limiters, 200)
         assert await scripts(server) < 400 / 10
 
 
@@ -177,16 +177,16 @@ async def test_budgets_of_other_names_are_others(server: RedisServer) -> None:
 
 
 async def test_urgent_calls_go_first(server: RedisServer) -> None:
-    async with sharing(server, 2) as gates:
+    async with sharing(server, 2) as limiters:
         turns = Turns()
-        polls = [asyncio.create_task(take(gates, 15, turns))]
+        polls = [asyncio.create_task(take(limiters, 15, turns))]
         await until(lambda: len(turns.all) > 5)
         order: list[Priority] = []
 
         async def one(priority: Priority) -> None:
-            await gates[0].acquire(priority)
+            await limiters[0].acquire(priority)
             order.append(priority)
-            gates[0].release()
+            limiters[0].release()
 
         late = [asyncio.create_task(one(Priority.POLL)) for _ in range(5)]
         await asyncio.sleep(0)
@@ -195,41 +195,41 @@ async def test_urgent_calls_go_first(server: RedisServer) -> None:
 
 
 async def test_no_more_in_flight_than_allowed(server: RedisServer) -> None:
-    async with opened(RedisRate(server.url, RateLimit(200, 50)), max_in_flight=3) as gate:
+    async with opened(RedisRate(server.url, RateLimit(200, 50)), max_in_flight=3) as limiter:
         flying = most = 0
 
         async def one() -> None:
             nonlocal flying, most
-            await gate.acquire(Priority.AWAITED)
+            await limiter.acquire(Priority.AWAITED)
             flying += 1
             most = max(most, flying)
             await asyncio.sleep(0.02)
             flying -= 1
-            gate.release()
+            limiter.release()
 
         await asyncio.gather(*(one() for _ in range(40)))
     assert most == 3
 
 
 async def test_cancellation_loses_no_turn(server: RedisServer) -> None:
-    """What was asked of Redis is what was used, but for the few turns in hand at the end."""
+    """The grants from Redis are the used ones, and a few that are left at the end."""
     rng = random.Random(1)
     limit = RateLimit(100, 20)
-    async with opened(RedisRate(server.url, limit)) as gate:
-        await asyncio.wait_for(gate.acquire(Priority.AWAITED), 5)
-        gate.release()
+    async with opened(RedisRate(server.url, limit)) as limiter:
+        await asyncio.wait_for(limiter.acquire(Priority.AWAITED), 5)
+        limiter.release()
         before, used = float(await state(server, "opens")), 0
 
         async def one(patience: float) -> None:
             nonlocal used
             async with asyncio.timeout(patience):
-                await gate.acquire(Priority.AWAITED)
+                await limiter.acquire(Priority.AWAITED)
             used += 1
-            gate.release()
+            limiter.release()
 
         waits = [one(rng.choice((rng.random(), 60))) for _ in range(200)]
         await asyncio.gather(*waits, return_exceptions=True)
-        assert gate.waiting == 0
+        assert limiter.waiting == 0
         spent = (float(await state(server, "opens")) - before) * limit.per_second
         assert 100 < used < 200
         # `opens` may have jumped ahead by what was saved up of the burst and then lapsed.
@@ -238,31 +238,31 @@ async def test_cancellation_loses_no_turn(server: RedisServer) -> None:
 
 async def test_turns_that_nobody_used_in_time_lapse(server: RedisServer) -> None:
     limit = RateLimit(per_second=5, burst=2)
-    async with sharing(server, 2, limit) as gates:
-        await take(gates, 1)
+    async with sharing(server, 2, limit) as limiters:
+        await take(limiters, 1)
         for _ in range(3):  # each asks, and leaves before its turn comes
-            waiting = [asyncio.create_task(gates[0].acquire(Priority.AWAITED)) for _ in range(2)]
+            waiting = [asyncio.create_task(limiters[0].acquire(Priority.AWAITED)) for _ in range(2)]
             await asyncio.sleep(0.05)
             for task in waiting:
                 task.cancel()
             await asyncio.wait(waiting)
         await asyncio.sleep(1.5)
-        turns = await take(gates, 4)
+        turns = await take(limiters, 4)
     assert_window_law(turns.times, limit.per_second, limit.burst)
 
 
-async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back(server: RedisServer) -> None:
-    async with opened(RedisRate(server.url, RateLimit(2, 10))) as gate:
+async def test_a_cancelled_callers_grant_is_returned(server: RedisServer) -> None:
+    async with opened(RedisRate(server.url, RateLimit(2, 10))) as limiter:
         await asyncio.sleep(0.7)  # two turns are saved up, and will come in one answer
 
         async def first() -> None:
-            await gate.acquire(Priority.AWAITED)
+            await limiter.acquire(Priority.AWAITED)
             second.cancel()  # whose turn has come in the same tick
 
-        one, second = asyncio.create_task(first()), asyncio.create_task(gate.acquire(Priority.AWAITED))
+        one, second = asyncio.create_task(first()), asyncio.create_task(limiter.acquire(Priority.AWAITED))
         await asyncio.wait([one, second])
         assert second.cancelled()
-        assert gate.acquire_at_once() is not None  # it is there, and need not be asked for
+        assert limiter.acquire_at_once() is not None  # it is there, and need not be asked for
 
 
 # --- refused ------------------------------------------------------------------------------------------------
@@ -270,19 +270,21 @@ async def test_a_turn_granted_in_the_tick_of_a_cancellation_is_given_back(server
 
 async def test_a_refusal_of_one_pauses_and_slows_all(server: RedisServer) -> None:
     limit = RateLimit(per_second=40, burst=41)
-    async with sharing(server, 4, limit) as gates:
+    async with sharing(server, 4, limit) as limiters:
         turns = Turns()
-        work = asyncio.create_task(take(gates, 20, turns))
+        work = asyncio.create_task(take(limiters, 20, turns))
         await until(lambda: len(turns.all) > 30)
         refused = now()
         for _ in range(20):  # of requests that are out together: one refusal, and its echoes
-            gates[1].refused(refused, SECOND)
+            limiters[1].refused(refused, SECOND)
         while await state(server, "part") == "1.000000":
             await asyncio.sleep(0.001)
         epoch = await state(server, "epoch")
         await hear()
         heard = now()
-        gates[2].refused(refused - 0.2, SECOND / 2)  # another's echo: it cuts no more, and lengthens nothing
+        limiters[2].refused(
+            refused - 0.2, SECOND / 2
+        )  # another's echo: it cuts no more, and lengthens nothing
         await asyncio.sleep(0.05)
         assert await state(server, "epoch") == epoch
         assert await state(server, "part") == "0.500000"
@@ -293,57 +295,57 @@ async def test_a_refusal_of_one_pauses_and_slows_all(server: RedisServer) -> Non
     assert_window_law(after, limit.per_second / 2, 12)  # no burst, but a turn is good for half a second
 
 
-async def test_an_echo_that_asks_for_no_pause_changes_nothing(server: RedisServer) -> None:
+async def test_an_echo_without_a_pause_changes_nothing(server: RedisServer) -> None:
     """Or every refusal would make the next one an echo, and the rate would never come down far enough."""
-    async with sharing(server, 2) as gates:
-        await take(gates, 1)
+    async with sharing(server, 2) as limiters:
+        await take(limiters, 1)
         sent = now()
-        gates[0].refused(sent, None)
+        limiters[0].refused(sent, None)
         while await state(server, "part") != "0.500000":
             await asyncio.sleep(0.001)
         epoch, asked = await state(server, "epoch"), await scripts(server)
-        gates[1].refused(sent - 1, None)
+        limiters[1].refused(sent - 1, None)
         while await scripts(server) == asked:
             await asyncio.sleep(0.001)
         assert await state(server, "epoch") == epoch
 
 
-async def test_turns_that_a_refusal_has_overtaken_are_void(server: RedisServer) -> None:
+async def test_grants_before_a_refusal_are_void(server: RedisServer) -> None:
     """The answer with the turns was given before the refusal, and comes after the news of it."""
     from redis.asyncio import Redis
 
-    async with sharing(server, 2) as gates, Redis.from_url(server.url, decode_responses=True) as client:
-        await take(gates, 1)
+    async with sharing(server, 2) as limiters, Redis.from_url(server.url, decode_responses=True) as client:
+        await take(limiters, 1)
         script: Any = client.register_script(_SCRIPT)
 
         async def delayed(**options: Any) -> Any:
             answer = await script(**options)
-            gates[1].refused(now(), None)
+            limiters[1].refused(now(), None)
             while await state(server, "part") != "0.500000":
                 await asyncio.sleep(0.001)
             await hear()
             return answer
 
-        gate: Any = gates[0]
-        gate._late = 20.0  # so that they are not too late as well
-        await gate._ask(delayed, 2)
-        assert gate.acquire_at_once() is None
-        assert gate._epoch == await state(server, "epoch")
+        limiter: Any = limiters[0]
+        limiter._late = 20.0  # so that they are not too late as well
+        await limiter._ask(delayed, 2)
+        assert limiter.acquire_at_once() is None
+        assert limiter._epoch == await state(server, "epoch")
 
 
 async def test_success_gives_the_rate_back_to_all(server: RedisServer) -> None:
-    async with sharing(server, 2) as gates:
-        await take(gates, 2)
-        gates[0].refused(now(), None)
+    async with sharing(server, 2) as limiters:
+        await take(limiters, 2)
+        limiters[0].refused(now(), None)
         while await state(server, "part") != "0.500000":
             await asyncio.sleep(0.001)
         await hear()
-        await take(gates, 1)
-        for gate in gates:
+        await take(limiters, 1)
+        for limiter in limiters:
             for _ in range(20):
-                gate.succeeded()
-        await take(gates, 2)
-        await take(gates, 2)
+                limiter.succeeded()
+        await take(limiters, 2)
+        await take(limiters, 2)
         assert await state(server, "part") == "0.900000"
 
 
@@ -397,9 +399,9 @@ async def test_redis_killed_in_the_middle_and_back(
 ) -> None:
     caplog.set_level(logging.INFO, "aiofluence")
     limit = RateLimit(per_second=40, burst=41)
-    async with sharing(server, 4, limit) as gates:
+    async with sharing(server, 4, limit) as limiters:
         turns = Turns()
-        work = asyncio.create_task(take(gates, 40, turns))
+        work = asyncio.create_task(take(limiters, 40, turns))
         await until(lambda: len(turns.all) > 30)
         killing = now()
         await server.kill()
@@ -418,18 +420,16 @@ async def test_redis_killed_in_the_middle_and_back(
     assert count(BACK, caplog) == 4
     messages = [record.message for record in caplog.records]
     assert messages[0] == "no shared rate (ConnectionError): continuing with 25 % of the rate"
-    assert len(messages) == 8  # once for each gate and each change, however often it was tried
+    assert len(messages) == 8  # once for each limiter and each change, however often it was tried
 
 
-async def test_a_redis_that_restarts_empty_gives_no_burst_and_waits_for_all(
-    server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_empty_redis_gives_no_burst(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "aiofluence")
     limit = RateLimit(per_second=40, burst=120)
-    async with sharing(server, 2, limit, share=0.5) as gates:
+    async with sharing(server, 2, limit, share=0.5) as limiters:
         turns = Turns()
         await asyncio.sleep(1)  # so that there is a burst at first
-        work = asyncio.create_task(take(gates, 80, turns))
+        work = asyncio.create_task(take(limiters, 80, turns))
         waits: list[tuple[float, float]] = []
         for time in range(1, 4):
             had = len(turns.all)
@@ -445,37 +445,37 @@ async def test_a_redis_that_restarts_empty_gives_no_burst_and_waits_for_all(
     assert_window_law(turns.times, limit.per_second, limit.burst)
 
 
-async def test_without_redis_there_is_a_share_of_the_rate(server: RedisServer) -> None:
+async def test_without_redis_a_share_of_the_rate(server: RedisServer) -> None:
     await server.kill()
-    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as gates:
-        turns = await take(gates, 20)
+    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as limiters:
+        turns = await take(limiters, 20)
     assert_window_law(turns.times, 20, 1)
 
 
 async def test_a_redis_that_hangs_is_as_good_as_gone(server: RedisServer) -> None:
-    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as gates:
-        await take(gates, 2)
+    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as limiters:
+        await take(limiters, 2)
         await server.ask("CLIENT", "PAUSE", "60000")
-        turns = await take(gates, 20)
+        turns = await take(limiters, 20)
     assert_window_law(turns.times[-10:], 20, 1)
 
 
 async def test_a_refusal_counts_without_redis_too(server: RedisServer) -> None:
     await server.kill()
-    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as gates:
-        await take(gates, 1)
-        gates[0].refused(now(), 0.5)
+    async with sharing(server, 1, RateLimit(40, 40), share=0.5) as limiters:
+        await take(limiters, 1)
+        limiters[0].refused(now(), 0.5)
         began = now()
-        turns = await take(gates, 5)
+        turns = await take(limiters, 5)
     assert turns.times[0] - began > 0.49
     assert_window_law(turns.times, 10, 1)
 
 
 async def test_a_clock_that_is_set_back_stops_nobody(server: RedisServer) -> None:
-    async with sharing(server, 1) as gates:
-        await take(gates, 2)
+    async with sharing(server, 1) as limiters:
+        await take(limiters, 2)
         for field in ("opens", "seen", "not_before"):  # as if an hour later it had been told the truth
             key = "aiofluence:rate:fluence"
             await server.ask("HSET", key, field, float(await state(server, field)) + 3600)
         async with asyncio.timeout(20):
-            await take(gates, 10)
+            await take(limiters, 10)

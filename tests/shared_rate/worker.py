@@ -1,4 +1,4 @@
-"""One of several processes with one rate: `python -m tests.shared_rate.worker URL PER_SECOND BURST TASKS`.
+"""A process that shares its rate: `python -m tests.shared_rate.worker URL PER_SECOND BURST TASKS`.
 
 Says "ready", begins when a line comes on stdin, and prints a JSON list: the loop time of each turn it got (on
 one machine all processes' loops read the same clock), and the longest time for which it stood still.
@@ -13,18 +13,18 @@ import sys
 from aiofluence import RateLimit, RedisRate
 from aiofluence.http.messages import Priority
 
-from .gates import opened
+from .limiters import opened
 
 TICK = 0.01
 
 
 async def main(url: str, per_second: str, burst: str, tasks: str) -> None:
     rate = RedisRate(url, RateLimit(float(per_second), int(burst)))
-    async with opened(rate) as gate:
+    async with opened(rate) as limiter:
 
         async def one() -> float:
-            granted = await gate.acquire(Priority.AWAITED)
-            gate.release()
+            granted = await limiter.acquire(Priority.AWAITED)
+            limiter.release()
             return granted
 
         print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""What the simulator's tests share: requests by hand, with the time in the test's own hands."""
+"""Requests to a simulator by hand, with the time in the test's own hands."""
 
 from __future__ import annotations
 

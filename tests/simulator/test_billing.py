@@ -24,7 +24,7 @@ def billing(driver: Driver, instance_id: str) -> dict[str, Any]:
     return found
 
 
-def test_a_deploy_takes_three_hours_and_clock_hours_top_up() -> None:
+def test_a_deploy_reserves_three_hours() -> None:
     driver = Driver(balance=10)
     instance_id = driver.deploy(driver.container_body())
     assert movements(driver) == [(0.0, "deploy", -3 * HOUR)]
@@ -48,7 +48,7 @@ def test_a_deploy_takes_three_hours_and_clock_hours_top_up() -> None:
     assert movements(driver)[1:] == [(1800.0, "top_up", -HOUR), (5400.0, "top_up", -HOUR)]
 
 
-def test_termination_refunds_the_reserve_and_not_the_hour() -> None:
+def test_termination_refunds_the_reserve() -> None:
     driver = Driver(balance=10)
     instance_id = driver.active_container()
     driver.send("DELETE", f"/gpu/instances/{instance_id}")
@@ -62,7 +62,7 @@ def test_termination_refunds_the_reserve_and_not_the_hour() -> None:
     assert len(driver.sim.ledger) == 2
 
 
-def test_a_failed_provisioning_is_refunded_in_full_across_hours_too() -> None:
+def test_a_failed_provisioning_is_refunded() -> None:
     driver = Driver(balance=10, provisioning=Provisioning(median=4000.0, sigma=0.0, failure_rate=1.0))
     driver.deploy(driver.container_body())
     driver.sim.advance(4000.0)
@@ -72,7 +72,7 @@ def test_a_failed_provisioning_is_refunded_in_full_across_hours_too() -> None:
     assert not driver.sim.live()
 
 
-def test_an_empty_account_ends_the_instance_with_its_last_paid_hour() -> None:
+def test_an_empty_account_ends_the_instance() -> None:
     driver = Driver(balance=3 * HOUR)
     instance_id = driver.deploy(driver.container_body())
     path = f"/gpu/instances/{instance_id}"
@@ -85,7 +85,7 @@ def test_an_empty_account_ends_the_instance_with_its_last_paid_hour() -> None:
     assert driver.sim.balance == 0
 
 
-def test_money_that_comes_in_time_fills_the_reserve_again() -> None:
+def test_money_in_time_fills_the_reserve() -> None:
     driver = Driver(balance=3 * HOUR)
     instance_id = driver.deploy(driver.container_body())
     driver.sim.advance(5400.0)  # two clock hours later: nothing reserved
@@ -104,7 +104,7 @@ def test_money_that_comes_in_time_fills_the_reserve_again() -> None:
     assert other.bill.reserved == 2 * HOUR
 
 
-def test_one_that_never_comes_up_fails_when_the_account_is_empty() -> None:
+def test_an_empty_account_fails_provisioning() -> None:
     driver = Driver(balance=3 * HOUR, provisioning=Provisioning(median=10**6, sigma=0.0))
     driver.deploy(driver.container_body())
     driver.sim.advance(9000.0)

@@ -30,7 +30,7 @@ def test_hours_pass_in_no_time_and_in_order() -> None:
     assert len(order) == 1000
 
 
-def test_it_takes_a_coroutine_or_a_function_and_raises_what_they_raise() -> None:
+def test_coroutines_functions_and_their_errors() -> None:
     async def fails() -> None:
         async with asyncio.timeout(3600.0):
             await asyncio.Event().wait()

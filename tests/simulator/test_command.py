@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -12,6 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
+from aiofluence.simulator import ClusterOptions, ContainerInstance, SimulatorServer
+from aiofluence.simulator.__main__ import main
+
+from .driver import Driver
+
+pytestmark = pytest.mark.anyio
 
 COMMAND = [sys.executable, "-W", "error", "-m", "aiofluence.simulator"]
 
@@ -39,7 +47,7 @@ def exports(process: subprocess.Popen[str]) -> dict[str, str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_a_signal_and_leaves_cleanly(number: signal.Signals) -> None:
+def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
     with running("--port", "0", "--balance", "12.5", "--seed", "3", "--time-scale", "10") as process:
         told = exports(process)
         assert set(told) == {"FLUENCE_API_KEY", "FLUENCE_BASE_URL"}
@@ -99,8 +107,56 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         ["--balance", "inf"],
     ],
 )
-def test_nonsense_is_refused_at_once(arguments: list[str]) -> None:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
-    assert arguments[1] in done.stderr
+def test_nonsense_is_refused_at_once(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert (caught.value.code, printed.out) == (2, "")
+    assert arguments[1] in printed.err
+
+
+async def test_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    driver = Driver(cluster=ClusterOptions(log_interval=None))
+    simulator = driver.sim
+    driver.deploy(driver.container_body("exp-1"))
+    simulator.advance(200)
+    (container,) = simulator.live()
+    assert isinstance(container, ContainerInstance)
+
+    async def say(*arguments: str, code: int = 0) -> list[str]:
+        assert await asyncio.to_thread(main, arguments) == code
+        printed = capsys.readouterr()
+        assert bool(printed.err) == (code != 0)
+        return (printed.out or printed.err).splitlines()
+
+    async with SimulatorServer(simulator) as server:
+        monkeypatch.setenv("FLUENCE_BASE_URL", server.url)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        offers = {o.id for o in simulator.catalog.offers.values() if o.model == "rtx4090"}
+        assert len(await say("sell-out", "rtx4090")) == len(offers)
+        assert simulator.sold_out == offers
+        listed = await say("stock")
+        assert {line.split()[0] for line in listed if line.endswith("sold out")} == offers
+        await say("restock", "rtx4090")
+        assert not simulator.sold_out
+        assert await say("balance", "0.10") == ["0.10 USDC"]
+        assert str(simulator.balance) == "0.10"
+        await say("print", "exp-1", "epoch 1", "--", "--epoch 2")
+        assert container.log.pod.lines == ["epoch 1", "--epoch 2"]
+        fault = ("fail", "GET /gpu/plans/", "status", "--code", "503", "--body", "busy", "--times", "2")
+        assert await say(*fault) == ["GET /gpu/plans/: status 503, 2 x, struck 0"]
+        before = simulator.now
+        await say("advance", "600")
+        assert 600 <= simulator.now - before < 630
+        assert (await say("clear"))[0].startswith("the fault scripted for 'GET /gpu/plans/' never struck")
+        assert json.loads("".join(await say("state")))["faults"] == []
+        for command, problem in {
+            ("balance", "much"): "balance: must be an amount as text",
+            ("sell-out", "t1000"): "no plan and no GPU is called t1000",
+            ("print", "exp-2", "x"): "no running instances are called exp-2; there are: exp-1",
+            ("fail", "GET /none", "reset"): "operation: must be such as",
+            ("state", "--url", f"{server.url}/gpu"): "is no simulator: it answered 4",
+            ("state", "--url", "http://127.0.0.1:1"): "no simulator at http://127.0.0.1:1",
+        }.items():
+            (line,) = await say(*command, code=1)
+            assert problem in line

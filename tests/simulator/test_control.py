@@ -15,6 +15,7 @@ import pytest
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
     LIKELY,
+    ClusterOptions,
     Fault,
     Program,
     ServerRateLimit,
@@ -87,7 +88,7 @@ async def test_the_clock_can_run_faster(client: aiohttp.ClientSession) -> None:
     assert (await good(client, "GET", "state"))["now"] < slow["now"] + 1.0
 
 
-def test_another_pace_counts_from_now_on_and_an_overtaken_clock_goes_on(sim: Simulator) -> None:
+def test_a_new_pace_and_an_overtaken_clock(sim: Simulator) -> None:
     async def run() -> None:
         seconds = []
         async with SimulatorServer(sim) as server:
@@ -136,7 +137,7 @@ async def test_equal_seeds_give_equal_runs(client: aiohttp.ClientSession) -> Non
 async def test_a_fault_after_the_commit(client: aiohttp.ClientSession) -> None:
     fault = {"operation": DEPLOY, "fault": "reset", "when": "after"}
     assert (await good(client, "POST", "faults", fault))["faults"] == [
-        {**fault, "times": 1, "skip": 0, "commit_after": None}
+        {**fault, "times": 1, "skip": 0, "commit_after": None, "struck": 0}
     ]
     with pytest.raises(aiohttp.ClientConnectionError):
         await deploy(client)
@@ -206,11 +207,11 @@ async def test_the_ledger_and_the_state_are_exact(client: aiohttp.ClientSession)
         ("seed", {"seed": -1}, ["from 0 to"]),
         ("clock", {"advance": -1, "scale": 0}, ["advance: must be a number from 0", "scale: must be"]),
         ("clock", {"advance": 1e12}, ["advance: must be"]),
-        ("clock", b'{"advance": NaN}', ["not JSON: NaN"]),
-        ("clock", b"{", ["not JSON"]),
-        ("clock", b"[]", ["must be a JSON object"]),
-        ("clock", b"\xff", ["not JSON"]),
-        ("clock", b"[" * 100_000, ["not JSON"]),
+        ("clock", b'{"advance": NaN}', ["body: JSON decode error"]),
+        ("clock", b"{", ["body: JSON decode error"]),
+        ("clock", b"[]", ["body: Input should be a valid dictionary"]),
+        ("clock", b"\xff", ["body: JSON decode error"]),
+        ("clock", b"[" * 100_000, ["body: JSON decode error"]),
         (
             "faults",
             {
@@ -252,11 +253,11 @@ async def test_bad_input_names_every_problem(
     assert sim.now < 60
 
 
-async def test_unknown_paths_and_methods_say_what_there_is(client: aiohttp.ClientSession) -> None:
+async def test_unknown_paths_and_methods(client: aiohttp.ClientSession) -> None:
     status, answer = await ask(client, "GET", "nothing")
     assert status == 404
     assert "POST /_sim/reset" in answer["problems"][0]
-    async with client.get("/_sim/clock") as reply:
+    async with client.get("/_sim/reset") as reply:
         assert (reply.status, reply.headers["Allow"]) == (405, "POST")
     async with client.get("/_sim") as reply:
         assert reply.status == 403  # the service's own refusal: no key
@@ -273,7 +274,7 @@ async def test_the_service_and_its_control_do_not_mix(sim: Simulator, client: ai
     assert sim.receive(request("GET", "/_sim/state"), 0.0).reply == sim.handle(request("GET", "/none"), 0.0)
 
 
-async def test_only_this_machine_controls_a_server_that_is_open_to_others(sim: Simulator) -> None:
+async def test_only_this_machine_controls_a_server(sim: Simulator) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -316,7 +317,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_a_web_page_of_another_site_neither_turns_nor_reads_it(
+async def test_a_web_page_of_another_site_is_refused(
     sim: Simulator, client: aiohttp.ClientSession, headers: dict[str, str]
 ) -> None:
     await deploy(client)
@@ -355,9 +356,7 @@ async def test_this_machine_s_own_names_are_taken(
         assert reply.status == 200
 
 
-async def test_a_page_of_another_site_cannot_use_the_service_without_the_key(
-    sim: Simulator, client: aiohttp.ClientSession
-) -> None:
+async def test_a_page_without_the_key_is_refused(sim: Simulator, client: aiohttp.ClientSession) -> None:
     evil = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
     body = json.dumps(Driver().container_body("job")).encode()
     async with client.post("/gpu/instances/", data=body, headers=evil) as reply:
@@ -379,9 +378,7 @@ async def test_two_hosts_are_none(client: aiohttp.ClientSession) -> None:
 # The profile, programs, stock and the key
 
 
-async def test_the_profile_is_read_and_changed_field_by_field(
-    sim: Simulator, client: aiohttp.ClientSession
-) -> None:
+async def test_the_profile_changes_field_by_field(sim: Simulator, client: aiohttp.ClientSession) -> None:
     assert (await good(client, "GET", "profile"))["minimum_runtime"] == sim.profile.minimum_runtime
     changed = await good(client, "POST", "profile", {"name": "likely"})
     assert (changed["minimum_runtime"], changed["cluster"]["fold_events"]) == (1200.0, True)
@@ -403,7 +400,13 @@ async def test_the_profile_is_read_and_changed_field_by_field(
         ("programs", {}, "image: required"),
         ("programs", {"image": "x", "lines": [1], "pullable": 1}, "lines: must be an array of texts"),
         ("programs", {"image": "x", "seconds": -1}, "seconds"),
-        ("capacity", {"plan_id": "none", "instances": 1}, "plan_id: no plan none"),
+        ("stock", {"plan_id": "none", "capacity": 1}, 'plan_id: must be the id of a plan, not "none"'),
+        ("stock", {"stock": [{"plan_id": 1}, 2]}, "stock.1: Input should be a valid dictionary"),
+        ("balance", {"balance": 5}, "balance: must be an amount as text"),
+        ("balance", {"balance": "NaN"}, "balance: must be an amount as text"),
+        ("clock", {"time": "2026-01-01T09:30:00"}, "time: must be a date and time with a time zone"),
+        ("clock", {"time": "9000-01-01T09:30:00Z"}, "time: must be less than ten years ahead"),
+        ("logs", {"instance_id": "none", "lines": []}, "instance_id: must be the id of a running container"),
         ("key", {"state": "lost"}, "state: must be one of valid, read-only, expired"),
     ],
 )
@@ -417,16 +420,91 @@ async def test_what_is_wrong_with_them(
     assert sim.profile == before
 
 
-async def test_programs_capacity_and_the_key_over_the_control_api(
-    sim: Simulator, client: aiohttp.ClientSession
-) -> None:
+async def test_programs_capacity_and_the_key(sim: Simulator, client: aiohttp.ClientSession) -> None:
     program = {"image": "job:1", "seconds": 2, "code": 1, "lines": ["no such file"]}
-    assert "job:1" in (await good(client, "POST", "programs", program))["programs"]
+    shown = await good(client, "POST", "programs", program)
+    assert shown == {"programs": [{**program, "pullable": True}]}
     assert sim.programs == {"job:1": Program(2, 1, ("no such file",))}
     plan = sim.catalog.find("container", "rtx4090").id
-    await good(client, "POST", "capacity", {"plan_id": plan, "instances": 1})
+    await good(client, "POST", "stock", {"plan_id": plan, "capacity": 1})
     assert [await deploy(client, name) for name in ("one", "two")] == [201, 400]
     await good(client, "POST", "key", {"state": "expired"})
     assert await deploy(client, "three") == 403
     await good(client, "POST", "reset")
     assert (sim.programs, await deploy(client, "one"), await deploy(client, "two")) == ({}, 201, 201)
+
+
+async def test_a_plan_can_be_sold_out(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    plan = Driver().container_body("job")["plan_id"]
+    await good(client, "POST", "stock", {"plan_id": plan, "sold_out": True})
+    assert await deploy(client) == 400
+    stock = (await good(client, "POST", "stock", {"plan_id": plan, "sold_out": False}))["stock"]
+    assert {row["plan_id"] for row in stock} == set(sim.catalog.offers)
+    assert not any(row["sold_out"] for row in stock)
+    assert await deploy(client) == 201
+
+
+async def test_the_balance_can_be_set(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    assert await good(client, "POST", "balance", {"balance": "0.10"}) == {"balance": "0.10"}
+    assert await deploy(client) == 400
+    assert [entry.kind for entry in sim.ledger] == ["adjustment"]
+
+
+async def test_a_container_prints_on_request(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    sim.cluster = ClusterOptions(log_interval=None)
+    await deploy(client)
+    (container,) = sim.live()
+    early = {"instance_id": container.id, "lines": ["a"]}
+    assert (await ask(client, "POST", "logs", early))[0] == 400  # it does not run yet
+    await good(client, "POST", "clock", {"advance": 200})
+    shown = await good(client, "POST", "logs", {"instance_id": container.id, "lines": ["epoch 1", "epoch 2"]})
+    assert shown == {"logs": [{"instance_id": container.id, "lines": ["epoch 1", "epoch 2"]}]}
+    async with client.get(f"/gpu/instances/{container.id}/logs", headers=KEY) as reply:
+        assert [line.partition(" ")[2] for line in await reply.json()] == ["epoch 1", "epoch 2"]
+
+
+async def test_a_reply_can_be_sent_back(sim: Simulator, client: aiohttp.ClientSession) -> None:
+    """Every GET whose path has a POST: a new simulator that gets the reply shows the same."""
+    plan = sim.catalog.find("container").id
+    sim.sell_out(plan)
+    sim.set_capacity(plan, None)
+    sim.set_balance("7.25")
+    sim.key_state = "expired"
+    sim.profile = LIKELY.replace(minimum_runtime=60, cluster={"ring": 5})
+    sim.programs["job:1"] = Program(2.5, 1, ["no such file"], pullable=False)
+    sim.advance(500)
+    for fault in (
+        *(
+            Fault.reset(),
+            Fault.cut(),
+            Fault.slow(3.5),
+            Fault.body([1]),
+            Fault.status(503, headers={"A": "b"}),
+        ),
+        *(Fault.status(200, "<html>"), Fault.status(204), Fault.status(400, {"detail": "no"})),
+    ):
+        sim.fail(DEPLOY, fault, times=None, skip=2)
+    sim.fail("*", Fault.status(500), commit_after=3.0)
+    names = ("clock", "seed", "balance", "key", "profile", "programs", "stock", "faults")
+    shown = {name: await good(client, "GET", name) for name in names}
+    async with SimulatorServer(other := Simulator(4)) as server, aiohttp.ClientSession(server.url) as fresh:
+        replies = {name: await good(fresh, "POST", name, shown[name]) for name in names}
+        again = {name: await good(fresh, "POST", name, shown[name]) for name in names}
+    for moving in (shown, replies, again):
+        assert moving.pop("clock")["now"] == pytest.approx(500, abs=30)
+    assert replies == shown
+    assert again == shown
+    assert [script.fault for script in other.scripts] == [script.fault for script in sim.scripts]
+
+
+async def test_faults_that_never_struck(client: aiohttp.ClientSession) -> None:
+    await good(client, "POST", "faults", {"operation": DEPLOY, "fault": "status", "code": 500})
+    await good(client, "POST", "faults", {"operation": "GET /gpu/plans/", "fault": "reset"})
+    await good(client, "POST", "faults", {"operation": DEPLOY, "fault": "reset", "skip": 7})
+    assert await deploy(client) == 500
+    warnings = [
+        "the fault scripted for 'GET /gpu/plans/' never struck: no such request came",
+        "the fault scripted for 'POST /gpu/instances/' never struck: too few such requests came",
+    ]
+    assert (await good(client, "DELETE", "faults"))["warnings"] == warnings
+    assert (await good(client, "POST", "reset"))["warnings"] == []

@@ -28,7 +28,7 @@ def events(driver: Driver, instance_id: str, **query: str) -> list[str]:
     return found
 
 
-def test_logs_begin_with_the_container_and_only_grow() -> None:
+def test_logs_begin_with_the_container() -> None:
     driver = Driver()
     instance_id = driver.deploy(driver.container_body())
     seen: list[str] = []
@@ -54,7 +54,7 @@ def test_the_consoles_format_of_lines() -> None:
     assert re.fullmatch(rf"\[{POD}\]: \S.*", logs(driver, driver.active_container())[0])
 
 
-def test_lines_printed_by_hand_follow_what_was_due() -> None:
+def test_printed_lines_follow_due_lines() -> None:
     driver = Driver()
     instance_id = driver.active_container()
     before = logs(driver, instance_id)
@@ -65,7 +65,7 @@ def test_lines_printed_by_hand_follow_what_was_due() -> None:
     assert [line.split("] ")[1] for line in lines[-2:]] == ["mine", "too"]
 
 
-def test_a_silent_container_prints_what_the_test_says_and_nothing_else() -> None:
+def test_a_silent_container_prints_on_request() -> None:
     driver = Driver(cluster=SILENT)
     instance_id = driver.active_container()
     assert logs(driver, instance_id) == []
@@ -87,7 +87,7 @@ def test_only_running_containers_print() -> None:
             act("nothing")
 
 
-def test_a_container_prints_a_line_in_parts_rotates_and_restarts() -> None:
+def test_a_log_grows_rotates_and_restarts() -> None:
     driver = Driver(cluster=SILENT)
     instance_id = driver.active_container()
     sim = driver.sim
@@ -133,7 +133,7 @@ def test_the_old_pod_can_linger_after_an_update() -> None:
     assert len(logs(driver, instance_id)) == count > 0
 
 
-def test_habits_of_the_cluster_can_change_at_any_time() -> None:
+def test_cluster_options_can_change_any_time() -> None:
     driver = Driver(cluster=SILENT)
     instance_id = driver.active_container()
     driver.sim.advance(200.0)
@@ -146,7 +146,7 @@ def test_habits_of_the_cluster_can_change_at_any_time() -> None:
     assert logs(driver, instance_id, last="1") == []
 
 
-def test_an_ended_container_prints_no_more_and_keeps_its_lines() -> None:
+def test_an_ended_container_keeps_its_lines() -> None:
     driver = Driver()
     instance_id = driver.active_container()
     driver.send("DELETE", f"/gpu/instances/{instance_id}")
@@ -158,7 +158,7 @@ def test_an_ended_container_prints_no_more_and_keeps_its_lines() -> None:
         driver.sim.print(instance_id, "x")
 
 
-def test_events_tell_the_start_and_are_sorted_by_object() -> None:
+def test_events_are_sorted_by_object() -> None:
     driver = Driver()
     instance_id = driver.deploy(driver.container_body())
     assert events(driver, instance_id) == []
@@ -206,7 +206,7 @@ def test_events_age_out() -> None:
     assert events(driver, instance_id) == []
 
 
-def test_an_event_of_ones_own_takes_its_place_by_object() -> None:
+def test_an_added_event_is_sorted_by_object() -> None:
     driver = Driver()
     instance_id = driver.active_container()
     before = events(driver, instance_id)
@@ -218,7 +218,7 @@ def test_an_event_of_ones_own_takes_its_place_by_object() -> None:
     assert re.fullmatch(rf"\[{POD}\]: \[Warning\] \[BackOff\] \[Pod\] Back-off restarting", after[-1])
 
 
-def test_an_event_that_repeats_is_listed_again_or_folded() -> None:
+def test_a_repeated_event_is_listed_or_folded() -> None:
     driver = Driver()
     instance_id = driver.active_container()
     driver.sim.advance(200.0)
@@ -240,7 +240,7 @@ def test_an_event_that_repeats_is_listed_again_or_folded() -> None:
     assert starts() == 0
 
 
-def test_a_folded_event_stands_where_it_was_first_unless_it_was_forgotten() -> None:
+def test_a_folded_event_keeps_its_first_place() -> None:
     driver = Driver(cluster=ClusterOptions(fold_events=True, event_ttl=50.0))
     instance_id = driver.active_container()
     for driver.now, reason in ((200.0, "A"), (230.0, "B"), (240.0, "A"), (285.0, "B"), (295.0, "A")):

@@ -34,7 +34,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("fault", "effect"), BREAKS)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_fault_strikes_before_or_after_the_commit(fault: Fault, effect: Effect, when: Any) -> None:
+def test_faults_before_or_after_the_commit(fault: Fault, effect: Effect, when: Any) -> None:
     driver = Driver()
     driver.sim.fail(DEPLOY, fault, when=when)
     outcome = deploy(driver)
@@ -52,7 +52,7 @@ def test_a_refused_connection_is_never_seen() -> None:
     assert driver.sim.count(DEPLOY) == len(driver.sim.live()) == 1
 
 
-def test_scripts_strike_in_order_and_only_their_operation() -> None:
+def test_scripts_strike_their_operation_in_order() -> None:
     driver = Driver()
     driver.sim.fail(LIST, Fault.status(503, headers={"Retry-After": "3"}), times=2)
     driver.sim.fail(LIST, Fault.status(429))
@@ -97,7 +97,7 @@ def test_a_commit_after_the_client_has_given_up() -> None:
     assert driver.sim.count(DEPLOY) == 1
 
 
-def test_a_late_commit_obeys_the_rules_of_its_time() -> None:
+def test_a_late_commit_obeys_later_rules() -> None:
     driver = Driver()
     driver.sim.fail(DEPLOY, Fault.reset(), commit_after=80.0)
     deploy(driver)
@@ -157,14 +157,14 @@ def test_a_slow_answer_is_the_true_answer() -> None:
     assert text(outcome.reply)["instance_id"] == driver.sim.live()[0].id
 
 
-def test_a_slow_answer_drawn_at_random_is_true_as_well() -> None:
+def test_a_random_slow_answer_is_true() -> None:
     driver = Driver()
     driver.sim.random_faults(1.0, choices=[Fault.slow(5.0)])
     outcomes = [receive(driver, "GET", "/gpu/plans/") for _ in range(20)]
     assert {(o.delay, o.reply.status if o.reply else None) for o in outcomes} == {(5.0, 200)}
 
 
-def test_an_answer_without_a_body_cannot_be_cut_and_is_a_reset() -> None:
+def test_a_cut_without_a_body_is_a_reset() -> None:
     driver = Driver()
     instance_id = driver.active_container()
     driver.sim.fail("DELETE /gpu/instances/{id}", Fault.cut(), when="after")
@@ -212,7 +212,7 @@ def test_random_faults_follow_their_seed_and_rate() -> None:
     assert len(struck) == 8
 
 
-def test_random_faults_commit_or_not_but_never_behind_a_refusal() -> None:
+def test_random_refusals_never_commit() -> None:
     driver = Driver(balance=10**6)
     driver.sim.random_faults(1.0)
     tally: Counter[tuple[str, bool]] = Counter()

@@ -1,4 +1,4 @@
-"""What surrounds the endpoints: key, path, method, headers, pace."""
+"""Checks around the endpoints: key, path, method, headers, pace."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_services_own_pace() -> None:
     assert "Retry-After" not in driver.send("GET", "/gpu/instances/").headers
 
 
-def test_a_client_that_keeps_the_pace_exactly_is_never_refused() -> None:
+def test_a_client_at_the_exact_rate_passes() -> None:
     driver = Driver(rate_limit=ServerRateLimit(10.0))
     for index in range(1000):
         driver.now = index * 0.1
@@ -163,7 +163,7 @@ def test_requests_are_noted_under_their_operation() -> None:
     assert driver.sim.count("POST /gpu/instances/") == 1
 
 
-def test_a_request_is_not_changed_by_being_answered() -> None:
+def test_answering_does_not_change_a_request() -> None:
     asked = request("GET", "/gpu/plans/")
     copy = attrs.evolve(asked)
     Simulator().handle(asked, 0.0)

@@ -34,7 +34,7 @@ def test_a_container_comes_up_step_by_step() -> None:
     assert at(121.0) == ("ACTIVE", "STARTED", True)
 
 
-def test_container_summary_and_detail_have_the_contracts_fields() -> None:
+def test_container_fields_follow_the_contract() -> None:
     driver = Driver()
     instance_id = driver.active_container(expose=[{"port": "80", "protocol": "http"}, {"port": "22"}])
     (row,) = driver.get("/gpu/instances/")
@@ -65,7 +65,7 @@ def test_no_uri_without_http() -> None:
 
 
 @pytest.mark.parametrize(("kind", "path"), MACHINES)
-def test_machine_summary_and_detail_have_the_contracts_fields(kind: Any, path: str) -> None:
+def test_machine_fields_follow_the_contract(kind: Any, path: str) -> None:
     driver = Driver()
     instance_id = driver.deploy(driver.vm_body(kind=kind), path)
     early = driver.get(f"{path}/{instance_id}")
@@ -85,7 +85,7 @@ def test_machine_summary_and_detail_have_the_contracts_fields(kind: Any, path: s
     assert detail["network"] == {"domain": None, "forwarded_ports": [], "uri": None}
 
 
-def test_the_ssh_key_comes_back_as_a_variable_and_credentials_never() -> None:
+def test_the_ssh_key_is_shown_as_a_variable() -> None:
     driver = Driver()
     body = driver.container_body(
         environment=[{"name": "A", "value": "1"}],
@@ -101,7 +101,7 @@ def test_the_ssh_key_comes_back_as_a_variable_and_credentials_never() -> None:
     ]
 
 
-def test_ssh_pubkey_beside_a_key_is_accepted_and_fails() -> None:
+def test_ssh_pubkey_beside_a_key_fails() -> None:
     driver = Driver()
     body = driver.container_body(environment=[{"name": "SSH_PUBKEY", "value": KEY}]) | {"ssh_key": KEY}
     instance_id = driver.deploy(body)
@@ -143,7 +143,7 @@ def test_only_active_instances_can_be_terminated(kind: Any) -> None:
     assert delete() == refused
 
 
-def test_ended_and_failed_instances_stay_in_the_list_oldest_first() -> None:
+def test_ended_instances_stay_oldest_first() -> None:
     driver = Driver()
     first = driver.active_container()
     driver.send("DELETE", f"/gpu/instances/{first}")
@@ -196,7 +196,7 @@ def test_a_new_id_is_unknown_while_the_list_lags() -> None:
     assert driver.get(path)["id"] == instance_id
 
 
-def test_failures_follow_their_rate_and_times_their_median() -> None:
+def test_failures_and_times_follow_the_options() -> None:
     sim = Simulator(7, profile="kind", provisioning=Provisioning(failure_rate=0.3), balance=10**9)
     driver = Driver(sim)
     for index in range(1000):
@@ -224,7 +224,7 @@ def test_fail_next_strikes_so_many_and_no_more() -> None:
     assert [driver.sim.get_instance(i).state.value for i in ids] == ["FAILED", "FAILED", "ACTIVE"]
 
 
-def test_provisioning_can_change_on_the_way_for_what_comes_after() -> None:
+def test_provisioning_changes_for_later_deploys() -> None:
     driver = Driver()
     slow = driver.sim.get_instance(driver.deploy(driver.container_body("slow")))
     driver.sim.provisioning = Provisioning(median=10.0, sigma=0.0)
@@ -239,7 +239,7 @@ def test_provisioning_refuses_nonsense(wrong: dict[str, float]) -> None:
         Provisioning(**wrong)
 
 
-def test_equal_seeds_give_equal_runs_and_order_does_not_matter() -> None:
+def test_equal_seeds_in_any_order() -> None:
     def run(seed: int, names: list[str]) -> dict[str, Any]:
         driver = Driver(Simulator(seed, profile="kind", provisioning=Provisioning(failure_rate=0.2)))
         for name in names:
@@ -256,7 +256,7 @@ def test_equal_seeds_give_equal_runs_and_order_does_not_matter() -> None:
     assert run(1, names) != run(2, names)
 
 
-def test_reading_logs_changes_nothing_but_what_was_read() -> None:
+def test_reading_logs_changes_nothing() -> None:
     def pods(read: bool) -> Any:
         driver = Driver()
         instance_id = driver.active_container()
@@ -278,7 +278,7 @@ def test_time_never_goes_back() -> None:
     assert driver.sim.now == 200.0
 
 
-def test_history_costs_nothing_and_looks_like_any_other() -> None:
+def test_history_costs_nothing() -> None:
     driver = Driver()
     for kind, path in (("container", "/gpu/instances/"), *MACHINES):
         driver.sim.add_ended(3, kind)

@@ -30,7 +30,7 @@ def machine(driver: Driver, kind: Any = "vm", path: str = "/gpu/instances/vms", 
 
 
 @pytest.mark.parametrize(("kind", "path"), MACHINES)
-def test_delete_is_refused_for_twenty_minutes_and_billed(kind: Any, path: str) -> None:
+def test_delete_is_refused_for_twenty_minutes(kind: Any, path: str) -> None:
     driver = likely()
     box = machine(driver, kind, path)
     for driver.now, left in ((100.0, 20), (101.0, 20), (800.0, 9), (1299.0, 1)):
@@ -43,7 +43,7 @@ def test_delete_is_refused_for_twenty_minutes_and_billed(kind: Any, path: str) -
     assert driver.get(box)["status"] == "ENDED"
 
 
-def test_the_bill_of_a_machine_includes_its_minimum_runtime() -> None:
+def test_the_minimum_runtime_is_billed() -> None:
     # 9:30 is second 0: the machine is ACTIVE at 9:50:40, and may go 20 minutes later, in the next clock hour.
     driver = likely(provisioning={"median": 1240.0})
     box = machine(driver)
@@ -55,7 +55,7 @@ def test_the_bill_of_a_machine_includes_its_minimum_runtime() -> None:
     assert driver.sim.reserved() == 0
 
 
-def test_the_refusal_without_the_time_left_and_for_no_time_at_all() -> None:
+def test_refusals_without_the_time_left() -> None:
     driver = likely(minimum_runtime_text="plain", minimum_runtime=60)
     box = machine(driver)
     driver.now = 130.0
@@ -68,7 +68,7 @@ def test_the_refusal_without_the_time_left_and_for_no_time_at_all() -> None:
     assert none.send("DELETE", box).status == 204
 
 
-def test_containers_can_be_deleted_at_once_and_nothing_before_active() -> None:
+def test_only_containers_are_deleted_at_once() -> None:
     driver = likely()
     path = f"/gpu/instances/{driver.deploy(driver.container_body(image='nginx'))}"
     box = machine(driver)
@@ -80,7 +80,7 @@ def test_containers_can_be_deleted_at_once_and_nothing_before_active() -> None:
 # Addresses
 
 
-def test_a_machines_domain_is_its_ip_and_may_be_there_early() -> None:
+def test_a_machines_domain_is_its_ip() -> None:
     driver = likely()
     box = machine(driver)
     shown = []
@@ -134,7 +134,7 @@ def test_login_users_differ_by_provider() -> None:
     }
 
 
-def test_a_failed_machine_may_read_ended_in_its_detail_as_in_a_published_document() -> None:
+def test_a_failed_machine_may_read_ended() -> None:
     for status in ("FAILED", "ENDED"):
         driver = likely(failed_machine_detail=status)
         driver.sim.fail_next_provisioning()
@@ -179,7 +179,7 @@ def test_times_differ_by_kind_and_outcome() -> None:
 # Money
 
 
-def test_amounts_are_rounded_and_the_reserve_is_one_hour_for_a_while() -> None:
+def test_amounts_are_rounded() -> None:
     driver = likely()
     offer = driver.sim.catalog.find("vm", "l40")
     assert str(offer.hourly) == "0.755"
@@ -212,7 +212,7 @@ def test_amounts_are_rounded_and_the_reserve_is_one_hour_for_a_while() -> None:
     assert billing["next_billing_period"] == "2026-01-01T10:00:00.000000Z"
 
 
-def test_an_end_before_the_top_up_leaves_the_ledger_right() -> None:
+def test_an_end_before_the_top_up() -> None:
     driver = likely(minimum_runtime=0)
     box = machine(driver)
     driver.now = 1900.0
@@ -225,7 +225,7 @@ def test_an_end_before_the_top_up_leaves_the_ledger_right() -> None:
 # Stock
 
 
-def test_launches_use_a_plan_up_and_ends_give_it_back() -> None:
+def test_launches_use_up_capacity() -> None:
     driver = likely(capacity=2)
     ids = [driver.deploy(driver.container_body(f"x-{n}", image="nginx")) for n in range(2)]
     plan = driver.container_body()["plan_id"]
@@ -242,7 +242,7 @@ def test_launches_use_a_plan_up_and_ends_give_it_back() -> None:
         driver.sim.set_capacity("none", 1)
 
 
-def test_the_catalogue_has_free_text_places_and_small_plans() -> None:
+def test_the_catalogue_has_free_text_places() -> None:
     driver = likely()
     plans = [row["plan"] for row in driver.get("/gpu/plans/")]
     assert all(re.fullmatch(r"[a-z0-9]+-\d+gi-(sxm|pcie)-\dgpu-\d+cpu-\d+gi-\d+gi", p["name"]) for p in plans)
@@ -320,7 +320,7 @@ def test_the_balance() -> None:
 # The profile
 
 
-def test_presets_by_name_and_the_default_in_one_place() -> None:
+def test_presets_by_name_and_the_default() -> None:
     assert Simulator().profile == Simulator(profile="likely").profile == Profile.of("likely") == LIKELY
     assert Simulator(profile="kind").profile == Profile() == KIND
     sim = Simulator(profile="kind")

@@ -96,7 +96,7 @@ async def group_of(session: Session, container: Container) -> int:
     return group
 
 
-async def test_a_web_server_in_a_container_is_reached_where_the_service_says() -> None:
+async def test_a_web_server_is_reached_at_its_address() -> None:
     simulator = real_simulator()
     command = f"sh -c 'exec {sys.executable} -u -m http.server --bind 127.0.0.1 $PORT_8000'"
     async with session_on(simulator) as session:
@@ -128,7 +128,7 @@ async def test_the_port_with_http_is_behind_the_uri() -> None:
                 assert reply.status == 200
 
 
-async def test_a_process_sees_its_own_variables_and_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_sees_only_its_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUENCE_API_KEY", "the-key-of-this-shell")
     simulator = real_simulator()
     async with session_on(simulator) as session:
@@ -145,7 +145,7 @@ async def test_a_process_sees_its_own_variables_and_none_of_ours(monkeypatch: py
 
 
 @pytest.mark.parametrize("code", [0, 3])
-async def test_an_exit_ends_the_instance_and_the_reserve_comes_back(code: int) -> None:
+async def test_an_exit_ends_the_instance_and_refunds(code: int) -> None:
     simulator = real_simulator()
     async with session_on(simulator) as session:
         spec = spec_for(simulator, f"sh -c 'echo bye; printf half; exit {code}'")
@@ -161,7 +161,7 @@ async def test_an_exit_ends_the_instance_and_the_reserve_comes_back(code: int) -
     assert simulator.spent() == simulator.catalog.find("container").hourly
 
 
-async def test_under_likely_a_process_that_exits_is_started_again_and_billed_on() -> None:
+async def test_under_likely_an_exit_is_a_restart() -> None:
     simulator = Simulator(api_key=KEY, profile=LIKELY.replace(provisioning=AT_ONCE))
     async with session_on(simulator) as session:
         spec = spec_for(simulator, "sh -c 'echo group $$; sleep 0.2; exit 3'")
@@ -183,7 +183,7 @@ async def test_under_likely_a_process_that_exits_is_started_again_and_billed_on(
 
 
 @pytest.mark.parametrize("command", ["no-such-program --at-all", "sh -c 'unclosed", "''"])
-async def test_a_command_that_cannot_be_run_says_so_in_the_log(command: str) -> None:
+async def test_a_failed_start_is_in_the_log(command: str) -> None:
     simulator = real_simulator()
     async with session_on(simulator) as session:
         ref = await session.containers.deploy(spec_for(simulator, command))
@@ -192,7 +192,7 @@ async def test_a_command_that_cannot_be_run_says_so_in_the_log(command: str) -> 
         assert line.text.startswith("cannot run the startup command: ")
 
 
-async def test_one_too_many_fails_to_be_provisioned_and_costs_nothing() -> None:
+async def test_one_process_too_many_fails_for_free() -> None:
     simulator = real_simulator()
     async with session_on(simulator, max_children=2) as session:
         specs = spec_for(simulator, WAITING, name="exp-{i}").many(3)
@@ -213,7 +213,7 @@ async def test_one_too_many_fails_to_be_provisioned_and_costs_nothing() -> None:
             pass
 
 
-async def test_who_ignores_sigterm_is_killed_after_the_grace_with_all_it_started() -> None:
+async def test_sigkill_follows_the_grace_period() -> None:
     simulator = real_simulator()
     async with session_on(simulator, grace=0.3) as session:
         async with session.running(spec_for(simulator, STUBBORN), until=Until.READY) as container:
@@ -223,7 +223,7 @@ async def test_who_ignores_sigterm_is_killed_after_the_grace_with_all_it_started
         assert now() - began >= 0.3  # it was asked first
 
 
-async def test_what_the_leader_leaves_behind_dies_with_it() -> None:
+async def test_children_die_with_their_leader() -> None:
     simulator = real_simulator()
     async with session_on(simulator) as session:
         ref = await session.containers.deploy(spec_for(simulator, "sh -c 'sleep 600 & echo group $$'"))
@@ -256,7 +256,7 @@ async def test_a_cancelled_close_kills_at_once() -> None:
     await session.__aexit__(None, None, None)
 
 
-async def test_a_reset_ends_the_processes_and_others_can_be_run_after_it() -> None:
+async def test_a_reset_ends_the_processes() -> None:
     simulator = real_simulator()
     async with session_on(simulator, grace=0.2) as session:
         talking = "sh -c 'trap \"\" TERM; echo group $$; while :; do echo more; sleep 0.05; done'"
@@ -268,7 +268,7 @@ async def test_a_reset_ends_the_processes_and_others_can_be_run_after_it() -> No
             assert not is_gone(await group_of(session, another))
 
 
-async def test_an_update_replaces_the_process_and_keeps_its_ports() -> None:
+async def test_an_update_replaces_the_process() -> None:
     simulator = real_simulator()
     async with session_on(simulator) as session:
         spec = spec_for(simulator, "sh -c 'echo group $$ at $PORT_22; exec sleep 600'")
@@ -285,7 +285,7 @@ async def test_an_update_replaces_the_process_and_keeps_its_ports() -> None:
             assert after.split()[-1] == before.split()[-1]
 
 
-async def test_a_line_without_an_end_is_cut_and_bad_bytes_are_marked() -> None:
+async def test_endless_lines_and_bad_bytes() -> None:
     simulator = real_simulator()
     async with session_on(simulator) as session:
         code = "import sys; sys.stdout.buffer.write(b'a' * 200_000 + b'\\xff\\r\\nend\\n')"
@@ -297,7 +297,7 @@ async def test_a_line_without_an_end_is_cut_and_bad_bytes_are_marked() -> None:
     assert len(texts) > 2
 
 
-async def test_a_container_without_a_command_is_only_simulated() -> None:
+async def test_no_command_means_no_process() -> None:
     simulator = real_simulator()
     async with session_on(simulator) as session:
         async with session.running(container_spec(simulator), until=Until.READY) as container:
@@ -334,7 +334,7 @@ def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", [VIRTUAL], ids=["virtual"])
-async def test_a_clock_that_jumps_does_not_suit_real_processes() -> None:
+async def test_a_virtual_clock_refuses_processes() -> None:
     wire = SimulatorWire(real_simulator(), processes=LocalProcesses())
     async with Session(KEY, wire=wire) as session:
         with pytest.raises(ValueError, match="real time"):
@@ -342,7 +342,7 @@ async def test_a_clock_that_jumps_does_not_suit_real_processes() -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-async def test_a_signal_ends_the_command_and_every_process_of_its_containers(name: str) -> None:
+async def test_a_signal_ends_all_processes(name: str) -> None:
     with running("--port", "0", "--exec", "--time-scale", "2000") as process:
         told = await asyncio.to_thread(exports, process)
         assert told["FLUENCE_API_KEY"] != "simulator-key"

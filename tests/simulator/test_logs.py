@@ -30,7 +30,7 @@ def three_pods() -> ContainerLog:
     return log
 
 
-def test_last_applies_to_each_pod_to_the_answer_or_to_nothing() -> None:
+def test_the_three_targets_of_last() -> None:
     log = three_pods()
     everything = ["a0", "a1", "a2", "a3", "b0", "b1", "b2", "c0", "c1"]
     assert shown(log, last=2) == ["a2", "a3", "b1", "b2", "c0", "c1"]
@@ -54,7 +54,7 @@ def test_pods_can_be_told_in_the_order_of_time() -> None:
     assert shown(three_pods(), last=2, pod_order="time", last_applies="answer") == ["b2", "a3"]
 
 
-def test_pods_can_be_mixed_anew_for_each_answer_and_each_keeps_its_order() -> None:
+def test_mixed_pods_keep_their_own_order() -> None:
     log = three_pods()
     answers = [shown(log, pod_order="mixed") for _ in range(50)]
     assert len({tuple(answer) for answer in answers}) > 20
@@ -92,7 +92,7 @@ def test_a_log_can_rotate_by_itself() -> None:
     assert sizes == [1, 2, 0, 1, 2, 0, 1]
 
 
-def test_a_restart_begins_the_log_again_under_the_same_name() -> None:
+def test_a_restart_begins_a_log_of_the_same_name() -> None:
     log = ContainerLog(pod(1, interval=1.0))
     log.start(0.0)
     before = log.answer(20.0, None, ClusterOptions())
@@ -125,13 +125,13 @@ def test_a_replaced_pod_lingers_and_then_vanishes() -> None:
     assert printed > counts(14.9)[0] > 0  # an older look still sees it
 
 
-def test_without_lingering_a_replaced_pod_is_gone_at_once() -> None:
+def test_a_replaced_pod_is_gone_at_once() -> None:
     log = ContainerLog(pod(1, "old"))
     log.swap(pod(2, "new"), 10.0)
     assert shown(log, now=10.0) == ["new"]
 
 
-def test_a_line_beyond_the_limit_ends_its_pods_answer() -> None:
+def test_a_long_line_ends_its_pods_answer() -> None:
     log = ContainerLog(pod(2, "b0"))
     log.pods.insert(0, pod(1, "a0", "x" * 65_536, "a2", "ä" * 32_769, "a4"))
     limit = {"line_limit": 65_536}
@@ -153,7 +153,7 @@ def test_the_last_line_can_grow() -> None:
     assert shown(log, now=5.0)[-1] == ""  # an empty line, since nothing was growing
 
 
-def test_what_follows_a_growing_line_is_a_line_of_its_own() -> None:
+def test_a_growing_line_ends_before_the_next() -> None:
     log = ContainerLog(pod(1, interval=10.0))
     log.start(0.0)
     log.pod.print("half", 1.0, end="")
@@ -166,7 +166,7 @@ def test_what_follows_a_growing_line_is_a_line_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("rate", ["empty_rate", "stale_rate"])
-def test_answers_that_mislead_come_at_their_rate_and_by_seed(rate: str) -> None:
+def test_misleading_answers_follow_rate_and_seed(rate: str) -> None:
     def wrong(seed: int) -> list[bool]:
         log = ContainerLog(pod(1, "early", "late"), seed)
         options: dict[str, Any] = {rate: 0.25, "stale_by": 99.5}
@@ -176,7 +176,7 @@ def test_answers_that_mislead_come_at_their_rate_and_by_seed(rate: str) -> None:
     assert wrong(1) == wrong(1) != wrong(2)
 
 
-def test_a_silent_pod_and_one_that_was_stopped_print_nothing() -> None:
+def test_silent_and_stopped_pods_print_nothing() -> None:
     silent = ContainerLog(pod(1))
     silent.start(0.0)
     stopped = ContainerLog(pod(1, interval=1.0))
@@ -206,9 +206,7 @@ OPTIONS = st.builds(
 
 
 @given(deeds=DEEDS, options=OPTIONS, last=st.none() | st.integers(1, 9))
-def test_an_answer_is_the_end_of_the_truth_and_a_stale_one_was_true(
-    deeds: list[Deed], options: ClusterOptions, last: int | None
-) -> None:
+def test_answers_are_true_or_stale(deeds: list[Deed], options: ClusterOptions, last: int | None) -> None:
     log = ContainerLog(pod(1))
     answers: list[list[str]] = []
     for second, (deed, text) in enumerate(deeds):

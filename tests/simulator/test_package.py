@@ -1,4 +1,4 @@
-"""What the package shows, and what it must not lean on."""
+"""Names that the package exports, and modules that it must not import."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def imports(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("file", sorted(HOME.glob("*.py")), ids=lambda file: str(file.name))
-def test_it_shares_nothing_with_the_client_and_reads_no_clock(file: Path) -> None:
+def test_the_simulator_imports_nothing_shared(file: Path) -> None:
     found = imports(file)
     assert {name for name in found if name.startswith("aiofluence")} <= ALLOWED
     assert not found & {"time", "cattrs", "anyio"}

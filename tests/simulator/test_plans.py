@@ -34,7 +34,7 @@ def test_container_plan_has_the_contracts_shape() -> None:
 
 
 @pytest.mark.parametrize(("path", "deployment"), [("vms", "VM"), ("baremetal", "BAREMETAL")])
-def test_machine_plans_are_grouped_by_gpu_then_by_count(path: str, deployment: str) -> None:
+def test_machine_plans_by_gpu_then_count(path: str, deployment: str) -> None:
     groups = Driver().get(f"/gpu/plans/{path}")["data"]
     models = [tuple(group["gpu_model"].values()) for group in groups]
     assert len(models) == len(set(models))
@@ -60,7 +60,7 @@ def test_machine_plans_are_grouped_by_gpu_then_by_count(path: str, deployment: s
                 assert option["os_options"]
 
 
-def test_default_images_have_every_field_and_a_null_requires_ssh() -> None:
+def test_default_images_have_every_field() -> None:
     images = Driver().get("/gpu/default-images/")
     keys = {
         "slug", "name", "description", "image", "expose", "environment", "startup_command", "requires_ssh",
@@ -70,7 +70,7 @@ def test_default_images_have_every_field_and_a_null_requires_ssh() -> None:
     assert any(image["description"] is None for image in images)
 
 
-def test_every_default_image_can_be_deployed_as_it_is() -> None:
+def test_every_default_image_can_be_deployed() -> None:
     driver = Driver(balance=100_000)
     for index, image in enumerate(driver.get("/gpu/default-images/")):
         settings = {key: image[key] for key in ("image", "expose", "environment", "startup_command")}
@@ -93,7 +93,7 @@ def _ids(value: Any) -> set[str]:
     ("kind", "path"),
     [("container", "/gpu/plans/"), ("vm", "/gpu/plans/vms"), ("baremetal", "/gpu/plans/baremetal")],
 )
-def test_what_is_sold_out_is_neither_listed_nor_deployed_until_restocked(kind: Any, path: str) -> None:
+def test_sold_out_until_restocked(kind: Any, path: str) -> None:
     driver = Driver()
     plan_id = driver.sim.catalog.find(kind).id
     assert plan_id in _ids(driver.get(path))
@@ -110,12 +110,12 @@ def test_what_is_sold_out_is_neither_listed_nor_deployed_until_restocked(kind: A
     driver.deploy(body, deploy_path)
 
 
-def test_selling_out_what_does_not_exist_is_a_mistake() -> None:
+def test_an_unknown_plan_cannot_be_sold_out() -> None:
     with pytest.raises(LookupError):
         Simulator().sell_out("no-such-plan")
 
 
-def test_find_gives_the_cheapest_and_says_when_there_is_none() -> None:
+def test_find_returns_the_cheapest_or_raises() -> None:
     catalog = default_catalog()
     cheapest = catalog.find("vm", "a100")
     assert all(

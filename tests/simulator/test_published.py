@@ -110,7 +110,7 @@ ANSWERS = [name for name in NAMES if not name.startswith("error_") and not name.
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_has_the_published_fields_types_and_nulls(name: str) -> None:
+def test_answers_match_the_published_ones(name: str) -> None:
     wanted, given = shape(published(name)), shape(answer(name))
     if name == "machine_plans":
         # NVLink differs by option.
@@ -133,7 +133,7 @@ def _without_booleans(value: Any) -> Any:
     return "boolean" if value in ("True", "False") else value
 
 
-def test_published_plans_are_for_sale_as_published() -> None:
+def test_published_plans_are_for_sale() -> None:
     driver = Driver(Simulator(profile="likely"))
     rows = {row["plan"]["id"]: row for row in driver.get("/gpu/plans/")}
     for row in published("container_plans"):
@@ -153,7 +153,7 @@ def _options(plans: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(("name", "path"), [("deploy_container", "/gpu/instances/"), ("deploy_vm", VMS)])
-def test_a_published_request_is_accepted_and_shown_as_it_was_sent(name: str, path: str) -> None:
+def test_published_requests_are_accepted(name: str, path: str) -> None:
     driver = Driver(Simulator(profile="likely"))
     body = published(f"{name}_request")
     detail = driver.get(f"{path.rstrip('/')}/{driver.deploy(body, path)}")

@@ -88,7 +88,7 @@ def test_exit_codes_of_programs(command: str, code: int) -> None:
     assert program("alpine", command, {}, images_exit=True).code == code
 
 
-def test_a_script_by_image_comes_before_the_table_however_the_image_is_written() -> None:
+def test_a_scripted_image_overrides_the_table() -> None:
     scripted = {"docker.io/library/ubuntu:22.04": Program(3.0)}
     assert program("ubuntu:22.04", "sleep infinity", scripted, images_exit=True) == Program(3.0)
     assert program("ubuntu:22.04", None, scripted, images_exit=False) == Program(3.0)
@@ -97,7 +97,7 @@ def test_a_script_by_image_comes_before_the_table_however_the_image_is_written()
         Program(-1.0)
 
 
-def test_a_shell_crash_loops_while_active_until_its_lease_is_closed() -> None:
+def test_a_shell_loops_until_its_lease_closes() -> None:
     driver = likely()
     path = start(driver, "ubuntu:22.04")
     seen = list(states(driver, path, 105.0 + 360.0))
@@ -118,7 +118,7 @@ def test_a_shell_crash_loops_while_active_until_its_lease_is_closed() -> None:
     assert driver.get(f"{path}/logs") == []
 
 
-def test_restarts_come_at_once_then_later_and_later_and_each_begins_a_log_of_its_own() -> None:
+def test_restarts_slow_down_and_begin_new_logs() -> None:
     driver = likely(lease_checks=None, cluster={"fold_events": False})
     driver.sim.programs["job:1"] = Program(1.0, 1, ("loading", "no such file"))
     path = start(driver, "job:1")
@@ -139,14 +139,14 @@ def test_restarts_come_at_once_then_later_and_later_and_each_begins_a_log_of_its
     assert container.log.pod.lines.count("loading") == len(starts)
 
 
-def test_a_program_that_exits_once_in_a_while_keeps_its_lease() -> None:
+def test_a_program_of_rare_exits_keeps_its_lease() -> None:
     driver = likely()
     driver.sim.programs["job:1"] = Program(60.0)
     path = start(driver, "job:1")
     assert {status for status, _ in states(driver, path, 3600.0, step=60.0)} == {"ACTIVE"}
 
 
-def test_an_exit_that_the_test_causes_is_followed_by_a_restart() -> None:
+def test_a_caused_exit_is_followed_by_a_restart() -> None:
     driver = likely()
     path = start(driver)
     instance_id = path.rpartition("/")[2]
@@ -184,7 +184,7 @@ def test_an_image_that_cannot_be_pulled(profile: Any) -> None:
     assert driver.sim.spent() > 0
 
 
-def test_a_failed_provisioning_is_none_of_the_images_fault() -> None:
+def test_a_bad_image_does_not_fail_provisioning() -> None:
     driver = likely()
     driver.sim.fail_next_provisioning()
     path = start(driver, "ubuntu:22.04")
@@ -195,7 +195,7 @@ def test_a_failed_provisioning_is_none_of_the_images_fault() -> None:
 # Logs
 
 
-def test_logs_are_an_error_while_the_pod_is_being_created_and_gone_after_the_end() -> None:
+def test_logs_before_the_pod_and_after_the_end() -> None:
     driver = likely()
     path = f"/gpu/instances/{driver.deploy(driver.container_body(image=UBUNTU_SSH))}"
     assert driver.get(f"{path}/logs") == []  # there is no pod yet
@@ -213,7 +213,7 @@ def test_logs_are_an_error_while_the_pod_is_being_created_and_gone_after_the_end
     assert driver.get(f"{path}/logs")
 
 
-def test_a_line_of_more_than_64_kib_ends_the_answer() -> None:
+def test_a_line_over_64_kib_ends_the_answer() -> None:
     driver = likely()
     driver.sim.programs["job:1"] = Program(3600.0, lines=("one", "x" * 65_537, "three"))
     path = start(driver, "job:1")
@@ -249,7 +249,7 @@ def test_an_update_takes_the_old_pod_down_first() -> None:
     assert driver.get(f"{path}/logs")[0].split("]")[0] != old
 
 
-def test_an_update_to_a_shell_crash_loops_and_another_heals_it() -> None:
+def test_an_update_can_break_and_heal() -> None:
     driver = likely()
     path = start(driver)
     driver.now = 200.0
@@ -262,7 +262,7 @@ def test_an_update_to_a_shell_crash_loops_and_another_heals_it() -> None:
     assert {container for _, container in seen[1:]} == {"STARTED"}
 
 
-def test_under_kind_a_scripted_exit_ends_the_instance() -> None:
+def test_under_kind_an_exit_ends_the_instance() -> None:
     driver = Driver(profile="kind")
     driver.sim.programs["job:1"] = Program(10.0, 1)
     path = start(driver, "job:1")
@@ -283,7 +283,7 @@ def start_at(driver: Driver, image: str) -> str:
     return path
 
 
-def test_each_habit_of_containers_can_be_switched_by_itself() -> None:
+def test_each_habit_has_its_own_switch() -> None:
     stays = likely(images_exit=False)
     path = start(stays, "ubuntu:22.04")
     stays.now = 1000.0
@@ -314,7 +314,7 @@ def test_each_habit_of_containers_can_be_switched_by_itself() -> None:
     assert not refused.sim.instances()
 
 
-def test_a_crash_loop_costs_what_any_other_container_costs() -> None:
+def test_a_crash_loop_is_billed_as_usual() -> None:
     driver = likely(lease_checks=None)
     start(driver, "ubuntu:22.04")
     driver.now = 3 * 3600.0
@@ -324,7 +324,7 @@ def test_a_crash_loop_costs_what_any_other_container_costs() -> None:
     assert driver.sim.balance == Decimal(1000) - driver.sim.spent() - driver.sim.reserved()
 
 
-def test_options_given_beside_a_profile_replace_its_parts() -> None:
+def test_options_replace_parts_of_a_profile() -> None:
     sim = Simulator(profile="likely", provisioning=EXACT, cluster=ClusterOptions(ring=3))
     assert sim.profile == attrs.evolve(LIKELY, provisioning=EXACT, cluster=ClusterOptions(ring=3))
     sim.provisioning = LIKELY.provisioning

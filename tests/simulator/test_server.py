@@ -1,4 +1,4 @@
-"""The door on a socket, through aiohttp's own client."""
+"""The simulator on a socket, through aiohttp's own client."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_body_that_is_cut_off(sim: Simulator, client: aiohttp.ClientSess
     assert len(sim.live()) == (when == "after")
 
 
-async def test_an_answer_without_a_body_cannot_be_cut_and_breaks(sim: Simulator) -> None:
+async def test_a_cut_without_a_body_breaks(sim: Simulator) -> None:
     driver = Driver(sim)
     instance_id = driver.active_container()
     sim.advance(200.0)

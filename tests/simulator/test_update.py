@@ -11,7 +11,7 @@ def change(**settings: Any) -> dict[str, Any]:
     return {"name": "job", "container_settings": {"image": "docker.io/library/debian:12", **settings}}
 
 
-def test_an_update_replaces_everything_but_the_ports_once_it_is_done() -> None:
+def test_an_update_replaces_all_but_the_ports() -> None:
     driver = Driver()
     body = driver.container_body(
         environment=[{"name": "A", "value": "1"}], startup_command="sleep inf", expose=[{"port": "22"}]
@@ -36,7 +36,7 @@ def test_an_update_replaces_everything_but_the_ports_once_it_is_done() -> None:
     assert after["updated_at"] > before["updated_at"]
 
 
-def test_a_second_update_is_refused_while_the_first_is_applied() -> None:
+def test_a_second_update_is_refused() -> None:
     driver = Driver()
     path = f"/gpu/instances/{driver.active_container()}"
     assert driver.send("PUT", path, change()).status == 204
@@ -49,7 +49,7 @@ def test_a_second_update_is_refused_while_the_first_is_applied() -> None:
 
 
 @pytest.mark.parametrize("with_key", [True, False])
-def test_ssh_pubkey_sent_back_beside_a_key_is_refused(with_key: bool) -> None:
+def test_ssh_pubkey_in_an_update_is_refused(with_key: bool) -> None:
     driver = Driver()
     path = f"/gpu/instances/{driver.active_container()}"
     body = change(environment=[{"name": "SSH_PUBKEY", "value": KEY}])
@@ -93,7 +93,7 @@ def test_only_active_containers_can_be_updated() -> None:
     assert driver.send("PUT", path, change()).status == 400
 
 
-def test_an_update_brings_a_new_pod_and_takes_the_old_ones_lines() -> None:
+def test_an_update_brings_a_new_pod() -> None:
     driver = Driver()
     path = f"/gpu/instances/{driver.active_container()}"
     old = {line.split("]")[0] for line in driver.get(f"{path}/logs")}

@@ -173,7 +173,7 @@ def test_the_quoted_refusal_word_for_word() -> None:
     }
 
 
-def test_all_problems_are_named_at_once_and_echo_what_was_sent() -> None:
+def test_all_problems_are_named_with_their_input() -> None:
     driver = Driver()
     body = driver.container_body("NO", expose=[{"port": "0"}], environment=[{"name": "x", "value": 1}])
     reply = driver.send("POST", "/gpu/instances/", body | {"plan_id": 1})
@@ -224,7 +224,7 @@ def refusal(driver: Driver, body: Any, path: str = "/gpu/instances/") -> str:
 @pytest.mark.parametrize(
     ("kind", "path"), [("vm", "/gpu/instances/vms"), ("baremetal", "/gpu/instances/baremetal")]
 )
-def test_an_unsupported_image_is_answered_with_the_valid_ones(kind: Any, path: str) -> None:
+def test_an_unsupported_image_lists_valid_ones(kind: Any, path: str) -> None:
     driver = Driver()
     options = driver.sim.catalog.find(kind).os_options
     for wrong in ("windows-11", options[0].swapcase(), ""):

@@ -1,4 +1,4 @@
-"""The door in process, on a virtual clock."""
+"""The simulator in process, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_two_wires_in_one_loop_share_one_time(sim: Simulator) -> None:
     assert first.now() == second.now() == pytest.approx(clock(), abs=0.02)
 
 
-def test_a_new_loop_goes_on_where_the_last_one_stopped(sim: Simulator) -> None:
+def test_a_new_loop_continues_the_time(sim: Simulator) -> None:
     async def run() -> float:
         wire = SimulatorWire(sim)
         await asyncio.sleep(1000.0)
@@ -102,7 +102,7 @@ async def test_hanging_lasts_as_long_as_the_timeout(sim: Simulator) -> None:
     assert len(sim.live()) == 1
 
 
-async def test_a_slow_answer_comes_in_time_or_not_at_all(sim: Simulator) -> None:
+async def test_a_slow_answer_comes_in_time_or_never(sim: Simulator) -> None:
     wire = SimulatorWire(sim)
     sim.fail(DEPLOY, Fault.slow(30.0), times=2)
     assert (await deploy(wire, "one")).status == 201
@@ -124,9 +124,7 @@ async def test_a_commit_long_after_the_clients_timeout(sim: Simulator) -> None:
 
 
 @pytest.mark.parametrize(("tick", "committed"), [(0.005, 0), (0.015, 1)])
-async def test_what_has_arrived_stays_when_the_sender_is_cancelled(
-    sim: Simulator, tick: float, committed: int
-) -> None:
+async def test_a_cancelled_send_keeps_its_effect(sim: Simulator, tick: float, committed: int) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(tick):
             await deploy(SimulatorWire(sim, latency=0.02))

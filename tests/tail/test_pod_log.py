@@ -93,6 +93,7 @@ def test_a_needed_overlap_widens_later_windows() -> None:
 def test_equal_bursts_cost_one_wide_window_each(size: int) -> None:
     pod = Pod.begun(numbered(0, 2000))
     pod.log.end = None
+    fetches: list[int] = []
     for burst in range(2, 6):
         pod.now += 60
         pod.texts += numbered(burst * size + 5000, (burst + 1) * size + 5000)
@@ -207,10 +208,10 @@ def test_no_window_is_wider_than_the_whole_log() -> None:
     assert (verdict.new, verdict.gap, verdict.ask) == (9000, GapReason.OVERFLOW, 0)
 
 
-def settle(pod: Pod, asked: int, **how: object) -> Verdict:
-    verdict = pod.poll(asked, **how)
+def settle(pod: Pod, asked: int) -> Verdict:
+    verdict = pod.poll(asked)
     while verdict.ask:
-        verdict = pod.widen(verdict.ask, **how)
+        verdict = pod.widen(verdict.ask)
     return verdict
 
 

@@ -44,7 +44,7 @@ def demo(
 
 
 def simulator(context: typer.Context) -> None:
-    """Serve the simulated cloud on this machine: --port 8080."""
+    """Serve the simulated cloud on this machine: --port 8080. Commands control it: sell-out, balance."""
     from ...simulator.__main__ import main
 
     raise typer.Exit(main(context.args, program="aiofluence simulator"))

@@ -40,13 +40,26 @@ Simulator(profile=LIKELY.replace(minimum_runtime=0, cluster={{"fold_events": Fal
 ```
 
 The command line has `--profile likely`, the control API `POST /_sim/profile` (see [](testing.md)), and a test
-`@pytest.mark.fluence_simulator(profile="likely")`. The last column names the options that switch a claim. For the
+`@pytest.mark.fluence_simulator(profile="likely")`. The column "switch" names the options that switch a claim. For the
 fields of a profile it also has the values: likely / kind.
+
+## Observed
+
+`aiofluence conformance` compares the claims with the service that your environment points at. The column "probe"
+has the level and the name of the first probe that decides a claim, or the reason why none can. The column
+"observed" has the verdicts of runs that were sent in: none so far. To send one in, add the file
+`observations.json` of your run to an issue. It has no secret and no id, name, address or amount of your account.
+[](conformance.md) is the how-to.
+
+```bash
+aiofluence conformance --output observations.json
+aiofluence simulator --observations observations.json     # a simulator that behaves as observed
+```
 
 """
 
 _TAIL: Final = """\
-## The two doors
+## In process and over HTTP
 
 A `SimulatorWire` and a `SimulatorServer` carry out the same faults, with two differences. A server accepts a
 connection before it can refuse it, so `Fault.refuse()` is a reset there. The wire always works on a virtual clock. The
@@ -65,14 +78,16 @@ _CLASSES: Final = ("documented", "likely", "assumed", "unknown")
 
 def _sections() -> Iterator[str]:
     for title, claims in SECTIONS.items():
-        yield f"## {title}\n\n| id | class | claim | source | switch |\n|---|---|---|---|---|\n"
+        yield f"## {title}\n\n| id | class | claim | source | switch | probe | observed |\n|---|---|---|---|---|---|---|\n"
         yield from map(_row, claims)
         yield "\n"
 
 
 def _row(claim: Claim) -> str:
     switches = "; ".join(map(_switch, claim.options))
-    return f"| {claim.id} | {claim.class_} | {claim.text} | {claim.source} | {switches} |\n"
+    decided = f"`{claim.probe}`" if claim.probe else claim.why_not and f"none: {claim.why_not}"
+    cells = (claim.id, claim.class_, claim.text, claim.source, switches, decided, claim.observed)
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _switch(option: str) -> str:
@@ -87,6 +102,7 @@ def _value(profile: Profile, option: str) -> str | None:
         "Profile": profile,
         "ClusterOptions": profile.cluster,
         "Provisioning": profile.provisioning,
+        "AnswerOptions": profile.answers,
     }.get(owner)
     if part is None:
         return None

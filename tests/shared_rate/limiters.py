@@ -1,4 +1,4 @@
-"""Gates without a session around them: opened, and closed as a session would close them."""
+"""Rate limiters without a session around them: opened, and closed as a session would close them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from aiofluence.http.rate_limit import RateLimiter
 
 @asynccontextmanager
 async def opened(rate: RedisRate, max_in_flight: int = 32) -> AsyncIterator[RateLimiter]:
-    """A gate of `rate`, with its task."""
-    gate = rate.gate(max_in_flight)
+    """A rate limiter of `rate`, with its task."""
+    limiter = rate.limiter(max_in_flight)
     tasks: list[asyncio.Task[None]] = []
-    gate.open(lambda work: tasks.append(asyncio.create_task(work)))
+    limiter.open(lambda work: tasks.append(asyncio.create_task(work)))
     try:
-        yield gate
+        yield limiter
     finally:
-        gate.close()
+        limiter.close()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

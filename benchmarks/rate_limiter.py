@@ -1,4 +1,4 @@
-"""The cost of the rate limiter: one grant, and queues of up to 100,000: `python benchmarks/gate.py`.
+"""The cost of the rate limiter: one grant, and queues of up to 100,000: `python benchmarks/rate_limiter.py`.
 
 Time per waiter should hardly grow with the queue. A quadratic cost would show as a factor of ten per row. The
 waits are on a virtual clock, so the figures are CPU alone. This is not a test: it never fails.
