@@ -117,10 +117,6 @@ class Repeats(Known):
             return None
         return len(seen) - self.end if seen[: len(self.head)] == self.head else None
 
-    def _reaches_back(self, seen: Hashes[int]) -> bool:
-        """Return True if the answer has more lines than the longest block that is known to recur."""
-        return not self.recurred or len(seen) >= min(self.recurred + NARROWEST, self.unbroken)
-
     def _joins_by_fewer(self, seen: Hashes[int], uncounted: int | None) -> int | None:
         """Return the number of new lines by the last few known lines alone; None if those do not decide.
 

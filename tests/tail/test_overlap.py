@@ -101,6 +101,12 @@ def test_a_block_seen_twice_is_no_evidence() -> None:
     assert locate(known, len(known), rows(range(250, 300), block, 999)) == Place(Fit.SURE, 1, 1)
 
 
+def test_pairs_that_recur_carry_no_information() -> None:
+    rows_twice = rows(*(part for epoch in range(1000, 1004) for part in (epoch, range(20))))
+    # The last 24 lines occur once, but each line follows the same line as before.
+    assert locate(rows_twice, 84, rows(rows_twice[-24:], 5000)).fit is Fit.REPEATS
+
+
 def test_two_places_are_repeats_or_chance() -> None:
     block = rows(range(50))
     twice = locate(block, 50, rows(block, block))

@@ -49,6 +49,13 @@ class Pod:
         return pod
 
 
+def settle(pod: Pod, asked: int) -> Verdict:
+    verdict = pod.poll(asked)
+    while verdict.ask:
+        verdict = pod.widen(verdict.ask)
+    return verdict
+
+
 def test_a_narrower_reply_after_a_wide_one_is_ignored() -> None:
     pod = Pod.begun(numbered(0, 100))
     pod.texts += ["new"]
@@ -80,13 +87,14 @@ def test_late_lines_do_not_widen_later_windows() -> None:
 
 
 def test_a_needed_overlap_widens_later_windows() -> None:
-    pod = Pod.begun([*numbered(0, 1000), *["a", "b", "b", "a"] * 10, "a"])
-    pod.texts += ["b"]
-    ask = pod.poll(16).ask
-    assert 16 < ask <= 256
-    before = pod.log.margin
-    assert pod.widen(ask).new == 1
-    assert pod.log.margin >= before
+    pod = Pod.begun([*numbered(0, 1000), *"abbabaababbaabbabaababbaabbababb"])
+    pod.log.end = None
+    pod.texts += ["other"]
+    assert settle(pod, 16).new == 1
+    assert pod.log.margin == 63
+    pod.texts += ["another"]
+    assert pod.poll(64).new == 1
+    assert pod.log.margin == 56  # a tenth less after each poll that needs no more
 
 
 @pytest.mark.parametrize("size", [100, 1000])
@@ -118,7 +126,7 @@ def test_the_end_after_a_burst_costs_one_window() -> None:
 def test_few_lines_are_no_repetition() -> None:
     """A quiet pod with few lines is not fetched whole at the end, unless its log repeats itself."""
     pod = Pod.begun(["hello", "world"])
-    assert pod.poll(16, [*pod.texts], whole=False, shared=True).settled
+    assert pod.poll(16, whole=False, shared=True).settled
     pod.texts += ["third"]
     assert pod.poll(16, [*pod.texts[1:]], whole=False, shared=True).ask == 64
     assert not pod.log.repeated
@@ -150,20 +158,19 @@ def test_a_confirmation_ends_after_three_windows() -> None:
     assert verdict.new == 2 + 3 * 40
 
 
-def test_a_log_written_again_word_for_word_is_a_reset() -> None:
+@pytest.mark.parametrize(("pause", "polls"), [(0.0, 7), (10.0, 2)], ids=["ten seconds", "three polls"])
+def test_a_log_written_again_word_for_word_is_a_reset(pause: float, polls: int) -> None:
     """A restart that repeats the old text is marked, if it stops short of the old end for a while."""
     pod = Pod.begun(numbered(0, 60))
     pod.texts = numbered(0, 30)
     verdicts = []
     for _ in range(12):
-        verdict = pod.poll(76)
-        while verdict.ask:
-            verdict = pod.widen(verdict.ask)
-        verdicts.append(verdict)
-    assert verdicts[0].new == verdicts[4].new == 0
+        pod.now += pause
+        verdicts.append(settle(pod, 76))
     (reset,) = [verdict for verdict in verdicts if verdict.gap]
     assert (reset.gap, reset.new, reset.at_least) == (GapReason.RESET, 30, 0)
-    assert 5 <= verdicts.index(reset) <= 8  # ten seconds after the first of these replies
+    assert verdicts.index(reset) == polls
+    assert (pod.log.old, pod.log.unbroken, pod.log.end) == (0, 30, 30)
     pod.texts += ["new"]
     assert pod.poll(76).new == 1
 
@@ -208,13 +215,6 @@ def test_no_window_is_wider_than_the_whole_log() -> None:
     assert (verdict.new, verdict.gap, verdict.ask) == (9000, GapReason.OVERFLOW, 0)
 
 
-def settle(pod: Pod, asked: int) -> Verdict:
-    verdict = pod.poll(asked)
-    while verdict.ask:
-        verdict = pod.widen(verdict.ask)
-    return verdict
-
-
 def test_a_window_within_a_known_block_is_no_proof() -> None:
     trace = [f"frame {frame}" for frame in range(40)]
     pod = Pod.begun([*numbered(0, 100), *trace])
@@ -229,15 +229,17 @@ def test_a_window_within_a_known_block_is_no_proof() -> None:
     assert settle(pod, 16).new == 41
 
 
-def test_a_short_log_that_came_again_is_counted() -> None:
+@pytest.mark.parametrize("more", [[], ["more"]], ids=["nothing new", "a new line"])
+def test_a_short_log_that_came_again_is_counted(more: list[str]) -> None:
     """All lines that a pod ever wrote, written again where other pods hide the first of them."""
     pod = Pod.begun(["start", "beat", "ready", "beat", "go"])
     pod.texts += [*pod.texts, *numbered(0, 14)]
     shown = pod.texts[-19:]
     assert pod.poll(64, shown, whole=False, shared=True).ask == 256
     assert pod.widen(256, shown, whole=False, shared=True).new == 14
+    pod.texts += more
     verdict = pod.poll(4096, shared=True)
-    assert (verdict.new, verdict.gap, verdict.at_least) == (0, GapReason.REPEATS, 5)
+    assert (verdict.new, verdict.gap, verdict.at_least) == (len(more), GapReason.REPEATS, 5)
 
 
 def test_lines_before_a_long_line_and_after_it() -> None:
@@ -284,7 +286,7 @@ def lines(count: int) -> Write:
         ([Poll((lines(60),)), Poll((LONG,)), Poll(), Poll((lines(2),))], 62, 1, 23),
         ([Poll((lines(60),)), Poll((LONG, lines(40), LONG, lines(3))), Poll((lines(90),))], 153, 42, 14),
         ([Poll((lines(60),)), Poll((LONG, lines(200)), (lines(3),)), Poll((lines(1),))], 264, 1, 15),
-        ([Poll((lines(60),)), Poll((LONG, lines(2000))), Poll((lines(1),))], 2061, 1, 19),
+        ([Poll((lines(60),)), Poll((LONG, lines(2000))), Poll((lines(1),))], 2061, 1, 20),
         ([Poll((LONG, lines(30))), Poll((lines(3),))], 33, 0, 16),
         (
             [Poll((lines(60),)), Poll((LONG, lines(20))), Poll((Rotate(3), lines(4))), Poll((lines(2),))],
@@ -332,3 +334,57 @@ def test_lines_around_a_long_line(life: list[Poll], delivered: int, lost: int, m
     assert (result.silent, result.twice, result.disorder, result.needless) == (0, 0, 0, 0), result.wrong
     assert (result.delivered, result.lost, result.marks) == (delivered, lost, 1)
     assert store.fetches <= most
+
+
+def test_lines_after_a_long_line_continue_no_others() -> None:
+    """Lines that equal those before a long line at the end of a reply are new."""
+    rows = tuple(f"row {row}" for row in range(60))
+    life = [Poll((Write(rows),)), Poll((LONG,)), Poll(), Poll((Write(rows[-20:]),)), Poll()]
+    result = live(Counted(cut=True), False, 1, 1000, life)
+    assert (result.delivered, result.lost, result.silent, result.marks) == (80, 1, 0, 1), result.wrong
+
+
+def test_a_count_proves_that_the_log_is_known() -> None:
+    """Lines were missed before the last known ones, which are too few and common to join by themselves."""
+    pod = Pod.begun([*numbered(0, 100), *["beat"] * 3])
+    pod.texts = [*numbered(0, 100), *numbered(500, 510), *["beat"] * 3]
+    verdict = settle(pod, WHOLE)
+    assert (verdict.new, verdict.gap, verdict.at_least) == (0, GapReason.REPEATS, 10)
+
+
+def test_a_window_of_all_pods_is_not_searched() -> None:
+    """A narrower window of all pods shows less of each pod, so the short reply is accepted."""
+    pod = Pod.begun(numbered(0, 60))
+    pod.texts = numbered(200, 230)
+    assert pod.poll(76, apart=False).ask == 30
+    assert pod.widen(30, pod.texts[15:], apart=False).ask == 76
+    assert pod.widen(76, apart=False).ask == WHOLE
+    verdict = pod.widen(WHOLE, apart=False)
+    assert (verdict.new, verdict.gap) == (30, GapReason.RESET)
+
+
+def test_a_mark_of_doubt_counts_no_line() -> None:
+    pod = Pod.begun(numbered(0, 60))
+    pod.log.mark = GapReason.OVERFLOW
+    assert pod.poll(16).gap is None  # the mark waits for the next line
+    pod.texts += ["new"]
+    verdict = pod.poll(16)
+    assert (verdict.new, verdict.gap, verdict.at_least) == (1, GapReason.OVERFLOW, 0)
+
+
+def test_other_pods_lines_need_no_wide_window() -> None:
+    pod = Pod.begun(numbered(0, 500))
+    pod.log.end = None
+    pod.now += 60
+    assert pod.poll(32, numbered(900, 920), whole=False, shared=True).ask == 128
+
+
+def test_a_grown_line_joins_only_lines_without_a_gap() -> None:
+    """The first line of a window may be cut, so a line that grew is recognised without it."""
+    pod = Pod.begun(numbered(0, 100))
+    pod.log.end = None
+    after = ["ne 500", *numbered(501, 519), "10 %"]
+    verdict = pod.poll(20, after, limited=True)
+    assert (verdict.new, verdict.gap) == (20, GapReason.OVERFLOW)
+    grown = pod.poll(29, [*numbered(491, 519), "10 % 20 %"])
+    assert (grown.settled, grown.grown, grown.held) == (False, True, 1)

@@ -168,6 +168,8 @@ def test_a_long_block_is_forgotten_slowly() -> None:
     recount.came(0, 20.0)
     recount.came(1, 30.0)
     assert recount.overlap(1, 40.0, ending=False) == 66
+    recount.came(1, 42.0)
+    assert recount.overlap(1, 46.0, ending=False) == 0
     recount.came(20_000, 40.0)
     assert recount.overlap(1, 50.0, ending=False) == 8192 + 16
     assert recount.overlap(0, 41.0, ending=True) == 8192

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from aiofluence import GapReason, LogGap, LogLine
+from aiofluence.tail.known import Together
+from aiofluence.tail.pace import Pace
 from aiofluence.tail.stitch import Step, Stitch
 
 
@@ -286,3 +288,95 @@ def test_lines_without_a_pod_are_one_log() -> None:
     stitch = Stitch()
     assert len(told(stitch.take(lines(numbered(0, 50), None), 256, 0.0))) == 50
     assert told(stitch.take(lines(numbered(0, 52), None), 66, 2.0)) == ["line 50", "line 51"]
+
+
+def test_a_quiet_young_log_is_whole_in_every_second_poll() -> None:
+    log = Log(numbered(0, 50))
+    log.poll()
+    asked = []
+    for _ in range(6):
+        log.poll()
+        asked += log.asked
+    assert [ask and ask >= 256 for ask in asked] == [True, False] * 3
+    log.texts.append("new")
+    log.poll()
+    log.poll()
+    assert log.asked[0] is not None
+    assert log.asked[0] >= 256  # after new lines, at once
+
+
+def test_a_hidden_pod_is_searched_for_rarely() -> None:
+    """A window that counts the lines of all pods may hide a quiet one, which is searched for with pauses."""
+    stitch, asked = Stitch(), []
+    quiet, busy = lines(["hello"], "quiet"), lines(numbered(0, 20_000), "busy")
+    now, shown = 0.0, 900
+    while now < 300:
+        ask = stitch.ask
+        asked.append(ask)
+        step = stitch.take([*quiet, *busy[:shown]][-(ask or 99_999) :], ask, now)
+        if not step.at_once:
+            now += step.interval
+            shown += 50
+    searches = [ask for ask in asked[1:] if ask is None or ask >= 4096]
+    assert 2 <= len(searches) <= 5  # after 30, 60, 120, 240 s
+
+
+def test_the_budget_for_counts_follows_the_rate_of_the_log() -> None:
+    pace = Pace()
+    pace.came([], 0.0)
+    pace.brought(60_000)
+    pace.came([], 600.0)  # 100 bytes per second, so 1,832 per second for counts, and 16 KiB at first
+    assert pace.afford(13_000)
+    assert not pace.afford(5_000)
+    assert pace.afford(900)
+    pace.came(lines(["x" * 192] * 20), 600.0)
+    assert not pace.afford(90)  # the lines are longer now
+
+
+# --- all pods together --------------------------------------------------------------------------------------
+
+
+class Mixed:
+    """The lines of two pods, by time, and the hints for them."""
+
+    def __init__(self) -> None:
+        self.both = Together()
+        self.lines = [
+            line for number in range(300) for pod in "ab" for line in lines([f"line {number}"], pod)
+        ]
+
+    def hints(self, first: int, end: int) -> dict[str | None, int]:
+        shown = self.lines[first:end]
+        return self.both.hints(
+            shown, {pod: [i for i, line in enumerate(shown) if line.pod == pod] for pod in "ab"}
+        )
+
+
+def test_hints_count_new_and_held_lines() -> None:
+    mixed = Mixed()
+    assert mixed.hints(0, 60) == {}
+    mixed.both.polled(())
+    assert mixed.hints(10, 70) == {"a": 5, "b": 5}
+    mixed.both.delivered("a", 5, settled=True)
+    mixed.both.delivered("b", 0, settled=False)
+    mixed.both.polled(["b"])
+    assert mixed.hints(20, 74) == {"a": 2, "b": 7}
+    mixed.both.delivered("a", 1, settled=False)  # a part of them: the rest is not known
+    mixed.both.delivered("b", 7, settled=True)
+    assert mixed.hints(30, 76) == {"b": 1}
+    mixed.both.delivered("a", 2, settled=True)
+    assert mixed.hints(40, 78) == {"a": 1, "b": 2}
+
+
+def test_hints_end_with_a_reply_that_does_not_join() -> None:
+    mixed = Mixed()
+    mixed.hints(0, 60)
+    mixed.both.polled(())
+    assert mixed.hints(200, 260) == {}
+    mixed.both.delivered("a", 3, settled=True)
+    mixed.both.delivered("b", 0, settled=False)
+    assert mixed.hints(10, 70) == {"b": 5}  # the lines that `a` has delivered were in another reply
+    assert mixed.hints(300, 360) == {}
+    mixed.both.delivered("a", 9, settled=True)
+    mixed.both.polled(["b"])
+    assert mixed.hints(310, 362) == {"a": 1}
