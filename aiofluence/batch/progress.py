@@ -173,9 +173,8 @@ class Tally:
         for outcome in pending:
             named, table, later = outcome.times.named, self._times(outcome.spec.kind), 0.0
             if outcome.status is LaunchState.QUEUED and sent:
-                later = (
-                    queued * now / sent
-                )  # the last spec of the queue is sent after all others, at this pace
+                # The last spec of the queue is sent after all others, at the pace so far.
+                later = queued * now / sent
             age = 0.0 if named is None else now - named
             ranges.add(tuple(later + table.left(age, share) for share in shares))
             if table.at(max(0.0, age - self._extra))[0] >= _LATE:
