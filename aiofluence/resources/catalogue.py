@@ -145,7 +145,7 @@ class Choice:
         accept: Callable[[Spec], bool],
         only_listed: bool,
     ) -> None:
-        self.spec = wanted
+        self.spec: Spec = wanted
         self.is_refused: bool = False
         self._catalogue = catalogue
         self._wanted = wanted
