@@ -230,7 +230,7 @@ class Stitch:
             widest = max(wishes)
             return self._next(items, None if widest >= WHOLE else widest, at_once=True)
         self._fetches = 0
-        self._together.polled((self._pods.keys() - self._present) | self._held.keys())
+        self._together.polled()
         holding = any(lines for lines, _ in self._held.values())
         need = self._pace.polled(self._new, open=bool(self._held), holding=holding)
         # A young log is fetched whole. While it is quiet, only every second poll does that: a narrow window
