@@ -122,7 +122,8 @@ class Stitch:
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         self._all_shown = self._all_shown or len(lines) < window
         for pod, sequence in self._pods.items():
-            if window == sequence.ask and (sequence.probe is not None or not sequence.begun):
+            asking = sequence.probe is not None or not (sequence.begun or self._shared)
+            if asking and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # the absence of lines is an answer for the search, too
         self._present = set(by_pod)
         items: list[Placed] = []
