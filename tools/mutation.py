@@ -54,8 +54,8 @@ WAIT = (
     " lifecycle/test_minimum_runtime"
 )
 TAIL = (
-    "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_end tail/test_follow"
-    " tail/test_stitch_property"
+    "tail/test_pod_log tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_end"
+    " tail/test_follow tail/test_valves tail/test_stitch_property"
 )
 TESTS = {
     "http/retry": f"{WIRE} polling/test_evidence",
