@@ -126,7 +126,7 @@ async def test_three_containers_compute_a_sum() -> None:
         assert given.simulator.spent() == 3 * given.simulator.catalog.find("container").hourly
 
 
-async def test_scaling_loses_no_results() -> None:
+async def test_it_scales_up_and_down_without_losing_results() -> None:
     async with fleet() as given:
         async with given.cluster(1) as cluster, Client(cluster, asynchronous=True) as client:
             cluster.scale(2)
@@ -166,7 +166,7 @@ async def test_a_worker_that_dies_is_replaced() -> None:
             given.groups |= {*before.values(), *after.values()}
 
 
-async def test_a_cluster_begins_with_enough_workers() -> None:
+async def test_it_begins_with_min_ready_workers() -> None:
     async with fleet() as given:
         given.simulator.fail_next_provisioning(1)
         async with given.cluster(2, min_ready=1) as cluster, Client(cluster, asynchronous=True) as client:
@@ -176,7 +176,7 @@ async def test_a_cluster_begins_with_enough_workers() -> None:
         assert given.deploys() == 3
 
 
-async def test_too_few_workers_are_an_error() -> None:
+async def test_too_few_is_an_error_and_gives_everything_back() -> None:
     async with fleet(max_children=1) as given:
         with pytest.raises(LifecycleError, match=r"1 of at least 2(.|\n)*at most 1 containers"):
             async with given.cluster(2):
@@ -185,7 +185,7 @@ async def test_too_few_workers_are_an_error() -> None:
         assert given.deploys() == 2
 
 
-async def test_an_ended_worker_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_ends_before_it_joins_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiofluence.dask.worker._LOOK_EVERY", 0.5)
     async with fleet() as given:
         with pytest.raises(LifecycleError, match="0 of at least 1 workers") as caught:
@@ -219,7 +219,7 @@ async def test_a_worker_that_never_joins_is_given_up(
         assert given.simulator.live() == []
 
 
-async def test_an_unreachable_worker_does_not_count(tmp_path: Path) -> None:
+async def test_a_worker_that_cannot_be_reached_is_no_worker(tmp_path: Path) -> None:
     image = tmp_path / "python"  # it listens somewhere else than it was told
     image.write_text(f'#!/bin/sh\nPORT_9000=0\nexec {sys.executable} "$@"\n')
     image.chmod(0o755)
@@ -231,7 +231,7 @@ async def test_an_unreachable_worker_does_not_count(tmp_path: Path) -> None:
         assert given.simulator.live() == []
 
 
-def test_repeated_failures_lengthen_the_pauses() -> None:
+def test_repeated_failures_are_retried_rarely() -> None:
     assert [pause_after(failures) for failures in range(5)] == [0, 0, 15, 30, 60]
     assert pause_after(10_000) == 3600
 
@@ -284,7 +284,7 @@ async def test_what_the_containers_print_is_followed() -> None:
             assert tagged.ref in cluster.containers.values()
 
 
-async def test_bad_arguments_send_nothing() -> None:
+async def test_bad_arguments_are_refused_at_once() -> None:
     simulator = Simulator()
     async with Session("k", base_url="https://api.example.com") as session:
         spec = container_spec(simulator)
@@ -305,7 +305,7 @@ async def test_bad_arguments_send_nothing() -> None:
         refuse("expose", container_spec(simulator, expose=range(1, 11)))
 
 
-async def test_a_dead_contact_deploys_nothing(
+async def test_a_dead_contact_stops_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("aiofluence.dask.cluster._ANSWER_TIMEOUT", 0.5)
@@ -316,7 +316,7 @@ async def test_a_dead_contact_deploys_nothing(
         assert given.deploys() == 0
 
 
-async def test_another_scheduler_as_contact_is_refused() -> None:
+async def test_a_contact_where_another_scheduler_answers() -> None:
     async with fleet() as given:
         security = Security.temporary()
         options = {"host": "127.0.0.1", "protocol": "tls", "security": security, "dashboard_address": ":0"}
@@ -340,7 +340,7 @@ async def test_a_stranger_is_not_let_in() -> None:
                 assert re.search("certificate|ssl_context", repr((caught.value, caught.value.__cause__)))
 
 
-def test_the_free_block_in_the_docs_computes(
+def test_the_free_block_of_the_docs_computes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -96,7 +96,7 @@ def pace(lines: Sequence[Line]) -> float:
 
 
 @pytest.mark.parametrize("refusal", [None, 429], ids=["503", "429"])
-async def test_500_reads_despite_refusals_by_nginx(
+async def test_500_reads_above_the_rate_of_nginx(
     refusal: int | None, simulator: Simulator, tmp_path: Path, authority: trustme.CA
 ) -> None:
     async with (
@@ -118,7 +118,7 @@ async def test_500_reads_despite_refusals_by_nginx(
     assert 0.5 * nginx.rate < pace(second) < 1.25 * nginx.rate
 
 
-async def test_60_deploys_despite_refusals_by_nginx(
+async def test_60_deploys_above_the_rate_of_nginx(
     simulator: Simulator, tmp_path: Path, authority: trustme.CA
 ) -> None:
     names = [f"exp-{index}" for index in range(60)]
@@ -140,7 +140,7 @@ async def test_60_deploys_despite_refusals_by_nginx(
         assert sum(not line.refused for line in asked) == 60
 
 
-async def test_nginx_restarts_in_the_middle(
+async def test_nginx_restarted_in_the_middle_of_everything(
     simulator: Simulator, tmp_path: Path, authority: trustme.CA
 ) -> None:
     """What is under way loses its answer, after the service has acted: it is looked for, not done twice."""
