@@ -9,7 +9,7 @@ from typing import Any as _Any
 import attrs as _attrs
 
 from .batch.launch import Launch as Launch
-from .batch.progress import LaunchProgress as LaunchProgress
+from .batch.progress import Eta as Eta, LaunchProgress as LaunchProgress
 from .batch.progress_bar import ProgressDisplay as ProgressDisplay
 from .batch.report import (
     LaunchError as LaunchError,
@@ -85,6 +85,7 @@ from .models.plans import (
 from .models.specs import (
     BareMetalSpec as BareMetalSpec,
     ContainerSpec as ContainerSpec,
+    Deployable as Deployable,
     RegistryCredentials as RegistryCredentials,
     VMSpec as VMSpec,
     unique_name as unique_name,

@@ -50,9 +50,7 @@ def key_of(session: Session) -> str:
     return session._transport.headers["X-API-KEY"]
 
 
-def test_the_key_comes_from_the_argument_the_variable_or_the_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_three_sources_of_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("from-file\n")
     monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
@@ -62,9 +60,7 @@ def test_the_key_comes_from_the_argument_the_variable_or_the_file(
     assert key_of(Session("from-argument")) == "from-argument"
 
 
-def test_an_access_token_takes_the_place_of_a_key_that_is_not_there(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_access_token_replaces_a_missing_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def credentials(session: Session) -> dict[str, str]:
         headers = session._transport.headers
         return {name: headers[name] for name in ("X-API-KEY", "Authorization") if name in headers}
@@ -107,7 +103,7 @@ def test_an_empty_variable_hides_no_key_file(
         assert key_of(Session()) == "from-file"
 
 
-def test_a_file_that_holds_no_key_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_without_a_key_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "key"
     monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
     for content, said in (
@@ -131,7 +127,7 @@ def test_a_file_that_holds_no_key_is_one_clear_error(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("key", ["", "  ", "a\r\nX-Evil: 1", "two words", "schlüssel", "tab\t", "nul\0"])
-def test_a_key_that_cannot_be_a_header_is_refused_and_not_repeated(key: str) -> None:
+def test_an_invalid_key_is_not_quoted(key: str) -> None:
     if key == "tab\t":
         assert key_of(Session(key)) == "tab"  # blanks around it are a slip of the copying hand
         return
@@ -188,7 +184,7 @@ def test_origins(given: str | None, origin: str, monkeypatch: pytest.MonkeyPatch
         "http://127.0.0.1.evil.example",
     ],
 )
-def test_an_origin_that_makes_no_sense_or_would_show_the_key(given: str) -> None:
+def test_an_invalid_origin_is_refused(given: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Session("key", base_url=given)
     assert "canary" not in str(caught.value)
@@ -214,7 +210,7 @@ async def test_who_is_asking() -> None:
         Session("key", user_agent_suffix="a\r\nX-Evil: 1")
 
 
-async def test_any_request_goes_through_gate_retries_and_errors() -> None:
+async def test_request_has_rate_limit_and_retries() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         simulator.fail("GET /gpu/plans/", Fault.status(500), times=2)
@@ -248,7 +244,7 @@ async def test_any_request_goes_through_gate_retries_and_errors() -> None:
         *("//evil.example/gpu/", "https://evil.example/gpu/", "/gpu/a\r\nb", "/gpu/%2e%2e/x", "/gpu//plans"),
     ],
 )
-async def test_a_path_that_leaves_the_service_is_refused(path: str) -> None:
+async def test_a_path_outside_the_service_is_refused(path: str) -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         with pytest.raises(ConfigError, match="not a path"):
@@ -295,7 +291,7 @@ def test_retries_that_make_no_sense(arguments: Any) -> None:
         Retry(**arguments)
 
 
-async def test_other_options_on_the_same_pool_gate_and_custody() -> None:
+async def test_with_options_shares_pool_and_custody() -> None:
     simulator = Simulator()
     simulator.fail("GET /gpu/instances/", Fault.status(500), times=None)
     simulator.fail("GET /gpu/instances/vms", Fault.hang(), times=None)
@@ -345,7 +341,7 @@ async def test_a_session_does_not_travel() -> None:
 
 
 @pytest.mark.parametrize("ticks", range(4))
-async def test_cancelled_while_it_is_entered_a_session_leaves_nothing(ticks: int, tmp_path: Path) -> None:
+async def test_cancelled_on_entry_a_session_leaves_none(ticks: int, tmp_path: Path) -> None:
     path = tmp_path / "journal"
 
     async def use() -> None:
@@ -362,7 +358,7 @@ async def test_cancelled_while_it_is_entered_a_session_leaves_nothing(ticks: int
     assert asyncio.all_tasks() == before
 
 
-async def test_entering_and_leaving_may_be_in_different_tasks() -> None:
+async def test_enter_and_leave_in_different_tasks() -> None:
     """As the fixtures of some test frameworks do."""
     simulator = Simulator()
     session = session_on(simulator)

@@ -198,7 +198,7 @@ def test_tails(simulator: Simulator, fluence: sync.Session) -> None:
     assert next(fluence.tail_all([container])).ref == container.ref
 
 
-def test_errors_are_the_same_and_can_be_gone_on_from(simulator: Simulator) -> None:
+def test_errors_can_be_resumed(simulator: Simulator) -> None:
     simulator.provisioning = NEVER
     with session_on(simulator) as fluence:
         with pytest.raises(SpecError):
@@ -237,7 +237,7 @@ def test_no_error_shows_a_secret(fluence: sync.Session) -> None:
     assert KEY not in shown(refused.value) + shown(replied.value)
 
 
-def test_a_callback_that_calls_the_session_is_told(fluence: sync.Session) -> None:
+def test_a_callback_cannot_call_the_session(fluence: sync.Session) -> None:
     with pytest.raises(RuntimeError, match="event loop thread"):
         fluence.call(fluence.containers.list)
 
@@ -347,7 +347,7 @@ def play(program: str, *, seconds: float = 30.0) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("how", NEVER_CLOSED)
-def test_a_program_that_never_closes_its_session_ends(how: str) -> None:
+def test_an_unclosed_session_lets_a_program_end(how: str) -> None:
     code, said, told = play(NEVER_CLOSED[how])
     assert code == (how == "a bug"), told
     assert "left: 0" in said
@@ -395,7 +395,7 @@ with session() as fluence:
     assert "Traceback" not in told
 
 
-def test_a_session_made_before_the_fork_and_opened_behind_it_is_the_child_s() -> None:
+def test_a_session_opened_after_a_fork() -> None:
     if not hasattr(os, "fork"):
         pytest.skip("no such system call")
     code, _, told = play(
@@ -411,7 +411,7 @@ if child:
     assert code == 0, told
 
 
-def test_calls_of_other_threads_end_with_the_session(simulator: Simulator) -> None:
+def test_threads_end_with_the_session(simulator: Simulator) -> None:
     """Those that come while it closes, and those that come too late for its event loop."""
     ended: list[BaseException] = []
     session = session_on(simulator)
@@ -536,7 +536,7 @@ def struck() -> Iterator[threading.Event]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("verb", ["deploy", "deploy_and_wait", "deploy_all_and_wait", "running", "next"])
-def test_what_comes_in_the_moment_of_ctrl_c_is_not_lost(
+def test_a_result_at_ctrl_c_is_not_lost(
     simulator: Simulator, verb: str, struck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, spec = _Call.run, container_spec(simulator)
@@ -590,7 +590,7 @@ def test_what_comes_in_the_moment_of_ctrl_c_is_not_lost(
     ],
 )
 @pytest.mark.timeout(300)  # some processes each, which a busy machine may need a while for
-def test_struck_at_any_line_it_ends_and_loses_nothing(scenario: str, step: int, error: str) -> None:
+def test_ctrl_c_at_any_line_loses_nothing(scenario: str, step: int, error: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.strikes", scenario, str(step), error],
         cwd=sync_generator.PACKAGE.parent,
@@ -604,9 +604,7 @@ def test_struck_at_any_line_it_ends_and_loses_nothing(scenario: str, step: int, 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("error", [RuntimeError, TimeoutError, SystemExit, NoReplyError])
-def test_what_any_signal_handler_raises_gives_the_call_up(
-    simulator: Simulator, error: type[BaseException]
-) -> None:
+def test_a_signal_handler_s_error_ends_the_call(simulator: Simulator, error: type[BaseException]) -> None:
     """A job runner's time limit, say: the instance is ended, whatever class the exception has."""
     simulator.provisioning = Provisioning(median=0.2, sigma=0.0)
     wire = SimulatorWire(simulator, latency=0.5)

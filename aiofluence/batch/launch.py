@@ -108,7 +108,7 @@ class Launch:
         self._lifecycle.custodian.expect(ready, common)
         try:
             await self.check()
-            self._tally = Tally(len(self._jobs), self._terms.on_progress)
+            self._tally = Tally(len(self._jobs), self._lifecycle.times, self._terms.on_progress)
             for job in self._jobs:
                 self._tally.report(job.snapshot())
             self._work = self._lifecycle.tasks.spawn(self._launch_all())
@@ -310,7 +310,7 @@ class Launch:
 
     def _accept(self, job: Job, spec: Spec) -> bool:
         """Take `spec` for the job, unless it is too dear."""
-        if not self._budget.book(job.index, spec):
+        if job.is_settled or not self._budget.book(job.index, spec):
             return False
         if job.state is LaunchState.POSTING and job.spec.plan_id and spec != job.spec:
             job.fell_back = True

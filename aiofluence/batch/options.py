@@ -60,12 +60,7 @@ class Terms:
         return attrs.evolve(spec, gpu=self.gpu) if self.gpu and not has_gpu else spec
 
     def check(self, specs: Sequence[object]) -> None:
-        """Refuse arguments that do not fit `specs`, and specs that the service would refuse.
-
-        Raises:
-            SpecError: the service would refuse a spec. Names every problem of the call.
-            ConfigError: names every problem, such as a quorum larger than the number of specs.
-        """
+        """Refuse arguments that do not fit `specs`, and specs that the service would refuse."""
         refuse(
             quorum_problems(self.min_ready, len(specs)),
             money_problems(self.max_hourly),
@@ -140,9 +135,6 @@ class Budget:
 
         Returns:
             The price of all specs, and how long the balance lasts, as a sentence.
-
-        Raises:
-            InsufficientBalanceError: the first hours, which a deploy charges at once, exceed the balance.
         """
         offers = self._offers(specs)
         upfront = total(sorted(offer.upfront for offer in offers)[:needed])

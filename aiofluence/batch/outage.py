@@ -54,12 +54,7 @@ class Outage:
         await asyncio.sleep(seconds)
 
     async def outlast(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call `work` until its requests are sent, and return its result.
-
-        Raises:
-            NotSentError: as `pause`.
-            FluenceError: as `work`.
-        """
+        """Call `work` until its requests are sent, and return its result."""
         pauses = self.pauses()
         while True:
             try:

@@ -26,6 +26,9 @@ from .outage import Outage
 
 log: Final = logging.getLogger("aiofluence")
 
+_NAMED: Final = 10
+"""Number of specs that an error names, of those with the same problem."""
+
 
 class Preparation:
     """The preparation of one launch."""
@@ -85,11 +88,7 @@ class Preparation:
         return budget
 
     async def _find_live(self) -> Iterator[str]:
-        """Find the jobs' names with one LIST per kind. Return the problems of names that are live already.
-
-        Raises:
-            DecodeError: a LIST is partial and lacks a name, which proves nothing.
-        """
+        """Find the jobs' names with one LIST per kind. Return the problems of names that are live already."""
         resources, outlast = self._lifecycle.resources, self._outage.outlast
         kinds = list({job.spec.kind for job in self._jobs})
         shared = self._lifecycle.deployer.lists
@@ -145,16 +144,13 @@ class Preparation:
                 budget.take(job.index, detail.billing.hourly_usage)
 
     async def _check_balance(self, budget: Budget) -> None:
-        """Check that the account can pay the deploys. If the balance does not come, the check passes.
-
-        Raises:
-            InsufficientBalanceError: the account cannot pay.
-        """
+        """Check that the account can pay the deploys. If the balance does not come, the check passes."""
         rest = [job.spec for job in self._jobs if job.live is None and job.spec.plan_id]
         balance = await known_balance(self._account) if rest else None
         if balance is not None:
             quorum = self._terms.min_ready
-            needed = len(rest) if quorum is None else max(0, quorum - (len(self._jobs) - len(rest)))
+            adopted = sum(job.live is not None for job in self._jobs)
+            needed = len(rest) if quorum is None else min(len(rest), max(0, quorum - adopted))
             log.info("%s", budget.check_balance(balance, rest, needed))
 
     async def _choose_plans(self) -> str:
@@ -171,7 +167,7 @@ class Preparation:
                     if self._terms.wait_for_capacity is None:
                         unfit.setdefault(str(error), []).append(job.spec.name)
                     job.choice = job.choice.again()
-        return "\n".join(f"{', '.join(names)}: {why}" for why, names in unfit.items())
+        return "\n".join(f"{_listed(names)}: {why}" for why, names in unfit.items())
 
     async def _unknown_fallbacks(self) -> Iterator[str]:
         """Yield a problem if ids among the fallbacks belong to no plan for sale."""
@@ -187,6 +183,11 @@ class Preparation:
             if unknown
             else []
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _taken(live: Sequence[str], adopt: bool) -> Iterator[str]:

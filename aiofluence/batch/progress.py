@@ -5,26 +5,58 @@ Reports each step to `on_progress`. `report` has the results.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import attrs
 
+from ..background import loop_time
+from ..display.table import minutes
 from ..display.timeline import Times
 from ..errors import FluenceError
 from ..models.instances import Instance, InstanceRef
 from ..models.specs import Spec
-from ..models.values import Status
+from ..models.values import Kind, Status
+from ..polling.estimate import LifeTable
 from ..polling.state import WaitHistory
 from .report import LaunchState, Outcome
 
 log: Final = logging.getLogger("aiofluence")
 
-_TYPICAL: Final = 150.0
-"""Seconds that provisioning is assumed to take before the first instance of a launch is active."""
+PENDING: Final = (LaunchState.QUEUED, LaunchState.POSTING, LaunchState.PROVISIONING)
+"""The states that are not final."""
+_LATE: Final = 0.95
+"""Share of instances that are provisioned before an instance counts as late."""
+_MANY: Final = 10
+"""Pending instances up to which `high` is that of the last of them. More say little more."""
+
+
+@attrs.frozen
+class Eta:
+    """Estimate of the seconds until the last instance of a launch is ready.
+
+    It comes from the provisioning times that the session has seen of each kind, and before the first from the
+    times in the service's guides. It takes account of the age of each pending instance, so it is not 0 before
+    the last instance is ready.
+
+    Attributes:
+        low: seconds by which the youngest instance is ready with a probability of 10 %.
+        likely: seconds by which the youngest instance is ready with a probability of 50 %.
+        high: seconds by which all instances are ready with a probability of 90 %.
+        late: places (`Outcome.index`) of the instances that take longer than 95 % do.
+    """
+
+    low: float = 0.0
+    likely: float = 0.0
+    high: float = 0.0
+    late: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        late = f", {len(self.late)} late" if self.late else ""
+        return f"about {minutes(self.likely)} min to go ({minutes(self.low)} to {minutes(self.high)}{late})"
 
 
 @attrs.frozen
@@ -39,8 +71,9 @@ class LaunchProgress:
         instance: the instance when it became active. None before.
         error: error that made the spec fail. None without one.
         counts: number of specs of the launch in each state now.
-        eta: rough number of seconds until the last instance is active, from the times of earlier instances
-            of this launch. The first is assumed to take 150 s. 0.0 if none is in progress.
+        eta: likely seconds until the last instance is ready. 0.0 if none is in progress. `estimate()` has the
+            range, and may be called again at any later time.
+        estimate: function that returns the estimate of the present moment.
     """
 
     index: int
@@ -51,6 +84,7 @@ class LaunchProgress:
     error: FluenceError | None
     counts: Mapping[str, int]
     eta: float
+    estimate: Callable[[], Eta] = attrs.field(default=Eta, repr=False, eq=False)
 
 
 OnProgress: TypeAlias = Callable[[LaunchProgress], object]
@@ -59,14 +93,20 @@ OnProgress: TypeAlias = Callable[[LaunchProgress], object]
 class Tally:
     """Counts the specs of a launch by state, and reports each step."""
 
-    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, total: int, times: Callable[[Kind], LifeTable], on_progress: OnProgress | None
+    ) -> None:
         self.counts: dict[str, int] = dict.fromkeys(LaunchState, 0)
         self.counts[LaunchState.QUEUED] = total
         self._total = total
+        self._times = times
         self._on_progress = on_progress
-        self._began = _now()
-        self._last_named = 0.0
-        self._took = 0.0
+        self._began = loop_time()
+        self._latest: dict[int, Outcome] = {}
+        self._eta = Eta()
+        self._estimated = -inf
+        self._extra = 0.0
+        """Most seconds from ACTIVE to ready so far: `until` may require more than ACTIVE."""
 
     def stamp(self, times: Times, state: LaunchState, history: WaitHistory | None) -> Times:
         """Return `times` with now as the time at which `state` began, or another deploy."""
@@ -89,44 +129,55 @@ class Tally:
 
     def since(self, moment: float | None = None) -> float:
         """Seconds from the beginning of the launch to the loop time `moment`, or to now."""
-        return (_now() if moment is None else moment) - self._began
+        return (loop_time() if moment is None else moment) - self._began
 
     def move(self, was: LaunchState, outcome: Outcome) -> None:
         """Note that a spec has left the state `was`."""
         state, times = outcome.status, outcome.times
         self.counts[was] -= 1
         self.counts[state] += 1
-        if state is LaunchState.PROVISIONING:
-            self._last_named = self.since()
-        elif state is LaunchState.ACTIVE and times.ready is not None and times.named is not None:
-            self._took += times.ready - times.named
+        if times.ready is not None and times.active is not None:
+            self._extra = max(self._extra, times.ready - times.active)
         self.report(outcome)
 
     def report(self, at: Outcome) -> None:
         """Report the state of a spec. `at` need not be settled."""
+        self._latest[at.index] = at
         if self._on_progress is None:
             return
-        counts = MappingProxyType(dict(self.counts))
+        counts, eta = MappingProxyType(dict(self.counts)), self.estimate().likely
         try:
             self._on_progress(
                 LaunchProgress(
-                    at.index, at.spec, at.status, at.ref, at.instance, at.error, counts, self._eta()
+                    *(at.index, at.spec, at.status, at.ref, at.instance, at.error),
+                    *(counts, eta, self.estimate),
                 )
             )
         except Exception:  # a failing progress display must not cost an instance
             log.exception("on_progress failed")
 
-    def _eta(self) -> float:
-        queued, posting = self.counts[LaunchState.QUEUED], self.counts[LaunchState.POSTING]
-        if not (queued or posting or self.counts[LaunchState.PROVISIONING]):
-            return 0.0
-        ready = self.counts[LaunchState.ACTIVE]
-        typical = self._took / ready if ready else _TYPICAL
-        if not (queued or posting):
-            return max(0.0, self._last_named + typical - self.since())
+    def estimate(self) -> Eta:
+        """Return the estimate of now. It is computed at most once a second, and at the end."""
+        now = self.since()
+        is_over = not sum(self.counts[state] for state in PENDING)
+        if is_over or now >= self._estimated + 1:
+            self._eta, self._estimated = Eta() if is_over else self._estimate(now), now
+        return self._eta
+
+    def _estimate(self, now: float) -> Eta:
+        queued = self.counts[LaunchState.QUEUED]
         sent = self._total - queued
-        return typical + (queued * self.since() / sent if sent else 0.0)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+        pending = [outcome for outcome in self._latest.values() if outcome.status in PENDING]
+        shares = 0.1, 0.5, 0.9 ** (1 / min(len(pending), _MANY))
+        ranges, late = set[tuple[float, ...]](), []
+        for outcome in pending:
+            named, table, later = outcome.times.named, self._times(outcome.spec.kind), 0.0
+            if outcome.status is LaunchState.QUEUED and sent:
+                # The last spec of the queue is sent after all others, at the pace so far.
+                later = queued * now / sent
+            age = 0.0 if named is None else now - named
+            ranges.add(tuple(later + table.left(age, share) for share in shares))
+            if table.at(max(0.0, age - self._extra))[0] >= _LATE:
+                late.append(outcome.index)
+        low, likely, high = (max(level) + self._extra for level in zip(*ranges, strict=True))
+        return Eta(low, likely, high, tuple(sorted(late)))

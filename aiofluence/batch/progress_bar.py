@@ -10,7 +10,7 @@ import importlib
 import sys
 from typing import Any, Final
 
-from .progress import LaunchProgress
+from .progress import PENDING, LaunchProgress
 from .report import LaunchState
 
 _COLOURS: Final = {
@@ -25,7 +25,6 @@ _COLOURS: Final = {
 """Colours of the states, in the order of display. They are those of `Report.timeline`."""
 _WORDS: Final = {LaunchState.TERMINATED: "given up and being ended"}
 """States with another display text: a launch does not see the end of given-up instances."""
-_PENDING: Final = (LaunchState.QUEUED, LaunchState.POSTING, LaunchState.PROVISIONING)
 _EVERY: Final = 1.0
 """Least number of seconds between two updates."""
 
@@ -39,7 +38,6 @@ class ProgressDisplay:
 
     def __init__(self) -> None:
         self._event: LaunchProgress | None = None
-        self._noted = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._handle: Any = None
         self._text = "nothing yet"
@@ -48,7 +46,6 @@ class ProgressDisplay:
     def __call__(self, event: LaunchProgress) -> None:
         """Note an event, and show it within a second."""
         first, self._event = self._event is None, event
-        self._noted = asyncio.get_running_loop().time()
         if first or not _pending(event):
             self._show(event)
 
@@ -63,8 +60,7 @@ class ProgressDisplay:
         if _pending(event):
             self._timer = loop.call_later(_EVERY, lambda: self._show(self._event or event))
             if self._display is not None or sys.stderr.isatty():
-                left = event.eta - (loop.time() - self._noted)
-                self._text += f"; about {left:.0f} s to go" if left >= 1 else "; any moment now"
+                self._text += f"; {event.estimate()}"
         if self._display is None:
             self._write(before)
         elif self._handle is None:
@@ -97,7 +93,7 @@ class ProgressDisplay:
 
 
 def _pending(event: LaunchProgress) -> bool:
-    return any(event.counts[state] for state in _PENDING)
+    return any(event.counts[state] for state in PENDING)
 
 
 def _notebook_display() -> Any:

@@ -66,6 +66,7 @@ class Deployer:
         self.lists: Final = {kind: SharedList(tasks, evidence, transport.pace) for kind in Kind}
         self._watch_every = _WATCH_EVERY * transport.pace
         self._owned: set[str] = set()
+        self._evidence = evidence
         evidence.on_over(self._owned.discard)  # no row of an instance that is over counts as live
         self._unresolved: dict[tuple[Kind, str], list[Intent]] = {}
         self._posts: dict[tuple[Kind, str], int] = {}  # sent before a NotSentError, for the next deploy
@@ -219,7 +220,8 @@ class Deployer:
                 if isinstance(error, NotSentError) and posts > 1:
                     self._posts[kind, attempt.name] = posts - 1
                 # An instance that cannot be ended keeps billing: no more money is spent until that is solved.
-                if isinstance(error, PlanUnavailableError) and not self._custodian.is_failing:
+                is_stopped = self._custodian.is_failing or attempt.is_cancelled.is_set()
+                if isinstance(error, PlanUnavailableError) and not is_stopped:
                     spec = await choice.next(error)
                     posts -= 1
                     continue
@@ -297,13 +299,19 @@ class Deployer:
             return None
 
     def _siblings(self, attempt: DeployAttempt, rows: NamedRows) -> tuple[list[Summary], list[InstanceRef]]:
-        """Live instances of that name, without other deploys' instances. See `DeployAttempt.siblings`."""
-        return attempt.siblings(
+        """Live instances of that name, without other deploys' instances. See `DeployAttempt.siblings`.
+
+        A later LIST without one of them proves nothing: the account's LIST keeps even ended instances.
+        """
+        siblings, doubtful = attempt.siblings(
             rows,
             _LONG_AGO if attempt.adopt else attempt.since or self._clock.at(attempt.began),
             is_ending=self._custodian.holds,
             is_elsewhere=self._is_elsewhere,
         )
+        for row in siblings:
+            self._evidence.saw(row.kind, row.id, row.status, rows.asked)
+        return siblings, doubtful
 
     def _is_elsewhere(self, id: object) -> bool:
         """Return True if another deploy has the instance: a deploy of this session, or one in the journal."""

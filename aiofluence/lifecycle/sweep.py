@@ -67,12 +67,15 @@ class _Listing:
 
     Attributes:
         asked: loop time of the request.
+        date: the service's time of the request, noted at the reply. A machine that is suspended later would
+            falsify a conversion of `asked`. None if unknown.
         rows: rows by id.
         unreadable: number of rows without a readable id, status, name or time.
         is_whole: the LIST is complete, so that absence from the LIST is evidence.
     """
 
     asked: float
+    date: datetime | None
     rows: Mapping[str, ListedRow]
     unreadable: int
     is_whole: bool
@@ -197,7 +200,9 @@ class Sweeper:
             return
         self._failed.pop(kind, None)
         is_whole = rows.is_complete and not unreadable and self._evidence.is_complete(kind, read, asked)
-        self._listings[kind] = _Listing(asked, read, rows.unreadable + unreadable, is_whole)
+        self._listings[kind] = _Listing(
+            asked, self._clock.at(asked), read, rows.unreadable + unreadable, is_whole
+        )
 
     def _rows(self) -> list[ListedRow]:
         return [row for listing in self._listings.values() for row in listing.rows.values()]
@@ -294,10 +299,9 @@ class Sweeper:
         listing = self._listings.get(intent.kind)
         if listing is None or not listing.is_whole:
             return False
-        now = self._clock.at(listing.asked)
+        age = self._age(intent)
         settle = timedelta(seconds=self._settle) + SKEW
-        is_old = intent.since is not None and now is not None and now - intent.since >= settle
-        return is_old or listing.asked >= self._settled
+        return (age is not None and age >= settle) or listing.asked >= self._settled
 
     def _close_missing(self, verdict: _Verdict) -> list[InstanceRef]:
         """Close intents that a complete and late enough LIST disproves. Return the ids that it lacks.
@@ -319,10 +323,14 @@ class Sweeper:
         return gone
 
     def _may_come(self, intent: Intent) -> bool:
-        """Return True if the POST is so young that its instance may still appear."""
-        now, policy = self._clock.now, self._deployer.policy
-        watched = timedelta(seconds=policy.settle + policy.watch)
-        return intent.since is not None and now is not None and now - intent.since < watched
+        """Return True if the POST was so young at the last LIST that its instance may still appear."""
+        age, policy = self._age(intent), self._deployer.policy
+        return age is not None and age < timedelta(seconds=policy.settle + policy.watch)
+
+    def _age(self, intent: Intent) -> timedelta | None:
+        """Return the age of the POST at the request of the last LIST, by the service's clock."""
+        listed = self._listings[intent.kind].date
+        return None if intent.since is None or listed is None else listed - intent.since
 
 
 def _age(older_than: timedelta | float | None) -> timedelta | None:

@@ -27,6 +27,7 @@ from ..models.instances import Container, Instance, InstanceRef
 from ..models.ssh import ssh_access
 from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
+from ..polling.estimate import LifeTable
 from ..polling.evidence import KeyDoubt
 from ..polling.poller import LAST_POLL, Poller
 from ..polling.schedule import Poll, backing_off
@@ -235,6 +236,10 @@ class Waiter:
             return False
         finally:
             self.minimum.settled(ref)
+
+    def times(self, kind: Kind) -> LifeTable:
+        """Return the distribution of provisioning times seen so far of a kind."""
+        return self._pollers[kind].times()
 
     def expected_wait(self, ref: InstanceRef) -> float | None:
         """Rough number of seconds until `ref` can be deleted. None if unknown."""

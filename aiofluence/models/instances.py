@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import attrs
 
@@ -113,13 +113,8 @@ class ContainerInfo:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class ContainerSummary(Row):
-    """A container as a row of a list: without network, money and container status.
-
-    `domain` is the container's external name; None while it has no name.
-    """
-
-    kind: ClassVar[Kind] = Kind.CONTAINER
+class _Summary(Row):
+    """The fields that the rows of all lists have."""
 
     id: str
     name: str
@@ -133,10 +128,39 @@ class ContainerSummary(Row):
     @property
     def ref(self) -> InstanceRef:
         """The ref of this instance."""
-        return InstanceRef(self.kind, self.id, self.name)
+        found: Any = self
+        return InstanceRef(found.kind, self.id, self.name)
 
     def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
-        return _cells(self, at)
+        found: Any = self
+        billing = getattr(self, "billing", None)
+        return {
+            "name": self.name,
+            "kind": None if found.kind is Kind.CONTAINER else found.kind,
+            "status": self.status,
+            "GPU": describe_gpu(self.resources.gpu_model, self.resources.supply.gpu_count),
+            "USDC/h": billing.hourly_usage if billing else None,
+            "age": age(self.created_at, at),
+            "id": self.id,
+            "where": self.location,
+            "spent": billing.total_spendings if billing else None,
+        }
+
+    def _take_domain(self) -> None:
+        """Set `domain` of a detail, where the service sends it only in `network` (contract 5.2)."""
+        network: Network | None = getattr(self, "network", None)
+        if network is not None and network.domain is not None:
+            object.__setattr__(self, "domain", network.domain)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ContainerSummary(_Summary):
+    """A container as a row of a list: without network, money and container status.
+
+    `domain` is the container's external name; None while it has no name.
+    """
+
+    kind: ClassVar[Kind] = Kind.CONTAINER
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -149,33 +173,17 @@ class Container(ContainerSummary):
     network: Network | None = None
 
     def __attrs_post_init__(self) -> None:
-        _take_domain(self)
+        self._take_domain()
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class MachineSummary(Row):
+class MachineSummary(_Summary):
     """A VM or bare-metal machine as a row of a list. `kind` comes from the endpoint, not from the reply.
 
     `domain` is the machine's IP address; None while it has no address.
     """
 
     kind: Kind
-    id: str
-    name: str
-    status: Status
-    resources: Resources
-    created_at: datetime
-    updated_at: datetime | None = None
-    domain: str | None = None
-    location: str | None = None
-
-    @property
-    def ref(self) -> InstanceRef:
-        """The ref of this instance."""
-        return InstanceRef(self.kind, self.id, self.name)
-
-    def _cells(self, at: datetime | None = None) -> Mapping[str, Cell]:
-        return _cells(self, at)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -194,35 +202,13 @@ class Machine(MachineSummary):
     network: Network | None = None
 
     def __attrs_post_init__(self) -> None:
-        _take_domain(self)
-
-
-def _take_domain(detail: Container | Machine) -> None:
-    """Set `domain` of a detail, where the service sends it only in `network` (contract 5.2)."""
-    if detail.network is not None and detail.network.domain is not None:
-        object.__setattr__(detail, "domain", detail.network.domain)
+        self._take_domain()
 
 
 Summary: TypeAlias = ContainerSummary | MachineSummary
 Instance: TypeAlias = Container | Machine
 Referable: TypeAlias = InstanceRef | Summary
 """Argument of lifecycle calls: a ref, or any instance object (details are summaries, too)."""
-
-
-def _cells(seen: Summary, at: datetime | None) -> Mapping[str, Cell]:
-    """Return the cells of a summary or a detail, whose common fields only this function knows."""
-    billing = seen.billing if isinstance(seen, Container | Machine) else None
-    return {
-        "name": seen.name,
-        "kind": None if seen.kind is Kind.CONTAINER else seen.kind,
-        "status": seen.status,
-        "GPU": describe_gpu(seen.resources.gpu_model, seen.resources.supply.gpu_count),
-        "USDC/h": billing.hourly_usage if billing else None,
-        "age": age(seen.created_at, at),
-        "id": seen.id,
-        "where": seen.location,
-        "spent": billing.total_spendings if billing else None,
-    }
 
 
 _SeenT = TypeVar("_SeenT", bound=Summary | None)

@@ -263,18 +263,13 @@ class Offer(Row):
 def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:
     """Convert container plans to offers, in the same order."""
     return [
-        Offer(
+        _offer(
+            plan,
+            plan.supply,
             kind=Kind.CONTAINER,
-            plan_id=plan.id,
             name=plan.name,
             gpu_model=plan.gpu_model,
             gpu_count=plan.supply.gpu_count,
-            vcpu=plan.supply.vcpu,
-            memory=plan.supply.memory,
-            storage=plan.supply.storage,
-            hourly=plan.pricing.hour,
-            upfront=plan.pricing.upfront,
-            currency=plan.pricing.currency,
             locations=plan.locations,
         )
         for plan in plans
@@ -284,18 +279,13 @@ def offers_from_containers(plans: Iterable[ContainerPlan]) -> list[Offer]:
 def offers_from_machines(kind: Kind, groups: Iterable[MachinePlanGroup]) -> list[Offer]:
     """Convert every option of every group to an offer, in the same order."""
     return [
-        Offer(
+        _offer(
+            option,
+            option,
             kind=kind,
-            plan_id=option.id,
             name=_machine_name(group.gpu_model, number.gpu_count, option),
             gpu_model=group.gpu_model,
             gpu_count=number.gpu_count,
-            vcpu=option.vcpu,
-            memory=option.memory,
-            storage=option.storage,
-            hourly=option.pricing.hour,
-            upfront=option.pricing.upfront,
-            currency=option.pricing.currency,
             locations=(option.location,),
             provider=option.provider,
             nvlink=option.nvlink,
@@ -305,6 +295,20 @@ def offers_from_machines(kind: Kind, groups: Iterable[MachinePlanGroup]) -> list
         for number in group.availability_by_number
         for option in number.options
     ]
+
+
+def _offer(plan: ContainerPlan | MachineOption, supply: Supply | MachineOption, **fields: Any) -> Offer:
+    price = plan.pricing
+    return Offer(
+        plan_id=plan.id,
+        vcpu=supply.vcpu,
+        memory=supply.memory,
+        storage=supply.storage,
+        hourly=price.hour,
+        upfront=price.upfront,
+        currency=price.currency,
+        **fields,
+    )
 
 
 def _machine_name(gpu: GpuModel, count: int, option: MachineOption) -> str:

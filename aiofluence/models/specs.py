@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -177,9 +177,12 @@ class Deployable(Generic[_InstanceT]):
 
     def __repr__(self) -> str:
         # Secret fields are left out, and so are fields with their default.
-        shown = ((field, getattr(self, field.name)) for field in attrs.fields(type(self)) if field.repr)
-        fields = (f"{field.name}={value!r}" for field, value in shown if value != field.default)
-        return f"{type(self).__name__}({', '.join(fields)})"
+        shown = [
+            f"{field.name}={value!r}"
+            for field in attrs.fields(type(self))
+            if field.repr and (value := getattr(self, field.name)) not in (field.default, Environment())
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -341,21 +344,8 @@ def ssh_problems(ssh_key: object, environment: object = None) -> Iterator[str]:
         yield f"environment: {SSH_VARIABLE} is reserved when ssh_key is given"
 
 
-class _Settings(Protocol):
-    """The fields that a container's deploy and update share."""
-
-    @property
-    def image(self) -> str: ...
-    @property
-    def environment(self) -> Environment: ...
-    @property
-    def startup_command(self) -> str | None: ...
-    @property
-    def ssh_key(self) -> str | None: ...
-
-
-def ssh_doubts(settings: _Settings, expose: Iterable[Port], own_images: Collection[str] = ()) -> list[str]:
-    """Return reasons for which SSH will probably not work with valid settings.
+def ssh_doubts(settings: Any, expose: Iterable[Port], own_images: Collection[str] = ()) -> list[str]:
+    """Return reasons for which SSH will probably not work with valid settings, of a spec or an update.
 
     `ssh_key` only sets the variable `SSH_PUBKEY`, which a program in the container must read. A startup
     command that names the variable is assumed to do so.

@@ -85,15 +85,16 @@ class LifeTable:
         slope = (self.cdf[left + 1] - self.cdf[left]) / (edges[left + 1] - edges[left])
         return self.cdf[left] + slope * past, self.area[left] + (self.cdf[left] + slope * past / 2) * past
 
-    def left(self, age: float) -> float:
-        """Median of the seconds that provisioning takes beyond `age`."""
-        half = (1 + self.at(age)[0]) / 2
-        index = bisect_left(self.cdf, half)
+    def left(self, age: float, share: float = 0.5) -> float:
+        """Seconds beyond `age` until `share` of the instances pending at `age` are provisioned."""
+        done = self.at(age)[0]
+        wanted = done + (1 - done) * share
+        index = bisect_left(self.cdf, wanted)
         if index >= len(self.cdf):
             return age
         low, high = self.cdf[index - 1], self.cdf[index]
         left, right = self.edges[index - 1], self.edges[index]
-        return left + (right - left) * (half - low) / (high - low) - age
+        return left + (right - left) * (wanted - low) / (high - low) - age
 
     def undetected(self, age: float, then: float) -> float:
         """E[(then - T)+ | T > age]: expected seconds for which a ready instance stays undetected.

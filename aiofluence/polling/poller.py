@@ -43,6 +43,7 @@ class Poller:
         self._clock = endpoints.transport.clock
         self._evidence = evidence
         self._agenda = Agenda(poll)
+        self.times: Final = self._agenda.times
         self._tracked: dict[str, TrackedInstance] = {}
         self._pending: dict[str, TrackedInstance] = {}
         self._dues = DueHeap()
@@ -113,9 +114,8 @@ class Poller:
     def expected_wait(self, id: str) -> float | None:
         """Seconds that provisioning of instance `id` is still expected to take. None if not awaited."""
         tracked = self._tracked.get(id)
-        if tracked is None or not tracked.is_pending or tracked.began is None:
-            return None
-        return self._agenda.expected_wait(loop_time() - tracked.began)
+        began = tracked.began if tracked is not None and tracked.is_pending else None
+        return None if began is None else self._agenda.expected_wait(loop_time() - began)
 
     def close(self) -> None:
         """End every wait: the session closes."""

@@ -186,6 +186,10 @@ class Agenda:
         """Seconds until half of the instances that are still provisioning at `age` are provisioned."""
         return self._estimate.table().left(age)
 
+    def times(self) -> LifeTable:
+        """Return the distribution of provisioning times seen so far."""
+        return self._estimate.table()
+
     def began_if_due(self, now: float) -> float:
         """Assumed time at which provisioning began, for an instance of unknown age: it is due now."""
         return now - (self._poll.expected or _LATE * self._poll.interval)

@@ -78,11 +78,7 @@ class Endpoints:
         return InstanceRef(self.kind, reply.instance_id, spec.name)
 
     def check_kind(self, spec: Spec) -> None:
-        """Check that the spec is for this kind.
-
-        Raises:
-            ConfigError: it is for another kind.
-        """
+        """Check that the spec is for this kind."""
         if spec.kind is not self.kind:
             raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
 
@@ -95,11 +91,7 @@ class Endpoints:
     async def table(
         self, *, priority: Priority = Priority.AWAITED, deadline: float | None = None
     ) -> Table[Any]:
-        """Request the LIST, as a table.
-
-        Raises:
-            FluenceError: as in `aiofluence.errors`.
-        """
+        """Request the LIST, as a table."""
         answer = await self.transport.call(self._wire.calls.list.to(priority=priority), deadline=deadline)
         now = self.transport.clock.now
         return read_table(self.transport, answer, self._wire.summary, under=self._missing_kind, at=now)
@@ -117,35 +109,20 @@ class Endpoints:
     def get(
         self, id: str, *, priority: Priority = Priority.AWAITED, deadline: float | None = None
     ) -> Coroutine[Any, Any, Answer]:
-        """Request one detail; `detail_of` and `status_of` read it.
-
-        Raises:
-            NotFoundError: the account has no such instance.
-            ConfigError: `id` is not an id.
-            FluenceError: any other failure, as in `aiofluence.errors`.
-        """
+        """Request one detail; `detail_of` and `status_of` read it."""
         # Not a coroutine function, to save one per call: polls are most of a session's requests.
         return self.transport.call(self._wire.calls.get.to(id, priority=priority), deadline=deadline)
 
     async def put(
         self, id: str, body: bytes, is_done: Callable[[], Awaitable[bool]], *, hold: float = 0.0
     ) -> None:
-        """Change an instance; see `_settle`.
-
-        Raises:
-            FluenceError: as in `aiofluence.errors`.
-        """
+        """Change an instance; see `_settle`."""
         call = self._wire.calls.put.to(id, body=body)
         del body  # it has secrets, which a traceback with locals would show
         await self._settle(call, is_done, hold=hold)
 
     async def terminate(self, id: str) -> None:
-        """End an ACTIVE instance.
-
-        Raises:
-            NotActiveError: the instance is not ACTIVE yet, or no longer.
-            FluenceError: any other failure, as in `aiofluence.errors`.
-        """
+        """End an ACTIVE instance."""
 
         async def is_over() -> bool:
             status = self.status_of(await self.get(id))
@@ -156,11 +133,7 @@ class Endpoints:
     # --- containers only ------------------------------------------------------------------------------------
 
     async def update(self, id: str, update: ContainerUpdate) -> None:
-        """Replace the configuration of a container; see `Containers.update`.
-
-        Raises:
-            FluenceError: as `Containers.update`.
-        """
+        """Replace the configuration of a container; see `Containers.update`."""
 
         async def is_shown() -> bool:
             return update.is_shown_by(self.detail_of(await self.get(id)))
@@ -171,30 +144,17 @@ class Endpoints:
     async def logs(
         self, id: str, *, last: int | None = None, priority: Priority = Priority.AWAITED
     ) -> list[LogLine]:
-        """Request the newest `last` log lines; see `Containers.logs`.
-
-        Raises:
-            FluenceError: as `Containers.logs`.
-        """
+        """Request the newest `last` log lines; see `Containers.logs`."""
         return [LogLine.parse(raw) for raw in await self._lines(LOGS, id, last, priority)]
 
     async def events(
         self, id: str, *, last: int | None = None, priority: Priority = Priority.AWAITED
     ) -> list[Event]:
-        """Request the newest `last` events; see `Containers.events`.
-
-        Raises:
-            FluenceError: as `Containers.events`.
-        """
+        """Request the newest `last` events; see `Containers.events`."""
         return [Event.parse(raw) for raw in await self._lines(EVENTS, id, last, priority)]
 
     async def _lines(self, call: Call, id: str, last: int | None, priority: Priority) -> list[str]:
-        """Request logs or events as raw texts. One odd part costs none of the others.
-
-        Raises:
-            ConfigError: `last` is below 1, or `id` is not an id.
-            FluenceError: any other failure, as in `aiofluence.errors`.
-        """
+        """Request logs or events as raw texts. One odd part costs none of the others."""
         if last is not None and last < 1:
             raise ConfigError(f"last must be at least 1, not {last}")
         answer = await self.transport.call(call.to(id, priority=priority, query={"last": last}))
@@ -207,19 +167,11 @@ class Endpoints:
     # --- reading replies ------------------------------------------------------------------------------------
 
     def summary_of(self, row: Json) -> Any:
-        """Turn a raw row into its model.
-
-        Raises:
-            DecodeError: the row does not fit.
-        """
+        """Turn a raw row into its model."""
         return structure(Answer(self._wire.calls.list, row), self._wire.summary, under=self._missing_kind)
 
     def detail_of(self, answer: Answer) -> Any:
-        """Turn the reply to `get` into its model.
-
-        Raises:
-            DecodeError: the reply does not fit.
-        """
+        """Turn the reply to `get` into its model."""
         return structure(answer, self._wire.detail, under=self._missing_kind)
 
     def status_of(self, answer: Answer) -> Status | None:

@@ -29,11 +29,7 @@ class Rows:
     _count: int = attrs.field(default=-1, init=False)
 
     def raw(self) -> Iterator[Json]:
-        """Decode row by row, without checking the rows.
-
-        Raises:
-            DecodeError: the body is not a JSON array.
-        """
+        """Decode row by row, without checking the rows."""
         self.unreadable, self._count, count = 0, -1, 0
         for row in decode_rows(self._call, self._reply):
             count += 1
@@ -41,11 +37,7 @@ class Rows:
         self._count = count
 
     def __iter__(self) -> Iterator[tuple[str, str, Json]]:
-        """Decode row by row, and skip rows without an id or a status.
-
-        Raises:
-            DecodeError: the body is not a JSON array.
-        """
+        """Decode row by row, and skip rows without an id or a status."""
         unreadable = 0
         for row in self.raw():
             if type(row) is dict:

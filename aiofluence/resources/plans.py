@@ -100,20 +100,7 @@ class Plans:
             ConfigError: an argument is invalid; names every invalid argument. Nothing was sent.
             FluenceError: the calls of all kinds failed. This is the first error, as in `aiofluence.errors`.
         """
-        wanted = Wanted.of(
-            {
-                "kind": kind,
-                "gpu": gpu,
-                "gpu_count": gpu_count,
-                "location": location,
-                "max_hourly": max_hourly,
-                "min_cpus": min_cpus,
-                "min_memory": min_memory,
-                "min_storage": min_storage,
-                "min_vram": min_vram,
-                "provider": provider,
-            }
-        )
+        wanted = Wanted.of({name: given for name, given in locals().items() if name != "self"})
         offers = await self._for_rent(wanted.kind)
         return Table(wanted.choose(offers), left_out=offers.left_out)
 
@@ -139,20 +126,7 @@ class Plans:
             ConfigError: as `find`.
             FluenceError: as `find`.
         """
-        wanted = Wanted.of(
-            {
-                "kind": kind,
-                "gpu": gpu,
-                "gpu_count": gpu_count,
-                "location": location,
-                "max_hourly": max_hourly,
-                "min_cpus": min_cpus,
-                "min_memory": min_memory,
-                "min_storage": min_storage,
-                "min_vram": min_vram,
-                "provider": provider,
-            }
-        )
+        wanted = Wanted.of({name: given for name, given in locals().items() if name != "self"})
         offers = await self._for_rent(wanted.kind)
         fitting = wanted.choose(offers)
         if fitting:

@@ -22,6 +22,7 @@ from aiofluence import (
     Container,
     ContainerSpec,
     CustodyError,
+    Eta,
     InstanceFailedError,
     InsufficientBalanceError,
     InvalidRequestError,
@@ -43,7 +44,7 @@ from aiofluence import (
     WaitTimeoutError,
 )
 from aiofluence.models.specs import Spec
-from aiofluence.simulator import LIKELY, Fault, Provisioning, Simulator, run_virtual
+from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
 
 from ..harness import (
     HALF_A_CENT,
@@ -79,7 +80,7 @@ def ids(outcomes: tuple[Outcome, ...]) -> set[str]:
     return {outcome.ref.id for outcome in outcomes if outcome.ref is not None}
 
 
-async def test_all_kinds_at_once_reported_in_the_order_of_the_specs() -> None:
+async def test_all_kinds_are_reported_in_order() -> None:
     simulator = Simulator()
     specs: list[Spec] = [
         vm_spec(simulator),
@@ -103,7 +104,7 @@ async def test_all_kinds_at_once_reported_in_the_order_of_the_specs() -> None:
     assert live(simulator) == ids(report.ready)
 
 
-async def test_outcomes_come_as_they_settle_and_the_report_in_order() -> None:
+async def test_outcomes_come_as_they_settle() -> None:
     simulator = Simulator(provisioning=Provisioning(median=150, sigma=0.6))
     async with session_on(simulator, poll=Poll(interval=1)) as fluence:
         came = []
@@ -119,7 +120,7 @@ async def test_outcomes_come_as_they_settle_and_the_report_in_order() -> None:
     assert live(simulator) == ids(launch.report.ready)
 
 
-async def test_one_that_fails_is_told_and_the_others_go_on() -> None:
+async def test_one_failure_leaves_the_others_alone() -> None:
     simulator = Simulator()
     simulator.fail_next_provisioning(2)
     async with session_on(simulator) as fluence:
@@ -133,7 +134,7 @@ async def test_one_that_fails_is_told_and_the_others_go_on() -> None:
     assert simulator.spent() == 3 * Decimal("0.14")
 
 
-async def test_every_problem_of_every_spec_is_named_and_nothing_sent() -> None:
+async def test_every_problem_of_every_spec_is_named() -> None:
     simulator = Simulator()
     specs = [
         *many(simulator, 2),
@@ -165,7 +166,7 @@ async def test_a_quorum_that_is_met_keeps_what_is_ready() -> None:
     assert live(simulator) == ids(report.ready)
 
 
-async def test_a_quorum_that_cannot_be_met_takes_everything_back() -> None:
+async def test_an_unmet_quorum_takes_everything_back() -> None:
     simulator = Simulator(provisioning=Provisioning(median=150, sigma=0.4))
     async with session_on(simulator) as fluence:
         specs = many(simulator, 10)
@@ -180,7 +181,7 @@ async def test_a_quorum_that_cannot_be_met_takes_everything_back() -> None:
     assert simulator.reserved() == 0
 
 
-async def test_with_a_quorum_nothing_is_handed_over_before_it_stands() -> None:
+async def test_no_hand_over_before_the_quorum() -> None:
     simulator = Simulator(provisioning=Provisioning(median=150, sigma=0.5))
     states: Counter[str] = Counter()
 
@@ -203,7 +204,7 @@ async def test_with_a_quorum_nothing_is_handed_over_before_it_stands() -> None:
     assert {instance.name for instance in simulator.live()} == {f"exp-{i}" for i in range(6)}
 
 
-async def test_a_quorum_that_fails_may_leave_everything_running() -> None:
+async def test_an_unmet_quorum_may_keep_everything() -> None:
     simulator = Simulator(provisioning=Provisioning(median=150, sigma=0.4))
     simulator.fail_next_provisioning(1)
     async with session_on(simulator) as fluence:
@@ -218,7 +219,7 @@ async def test_a_quorum_that_fails_may_leave_everything_running() -> None:
 # What dooms all
 
 
-async def test_what_stands_at_the_gate_when_a_launch_is_called_off_is_not_sent() -> None:
+async def test_a_launch_called_off_sends_no_queued_spec() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.status(400, {"detail": "Insufficient balance"}))
     async with session_on(simulator, rate=RateLimit(10, 5)) as fluence:
@@ -244,7 +245,7 @@ async def test_an_empty_account_stops_the_rest_at_once() -> None:
     assert simulator.spent() <= 10 * Decimal("0.14")
 
 
-async def test_a_launch_that_is_called_off_hands_nothing_more_over() -> None:
+async def test_a_launch_called_off_hands_over_nothing() -> None:
     simulator = Simulator(balance=Decimal("4.30"))
     async with session_on(simulator) as fluence:
         with pytest.raises(LaunchError):
@@ -255,7 +256,7 @@ async def test_a_launch_that_is_called_off_hands_nothing_more_over() -> None:
     assert simulator.live() == []
 
 
-async def test_with_a_quorum_an_empty_account_leaves_what_it_could_pay() -> None:
+async def test_an_empty_account_with_a_quorum() -> None:
     simulator = Simulator(balance=Decimal("4.30"))
     async with session_on(simulator) as fluence:
         report = await fluence.deploy_all_and_wait(many(simulator, 200), min_ready=5)
@@ -278,7 +279,7 @@ async def test_a_key_that_is_revoked_in_the_middle() -> None:
         assert len(report.failed) + len(report.unknown) == 100
 
 
-async def test_what_a_dead_key_cannot_end_is_not_said_to_be_ended() -> None:
+async def test_a_dead_key_leaves_instances_unknown() -> None:
     simulator = Simulator(provisioning=SLOW)
     simulator.fail("*", Fault.status(401, {"detail": "revoked"}), skip=40, times=None)
     with pytest.raises(CustodyError) as left:
@@ -291,7 +292,7 @@ async def test_what_a_dead_key_cannot_end_is_not_said_to_be_ended() -> None:
     assert {ref.id for ref in left.value.refs} == live(simulator)
 
 
-async def test_a_key_that_is_revoked_while_fifty_wait_leaves_each_of_them_named() -> None:
+async def test_a_revoked_key_leaves_fifty_names() -> None:
     simulator = Simulator(provisioning=SLOW)
     with pytest.raises(CustodyError, match="revoked") as left:
         async with session_on(simulator) as fluence:
@@ -305,7 +306,7 @@ async def test_a_key_that_is_revoked_while_fifty_wait_leaves_each_of_them_named(
     assert {ref.id for ref in left.value.refs} == live(simulator)
 
 
-async def test_what_the_service_finds_wrong_with_a_spec_is_wrong_with_the_next() -> None:
+async def test_a_refused_spec_stops_similar_specs() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.status(422, {"detail": [{"loc": ["body", "image"], "msg": "no"}]}), times=None)
     async with session_on(simulator) as fluence:
@@ -332,7 +333,7 @@ async def test_falling_back_over_three_plans() -> None:
     assert simulator.count(POST) == 9
 
 
-async def test_no_failing_over_while_a_clean_up_has_failed() -> None:
+async def test_no_failover_while_a_clean_up_has_failed() -> None:
     simulator = Simulator()
     first, second = (simulator.catalog.find("container", gpu).id for gpu in ("t4", "v100"))
     with pytest.raises(CustodyError):
@@ -392,7 +393,7 @@ async def test_a_fallback_may_be_an_offer_or_a_function() -> None:
         assert [instance.name for instance in report.instances] == ["elsewhere-b"]
 
 
-async def test_a_fallback_that_the_service_finds_wrong_dooms_nobody_else() -> None:
+async def test_a_refused_fallback_stops_no_other_spec() -> None:
     simulator = Simulator()
     vm = vm_spec(simulator)
     machines = [offer for offer in simulator.catalog.offers.values() if offer.kind == "vm"]
@@ -405,7 +406,7 @@ async def test_a_fallback_that_the_service_finds_wrong_dooms_nobody_else() -> No
     assert len(report.ready) == 2
 
 
-async def test_a_fallback_that_raises_calls_it_off_with_its_own_error() -> None:
+async def test_a_failing_fallback_calls_the_launch_off() -> None:
     simulator = Simulator()
     other = container_spec(simulator, "sold-out", plan_id=simulator.catalog.find("container", "v100").id)
     simulator.sell_out(other.plan_id)
@@ -425,7 +426,7 @@ async def test_a_fallback_that_raises_calls_it_off_with_its_own_error() -> None:
 # Prices
 
 
-async def test_the_price_is_checked_before_anything_is_sent() -> None:
+async def test_the_price_is_checked_before_a_deploy() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         with pytest.raises(ConfigError, match=r"1\.40 USDC an hour, over max_hourly=1\.39"):
@@ -492,7 +493,7 @@ async def test_the_timeout_is_for_all_of_it() -> None:
     assert live(simulator) == ids(report.ready)
 
 
-async def test_what_is_kept_after_the_timeout_can_be_resumed() -> None:
+async def test_kept_instances_can_be_resumed() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         report = await fluence.deploy_all_and_wait(many(simulator, 2), timeout=60, on_failure="keep")
@@ -504,7 +505,7 @@ async def test_what_is_kept_after_the_timeout_can_be_resumed() -> None:
             assert instance.status is Status.ACTIVE
 
 
-async def test_what_was_not_sent_when_time_ran_out_costs_nothing() -> None:
+async def test_specs_unsent_at_the_timeout_cost_nothing() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.slow(10), times=None)
     async with session_on(simulator) as fluence:
@@ -521,7 +522,7 @@ async def test_what_was_not_sent_when_time_ran_out_costs_nothing() -> None:
 # Progress
 
 
-async def test_progress_is_told_step_by_step_with_counts() -> None:
+async def test_progress_has_each_step_and_the_counts() -> None:
     simulator = Simulator()
     events: list[LaunchProgress] = []
     simulator.fail_next_provisioning()
@@ -550,20 +551,47 @@ async def test_progress_is_told_step_by_step_with_counts() -> None:
     assert events[-1].eta == 0
 
 
-async def test_the_estimate_learns_from_what_has_come() -> None:
-    # The oldest first, since that is the one of which the progress is checked.
-    oldest = LIKELY.replace(list_order="oldest")
-    simulator = Simulator(provisioning=Provisioning(median=60, sigma=0.0), profile=oldest)
-    etas: dict[str, float] = {}
-    async with session_on(simulator, poll=Poll(interval=1)) as fluence:
+async def test_the_estimate_learns_and_has_a_range() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=100, sigma=0.1))
+    heard: dict[str, Eta] = {}
 
-        def hear(event: LaunchProgress) -> None:
-            etas[f"{event.spec.name} {event.state}"] = event.eta
+    def hear(event: LaunchProgress) -> None:
+        eta = event.estimate()
+        heard[f"{event.spec.name} {event.state}"] = eta
+        assert event.eta == eta.likely
+        assert 0 <= eta.low <= eta.likely <= eta.high
+        assert (eta.high > 0) == (event.counts["active"] < 20)
 
-        simulator.fail(POST, Fault.slow(30), skip=1)
-        await fluence.deploy_all_and_wait(many(simulator, 2), on_progress=hear)
-    assert etas["exp-0 provisioning"] == pytest.approx(150, abs=5)
-    assert etas["exp-0 active"] == pytest.approx(30, abs=5)
+    async with session_on(simulator) as fluence:
+        await fluence.deploy_all_and_wait(many(simulator, 20), on_progress=hear)
+        first = heard["exp-0 queued"]
+        assert first.low < 120 < first.high < 1800  # the range of the service's guides
+        one = container_spec(simulator, "next")
+        await fluence.deploy_all_and_wait([one], on_progress=hear, until="active")
+    # The session has learnt: most took 88 to 114 s.
+    learnt = heard["next provisioning"]
+    assert 80 < learnt.low < learnt.likely < learnt.high < 130
+
+
+async def test_a_late_instance_is_shown_as_late() -> None:
+    simulator = Simulator(provisioning=Provisioning(median=100, sigma=0.0))
+    events: list[LaunchProgress] = []
+    seen: list[Eta] = []
+    async with session_on(simulator) as fluence:
+        await fluence.deploy_all_and_wait(many(simulator, 20))
+        simulator.provisioning = Provisioning(median=400, sigma=0.0)
+        late = fluence.deploy_all_and_wait([container_spec(simulator, "late")], on_progress=events.append)
+        launching = asyncio.create_task(late)
+        for _ in range(39):
+            await asyncio.sleep(10)
+            seen.append(events[-1].estimate())
+        assert (await launching).ready
+    assert seen[5].late == ()
+    assert 30 < seen[5].likely < 60
+    assert all(eta.late == (0,) for eta in seen[15:])
+    assert all(eta.likely >= 1 and eta.high > 10 for eta in seen)
+    assert "1 late" in str(seen[-1])
+    assert events[-1].estimate() == Eta()
 
 
 async def test_a_progress_that_raises_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
@@ -622,7 +650,7 @@ async def leave_without_a_look(fluence: Session, simulator: Simulator) -> list[O
 @pytest.mark.parametrize(
     "leave", [leave_by_break, leave_by_exception, leave_by_timeout, leave_without_a_look]
 )
-async def test_what_was_handed_over_is_the_caller_s_and_the_rest_is_ended(
+async def test_the_rest_is_ended_at_the_exit(
     leave: Callable[[Session, Simulator], Awaitable[list[Outcome]]],
 ) -> None:
     simulator = Simulator(provisioning=Provisioning(median=150, sigma=0.5))
@@ -657,7 +685,7 @@ async def test_a_launch_is_entered_once() -> None:
     assert live(simulator) == ids(report.ready)
 
 
-async def test_a_session_that_closes_waits_for_a_launch_that_goes_on() -> None:
+async def test_a_closing_session_waits_for_its_launch() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         launching = asyncio.ensure_future(fluence.deploy_all_and_wait(many(simulator, 3)))
@@ -697,7 +725,7 @@ FAULTS = [None, "after", "before"]
 
 @pytest.mark.parametrize("use", [in_deploy_all, in_launch, in_quorum])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_cancelled_at_every_tick_only_what_was_handed_over_is_left(
+def test_cancelled_at_any_tick_nothing_is_left(
     use: Callable[[Session, Simulator, set[str]], Awaitable[None]], fault: Any
 ) -> None:
     """Cancel the caller at its n-th step, for each n of `next_tick` until it gets through."""

@@ -60,7 +60,7 @@ async def killed_after(simulator: Simulator, specs: list[Spec], **options: Any) 
 # Names that are live already
 
 
-async def test_names_that_are_live_are_refused_before_anything_is_paid_for() -> None:
+async def test_live_names_are_refused_before_a_deploy() -> None:
     simulator = Simulator(provisioning=SLOW)
     there: list[Spec] = [*many(simulator, 2), vm_spec(simulator)]
     ids = await killed_after(simulator, there)
@@ -76,7 +76,7 @@ async def test_names_that_are_live_are_refused_before_anything_is_paid_for() -> 
     assert len(simulator.instances()) == 3
 
 
-async def test_names_of_another_kind_and_of_what_has_ended_are_free() -> None:
+async def test_names_of_other_kinds_and_ended_are_free() -> None:
     simulator = Simulator(provisioning=Provisioning(median=10, sigma=0))
     async with session_on(simulator) as fluence:
         simulator.fail_next_provisioning()
@@ -101,7 +101,7 @@ async def test_without_a_list_nothing_is_deployed(adopt: bool) -> None:
     assert simulator.count(POST) == 0
 
 
-async def test_a_launch_that_is_still_being_ended_is_no_obstacle_to_the_next() -> None:
+async def test_names_being_ended_are_free() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         first = await fluence.deploy_all_and_wait(many(simulator, 3), timeout=20)
@@ -132,7 +132,7 @@ async def test_check_is_a_dry_run() -> None:
 # Resuming a launch that was killed
 
 
-async def test_a_killed_launch_is_resumed_and_only_what_is_missing_is_paid_for() -> None:
+async def test_a_killed_launch_is_resumed() -> None:
     simulator = Simulator(provisioning=SLOW)
     ids = await killed_after(simulator, [*many(simulator, 3), vm_spec(simulator)])
     async with session_on(simulator) as fluence:
@@ -172,7 +172,7 @@ async def test_a_quorum_counts_what_was_adopted() -> None:
     assert simulator.live() == [], "what was adopted is the launch's, and given up with it"
 
 
-async def test_the_price_limit_counts_what_was_adopted_at_its_own_price() -> None:
+async def test_adopted_instances_count_at_their_price() -> None:
     simulator = Simulator(provisioning=SLOW)
     dear = simulator.catalog.find("container", "h100").id  # 1.62
     await killed_after(simulator, [*many(simulator, 1, plan_id=dear)])
@@ -197,7 +197,7 @@ async def test_what_is_missing_falls_back_as_ever() -> None:
     assert Counter(instance.offer.id == other for instance in simulator.live()) == {True: 2, False: 2}
 
 
-async def test_two_programs_that_resume_at_once_share_what_they_deploy() -> None:
+async def test_two_programs_resume_the_same_launch() -> None:
     simulator = Simulator(provisioning=SLOW)
     await killed_after(simulator, [*many(simulator, 2)])
 
@@ -223,7 +223,7 @@ async def test_twins_of_one_name_are_named(caplog: pytest.LogCaptureFixture) -> 
     assert duplicate in caplog.text
 
 
-async def test_a_resumed_launch_closes_what_its_journal_had_left_open(tmp_path: Path) -> None:
+async def test_a_resumed_launch_closes_journal_entries(tmp_path: Path) -> None:
     simulator = Simulator(provisioning=SLOW)
     journal = tmp_path / "run.journal"
     async with session_on(simulator) as fluence:
@@ -272,7 +272,7 @@ WRONG_OF_MANY: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("wrong", "told"), WRONG + WRONG_OF_MANY)
-async def test_a_wrong_argument_of_a_launch_is_one_clear_error(wrong: dict[str, Any], told: str) -> None:
+async def test_a_wrong_argument_of_a_launch_is_named(wrong: dict[str, Any], told: str) -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         with pytest.raises(ConfigError) as caught:
@@ -286,7 +286,7 @@ async def test_a_wrong_argument_of_a_launch_is_one_clear_error(wrong: dict[str, 
 
 
 @pytest.mark.parametrize(("wrong", "told"), WRONG)
-async def test_a_wrong_argument_of_one_is_one_clear_error(wrong: dict[str, Any], told: str) -> None:
+async def test_a_wrong_argument_of_a_deploy_is_named(wrong: dict[str, Any], told: str) -> None:
     simulator = Simulator()
     spec = container_spec(simulator)
     async with session_on(simulator) as fluence:
@@ -347,7 +347,7 @@ async def test_every_problem_of_a_call_is_named_at_once() -> None:
     assert simulator.requests == []
 
 
-async def test_a_fallback_that_no_plan_has_is_told_where_the_prices_are_known() -> None:
+async def test_an_unknown_fallback_id_is_refused() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         known = simulator.catalog.find("container", "v100").id
@@ -394,7 +394,7 @@ async def test_a_launch_survives_a_minute_without_dns(
     assert caplog.text.count("cannot be reached") == 1
 
 
-async def test_a_launch_survives_a_network_that_goes_in_the_middle() -> None:
+async def test_a_launch_survives_a_lost_network() -> None:
     simulator = Simulator()
     states: list[str] = []
 
@@ -414,7 +414,7 @@ async def test_a_launch_survives_a_network_that_goes_in_the_middle() -> None:
     assert len(simulator.instances()) == 40
 
 
-async def test_a_network_that_stays_away_fails_at_the_deadline_and_costs_nothing() -> None:
+async def test_a_lost_network_fails_at_the_deadline() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         began = now()
@@ -427,7 +427,7 @@ async def test_a_network_that_stays_away_fails_at_the_deadline_and_costs_nothing
     assert simulator.instances() == []
 
 
-async def test_deploys_that_never_left_are_failed_and_not_called_given_up() -> None:
+async def test_unsent_deploys_have_failed() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.refuse(), when="before", times=None)
     async with session_on(simulator) as fluence:
@@ -441,7 +441,7 @@ async def test_deploys_that_never_left_are_failed_and_not_called_given_up() -> N
     assert simulator.instances() == []
 
 
-async def test_a_launch_that_is_closed_while_it_waits_for_the_network_sends_nothing_more() -> None:
+async def test_a_closed_launch_stops_its_outage_wait() -> None:
     simulator = Simulator(balance=Decimal("0.42"))
     simulator.fail(POST, Fault.refuse(), when="before", skip=2, times=100)
     async with session_on(simulator) as fluence:
@@ -491,7 +491,7 @@ async def test_only_a_certain_refusal_is_called_failed(fault: Fault) -> None:
     assert [instance.name for instance in simulator.live()] == ["exp-0"]
 
 
-async def test_an_error_of_a_fallback_function_after_a_refusal_is_no_doubt() -> None:
+async def test_a_failing_fallback_function_is_certain() -> None:
     simulator = Simulator()
     simulator.sell_out(simulator.catalog.find("container").id)
 

@@ -93,7 +93,7 @@ async def test_a_session_warns_once_for_each_reason(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.anyio
-async def test_the_images_that_the_service_lists_are_its_own(caplog: pytest.LogCaptureFixture) -> None:
+async def test_listed_images_are_the_service_s_own(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator()
     plan_id = simulator.catalog.find("container").id
     async with session_on(simulator) as fluence:
@@ -117,6 +117,6 @@ async def test_an_update_to_another_image_warns(caplog: pytest.LogCaptureFixture
         await fluence.terminate_and_wait(container)
 
 
-def test_the_two_constants_of_the_tests_are_the_service_s_own() -> None:
+def test_the_test_images_are_the_service_s_own() -> None:
     for image in (IMAGE, OTHER_IMAGE):
         assert ContainerSpec(name="a", plan_id="p", image=image, expose=[22], ssh_key=SSH_KEY).doubts() == []

@@ -153,7 +153,7 @@ def test_limits_themselves_are_allowed() -> None:
     assert spec.location == "PL"
 
 
-def test_the_reserved_variable_is_only_reserved_beside_a_key() -> None:
+def test_the_variable_is_reserved_beside_a_key() -> None:
     with_variable = GOOD | {"environment": {"SSH_PUBKEY": SSH_KEY}}
     assert ContainerSpec(**with_variable).problems() == []
     (problem,) = ContainerSpec(**with_variable, ssh_key=SSH_KEY).problems()
@@ -179,7 +179,7 @@ BLOB = SSH_KEY.split()[1]
         "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABB",
     ],
 )
-def test_a_public_key_is_a_type_and_base64_that_agree(key: str) -> None:
+def test_a_public_key_is_a_type_and_base64(key: str) -> None:
     assert ContainerSpec(**GOOD, ssh_key=key).problems() == []
     assert VMSpec(**MACHINE | {"ssh_key": key}).problems() == []
     assert ContainerUpdate(name="a", image="b", ssh_key=key).problems() == []
@@ -213,7 +213,7 @@ def test_a_public_key_is_a_type_and_base64_that_agree(key: str) -> None:
         ("b3BlbnNzaC1rZXktdjEAAAAABG5vbmUc2VjcmV0", "private key"),
     ],
 )
-def test_what_is_no_public_key_is_told_and_not_quoted(key: Any, told: str) -> None:
+def test_an_invalid_public_key_is_not_quoted(key: Any, told: str) -> None:
     for given in (
         ContainerUpdate(name="a", image="b", ssh_key=key),
         ContainerSpec(**GOOD, ssh_key=key),
@@ -368,12 +368,12 @@ def test_many_of_one_spec_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["exp", "exp-{j}", "exp-{}", "exp-{i", "exp-{i.x}", 5, None])
-def test_a_name_that_cannot_be_made_many_is_refused(name: Any) -> None:
+def test_a_name_without_a_number_is_refused(name: Any) -> None:
     with pytest.raises(ValueError, match=r"exp-\{i:03\}"):
         ContainerSpec(**GOOD | {"name": name}).many(2)
 
 
-def test_two_of_one_name_are_a_problem_beside_all_others() -> None:
+def test_a_repeated_name_is_a_problem() -> None:
     specs: list[Spec] = [
         ContainerSpec(**GOOD),
         ContainerSpec(**GOOD | {"image": ""}),

@@ -78,13 +78,13 @@ ROW = {"balance": "12.5", "usage": "1", "usageDaysLeft": 3, "featureKey": "gpu"}
         ([ROW, {"balance": "2.5"}, {"featureKey": "other"}, None], "15"),
     ],
 )
-async def test_a_balance_is_read_in_whatever_form_it_comes(answer: Any, balance: str) -> None:
+async def test_a_balance_is_read_in_any_form(answer: Any, balance: str) -> None:
     async with account_on(Simulator(), {BALANCES: answer}) as fluence:
         assert (await fluence.account.balance()).balance == Decimal(balance)
 
 
 @pytest.mark.parametrize("answer", [[], {}, None, "12", [{"balance": None}], [{"balance": "1E+99"}], [[ROW]]])
-async def test_an_answer_without_a_balance_is_no_balance_of_zero(answer: Any) -> None:
+async def test_a_missing_balance_is_not_zero(answer: Any) -> None:
     async with account_on(Simulator(), {BALANCES: answer}) as fluence:
         with pytest.raises(DecodeError):
             await fluence.account.balance()
@@ -102,9 +102,7 @@ async def test_an_answer_without_a_balance_is_no_balance_of_zero(answer: Any) ->
         ({"data": {"id": "u", "permissions": ["read"]}}, ("read",)),
     ],
 )
-async def test_permissions_are_read_in_whatever_form_they_come(
-    answer: Any, permissions: tuple[str, ...]
-) -> None:
+async def test_permissions_are_read_in_any_form(answer: Any, permissions: tuple[str, ...]) -> None:
     async with account_on(Simulator(), {ME: answer}) as fluence:
         assert await fluence.account.permissions() == permissions
 
@@ -115,7 +113,7 @@ async def test_no_permissions_in_an_answer_is_an_error() -> None:
             await fluence.account.permissions()
 
 
-async def test_the_paths_of_the_account_are_the_only_ones_outside_the_gpu_cloud() -> None:
+async def test_only_the_account_is_outside_gpu_paths() -> None:
     async with account_on(Simulator(), {ME: {"permissions": []}}) as fluence:
         assert (await fluence.request("GET", ME)).status == 200
         for path in ("/v1/users", "/v2/users/balances/", "/v1/users/me/keys"):
@@ -128,7 +126,7 @@ def specs(simulator: Simulator, count: int) -> list[Spec]:
     return list(spec.many(count))
 
 
-async def test_a_launch_that_the_balance_cannot_pay_is_refused_before_it_is_sent(
+async def test_an_unpayable_launch_is_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     simulator = Simulator()
@@ -146,7 +144,7 @@ async def test_a_launch_that_the_balance_cannot_pay_is_refused_before_it_is_sent
     assert simulator.live() == []
 
 
-async def test_with_min_ready_the_balance_need_only_pay_that_many() -> None:
+async def test_the_balance_must_pay_min_ready_only() -> None:
     simulator = Simulator()
     upfront = 3 * simulator.catalog.find("container").hourly
     async with account_on(simulator, {BALANCES: [{"balance": str(2 * upfront)}]}) as fluence:
@@ -163,9 +161,7 @@ async def test_with_min_ready_the_balance_need_only_pay_that_many() -> None:
 @pytest.mark.parametrize(
     ("answers", "status"), [({}, 200), ({BALANCES: []}, 200), ({BALANCES: {"detail": "x"}}, 403)]
 )
-async def test_a_balance_that_cannot_be_read_holds_no_launch_back(
-    answers: Mapping[str, Any], status: int
-) -> None:
+async def test_an_unreadable_balance_stops_no_launch(answers: Mapping[str, Any], status: int) -> None:
     simulator = Simulator()
     async with account_on(simulator, answers, status) as fluence:
         report = await fluence.deploy_all_and_wait(specs(simulator, 2), max_hourly=1000)
@@ -174,7 +170,7 @@ async def test_a_balance_that_cannot_be_read_holds_no_launch_back(
             await fluence.terminate_and_wait(instance)
 
 
-async def test_a_launch_without_a_ceiling_asks_for_no_balance() -> None:
+async def test_no_ceiling_requests_no_balance() -> None:
     simulator = Simulator()
     wire = AccountWire(simulator, {})
     async with Session(DEFAULT_API_KEY, wire=wire, rate=FAST) as fluence:

@@ -99,7 +99,7 @@ async def test_find_is_one_flat_list_cheapest_first() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"kind": "tpu"}, {"max_hourly": "cheap"}, {"max_hourly": -1}])
-async def test_a_search_that_makes_no_sense_is_refused_before_it_is_sent(arguments: Any) -> None:
+async def test_an_invalid_search_is_refused(arguments: Any) -> None:
     simulator = Simulator()
     async with session_over_http(simulator) as fluence:
         with pytest.raises(ConfigError):
@@ -200,7 +200,7 @@ async def test_machines(kind: str) -> None:
     assert seen(simulator) == {str(call) for call in _instance_calls(calls)}
 
 
-async def test_one_kind_s_spec_does_not_go_to_another_s_endpoint() -> None:
+async def test_a_spec_goes_to_its_own_kind_only() -> None:
     simulator = Simulator()
     async with session_over_http(simulator) as fluence:
         with pytest.raises(ConfigError, match="baremetal"):

@@ -60,7 +60,7 @@ async def test_a_provider_is_found_in_any_spelling() -> None:
         assert await fluence.plans.find(kind="vm", provider="massed") == []
 
 
-async def test_the_cheapest_that_is_large_enough_is_not_the_cheapest() -> None:
+async def test_conditions_exclude_the_cheapest_plan() -> None:
     async with session("container_plans") as fluence:
         assert (await fluence.plans.cheapest(kind="container")).vcpu == 1
         offer = await fluence.plans.cheapest(kind="container", min_cpus=8, min_memory="64Gi")
@@ -97,7 +97,7 @@ async def test_what_could_not_be_read_is_said_as_well() -> None:
             await fluence.plans.cheapest(gpu="abacus")
 
 
-async def test_every_argument_that_makes_no_sense_is_named_before_anything_is_sent() -> None:
+async def test_every_invalid_argument_is_named() -> None:
     simulator = Simulator()
     wrong: dict[str, Any] = {
         "kind": "tpu",
@@ -144,12 +144,12 @@ async def test_every_argument_that_makes_no_sense_is_named_before_anything_is_se
         ("\ud800", None),
     ],
 )
-def test_the_country_is_read_where_the_text_allows_it(location: str, country: str | None) -> None:
+def test_the_country_is_read_from_a_location(location: str, country: str | None) -> None:
     assert country_at(location) == country
     assert is_at(location, location)
 
 
-def test_a_place_within_a_country_does_not_stand_for_the_country() -> None:
+def test_a_city_is_not_its_country() -> None:
     assert not is_at("us-east-1", "us-central-3")
     assert not is_at("US", "Texas")
     assert pick_location(["US", "NO"], "norway") == "NO"

@@ -1,4 +1,4 @@
-"""One odd row, or one kind that fails, hides nothing else: lists of plans, offers and images."""
+"""Odd rows and failing kinds: lists of plans, offers and images keep the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend() -> Any:
 
 
 async def published(simulator: Simulator, operation: str) -> Any:
-    """What the service answers."""
+    """Return the reply of the service to an operation."""
     method, _, path = operation.partition(" ")
     key = {"X-API-KEY": DEFAULT_API_KEY}
     reply = await SimulatorWire(simulator).send(Request(method, path, headers=key))
@@ -40,7 +40,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-async def test_odd_container_plans_do_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_odd_container_plans_hide_no_others(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator()
     plans = await published(simulator, CONTAINERS)
     dear = json.loads(json.dumps(plans[0]))
@@ -95,7 +95,7 @@ async def test_odd_images_do_not_hide_the_others() -> None:
         assert await fluence.images.list() == []
 
 
-async def test_a_list_of_which_no_row_can_be_read_is_an_error_and_not_an_empty_account() -> None:
+async def test_a_list_without_readable_rows_is_an_error() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         for operation, call in ((CONTAINERS, fluence.plans.containers), (IMAGES, fluence.images.list)):
@@ -104,7 +104,7 @@ async def test_a_list_of_which_no_row_can_be_read_is_an_error_and_not_an_empty_a
                 await call()
 
 
-async def test_a_kind_that_fails_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_kind_hides_no_others(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         whole = await fluence.plans.find()
@@ -125,7 +125,7 @@ async def test_a_kind_that_fails_does_not_hide_the_others(caplog: pytest.LogCapt
             await fluence.plans.find()
 
 
-async def test_find_names_every_argument_that_makes_no_sense() -> None:
+async def test_find_names_every_invalid_argument() -> None:
     simulator = Simulator()
     wrong: dict[str, Any] = {
         "kind": "tpu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import assert_type
+from typing import TypeVar, assert_type
 
 import attrs
 
@@ -12,6 +12,8 @@ from aiofluence import (
     BareMetalSpec,
     Container,
     ContainerSpec,
+    Deployable,
+    Eta,
     Event,
     FluenceError,
     InstanceRef,
@@ -35,9 +37,13 @@ from aiofluence import (
     WaitTimeoutError,
     sync,
 )
+from aiofluence.models.specs import Spec
+
+InstanceT = TypeVar("InstanceT", Container, Machine)
 
 
 def show(event: LaunchProgress) -> None:
+    assert_type(event.estimate(), Eta)
     assert_type(event.state, LaunchState)
     assert_type(event.counts["active"], int)
     assert_type(event.eta, float)
@@ -52,6 +58,25 @@ async def one_of_each(
     assert_type(await fluence.wait(ref), Container | Machine)
     async with fluence.running(container) as inside:
         assert_type(inside, Container)
+    async with fluence.running(vm, wait_for_capacity=60) as machine:
+        assert_type(machine, Machine)
+    assert_type(await fluence.ensure(vm), InstanceRef)
+    assert_type(await fluence.ensure(container, until="ready"), Container)
+    assert_type(await fluence.containers.get(name="one"), Container)
+
+
+async def of_any_kind(fluence: Session, spec: Spec, machine: VMSpec | BareMetalSpec) -> None:
+    assert_type(await fluence.deploy_and_wait(spec), Container | Machine)
+    assert_type(await fluence.deploy_and_wait(machine), Machine)
+    assert_type(await fluence.ensure(spec, until=Until.ACTIVE), Container | Machine)
+    async with fluence.running(spec) as inside:
+        assert_type(inside, Container | Machine)
+    async with fluence.running(machine) as inside_machine:
+        assert_type(inside_machine, Machine)
+
+
+async def generic(fluence: Session, spec: Deployable[InstanceT]) -> InstanceT:
+    return await fluence.deploy_and_wait(spec)
 
 
 async def many(fluence: Session, container: ContainerSpec, vm: VMSpec, baremetal: BareMetalSpec) -> None:
