@@ -109,7 +109,7 @@ async def container(bench: Bench) -> None:
 
 async def _use(rental: Rental, early: Early) -> None:
     for step in (_start, _logs, update, exits, image, missing, _end):
-        rental.bench.say(f"  {(step.__doc__ or '').split(chr(10))[0].rstrip('.').lower()}")
+        rental.bench.say(f"  {(step.__doc__ or '').partition('.')[0]}")
         detail = await rental.deploy.detail()
         if detail and status_of(detail) != "ACTIVE":
             rental.bench.say("  the container is over")
