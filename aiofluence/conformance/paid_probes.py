@@ -157,7 +157,10 @@ async def _start(rental: Rental) -> None:
     limits = {"start": 15.0, "network": 20.0, "domain": 60.0}
     holds = seen.keys() == limits.keys() and all(seen[name] <= limit for name, limit in limits.items())
     notes.judge("delays", holds, {"start": 4.0, "network": 6.0, "domain": 21.0}, seen)
-    notes.compare("connection-later", "later", "later" if late_domain else "at once")
+    if late_domain:
+        notes.compare("connection-later", "later", "later")
+    else:
+        notes.undecided("connection-later", "the first look after ACTIVE came too late")
     if detail.get("network"):
         compare_ports(rental.bench, detail, detail["network"])
     bill = detail.get("billing") or {}
