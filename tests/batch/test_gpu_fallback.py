@@ -233,7 +233,7 @@ async def test_a_single_deploy_waits_for_its_plan(simulator: Simulator) -> None:
     sell_out(simulator, "t4")
     async with session_on(simulator) as fluence:
         began = now()
-        with pytest.raises(PlanUnavailableError, match="is for rent now"):
+        with pytest.raises(PlanUnavailableError, match="no longer available"):
             await fluence.deploy_and_wait(only, wait_for_capacity=100)
         assert now() - began == pytest.approx(100, abs=2)
         posts = simulator.count(POST)
