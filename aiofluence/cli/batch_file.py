@@ -6,12 +6,9 @@ problem of every instance at once. docs/cli.md documents the format.
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -23,13 +20,14 @@ from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Sp
 from ..models.values import Kind
 from ..resources.offers import Wanted, why_nothing_fits
 from .exit_codes import FAILED, USAGE, CommandError, in_flags, refusal
+from .own_values import read_credentials, read_environment, read_ssh_key, unknown_key
 
 _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "name": ((str,), "a text"),
     "count": ((int,), "a whole number"),
     "kind": ((str,), "a text"),
     "plan": ((str,), "a text"),
-    "gpu": ((str,), "a text"),
+    "gpu": ((str, list), "a GPU model, or a list of them"),
     "gpu_count": ((int,), "a whole number"),
     "location": ((str,), "a text"),
     "max_hourly": ((str, int, float), "a number"),
@@ -75,7 +73,15 @@ _LACKS: Final[Mapping[str, Sequence[str]]] = {
 """The keys that each kind cannot use. They are no mistake in [defaults], which apply to all kinds."""
 _SHORTEST_PLAN: Final = 4
 """Number of characters from which on the beginning of a plan's id is accepted in its place."""
-_TOP: Final = ("defaults", "instance")
+_LAUNCH: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "gpu": ((str, list), "a GPU model, or a list of them"),
+    "fallback": ((str, list), "a plan or GPU model, or a list of them"),
+    "min_ready": ((int,), "a whole number"),
+    "max_hourly": ((str, int, float), "a number"),
+    "wait_for_capacity": ((str, int), "a time such as 90, 15m, 2h"),
+}
+"""The keys for the whole launch. `gpu` is for the instances that name neither a plan nor a GPU."""
+_TOP: Final = ("defaults", "instance", *_LAUNCH)
 _ANY_PLAN: Final = "unknown"
 """Placeholder for a plan that was not found, so that the rest of the spec can still be checked."""
 
@@ -94,14 +100,20 @@ class Orders:
     def __init__(self) -> None:
         self._problems: list[str] = []
         self._orders: list[_Order] = []
+        self.launch: dict[str, Any] = {}
+        """Values of the file for the whole launch, by the keys of `_LAUNCH`."""
 
     @property
     def wants_images(self) -> bool:
         """True if an order may refer to one of the service's own images."""
         return any(_may_be_slug(order.given.get("image")) for order in self._orders)
 
-    def read_toml(self, text: str, changes: Mapping[str, Any] | None = None) -> None:
+    def read_toml(
+        self, text: str, changes: Mapping[str, Any] | None = None, gpu: Sequence[str] | None = None
+    ) -> None:
         """Add the orders of a file. `changes` take precedence over the values of each instance.
+
+        `gpu` takes precedence over the file's `gpu` for the whole launch.
 
         Raises:
             CommandError: the text is not TOML.
@@ -110,13 +122,16 @@ class Orders:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise CommandError(f"this is not TOML: {error}", USAGE) from None
-        self._problems += [_unknown(key, _TOP) for key in document if key not in _TOP]
+        self._problems += [unknown_key(key, _TOP) for key in document if key not in _TOP]
+        self._problems += self._read_launch({key: document[key] for key in _LAUNCH if key in document})
         defaults, instances = document.get("defaults", {}), document.get("instance", [])
         if not isinstance(defaults, dict) or not isinstance(instances, list) or not instances:
             self._problems.append("write [defaults], and at least one [[instance]]")
             return
         # Report these once, not for each instance.
-        self._problems += [f"defaults: {_unknown(key, tuple(_KEYS))}" for key in defaults if key not in _KEYS]
+        self._problems += [
+            f"defaults: {unknown_key(key, tuple(_KEYS))}" for key in defaults if key not in _KEYS
+        ]
         defaults = {key: value for key, value in defaults.items() if key in _KEYS}
         for number, instance in enumerate(instances, 1):
             if not isinstance(instance, dict):
@@ -125,7 +140,21 @@ class Orders:
             own = {**instance, **(changes or {})}
             lacks = _LACKS.get(str(own.get("kind", defaults.get("kind", Kind.CONTAINER))), ())
             usual = {key: value for key, value in defaults.items() if key not in lacks}
-            self.add({**usual, **own}, f"instance {number}")
+            merged = {**usual, **own}
+            gpus = gpu or self.launch.get("gpu")
+            if gpus is not None and not ({"gpu", "plan"} & merged.keys()):
+                merged["gpu"] = gpus
+            self.add(merged, f"instance {number}")
+
+    def _read_launch(self, given: Mapping[str, Any]) -> Iterator[str]:
+        """Store the valid values for the whole launch, and yield the problems of the others."""
+        for key, value in given.items():
+            types, wanted = _LAUNCH[key]
+            texts = not isinstance(value, list) or all(isinstance(each, str) for each in value)
+            if isinstance(value, types) and not isinstance(value, bool) and texts and value != []:
+                self.launch[key] = value
+            else:
+                yield f"{key}: must be {wanted}"
 
     def add(self, given: Mapping[str, Any], where: str = "") -> None:
         """Add one [[instance]], or flags with the same keys."""
@@ -133,10 +162,11 @@ class Orders:
         order = _Order(f"{where} ({name})" if where and isinstance(name, str) else where)
         for key, value in given.items():
             if key not in _KEYS:
-                order.problems.append(_unknown(key, tuple(_KEYS)))
+                order.problems.append(unknown_key(key, tuple(_KEYS)))
                 continue
             types, wanted = _KEYS[key]
-            if isinstance(value, types) and not isinstance(value, bool):
+            texts = key != "gpu" or not isinstance(value, list) or all(isinstance(e, str) for e in value)
+            if isinstance(value, types) and not isinstance(value, bool) and texts:
                 order.given[key] = value
             else:
                 order.bad.add(key)
@@ -225,16 +255,33 @@ class _Order:
             self.problems.append(f"plan: required; or one of {', '.join(_CONDITIONS)} to find one")
             return None
         try:
-            wanted = Wanted.of({"kind": kind, **conditions})
+            each = [Wanted.of({"kind": kind, **conditions, "gpu": gpu}) for gpu in self._gpus() or (None,)]
         except ConfigError as error:
             self.problems.append(str(error) if self.where else in_flags(str(error)))
             return None
-        fitting = wanted.choose(offers)
+        fitting = next(filter(None, (wanted.choose(offers) for wanted in each)), None)
         if not fitting:
             self.nothing_fits += 1
-            why = why_nothing_fits(offers, wanted)
+            why = "\n".join(why_nothing_fits(offers, wanted) for wanted in each)
             self.problems.append("plan: " + "; ".join(why.splitlines()) if self.where else in_flags(why))
-        return fitting[0] if fitting else None
+            return None
+        return fitting[0]
+
+    def _gpus(self) -> tuple[str, ...]:
+        given = self.given.get("gpu", ())
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    def _others(self, kind: Kind) -> dict[str, Any]:
+        """Return the conditions by which the session replaces a plan that is gone: for several GPU models."""
+        gpus = self._gpus()
+        # A spec has no provider, and a machine's has no place.
+        lacks = ("provider",) if kind is Kind.CONTAINER else ("provider", "location")
+        if len(gpus) < 2 or "plan" in self.given or any(key in self.given for key in lacks):
+            return {}
+        kept = [
+            key for key in _CONDITIONS if key in self.given and key not in ("provider", "location", "gpu")
+        ]
+        return {"gpu": gpus, **{key: self.given[key] for key in kept}}
 
     def _container(self, offer: Offer | None, images: Sequence[DefaultImage]) -> ContainerSpec:
         given = self.given
@@ -253,6 +300,7 @@ class _Order:
             "credentials": self._credentials(),
             "location": location,
             "ssh_key": self._ssh_key(),
+            **self._others(Kind.CONTAINER),
         }
         name, plan_id = given.get("name", ""), offer.plan_id if offer else _ANY_PLAN
         own = next((image for image in images if image.slug == given.get("image")), None)
@@ -286,6 +334,7 @@ class _Order:
             plan_id=offer.plan_id if offer else _ANY_PLAN,
             ssh_key=self._ssh_key() or "",
             os_image=os_image,
+            **self._others(kind),
         )
 
     def _many(self, spec: ContainerSpec | VMSpec) -> Sequence[Spec]:
@@ -337,50 +386,5 @@ def fitting_plans(offers: Sequence[Offer], plan: str) -> list[Offer]:
     return exact or [o for o in offers if len(plan) >= _SHORTEST_PLAN and o.plan_id.startswith(plan)]
 
 
-def read_environment(
-    given: Mapping[str, str], passed_on: Sequence[object], problems: list[str]
-) -> dict[str, str]:
-    """Return the variables in `given`, and those of this process that `passed_on` names."""
-    found = dict(given)
-    for name in passed_on:
-        if not isinstance(name, str):
-            problems.append("pass_environment: must be a list of names")
-        elif name not in os.environ:
-            problems.append(f"pass_environment: you have no variable {name!r}")
-        else:
-            found[name] = os.environ[name]
-    return found
-
-
-def read_credentials(given: Mapping[str, Any], problems: list[str]) -> RegistryCredentials:
-    """Read the log-in to a registry. Errors never quote its values: a password may be in the wrong place."""
-    keys = ("host", "username", "password_variable")
-    host, username, variable = (given.get(key) if isinstance(given.get(key), str) else "" for key in keys)
-    problems += [f"credentials.{_unknown(key, keys)}" for key in given if key not in keys]
-    if not variable:
-        problems.append("credentials.password_variable: names the variable that holds the password")
-    elif variable not in os.environ:
-        problems.append(f"credentials: you have no variable {variable}, which should hold the password")
-    credentials = RegistryCredentials(host or "", username or "", os.environ.get(variable or "", "") or " ")
-    problems += credentials.problems()
-    return credentials
-
-
-def read_ssh_key(given: str | None) -> str | None:
-    """Return the text of a public key: `given` itself, or the content of the file that it names.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    if given is None or " " in given.strip():
-        return given
-    return Path(given).expanduser().read_text(encoding="utf-8", errors="replace").strip()
-
-
 def _may_be_slug(image: object) -> bool:
     return isinstance(image, str) and "/" not in image and ":" not in image
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    near = get_close_matches(key, known, n=1)
-    return f"{key}: unknown; " + (f"do you mean {near[0]}?" if near else f"there are {', '.join(known)}")

@@ -23,11 +23,11 @@ def list_columns(cost: bool) -> Sequence[Column]:
     """Return the columns of `ls`."""
     return (
         Column("NAME"),
-        Column("KIND", drop=2),
+        Column("KIND", drop=3),
         Column("STATUS"),
-        Column("GPU"),
-        Column("WHERE", fold=True, drop=3),
-        Column("AGE", right=True, drop=1),
+        Column("GPU", drop=1),
+        Column("WHERE", fold=True, drop=4),
+        Column("AGE", right=True, drop=2),
         *((Column("USDC/H", right=True), Column("SPENT", right=True)) if cost else ()),
         Column("ID"),
     )

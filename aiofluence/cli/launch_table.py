@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import aiofluence
 
-from ..display.table import minutes
 from ..models.instances import Container, Instance
 from ..models.plans import Offer
 from ..models.ssh import ssh_access
@@ -45,7 +44,7 @@ class LaunchTable:
         self._notes = [""] * len(items)
         self._began: list[float | None] = [None] * len(items)
         self._settled: list[float | None] = [None] * len(items)
-        self._due = 0.0
+        self._estimate: Callable[[], aiofluence.Eta] | None = None
         self._counts: Mapping[str, int] = {}
         self.begun: Final = asyncio.Event()
         """Set by the first progress of the launch."""
@@ -59,7 +58,7 @@ class LaunchTable:
         self._given_up[index] = _OF_SERVICE.get(self._states[index], "unknown")
         self._states[index] = progress.state.value
         self._counts = progress.counts
-        self._due = now + progress.eta
+        self._estimate = progress.estimate
         if progress.ref is not None:
             self.refs[progress.spec.name] = progress.ref
         # A fallback changes the plan, and so the offer.
@@ -81,6 +80,7 @@ class LaunchTable:
     def rows(self) -> list[LiveRow]:
         """Return a row for each instance, with its current state."""
         now = _now()
+        late = self._estimate().late if self._estimate else ()
         rows = []
         for index, (name, offer) in enumerate(zip(self._names, self._shown, strict=True)):
             began, settled = self._began[index], self._settled[index]
@@ -91,7 +91,7 @@ class LaunchTable:
                     self._status(index),
                     0.0 if began is None else (settled or now) - began,
                     f"{offer.hourly:f}",
-                    self._notes[index],
+                    "late" if index in late else self._notes[index],
                     busy=self._states[index] in _BUSY,
                 )
             )
@@ -103,12 +103,10 @@ class LaunchTable:
         return self._given_up[index] if state == "terminated" else state
 
     def title(self) -> str:
-        """Return the title: `8 provisioning, 12 active, about 1:40 to go`."""
+        """Return the title: `8 provisioning, 12 active, about 1:40 min to go (0:50 to 3:10)`."""
         counts = [f"{count} {_WORDS.get(state, state)}" for state, count in self._counts.items() if count]
         busy = any(self._counts.get(state) for state in _BUSY)
-        left = self._due - _now()
-        # The estimate is exceeded, so there is no basis for a new one.
-        return ", ".join([*counts, *([f"about {minutes(left)} to go"] if busy and left >= 1 else [])])
+        return ", ".join([*counts, *([str(self._estimate())] if busy and self._estimate else [])])
 
 
 def summary(report: aiofluence.Report) -> list[str]:

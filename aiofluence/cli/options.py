@@ -79,6 +79,22 @@ ProviderOption: TypeAlias = Annotated[
     str | None,
     Option(metavar="NAME", help="A machine's provider, such as massed-compute.", complete="provider"),
 ]
+GpusOption: TypeAlias = Annotated[
+    list[str] | None,
+    Option(
+        metavar="MODEL",
+        help="Without a plan: the cheapest plan with this GPU. Several are tried in this order.",
+        complete="gpu",
+    ),
+]
+CapacityOption: TypeAlias = Annotated[
+    float | None,
+    Option(
+        parser=read_duration,
+        metavar="TIME",
+        help="If nothing fits or all is sold out: wait so long for a plan, in addition to --timeout.",
+    ),
+]
 YesOption: TypeAlias = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
 DryRunOption: TypeAlias = Annotated[
     bool, Option("--dry-run", help="Only print what would be done, and what it would cost.")

@@ -5,8 +5,10 @@ It fetches the catalogue and deploys nothing. `batch_file` checks the orders.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +19,8 @@ import aiofluence
 from ..models.money import exact, total
 from ..models.values import Kind
 from .ages import ServiceTime
-from .console import Column, print_json, print_table, say
-from .exit_codes import USAGE, CommandError
+from .console import Column, note, print_json, print_table, say
+from .exit_codes import FAILED, USAGE, CommandError
 from .json_output import order_shape, refs_shape
 
 if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
@@ -26,6 +28,8 @@ if TYPE_CHECKING:  # imported on demand, since help and completion do not need t
     from .batch_file import Item, Orders
 
 
+_CAPACITY_INTERVAL: Final = 15.0
+"""Seconds between two requests of the plans while none fits, as in the library."""
 _PROVISIONING: Final = timedelta(minutes=2)
 """Time from deploy to ACTIVE of a machine (119 s in the service's guide)."""
 
@@ -73,8 +77,10 @@ def registry_login(host: str | None, user: str | None) -> dict[str, str] | None:
     return {"host": host or "", "username": user or "", "password_variable": "FLUENCE_REGISTRY_PASSWORD"}
 
 
-def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
+def read_orders(file: Path | None, given: dict[str, Any], gpu: Sequence[str] | None = None) -> Orders:
     """Return the orders in `file`, changed by `given`. Without a file, `given` is the only order.
+
+    `gpu` has GPU models for the instances that name neither a plan nor a GPU.
 
     Raises:
         CommandError: the file cannot be read, or is not TOML.
@@ -91,7 +97,7 @@ def read_orders(file: Path | None, given: dict[str, Any]) -> Orders:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise CommandError(f"{file}: {reason}", USAGE) from None
     try:
-        orders.read_toml(text, given)
+        orders.read_toml(text, given, gpu)
     except CommandError as error:
         raise CommandError(f"{file}: {error}", error.code) from None
     return orders
@@ -102,25 +108,46 @@ async def priced(
     orders: Orders,
     fallback: Sequence[str] = (),
     others: Callable[[int], Iterable[str]] = lambda _: (),
+    capacity: float | None = None,
 ) -> tuple[list[Item], list[Offer], list[Offer]]:
-    """Return the items to deploy, all offers, and the offers that `fallback` names by id or name.
+    """Return the items to deploy, all offers, and the offers that `fallback` names by plan or GPU model.
 
-    `others` yields further problems of the command, given the number of instances.
+    `others` yields further problems of the command, given the number of instances. If only capacity is
+    missing, the plans are requested again for `capacity` seconds.
 
     Raises:
         CommandError: an order is invalid or not for rent. The error names every problem.
         FluenceError: the catalogue could not be fetched.
     """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + (capacity or 0.0)
+    images = await fluence.images.list() if orders.wants_images else []
+    while True:
+        offers = await fluence.plans.find()
+        found = {each: _alternatives(offers, each) for each in fallback}
+        missing = [
+            f"--fallback: no plan or GPU {each!r} is for rent now" for each, some in found.items() if not some
+        ]
+        try:
+            # A copy, since orders collect their problems.
+            items = deepcopy(orders).price(offers, images, lambda count: [*missing, *others(count)])  # noqa: B023
+        except CommandError as error:
+            if error.code != FAILED or loop.time() + _CAPACITY_INTERVAL > until:
+                raise
+            note(f"{str(error).splitlines()[0]}; waiting")
+            await asyncio.sleep(_CAPACITY_INTERVAL)
+            continue
+        counts = {item.offer.gpu_count for item in items}
+        named = [offer for some in found.values() for offer in some if offer.gpu_count in counts]
+        return items, offers, named
+
+
+def _alternatives(offers: Sequence[Offer], text: str) -> list[Offer]:
+    """Return the offers that `--fallback` names: those of a plan, else of a GPU model, cheapest first."""
+    from ..resources.offers import Wanted
     from .batch_file import fitting_plans
 
-    offers = await fluence.plans.find()
-    images = await fluence.images.list() if orders.wants_images else []
-    found = {plan: fitting_plans(offers, plan) for plan in fallback}
-    missing = [
-        f"--fallback: no plan {plan!r} is for rent now" for plan, fitting in found.items() if not fitting
-    ]
-    items = orders.price(offers, images, lambda count: [*missing, *others(count)])
-    return items, offers, [offer for plan in fallback for offer in found[plan]]
+    return fitting_plans(offers, text) or list(Wanted.of({"gpu": text}).choose(offers))
 
 
 async def show_order(

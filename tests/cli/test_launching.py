@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiofluence import LaunchProgress, LaunchState
+from aiofluence import Eta, LaunchProgress, LaunchState
 from aiofluence.cli.batch_file import Item
 from aiofluence.cli.launch_table import LaunchTable
 from aiofluence.simulator import Fault, Provisioning, Simulator
@@ -217,17 +217,36 @@ def test_where_no_picture_can_be_written_nothing_is_deployed(
     assert cloud.live() == []
 
 
-@pytest.mark.parametrize(("eta", "told"), [(100.0, ", about 1:"), (0.0, "")])
-async def test_a_launch_that_is_later_than_was_guessed_guesses_no_more(eta: float, told: str) -> None:
+async def test_table_has_a_range_and_marks_late_ones() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         offer = await fluence.plans.cheapest(kind="container")
-    spec = container_spec(simulator)
-    table = LaunchTable([Item(spec, offer)])
-    counts: dict[str, int] = {LaunchState.PROVISIONING: 1}
-    table.note(LaunchProgress(0, spec, LaunchState.PROVISIONING, None, None, None, counts, eta))
-    begin, _, rest = table.title().partition("1 provisioning")
-    assert (begin, rest[: len(", about 1:")]) == ("", told)
+    specs = [container_spec(simulator, name) for name in ("exp-0", "exp-1")]
+    table = LaunchTable([Item(spec, offer) for spec in specs])
+    counts: dict[str, int] = {LaunchState.PROVISIONING: 2}
+    eta = Eta(50.0, 100.0, 200.0, late=(1,))
+    for index, spec in enumerate(specs):
+        table.note(
+            LaunchProgress(
+                *(index, spec, LaunchState.PROVISIONING, None, None, None, counts, 100.0),
+                estimate=lambda: eta,
+            )
+        )
+    assert table.title() == "2 provisioning, about 1:40 min to go (0:50 to 3:20, 1 late)"
+    assert [row.note for row in table.rows()] == ["", "late"]
+
+
+def test_a_slow_launch_never_has_0_to_go(cloud: Cloud, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    real = LaunchTable.title
+    monkeypatch.setattr(LaunchTable, "title", lambda self: titles.append(real(self)) or titles[-1])
+    cloud.simulator.provisioning = Provisioning(median=1500.0, sigma=0.0)
+    out = cloud.ok("launch", batch, "--timeout", "1h").out
+    assert {line.split()[-1] for line in out.splitlines() if line.split()[2:3] == ["provisioning"]} >= {
+        "late"
+    }
+    assert all("about 0:00" not in title for title in titles if "provisioning" in title)
+    assert sum("to go (" in title for title in titles) > 300
 
 
 def test_launch_for_scripts(cloud: Cloud, batch: Path) -> None:
@@ -325,7 +344,7 @@ def test_a_killed_launch_is_resumed(cloud: Cloud, batch: Path) -> None:
         (("--max-hourly", "much"), "--max-hourly is an amount"),
         (("--min-ready", "5"), "--min-ready is a whole number from 0 to 4"),
         (("--min-ready", "-1"), "--min-ready is a whole number from 0 to 4"),
-        (("--fallback", "nothing"), "--fallback: no plan 'nothing' is for rent now"),
+        (("--fallback", "nothing"), "--fallback: no plan or GPU 'nothing' is for rent now"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_refuses(
@@ -543,3 +562,81 @@ def test_what_a_killed_launch_left_in_its_journal_is_swept(cloud: Cloud, batch: 
     # All of it was handed over, so nothing was left behind.
     assert cloud.ok("sweep", "--journal", journal).out == "Nothing was found.\n"
     assert len(cloud.live()) == 4
+
+
+# --- GPUs in order of preference ---------------------------------------------------------------------------
+
+GPUS = """
+gpu = ["rtx4090", "l4"]
+min_ready = 2
+max_hourly = 5
+fallback = "t4"
+
+[[instance]]
+name = "exp-{i}"
+count = 2
+image = "nginx"
+expose = [8080]
+"""
+
+
+def models(cloud: Cloud) -> list[str]:
+    return sorted(row["gpu"]["model"] for row in cloud.ok("ls", "--json").json)
+
+
+def test_a_launch_takes_the_first_gpu_for_rent(cloud: Cloud, tmp_path: Path) -> None:
+    (path := tmp_path / "gpus.toml").write_text(GPUS)
+    cloud.ok("launch", path)
+    assert models(cloud) == ["rtx4090", "rtx4090"]
+    cloud.ok("terminate", "exp-0", "exp-1", "--yes")
+    cloud.ok("launch", path, "--gpu", "h1000", "--gpu", "v100")
+    assert models(cloud) == ["v100", "v100"]
+    cloud.ok("terminate", "exp-0", "exp-1", "--yes")
+    done = cloud.run("launch", path, "--max-hourly", "0.5")
+    assert (done.code, "over --max-hourly 0.5" in done.err, cloud.live()) == (2, True, [])
+
+
+def test_the_next_gpu_if_the_first_is_sold_out(cloud: Cloud, tmp_path: Path) -> None:
+    (path := tmp_path / "gpus.toml").write_text(GPUS)
+    # Sold out after the prices were asked for, and before the deploys.
+    gone = Fault.status(400, {"detail": "Plan is no longer available"})
+    cloud.simulator.fail("POST /gpu/instances/", gone)
+    cloud.ok("launch", path)
+    assert len(models(cloud)) == 2
+    cloud.ok("terminate", "exp-0", "exp-1", "--yes")
+    for offer in cloud.simulator.catalog.offers.values():
+        if "rtx4090" in offer.slug:
+            cloud.simulator.sell_out(offer.id)
+    cloud.ok("launch", path)
+    assert models(cloud) == ["l4", "l4"]
+
+
+def test_waiting_for_capacity(cloud: Cloud, tmp_path: Path) -> None:
+    (path := tmp_path / "gpus.toml").write_text(GPUS)
+    for offer in cloud.simulator.catalog.offers.values():
+        cloud.simulator.sell_out(offer.id)
+    assert cloud.run("launch", path).code == 2, "the fallback is gone, too"
+    flags = ("deploy", "exp-0", "--gpu", "l4", "--gpu", "rtx4090", *SSH)
+    assert cloud.run(*flags).code == 1
+    l4 = cloud.simulator.catalog.find("container", "l4").id
+    cloud.during = lambda loop: loop.call_later(40, cloud.simulator.restock, l4)
+    assert "nothing for rent fits" in cloud.ok(*flags, "--wait-for-capacity", "2m").err
+    assert models(cloud) == ["l4"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("gpu = []", "gpu: must be a GPU model, or a list of them"),
+        ("gpu = [1]", "gpu: must be a GPU model, or a list of them"),
+        ("min_ready = 'two'", "min_ready: must be a whole number"),
+        ("wait_for_capacity = 'long'", "wait_for_capacity: 'long' is not a time"),
+        ("fallbacks = 't4'", "fallbacks: unknown; do you mean fallback?"),
+    ],
+)
+def test_wrong_values_for_a_launch(cloud: Cloud, tmp_path: Path, line: str, problem: str) -> None:
+    (path := tmp_path / "wrong.toml").write_text(
+        f'{line}\n[[instance]]\nname = "a"\nmax_hourly = 1\nimage = "x"\nexpose = 22\n'
+    )
+    done = cloud.run("launch", path)
+    assert (done.code, problem in done.err, cloud.live()) == (2, True, []), done.err

@@ -312,7 +312,7 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def _read_key(given: str, problems: list[str]) -> str | None:
-    from ..batch_file import read_ssh_key
+    from ..own_values import read_ssh_key
 
     try:
         return read_ssh_key(given)
@@ -322,14 +322,14 @@ def _read_key(given: str, problems: list[str]) -> str | None:
 
 
 def _read_variables(env: Sequence[str] | None, env_file: Path | None, problems: list[str]) -> dict[str, str]:
-    from ..batch_file import read_environment
+    from ..own_values import read_environment
 
     given = variables(env, env_file)
     return read_environment(given.get("environment", {}), given.get("pass_environment", []), problems)
 
 
 def _read_login(registry: str | None, user: str | None, problems: list[str]) -> RegistryCredentials | None:
-    from ..batch_file import read_credentials
+    from ..own_values import read_credentials
 
     login = registry_login(registry, user)
     return None if login is None else read_credentials(login, problems)

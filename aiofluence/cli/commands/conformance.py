@@ -9,23 +9,25 @@ import json
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import aiofluence
 
-from ...conformance.finding import Finding, Observations, Verdict
-from ...conformance.probe import Level
-from ...conformance.run import Conformance, Plan
 from ..arguments import Exit, Option
-from ..console import ask, note, print_json, print_table, say
+from ..console import Column, ask, listed, note, print_json, print_table, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain
 from ..options import JournalOption, JsonOption, YesOption
 from ..runner import run_in_session
 
+if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
+    from ...conformance.finding import Finding, Observations
+    from ...conformance.probe import Level
+    from ...conformance.run import Conformance, Plan
+
 LevelChoice: TypeAlias = Literal["free", "refunded", "paid"]
 
 
-def _amount(text: str | Decimal) -> Decimal:
+def _amount(text: str) -> Decimal:
     try:
         amount = Decimal(text)
     except InvalidOperation:
@@ -56,6 +58,9 @@ def conformance(
     Each level includes the ones before it, says what it will do and cost, and asks. Exit code 1: a claim is
     contradicted.
     """
+    from ...conformance.probe import Level
+    from ...conformance.run import Conformance
+
     wanted = Level(level)
     journal = journal or output.with_name(f"{output.name}.journal")
     run = Conformance(note, max_cost)
@@ -106,9 +111,14 @@ def _is_agreed(plan: Plan, yes: bool, journal: Path) -> bool:
 
 
 def _run_level(run: Conformance, level: Level, journal: Path) -> int:
+    from ...conformance.probe import Level
+
     async def command(fluence: aiofluence.Session) -> None:
         if level is not Level.FREE:
-            await fluence.sweep(dry_run=False)  # an earlier run may have been killed
+            report = await fluence.sweep(dry_run=False)  # an earlier run may have been killed
+            if report.left or report.failed:
+                left = listed([str(ref) for ref in report.left]) or "instances"
+                raise CommandError(f"{left} of an earlier run may still be billing; nothing was deployed")
         await run.run(fluence, level)
 
     return run_in_session(command, journal=None if level is Level.FREE else journal)
@@ -122,21 +132,26 @@ def _claims() -> dict[str, str]:
 
 
 def _show(observations: Observations, output: Path) -> None:
-    print_table(("CLAIM", "VERDICT", "EXPECTED", "OBSERVED"), [_row(each) for each in observations.findings])
+    from ...conformance.finding import Verdict
+
+    columns = [
+        Column("CLAIM"),
+        Column("VERDICT"),
+        Column("EXPECTED", fold=True),
+        Column("OBSERVED", fold=True),
+    ]
+    print_table(columns, [_row(each) for each in observations.findings])
     counts = ", ".join(f"{observations.count(verdict)} {verdict}" for verdict in Verdict)
     say(f"{counts}; {output} has no secret, and can be sent in as docs/fidelity.md says.")
 
 
 def _row(finding: Finding) -> tuple[str, str, str, str]:
+    from ...conformance.finding import Verdict
+
     if finding.verdict is Verdict.UNDECIDED:
         return finding.claim, finding.verdict.value, "", finding.why
-    expected, observed = (_short(value) for value in (finding.expected, finding.observed))
-    return finding.claim, finding.verdict.value, expected, observed
+    return finding.claim, finding.verdict.value, _text(finding.expected), _text(finding.observed)
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-_LONGEST = 70
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

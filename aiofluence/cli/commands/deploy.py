@@ -21,9 +21,11 @@ from ..json_output import Json, instance_shape, ref_shape
 from ..lookup import resource_of
 from ..options import (
     AdoptOption,
+    CapacityOption,
     DryRunOption,
     EnvFileOption,
     EnvironmentOption,
+    GpusOption,
     JournalOption,
     JsonOption,
     KeepOption,
@@ -38,6 +40,7 @@ from ..options import (
     SshKeyOption,
     TimeoutOption,
     UntilOption,
+    read_duration,
     timeout_of,
 )
 from ..pricing import given_by_flags, priced, read_orders, registry_login, show_order, variables
@@ -58,10 +61,7 @@ def deploy(
     ] = None,
     kind: Annotated[Kind | None, Option(help="Default: container.")] = None,
     plan: Annotated[str | None, Option(metavar="PLAN", help="Id or name of a plan.", complete="plan")] = None,
-    gpu: Annotated[
-        str | None,
-        Option(metavar="MODEL", help="Without --plan: the cheapest plan with this GPU.", complete="gpu"),
-    ] = None,
+    gpu: GpusOption = None,
     gpu_count: Annotated[int | None, Option(metavar="N", help="Exactly that many GPUs.")] = None,
     location: LocationOption = None,
     max_hourly: Annotated[str | None, Option(metavar="USDC", help="Highest price of one hour.")] = None,
@@ -90,6 +90,7 @@ def deploy(
         str | None, Option(metavar="SYSTEM", help="System of a machine. Default: the plan's first.")
     ] = None,
     adopt: AdoptOption = False,
+    wait_for_capacity: CapacityOption = None,
     wait: Annotated[bool, Option(help="Wait for the state of --until.")] = True,
     until: UntilOption = "active",
     timeout: TimeoutOption = 900.0,
@@ -131,7 +132,8 @@ def deploy(
         from ...models.ssh import ssh_access
         from ..instance_text import show_instance
 
-        items, *_ = await priced(fluence, read_orders(file, given | variables(env, env_file)))
+        orders = read_orders(file, given | variables(env, env_file))
+        items, *_ = await priced(fluence, orders, capacity=wait_for_capacity)
         if len(items) != 1:
             raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)
         (item,) = items
@@ -161,6 +163,7 @@ def deploy(
                 timeout=timeout_of(timeout),
                 on_failure="keep" if keep else "terminate",
                 adopt=adopt,
+                wait_for_capacity=wait_for_capacity,
             )
         except (aiofluence.LifecycleError, asyncio.CancelledError) as error:
             is_over = isinstance(error, aiofluence.InstanceFailedError | aiofluence.InstanceEndedError)
@@ -188,8 +191,14 @@ def launch(
     ] = None,
     fallback: Annotated[
         list[str] | None,
-        Option(metavar="PLAN", help="Plans to try, in this order, if one is gone.", complete="plan"),
+        Option(
+            metavar="PLAN",
+            help="Plans or GPU models to try, in this order, if a plan is gone.",
+            complete="plan",
+        ),
     ] = None,
+    gpu: GpusOption = None,
+    wait_for_capacity: CapacityOption = None,
     timeline: Annotated[
         Path | None,
         Option(metavar="OUT.SVG", help="Write a picture of the launch's timeline."),
@@ -211,6 +220,7 @@ def launch(
     """
 
     async def launch_all(fluence: aiofluence.Session) -> int:
+        nonlocal min_ready, max_hourly
         from ...lifecycle.arguments import money_problems, quorum_problems
         from ..launch_table import LaunchTable, summary
 
@@ -220,8 +230,17 @@ def launch(
         def other_problems(count: int) -> Iterator[str]:
             yield from map(in_flags, (*money_problems(max_hourly), *quorum_problems(min_ready, count)))
 
-        orders = read_orders(file, {})
-        items, offers, others = await priced(fluence, orders, fallback or (), other_problems)
+        orders = read_orders(file, {}, gpu)
+        # Flags go before the file.
+        of_file = orders.launch
+        min_ready = of_file.get("min_ready") if min_ready is None else min_ready
+        max_hourly = of_file.get("max_hourly") if max_hourly is None else max_hourly
+        capacity = (
+            _seconds(of_file.get("wait_for_capacity")) if wait_for_capacity is None else wait_for_capacity
+        )
+        plans = fallback or of_file.get("fallback", ())
+        plans = [plans] if isinstance(plans, str) else plans
+        items, offers, others = await priced(fluence, orders, plans, other_problems, capacity)
         if dry_run:
             planned = fluence.launch(
                 [item.spec for item in items],
@@ -229,6 +248,7 @@ def launch(
                 max_hourly=max_hourly,
                 fallback=others,
                 adopt=adopt,
+                wait_for_capacity=capacity,
             )
             await show_order(fluence, items, as_json, await planned.check())
             return REACHED
@@ -246,6 +266,7 @@ def launch(
                     fallback=others,
                     on_progress=table.note,
                     adopt=adopt,
+                    wait_for_capacity=capacity,
                 )
             except aiofluence.LaunchError as error:
                 return error.report, error
@@ -274,6 +295,18 @@ def launch(
         return worst(*(code_of(o.error) for o in report.outcomes if o.error is not None))
 
     execute(launch_all, journal=journal)
+
+
+def _seconds(given: str | int | None) -> float | None:
+    """Return the seconds of `wait_for_capacity` in a file.
+
+    Raises:
+        CommandError: it is no time.
+    """
+    try:
+        return None if given is None else read_duration(str(given))
+    except ValueError as error:
+        raise CommandError(f"wait_for_capacity: {error}", USAGE) from None
 
 
 async def _shown(table: LaunchTable, work: Callable[[], Awaitable[Any]]) -> Any:

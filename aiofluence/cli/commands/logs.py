@@ -1,17 +1,19 @@
 """`logs` and `events`: the output of containers, and the cluster's events about one, once or as they arrive.
 
-Nothing is stored between two runs. `tail` joins the lines.
+`tail` joins the lines, and `log_files` continues the files of an earlier run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import aiofluence
 
 from ...models.values import Kind
-from ..console import print_json_line, say
+from ..arguments import Option
+from ..console import note, print_json_line, say
 from ..exit_codes import USAGE, CommandError
 from ..json_output import event_shape, line_shape
 from ..lookup import find_all
@@ -24,26 +26,57 @@ if TYPE_CHECKING:  # imported on demand, since help and completion do not need t
 
 _FOLLOWED_FROM: Final = 100
 """Number of existing lines with which a followed log begins."""
+_FILED_FROM: Final = 1000
+"""The same for a log that is written to a file, which may continue an older file."""
 
 
 def logs(
-    names: NamesArgument, follow: FollowOption = False, last: LastOption = None, as_json: JsonOption = False
+    names: NamesArgument,
+    follow: FollowOption = False,
+    last: LastOption = None,
+    output_dir: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Write a file per container there; a later run continues the files."),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the logs of containers, oldest line first.
 
     With -f, continue until they have ended, and print a gap where lines may be missing. With --json, print
     one object per line.
+
+    Examples:
+        aiofluence logs exp-1 --last 20
+        aiofluence logs -f exp-1 exp-2 --output-dir logs/
     """
 
     async def show(fluence: aiofluence.Session) -> None:
         refs = await _containers(fluence, names)
+        if output_dir is not None:
+            from ..log_files import LogFiles
+
+            note(f"Writing {len(refs)} logs to {output_dir}")
+            with LogFiles(output_dir, refs) as files:
+                await each_line(fluence, refs, _FILED_FROM, files.write)
+        else:
+            several = len(refs) > 1
+            await each_line(
+                fluence, refs, _FOLLOWED_FROM, lambda ref, line: _show_line(ref, line, as_json, several)
+            )
+
+    async def each_line(
+        fluence: aiofluence.Session,
+        refs: Sequence[InstanceRef],
+        usual: int,
+        take: Callable[[InstanceRef, LogLine | LogGap], None],
+    ) -> None:
         if follow:
-            async for tagged in fluence.tail_all(refs, last=last or _FOLLOWED_FROM):
-                _show_line(tagged.ref, tagged.line, as_json, len(refs) > 1)
+            async for tagged in fluence.tail_all(refs, last=last or usual):
+                take(tagged.ref, tagged.line)
             return
         for ref in refs:
             for line in await fluence.containers.logs(ref.id, last=last):
-                _show_line(ref, line, as_json, len(refs) > 1)
+                take(ref, line)
 
     execute(show)
 
