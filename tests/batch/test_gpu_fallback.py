@@ -318,7 +318,7 @@ def test_cancelled_at_any_tick_none_is_left(many: bool) -> None:
                     break
                 await _tick()
             task.cancel()
-            results: list[Any] = await asyncio.gather(task, return_exceptions=True)
+            results: Any = await asyncio.gather(task, return_exceptions=True)
         is_cancelled = isinstance(results[0], asyncio.CancelledError)
         assert len(simulator.live()) == (0 if is_cancelled else 1)
         assert len(simulator.instances()) <= 1
