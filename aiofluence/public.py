@@ -74,13 +74,11 @@ from .models.logs import Event as Event, GapReason as GapReason, LogGap as LogGa
 from .models.plans import (
     ContainerPlan as ContainerPlan,
     DefaultImage as DefaultImage,
-    GpuModel as GpuModel,
     MachineAvailability as MachineAvailability,
     MachineOption as MachineOption,
     MachinePlanGroup as MachinePlanGroup,
     Offer as Offer,
     Pricing as Pricing,
-    Supply as Supply,
 )
 from .models.specs import (
     BareMetalSpec as BareMetalSpec,
@@ -96,12 +94,14 @@ from .models.values import (
     DeploymentType as DeploymentType,
     Environment as Environment,
     EventType as EventType,
+    GpuModel as GpuModel,
     Interface as Interface,
     Kind as Kind,
     Port as Port,
     PortProtocol as PortProtocol,
     Size as Size,
     Status as Status,
+    Supply as Supply,
 )
 from .polling.schedule import Poll as Poll
 from .resources.drift import Drift as Drift
