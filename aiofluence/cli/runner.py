@@ -49,7 +49,9 @@ def run_in_session(command: Command, *, journal: Path | None = None, on_reply: O
     log.addFilter(_is_not_shown_here)
     try:
         key, origin = access()
-        return aiofluence.run(_in_session(command, key, origin, journal, on_reply))
+        from ..signals import run  # not `aiofluence.run`, which loads every public name
+
+        return run(_in_session(command, key, origin, journal, on_reply))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (aiofluence.FluenceError, CommandError, OSError, ExceptionGroup) as error:
@@ -67,12 +69,11 @@ async def _in_session(
     command: Command, key: str | None, origin: str | None, journal: Path | None, on_reply: OnReply | None
 ) -> int:
     from ..config import find_origin
+    from ..session import Session
     from .clean_up import CleanUp
 
     patience = _Patience(find_origin(origin, allow_insecure=False), on_reply)
-    session = aiofluence.Session(
-        key, base_url=origin, journal=journal, user_agent_suffix="cli", on_reply=patience.note
-    )
+    session = Session(key, base_url=origin, journal=journal, user_agent_suffix="cli", on_reply=patience.note)
     del key
     ending: list[str] = []
     interrupted = False
