@@ -239,7 +239,7 @@ class Session:
     ) -> Instance: ...
     async def deploy_and_wait(
         self,
-        spec: Any,
+        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
@@ -390,7 +390,7 @@ class Session:
     ) -> AbstractAsyncContextManager[Instance]: ...
     def running(
         self,
-        spec: Any,
+        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
@@ -448,7 +448,7 @@ class Session:
     ) -> Instance: ...
     async def ensure(
         self,
-        spec: Any,
+        spec: Deployable[Any],
         *,
         until: Until | str | None = None,
         timeout: float | None = 900,

@@ -100,6 +100,8 @@ class Generator:
         self._module = module
         classes = [self._mirror(name, self._source(place)) for name, place in MODULES[module].items()]
         body = "\n\n\n".join(ast.unparse(ast.fix_missing_locations(node)) for node in classes)
+        if "AsyncSession" in body:
+            self._imports.setdefault("..session", set()).add("Session as AsyncSession")
         lines = [
             "from __future__ import annotations",
             *(f"import {m}" for m in sorted(self._imports.pop("", []))),
@@ -111,8 +113,6 @@ class Generator:
         if "Door" in parts:
             lines.append("from .bridge import Door")
         lines.append(f"from .mirrors import {', '.join(part for part in parts if part != 'Door')}")
-        if "AsyncSession" in body:
-            lines.append("from ..session import Session as AsyncSession")
         return "\n".join([HEAD.format(HEADS[module]), *lines, "\n", body, ""])
 
     def _source(self, name: str) -> Source:

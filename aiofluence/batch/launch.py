@@ -310,7 +310,7 @@ class Launch:
 
     def _accept(self, job: Job, spec: Spec) -> bool:
         """Take `spec` for the job, unless it is too dear."""
-        if not self._budget.book(job.index, spec):
+        if job.is_settled or not self._budget.book(job.index, spec):
             return False
         if job.state is LaunchState.POSTING and job.spec.plan_id and spec != job.spec:
             job.fell_back = True

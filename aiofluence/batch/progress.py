@@ -106,6 +106,7 @@ class Tally:
         self._eta = Eta()
         self._estimated = -inf
         self._extra = 0.0
+        """Most seconds from ACTIVE to ready so far: `until` may require more than ACTIVE."""
 
     def stamp(self, times: Times, state: LaunchState, history: WaitHistory | None) -> Times:
         """Return `times` with now as the time at which `state` began, or another deploy."""
@@ -148,8 +149,8 @@ class Tally:
         try:
             self._on_progress(
                 LaunchProgress(
-                    *(at.index, at.spec, at.status, at.ref, at.instance, at.error, counts, eta),
-                    estimate=self.estimate,
+                    *(at.index, at.spec, at.status, at.ref, at.instance, at.error),
+                    *(counts, eta, self.estimate),
                 )
             )
         except Exception:  # a failing progress display must not cost an instance
@@ -170,17 +171,12 @@ class Tally:
         shares = 0.1, 0.5, 0.9 ** (1 / min(len(pending), _MANY))
         ranges, late = set[tuple[float, ...]](), []
         for outcome in pending:
-            named, table = outcome.times.named, self._times(outcome.spec.kind)
-            if outcome.status is not LaunchState.PROVISIONING or named is None:
+            named, table, later = outcome.times.named, self._times(outcome.spec.kind), 0.0
+            if outcome.status is LaunchState.QUEUED and sent:
                 # The last spec of the queue is sent after all others, at the pace so far.
-                queue = queued * now / sent if sent and outcome.status is LaunchState.QUEUED else 0.0
-                ranges.add(tuple(queue + table.left(0.0, share) for share in shares))
-                continue
-            age = now - named
-            if outcome.times.active is not None:
-                ranges.add((self._extra,) * 3)
-            else:
-                ranges.add(tuple(table.left(age, share) for share in shares))
+                later = queued * now / sent
+            age = 0.0 if named is None else now - named
+            ranges.add(tuple(later + table.left(age, share) for share in shares))
             if table.at(max(0.0, age - self._extra))[0] >= _LATE:
                 late.append(outcome.index)
         low, likely, high = (max(level) + self._extra for level in zip(*ranges, strict=True))

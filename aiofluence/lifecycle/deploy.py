@@ -220,7 +220,8 @@ class Deployer:
                 if isinstance(error, NotSentError) and posts > 1:
                     self._posts[kind, attempt.name] = posts - 1
                 # An instance that cannot be ended keeps billing: no more money is spent until that is solved.
-                if isinstance(error, PlanUnavailableError) and not self._custodian.is_failing:
+                is_stopped = self._custodian.is_failing or attempt.is_cancelled.is_set()
+                if isinstance(error, PlanUnavailableError) and not is_stopped:
                     spec = await choice.next(error)
                     posts -= 1
                     continue

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..http.transport import ServerClock
 from ..models.instances import Container, Instance, InstanceRef
-from ..models.specs import Spec
+from ..models.specs import Deployable, Spec
 from ..models.spending import estimate_spend
 from ..models.updates import ContainerUpdate
 from ..models.values import Kind
@@ -65,7 +65,7 @@ class InstanceLifecycle:
 
     async def deploy_and_wait(
         self,
-        spec: Spec,
+        spec: Deployable[Any],
         until: Until,
         deadline: float | None,
         on_failure: OnFailure,
@@ -86,7 +86,7 @@ class InstanceLifecycle:
 
     async def deploy(
         self,
-        spec: Spec,
+        spec: Deployable[Any],
         deadline: float | None,
         on_failure: OnFailure,
         *,
@@ -109,12 +109,12 @@ class InstanceLifecycle:
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.sleep(0)  # a deadline that has passed already raises here, before the POST
-                choice = choice or self.deployer.catalogue.choice(spec)
+                choice = choice or self.deployer.catalogue.choice(cast(Spec, spec))
                 while True:
                     try:
                         return await self.deployer(
                             resource,
-                            spec,
+                            choice.spec,
                             on_failure=on_failure,
                             adopt=adopt,
                             hand_over=hand_over,
@@ -168,7 +168,7 @@ class InstanceLifecycle:
     @asynccontextmanager
     async def running(
         self,
-        spec: Spec,
+        spec: Deployable[Any],
         until: Until,
         timeout: float | None,
         *,

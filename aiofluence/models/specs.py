@@ -177,9 +177,12 @@ class Deployable(Generic[_InstanceT]):
 
     def __repr__(self) -> str:
         # Secret fields are left out, and so are fields with their default.
-        shown = ((field, getattr(self, field.name)) for field in attrs.fields(type(self)) if field.repr)
-        fields = (f"{field.name}={value!r}" for field, value in shown if value != field.default)
-        return f"{type(self).__name__}({', '.join(fields)})"
+        shown = [
+            f"{field.name}={value!r}"
+            for field in attrs.fields(type(self))
+            if field.repr and (value := getattr(self, field.name)) not in (field.default, Environment())
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -40,7 +40,7 @@ class Snapshot:
     def __init__(self, asked: float, offers: list[Offer]) -> None:
         self.asked: Final = asked
         self.offers: Final = {offer.plan_id: offer for offer in offers}
-        self.has_refusals = False
+        self.has_refusals: bool = False
         self._fitting: dict[Wanted, list[Offer]] = {}
 
     def refuse(self, plan_id: str) -> None:
@@ -145,8 +145,8 @@ class Choice:
         accept: Callable[[Spec], bool],
         only_listed: bool,
     ) -> None:
-        self.spec = wanted
-        self.is_refused = False
+        self.spec: Spec = wanted
+        self.is_refused: bool = False
         self._catalogue = catalogue
         self._wanted = wanted
         self._alternatives = alternatives

@@ -137,7 +137,7 @@ class Session(Opened):
 
     def deploy_and_wait(
         self,
-        spec: Any,
+        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
@@ -215,7 +215,7 @@ class Session(Opened):
 
     def running(
         self,
-        spec: Any,
+        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
@@ -267,7 +267,7 @@ class Session(Opened):
 
     def ensure(
         self,
-        spec: Any,
+        spec: Deployable[Any],
         *,
         until: Until | str | None = None,
         timeout: float | None = 900,

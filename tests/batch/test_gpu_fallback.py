@@ -27,9 +27,10 @@ from aiofluence import (
     VMSpec,
 )
 from aiofluence.models.specs import Spec
-from aiofluence.simulator import Fault, Provisioning, Simulator
+from aiofluence.simulator import Fault, Provisioning, Simulator, run_virtual
 
-from ..harness import IMAGE, SSH_KEY, VIRTUAL, container_spec, now, session_on
+from ..harness import IMAGE, SSH_KEY, VIRTUAL, container_spec, next_tick, now, session_on
+from ..lifecycle.test_custody import _tick
 
 POST = "POST /gpu/instances/"
 PLANS = "GET /gpu/plans/"
@@ -297,3 +298,34 @@ async def test_many_single_deploys_share_the_catalogue(simulator: Simulator) -> 
         await asyncio.gather(*(one(fluence, each) for each in spec(gpu="t4").many(30)))
     assert rented(simulator) == {"t4": 30}
     assert simulator.count(PLANS) == 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_cancelled_at_any_tick_none_is_left(many: bool) -> None:
+    """Cancel a deploy at its n-th step, while its plans are chosen, refused and replaced."""
+
+    async def run(ticks: int) -> bool:
+        simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
+        gone = Fault.status(400, {"detail": "Plan is no longer available"})
+        simulator.fail(POST, gone, times=2)
+        simulator.fail(POST, Fault.reset(), when="after", skip=2)
+        each = spec("one", gpu=("rtx4090", "l4", "t4"))
+        async with session_on(simulator, close_timeout=900) as fluence:
+            work: Any = fluence.deploy_all_and_wait([each]) if many else fluence.deploy_and_wait(each)
+            task = asyncio.ensure_future(work)
+            for _ in range(ticks):
+                if task.done():
+                    break
+                await _tick()
+            task.cancel()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+        is_cancelled = isinstance(result, asyncio.CancelledError)
+        assert len(simulator.live()) == (0 if is_cancelled else 1)
+        assert len(simulator.instances()) <= 1
+        assert is_cancelled or rented(simulator) == {"t4": 1}
+        return not is_cancelled
+
+    ticks = 0
+    while not run_virtual(lambda n=ticks: run(n)):  # type: ignore[misc]
+        ticks = next_tick(ticks, 2)
+    assert ticks > 10
