@@ -138,6 +138,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Lines and branches that the suite reaches: at least `fail_under` in pyproject.toml. Twice its time."""
+    session.install("-q", "-e", ".[cli]", *group("coverage"))
+    session.run("coverage", "erase")
+    session.run(
+        "coverage", "run", "-m", "pytest", *ELSEWHERE, *AT_ONCE, "--timeout", "1200", *session.posargs
+    )
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session(default=False)
 def mutation(session: nox.Session) -> None:
     """Can the tests of the core fail? Tries them on 300 mutants, or as many as stand after `--`."""
     session.install("-q", "-e", ".[cli]", *group("mutation"))

@@ -33,7 +33,7 @@ class Runtime:
     origin: str
     transport: Transport
     poll: Poll
-    home: BackgroundTasks
+    tasks: BackgroundTasks
     journal: Journal
     waiter: Waiter
     custodian: Custodian
@@ -53,17 +53,17 @@ class Runtime:
         close_timeout: float,
     ) -> Runtime:
         """Create the parts, from the endpoints upwards."""
-        home = BackgroundTasks(transport.owner, journal.be_at_work)
+        tasks = BackgroundTasks(transport.owner, journal.be_at_work)
         # A deploy may take `settle` seconds to appear in lists, so absence proves nothing before that.
         evidence = Evidence(max(GRACE, policy.settle))
         evidence.on_over(journal.is_over)
-        pollers = {kind: Poller(Endpoints(transport, kind), poll, home, evidence) for kind in Kind}
-        waiter = Waiter(pollers, poll, home)
-        custodian = Custodian(home, waiter, journal, evidence)
+        pollers = {kind: Poller(Endpoints(transport, kind), poll, tasks, evidence) for kind in Kind}
+        waiter = Waiter(pollers, poll, tasks)
+        custodian = Custodian(tasks, waiter, journal, evidence)
         catalogue = Catalogue(Plans(transport), poll.pace)
-        deployer = Deployer(home, custodian, journal, transport, policy, evidence, catalogue)
+        deployer = Deployer(tasks, custodian, journal, transport, policy, evidence, catalogue)
         return cls(
-            origin, transport, poll, home, journal, waiter, custodian, deployer, close_timeout, evidence
+            origin, transport, poll, tasks, journal, waiter, custodian, deployer, close_timeout, evidence
         )
 
     async def open(self) -> None:
@@ -74,16 +74,16 @@ class Runtime:
         """
         if self.state != "new":
             raise ConfigError("a session is entered once; make a new one")
-        self.home.owner.check()
-        with self.home.at_work():
+        self.tasks.owner.check()
+        with self.tasks.at_work():
             await self.journal.open()
             self.state = "open"
             try:
-                await self.home.open()
+                await self.tasks.open()
             except BaseException:  # cancelled in `open`: without __aenter__, there is no __aexit__
                 await self.close()
                 raise
-        self.transport.limiter.open(partial(self.home.spawn, is_service=True))
+        self.transport.limiter.open(partial(self.tasks.spawn, is_service=True))
 
     async def close(self) -> None:
         """Wait until nothing is in custody, then stop everything.
@@ -92,7 +92,7 @@ class Runtime:
             ConfigError: this is not the session's event loop. The session stays open in its own.
             CustodyError: something may still be running, and billing.
         """
-        self.home.owner.check()
+        self.tasks.owner.check()
         try:
             await self.custodian.drain(self.close_timeout)
         finally:
@@ -100,7 +100,7 @@ class Runtime:
             self.waiter.close()
             self.transport.limiter.close()
             try:
-                await self.home.close()
+                await self.tasks.close()
             finally:  # a second Ctrl-C must not leave sockets open
                 self.journal.close()
                 await self.transport.wire.aclose()

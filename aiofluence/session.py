@@ -182,7 +182,7 @@ class Session:
             runtime.deployer,
             runtime.waiter,
             runtime.custodian,
-            runtime.home,
+            runtime.tasks,
             transport.clock,
         )
 
@@ -676,11 +676,11 @@ class Session:
         runtime = self._runtime
         last, pace = _at_least_one(last), runtime.poll.pace
         return self._own(
-            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, runtime.evidence, runtime.home)
+            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, runtime.evidence, runtime.tasks)
         )
 
     def _own(self, tail: TailT) -> TailT:
-        tail.owner = self._runtime.home.owner
+        tail.owner = self._runtime.tasks.owner
         return tail
 
     # --- instances without a holder ------------------------------------------------------------------------
@@ -717,7 +717,7 @@ class Session:
                 kinds that failed (`.failed`) and the instances that could not be ended (`.left`).
         """
         runtime = self._runtime
-        runtime.home.owner.check()
+        runtime.tasks.owner.check()
         sweeper = Sweeper(
             self._lifecycle.resources,
             runtime.custodian,
@@ -726,7 +726,7 @@ class Session:
             runtime.deployer,
             runtime.evidence,
         )
-        with runtime.home.at_work():
+        with runtime.tasks.at_work():
             return await sweeper(prefix, older_than, dry_run, only)
 
     # --- any other request ---------------------------------------------------------------------------------

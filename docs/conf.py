@@ -31,10 +31,11 @@ PUBLIC = ("aiofluence", "aiofluence.inventory", "aiofluence.simulator", "aioflue
 
 myst_heading_anchors = 3  # so that pages can link to each other's sections
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes as one list
 # The simulator and the client use some names for different objects, each in its own section.
 suppress_warnings = ["ref.python"]
 

@@ -14,6 +14,9 @@ import pytest
 
 import aiofluence
 
+from .test_architecture import ORDER
+
+PACKAGE = Path(aiofluence.__file__).parent
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 DOCS = ROOT / "docs"
@@ -75,9 +78,8 @@ def test_the_index_names_each_page() -> None:
 
 
 def test_every_variable_is_documented() -> None:
-    package = Path(aiofluence.__file__).parent
     code = "\n".join(
-        path.read_text(encoding="utf-8") for path in package.rglob("*.py") if "dask" not in path.parts
+        path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py") if "dask" not in path.parts
     )
     used = set(re.findall(r"\bFLUENCE_[A-Z_]+", code))
     page = (REFERENCE / "options.md").read_text(encoding="utf-8")
@@ -115,11 +117,10 @@ def test_an_addition_names_its_files(section: str) -> None:
 
 
 def test_a_kind_is_in_no_other_file() -> None:
-    package = Path(aiofluence.__file__).parent
     kind = re.compile(r"\bBareMetalSpec\b|\bBAREMETAL\b|\"baremetal\"")
     found = {
-        f"aiofluence/{p.relative_to(package)}"
-        for p in package.rglob("*.py")
+        f"aiofluence/{p.relative_to(PACKAGE)}"
+        for p in PACKAGE.rglob("*.py")
         if kind.search(p.read_text("utf-8"))
     }
     assert found <= set(re.findall(r"^\| `(\S+)` \|", EXTENDING, re.MULTILINE))
@@ -127,6 +128,27 @@ def test_a_kind_is_in_no_other_file() -> None:
 
 def is_install(line: str) -> bool:
     return re.search(r"pip install\b.*(aiofluence|['\"]?\.\[)", line) is not None
+
+
+def test_the_architecture_is_the_order_of_imports() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = [set(re.findall(r"`(\w+)`", cell)) for cell in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)]
+    order = [set(row) for row in reversed(ORDER) if row not in (("",), ("__main__",))]
+    assert rows == [*order, {"simulator"}]
+
+
+def test_the_picture_shows_modules_that_exist() -> None:
+    picture = (DOCS / "_static" / "architecture.svg").read_text(encoding="utf-8")
+    texts = re.findall(r'class="([ns])">(.+)</text>', picture)
+    package = ""
+    shown: dict[str, list[str]] = {}
+    for size, text in texts:
+        package = text if size == "n" else package
+        if size == "s" and package in {"batch", "lifecycle", "polling", "tail", "http"}:
+            shown.setdefault(package, []).extend(text.split(" · "))
+    assert len(shown) == 5
+    lost = [f"{p}.{m}" for p, names in shown.items() for m in names if not (PACKAGE / p / f"{m}.py").exists()]
+    assert lost == []
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure["name"])

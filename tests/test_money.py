@@ -40,7 +40,7 @@ def accountant() -> Iterator[None]:
 
 
 @BOTH
-async def test_a_launch_is_exact_in_the_program_s_own_context(profile: Any) -> None:
+async def test_a_launch_is_exact_in_any_decimal_context(profile: Any) -> None:
     simulator = Simulator(provisioning=Provisioning(sigma=0), profile=profile)
     price = simulator.catalog.find("container").hourly
     exact = price * 3

@@ -67,7 +67,7 @@ def test_unclear_deploys_share_their_looks() -> None:
     assert len(lists) > 10
 
 
-def test_unclear_deploys_are_all_found_by_the_shared_looks() -> None:
+def test_shared_lists_find_all_unclear_deploys() -> None:
     """200 answers that are lost behind the commit: each deploy finds its own instance, for few LISTs."""
 
     async def doubt() -> tuple[list[float], float, list[Any], int]:

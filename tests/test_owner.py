@@ -49,7 +49,7 @@ VERBS: dict[str, Verb] = {
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_another_loop_is_refused_before_anything_is_sent(name: str) -> None:
+def test_another_loop_is_refused_at_once(name: str) -> None:
     simulator = Simulator()
 
     async def elsewhere(session: Session) -> None:
@@ -68,7 +68,7 @@ def test_another_loop_is_refused_before_anything_is_sent(name: str) -> None:
     assert simulator.instances() == []
 
 
-def test_what_was_begun_here_is_not_gone_on_with_elsewhere() -> None:
+def test_a_call_does_not_continue_in_another_loop() -> None:
     """A launch, a tail and a block that were entered in the session's loop."""
     simulator = Simulator()
 
@@ -188,7 +188,7 @@ with asyncio.Runner() as runner:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no such system call")
-def test_a_forked_child_is_refused_and_leaves_the_parent_alone(tmp_path: Path) -> None:
+def test_a_forked_child_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK],
         cwd=tmp_path,

@@ -54,8 +54,8 @@ WAIT = (
     " lifecycle/test_minimum_runtime"
 )
 TAIL = (
-    "tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_end tail/test_follow"
-    " tail/test_stitch_property"
+    "tail/test_pod_log tail/test_overlap tail/test_stitch tail/test_repeats tail/test_windows tail/test_end"
+    " tail/test_follow tail/test_valves tail/test_stitch_property"
 )
 TESTS = {
     "http/retry": f"{WIRE} polling/test_evidence",
@@ -79,9 +79,7 @@ TESTS = {
     "lifecycle/file_locks": JOURNAL,
     "lifecycle/sweep": JOURNAL,
     "lifecycle/custody": f"lifecycle/test_custody lifecycle/test_instance {DEPLOY} {JOURNAL}",
-    "lifecycle/instance": f"lifecycle/test_instance lifecycle/test_custody {DEPLOY}",
     "lifecycle/minimum_runtime": WAIT,
-    "lifecycle/crash_loop": f"lifecycle/test_crash_loop {WAIT}",
     "lifecycle/wait": f"{WAIT} lifecycle/test_custody lifecycle/test_crash_loop",
     "polling/poller": WAIT,
     "polling/estimate": f"polling/test_estimate {WAIT}",

@@ -70,18 +70,20 @@ class Parameter:
 
     def __init__(self, name: str, annotation: Any, given: inspect.Parameter) -> None:
         plain, declared = get_args(annotation)
-        default = self.default = None if given.default is given.empty else given.default
-        self.required: Final = given.default is given.empty
+        default = None if given.default is given.empty else given.default
+        self.default: Any = default
+        self.required: bool = given.default is given.empty
         self.name = name
         self.declared: Argument = declared
-        self.is_option = isinstance(declared, Option)
-        plain, self.is_list = _without_list(_without_none(plain))
-        self.is_flag = plain is bool
-        self.choices = [str(choice) for choice in _choices(plain)]
+        self.is_option: bool = isinstance(declared, Option)
+        plain, is_list = _without_list(_without_none(plain))
+        self.is_list: bool = is_list
+        self.is_flag: bool = plain is bool
+        self.choices: list[str] = [str(choice) for choice in _choices(plain)]
         self.parse: Callable[[str], Any] = declared.parser or _checked(plain, self.choices)
-        self.help = declared.help
+        self.help: str = declared.help
         long = f"--{name.replace('_', '-')}"
-        self.options = [*(declared.names or [long])] if self.is_option else []
+        self.options: list[str] = [*(declared.names or [long])] if self.is_option else []
         if self.is_flag and default is True:
             self.options.append(f"--no-{self.options[0].removeprefix('--')}")
 

@@ -42,7 +42,7 @@ class Asker:
     def __init__(self, session: Session) -> None:
         transport = session._transport
         self.session = session
-        self.sent = 0
+        self.sent: int = 0
         self.headers: Final[Mapping[str, str]] = transport.headers
         self.account: set[str] = {transport.headers.credential}
         self._transport = transport

@@ -14,7 +14,7 @@ from ..models.specs import VMSpec, unique_name
 from ..models.values import Kind
 from .account import status_of
 from .asking import Unfit, body_of, detail_of
-from .deploying import Deploy, Unchecked, balance, deployed
+from .deploying import PROVISIONING, Deploy, Unchecked, balance, deployed
 from .output_probes import compare_events, seconds_between
 from .probe import Bench, Level, Probe, first, probe
 from .reading_probes import compare_periods
@@ -40,15 +40,17 @@ class Early:
         """Look until the status is no longer INITIALIZED."""
         await self._list_lag(deploy)
         is_first = True
-        while True:
+        while deploy.age < 2 * PROVISIONING:
             detail = await deploy.detail()
             status = status_of(detail)
             if detail:
                 self.updated.add(str(detail.get("updated_at")))
-            if status != "INITIALIZED":
-                if detail:
-                    return
-            else:
+            if status in ("ACTIVE", "FAILED", "ENDED"):
+                return
+            if detail and status != "INITIALIZED":
+                known = re.fullmatch(r"[A-Za-z_]{1,32}", status)
+                self._bench.notes.compare("other-statuses", {}, {"status": status if known else "a text"})
+            if detail:
                 reply = await deploy.logs()
                 lines = body_of(reply)
                 events = await deploy.events()

@@ -65,13 +65,13 @@ class RateLimiter:
         self._limit = rate
         self._rate = rate.per_second
         self._free = max_in_flight
-        self._queues: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Priority)
+        self._queues: tuple[deque[_Pending], ...] = tuple(deque() for _ in Priority)
         self._waiting = 0
         self._arrival = 0.0
         """GCRA's theoretical arrival time: one number that is both bucket and refill."""
         self._not_before = 0.0
         self._last_cut = float("-inf")
-        self._outage: _Outage | None = None
+        self._outage: _Unreachable | None = None
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -112,7 +112,7 @@ class RateLimiter:
             raise session_closed()
         loop = asyncio.get_running_loop()
         since = loop.time()
-        waiter = _Waiter(loop.create_future(), since)
+        waiter = _Pending(loop.create_future(), since)
         self._queues[priority].append(waiter)
         while True:
             granted = await self._granted(waiter, priority, loop)
@@ -121,10 +121,10 @@ class RateLimiter:
             # A refusal arrived between the grant and this line. Its pause applies to this caller too.
             self._give_back(waiter.taken)
             self._free += 1
-            waiter = _Waiter(loop.create_future(), since)
+            waiter = _Pending(loop.create_future(), since)
             self._queues[priority].appendleft(waiter)
 
-    async def _granted(self, waiter: _Waiter, priority: Priority, loop: asyncio.AbstractEventLoop) -> float:
+    async def _granted(self, waiter: _Pending, priority: Priority, loop: asyncio.AbstractEventLoop) -> float:
         """Wait in the queue of `priority` and return the loop time of the grant."""
         self._waiting += 1
         self._serve(loop)
@@ -172,7 +172,7 @@ class RateLimiter:
         delayed, and fail.
         """
         now = asyncio.get_running_loop().time()
-        outage = self._outage = self._outage or _Outage(now)
+        outage = self._outage = self._outage or _Unreachable(now)
         if now - outage.began > _PATIENCE or sent_at <= outage.last:
             return
         outage.last = now
@@ -241,7 +241,7 @@ class RateLimiter:
             waiter.taken = self._take(now)
             waiter.turn.set_result(now)
 
-    def _next(self) -> _Waiter | None:
+    def _next(self) -> _Pending | None:
         """Take the next waiter: the first of the highest priority, or at every n-th grant the oldest of all.
 
         Return None when every waiter was cancelled in this tick. `_waiting` counts a cancelled waiter until
@@ -270,7 +270,7 @@ class RateLimiter:
 
 
 @attrs.define(eq=False)
-class _Outage:
+class _Unreachable:
     """An outage since loop time `began`. The next failure makes all callers wait `pause` seconds."""
 
     began: float
@@ -279,7 +279,7 @@ class _Outage:
 
 
 @attrs.define(eq=False)
-class _Waiter:
+class _Pending:
     turn: asyncio.Future[float]
     since: float
     taken: Any = None

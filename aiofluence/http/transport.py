@@ -183,8 +183,6 @@ class Transport:
                 log.exception("on_reply failed")
 
     async def _grant(self, priority: Priority, deadline: float | None) -> float:
-        if deadline is None:
-            return await self.limiter.acquire(priority)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self.limiter.acquire(priority)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
-from weakref import WeakValueDictionary
 
 import attrs
 
@@ -23,6 +22,7 @@ from ..polling.state import WaitHistory
 from ..resources.endpoints import Endpoints
 
 Cause: TypeAlias = Literal["exits", "no image"]
+_Program: TypeAlias = tuple[str, str | None]
 
 EVIDENCE: Final = 20
 """Number of log lines in an InstanceFailedError."""
@@ -191,11 +191,15 @@ class _Shared:
     """Knowledge that the waits for containers of one program share.
 
     Attributes:
+        program: image and startup command.
+        waits: number of the waits. The last one drops the knowledge.
         asked: ids of the containers whose events are requested.
         proven: watches of containers that loop, by their own events, with their ids as keys.
         is_doubted: the events of a container list a back-off.
     """
 
+    program: _Program
+    waits: int = 0
     asked: set[str] = attrs.field(factory=set)
     proven: dict[str, LoopWatch] = attrs.field(factory=dict)
     is_doubted: bool = False
@@ -208,8 +212,7 @@ class Loops:
         self.containers: Final = containers
         self.tasks: Final = tasks
         self.pace: Final = pace
-        self.shared: Final[WeakValueDictionary[tuple[str, str | None], _Shared]] = WeakValueDictionary()
-        """By image and startup command, as long as a watch uses the knowledge."""
+        self.shared: Final[dict[_Program, _Shared]] = {}
 
 
 class LoopWatch:
@@ -250,12 +253,16 @@ class LoopWatch:
         """End the watch: its wait is over."""
         if self._shared is not None:
             self._shared.asked.discard(self._history.ref.id)
+            self._shared.waits -= 1
+            if not self._shared.waits:
+                del self._loops.shared[self._shared.program]
             self._shared = None
 
     def _join(self, container: Container) -> _Shared:
         if self._shared is None:
-            info = container.container_info
-            self._shared = self._loops.shared.setdefault((info.image, info.startup_command), _Shared())
+            program = container.container_info.image, container.container_info.startup_command
+            self._shared = self._loops.shared.setdefault(program, _Shared(program))
+            self._shared.waits += 1
         return self._shared
 
     def _may_ask(self, shared: _Shared) -> bool:

@@ -6,21 +6,23 @@ quotes a value other than an enum value or the text of a refusal.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal, TypeAlias
+from itertools import islice
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from ..errors import RefusedError, ReplyError
-from ..http.messages import Call, Reply, has_service_format, refusal
-from .shapes import SHAPES, differences, operation_of
+from ..errors import DecodeError, RefusedError, ReplyError
+from ..http.messages import Call, Reply, decode, decode_rows, has_service_format, refusal
+from .shapes import SHAPES, differences, fits, operation_of
 
 log: Final = logging.getLogger("aiofluence")
 
 DriftKind: TypeAlias = Literal["field", "value", "type", "status", "refusal", "format"]
+_ROWS: Final = 50
+"""Rows of a list that are compared: the newest, as the service lists them."""
 _KINDS: Final[dict[str, DriftKind]] = {"unknown field": "field", "value": "value", "type": "type"}
 
 # Statuses of contract 1 and 8. A success without a body is 204.
@@ -89,9 +91,13 @@ def drifts(call: Call, reply: Reply) -> Iterator[Drift]:
     if call.method == "GET" and reply.status != 200:
         yield Drift("status", operation, "", str(reply.status))
     try:
-        value: Any = json.loads(reply.body.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        yield Drift("format", operation, "$", f"not JSON, {_content_type(reply)}")
+        # Part of a list, because a list of 10,000 instances would block the event loop.
+        is_list = isinstance(shape, list)
+        value = list(islice(decode_rows(call, reply), _ROWS)) if is_list else decode(call, reply)
+    except DecodeError:
+        yield Drift("format", operation, "$", f"not this JSON, {_content_type(reply)}")
+        return
+    if fits(shape, value):
         return
     for difference in differences(shape, value):
         if (kind := _KINDS.get(difference.problem)) is not None:

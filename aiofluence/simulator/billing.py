@@ -57,7 +57,7 @@ class Bill:
         return self.hourly * self.upfront_hours
 
 
-class Account:
+class BilledAccount:
     """The balance and the append-only ledger. Opening balance plus all amounts always equals the balance."""
 
     def __init__(self, opening: Decimal) -> None:

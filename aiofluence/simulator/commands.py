@@ -16,7 +16,7 @@ _URL: Final = "http://127.0.0.1:8080"
 _DIRECTLY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class CommandError(Exception):
+class ControlError(Exception):
     """The simulator refused a command, or cannot be reached. The message is for the user."""
 
 
@@ -56,10 +56,10 @@ def run_command(options: argparse.Namespace) -> list[str]:
     """Run the command of `options`, and return the lines to print.
 
     Raises:
-        CommandError: the simulator refused it, or cannot be reached.
+        ControlError: the simulator refused it, or cannot be reached.
     """
     command = options.command
-    url = (options.url or os.environ.get("FLUENCE_BASE_URL") or _URL).rstrip("/")
+    url = (options.url or os.environ.get("FLUENCE_BASE_URL") or _URL).rstrip("/").removesuffix("/gpu")
     if command in ("sell-out", "restock"):
         plans = _plans(url, options.plan)
         change = [{"plan_id": plan["plan_id"], "sold_out": command == "sell-out"} for plan in plans]
@@ -93,7 +93,7 @@ def _plans(url: str, name: str) -> list[dict[str, Any]]:
     stock: list[dict[str, Any]] = _ask(url, "stock")["stock"]
     if found := [plan for plan in stock if name in (plan["plan_id"], plan["plan"], plan["gpu"])]:
         return found
-    raise CommandError(f"no plan and no GPU is called {name}; the command stock lists the plans")
+    raise ControlError(f"no plan and no GPU is called {name}; the command stock lists the plans")
 
 
 def _instance_id(url: str, name: str) -> str:
@@ -102,7 +102,7 @@ def _instance_id(url: str, name: str) -> str:
     if len(found) == 1:
         return str(found[0])
     names = ", ".join(each["name"] for each in running) or "none"
-    raise CommandError(f"{len(found) or 'no'} running instances are called {name}; there are: {names}")
+    raise ControlError(f"{len(found) or 'no'} running instances are called {name}; there are: {names}")
 
 
 def _fault(fault: dict[str, Any]) -> str:
@@ -126,4 +126,4 @@ def _ask(url: str, path: str, body: object = None, method: str | None = None) ->
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         problem = f"no simulator at {url} ({reason}); start one, or give its address with --url"
-    raise CommandError(problem)
+    raise ControlError(problem)

@@ -14,7 +14,7 @@ from random import Random
 from uuid import UUID
 
 from . import events as cluster, validation as rules
-from .billing import Account, Bill, exact
+from .billing import Bill, BilledAccount, exact
 from .events import PodName
 from .instances import (
     Calendar,
@@ -49,7 +49,7 @@ class World(RunsContainers):
     ) -> None:
         self.profile = profile
         self.calendar = calendar
-        self.account: Account = Account(balance)
+        self.account: BilledAccount = BilledAccount(balance)
         self.timeline: Schedule = Schedule()
         self.programs: dict[str, Program] = {}
         self.taken_off: set[str] = set()

@@ -233,7 +233,7 @@ class Door:
     def _leave(self, thread: LoopThread, call: _Call) -> None:
         """Tear down the session and make `call` in it, which reports instances that may still be billing."""
         runtime = self._session._runtime
-        thread.submit(runtime.home.tear_down)
+        thread.submit(runtime.tasks.tear_down)
         thread.submit(call.begin)
         if not wait([call.outcome], PATIENCE).done:  # a callback blocks the loop, so report from this thread
             with contextlib.suppress(OSError, ValueError):  # stderr may be closed

@@ -44,18 +44,17 @@ class Known:
                 if behind < 0:
                     if self._is_older(seen, -behind):
                         return Place(Fit.STALE, 0), False, False
-                elif self._ends_like(seen[: self.end]):
+                elif self._ends_like(seen[: self.end], 0):
                     return Place(Fit.SURE, behind), False, True
-                elif self._ends_like(seen[: self.end - 1], but=1) and self._grown(answer, behind + 1):
+                elif self._ends_like(seen[: self.end - 1], 1) and self._grown(answer, behind + 1):
                     return Place(Fit.SURE, behind + 1), True, True
         place = locate(self.known, self.unbroken, seen, self.end, whole=answer.whole)
         if place.fit is Fit.SURE:
             return place, False, False
         if place.fit in (Fit.WEAK, Fit.NONE) and answer.hint == place.new:
             return Place(Fit.SURE, place.new), False, False
-        if place.fit is not Fit.STALE and self.unbroken > 1 and self._may_have_grown(answer):
-            before = self.end and self.end - 1
-            longer = locate(self.known[:-1], self.unbroken - 1, seen, before, whole=answer.whole)
+        if self.unbroken > 1 and self._may_have_grown(answer):
+            longer = locate(self.known[:-1], self.unbroken - 1, seen, self.end, whole=answer.whole)
             better = place.fit is Fit.NONE or longer.new < place.new
             joins = longer.fit is Fit.SURE or (better and longer.fit in (Fit.REPEATS, Fit.WEAK))
             if joins and longer.new and self._grown(answer, longer.new):
@@ -67,14 +66,14 @@ class Known:
                 return without_first, False, False
         return place, False, False
 
-    def _ends_like(self, seen: Hashes[int], but: int = 0) -> bool:
+    def _ends_like(self, seen: Hashes[int], but: int) -> bool:
         """Return True if `seen` ends like the known lines without the last `but` of them."""
         known = self.known[len(self.known) - self.unbroken : len(self.known) - but]
         common = min(len(known), len(seen))
         return known[len(known) - common :] == seen[len(seen) - common :]
 
     def _is_older(self, seen: Hashes[int], by: int) -> bool:
-        return by >= self.unbroken or self._ends_like(seen, but=by)
+        return by >= self.unbroken or self._ends_like(seen, by)
 
     def _may_have_grown(self, answer: Window) -> bool:
         """Return True if any line begins with the last known line and is longer."""
@@ -149,7 +148,8 @@ class Together:
         self._unbroken = 0
         self._unjoined: Hashes[int] | None = None
         self._mixed = False  # the lines are ordered by time, not pod after pod
-        self._behind: set[str | None] = set()  # pods that have not delivered all lines in `_known`
+        self._pending: dict[str | None, int] = {}  # lines in `_known` that the pod has not delivered
+        self._lost: set[str | None] = set()  # pods for which that number is not known
 
     def hints(
         self, lines: Sequence[LogLine], by_pod: Mapping[str | None, Collection[int]]
@@ -163,31 +163,29 @@ class Together:
             self._unjoined = seen
             return {}
         self._unjoined = None
-        self._known.extend(seen[len(seen) - place.new :])
+        first = len(seen) - place.new
+        self._known.extend(seen[first:])
         self._unbroken += place.new
         self._trim()
-        if not self._mixed:
-            return {}
-        first = len(lines) - place.new
-        return {
-            pod: sum(index >= first for index in indices)
-            for pod, indices in by_pod.items()
-            if pod not in self._behind
-        }
+        for pod, indices in by_pod.items():
+            self._pending[pod] = self._pending.get(pod, 0) + sum(index >= first for index in indices)
+        return {pod: self._pending[pod] for pod in by_pod.keys() - self._lost} if self._mixed else {}
 
-    def delivered(self, pod: str | None, *, all_of_it: bool) -> None:
-        """Note if a pod has delivered all lines of its last reply."""
-        if all_of_it:
-            self._behind.discard(pod)
-        else:
-            self._behind.add(pod)
+    def delivered(self, pod: str | None, new: int, *, settled: bool) -> None:
+        """Note the lines that a pod has delivered from the last reply; `settled`: it holds no line back."""
+        if settled and self._unjoined is None:
+            self._pending[pod] = 0
+            self._lost.discard(pod)
+        elif new:
+            self._lost.add(pod)
 
-    def polled(self, missing: Collection[str | None]) -> None:
-        """Note the end of a poll whose last reply lacked `missing` pods. An unjoined reply starts anew."""
+    def polled(self, behind: Collection[str | None]) -> None:
+        """Note the end of a poll: `behind` have not delivered the last reply. An unjoined one starts anew."""
         if self._unjoined is not None:
             self._known, self._unbroken = self._unjoined, len(self._unjoined)
             self._unjoined = None
-            self._behind.update(missing)
+            self._pending.clear()
+            self._lost = set(behind)
             self._trim()
 
     def _trim(self) -> None:

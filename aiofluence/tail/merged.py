@@ -55,7 +55,7 @@ class MergedTail(Tail[TaggedLine]):
         last: int,
         pace: float,
         evidence: Evidence,
-        home: BackgroundTasks,
+        tasks: BackgroundTasks,
     ) -> None:
         super().__init__()
         self._number = count()
@@ -66,7 +66,7 @@ class MergedTail(Tail[TaggedLine]):
         self._ready: deque[TaggedLine] = deque()
         self._polls: set[asyncio.Future[None]] = set()
         self._errors: deque[BaseException] = deque()
-        self._home = home
+        self._tasks = tasks
         self._stir = asyncio.Event()
 
     def _take(self) -> TaggedLine | None:
@@ -93,7 +93,7 @@ class MergedTail(Tail[TaggedLine]):
             pass
 
     def _start(self, follow: FollowLogs) -> None:
-        poll = self._home.spawn(follow.poll())
+        poll = self._tasks.spawn(follow.poll())
         self._polls.add(poll)
         poll.add_done_callback(lambda poll: self._done(follow, poll))
 

@@ -54,7 +54,7 @@ class PodLog(Repeats):
         self.widest: int = 0
         self.ask: int = 0
         self.count_only: bool = False
-        self.before: Hashes[int] | None = None  # the previous reply of the same poll
+        self.before: Hashes[int] = hashes(())  # the previous reply of the same poll
         self.full: Hashes[int] = hashes(())  # the widest reply of this poll that filled its window
         self.probe: Probe | None = None  # the search about a reply that did not, and may be cut
         self.confirmed: bool = False  # that reply is not cut: the log is really that short
@@ -99,7 +99,8 @@ class PodLog(Repeats):
         believed = not answer.whole or answer.shared or self.confirmed or self.tries >= TRIES
         believed = believed or len(seen) > answer.asked  # the service ignores windows
         if not self.begun:
-            if not (believed or self._seen_whole(seen)) and seen and (contradicted or answer.ending):
+            doubtful = contradicted or (answer.ending and bool(seen))
+            if doubtful and not (believed or self._seen_whole(seen)):
                 return self._doubt(answer, seen, Place(Fit.NONE, 0), grown=False)
             return self._begin(answer, seen)
         if self.behind and not believed:
@@ -141,18 +142,12 @@ class PodLog(Repeats):
         return Verdict(length, gap)
 
     def _judge(self, answer: Window, seen: Hashes[int], place: Place, grown: bool, *, exact: bool) -> Verdict:
-        nothing = not (
-            place.new or exact or answer.shared or self.behind
-        )  # or all of the last lines were written again
-        only_repeats = place.fit not in (Fit.STALE, Fit.SURE) and (nothing or self._only_repeats(seen, place))
-        if place.fit is Fit.SURE and nothing and not self._reaches_back(seen):
-            place, only_repeats = attrs.evolve(place, fit=Fit.REPEATS), True
         if place.fit is Fit.SURE:
             ask = 0 if exact or self.confirmations > 2 else self._confirming(answer, seen, place.new)
             if ask > answer.asked:
                 self.confirmations += 1
                 return Verdict(ask=ask, settled=False, held=place.new, doubt=GapReason.REPEATS)
-            if (self._uncounted(answer, seen) or 0) > place.new:
+            if (self._uncounted(answer, seen, 1) or 0) > place.new:
                 return self._missed(answer, seen, place.new)
             return self._sure(answer, seen, place.new, grown)
         if place.fit is Fit.STALE:
@@ -163,6 +158,9 @@ class PodLog(Repeats):
         if answer.whole or self.tries >= TRIES:
             return self._give_up(answer, seen, place)
         self.repeated: bool = self.repeated or place.fit is Fit.REPEATS
+        # Without new lines, nothing was written, or all of the last lines were written again.
+        nothing = not (place.new or answer.shared or self.behind)
+        only_repeats = nothing or self._only_repeats(seen, place)
         if place.fit is Fit.REPEATS or only_repeats:
             return self._repeats(answer, seen, place, count_only=only_repeats)
         all_of_them = len(seen) - place.new == self.end and seen == self.before
@@ -179,7 +177,7 @@ class PodLog(Repeats):
 
     def _missed(self, answer: Window, seen: Hashes[int], new: int) -> Verdict:
         """Mark a loss: the last lines join, those before do not. A block was repeated unseen earlier."""
-        at_least = max(0, (self._uncounted(answer, seen) or 0) - new)
+        at_least = max(0, (self._uncounted(answer, seen, 1) or 0) - new)
         verdict = self._lost(answer, seen, GapReason.REPEATS, at_least, new)
         if new:
             return verdict
@@ -287,14 +285,8 @@ class PodLog(Repeats):
         self.growing = None
         if self.tries == 1:
             self.margin = max(NARROWEST, self.margin * 9 // 10)
-        elif (
-            answer.asked == self.ask
-            and answer.asked <= WIDEST // 4
-            and not (answer.whole or self.count_only)
-            and self.before
-            and len(self.before) > new
-        ):
-            self.margin = max(self.margin, answer.asked - new)
+        elif answer.asked == self.ask and not (answer.whole or self.count_only) and len(self.before) > new:
+            self.margin = max(self.margin, min(answer.asked - new, WIDEST // 4))
         grown = grown and self.last_delivered
         if new and new == len(seen):
             self._break()  # the last known line may have grown where no window shows it

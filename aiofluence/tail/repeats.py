@@ -49,7 +49,8 @@ class Recount:
         pausing = self._came_at is None or self._is_pause(now)
         # One or two lines after a long block may belong to that block, so its size decays slowly.
         self._block = min(MEMORY, max(new, self._block // 2) if pausing else self._block + new)
-        self.latest = max(new, self.latest // 2)
+        if self._came_at is not None:
+            self.latest = max(new, self.latest // 2)
         self._came_at, self._due, self._reach = now, now + FIRST, LEAST
 
     def looked(self, now: float) -> None:
@@ -107,15 +108,14 @@ class Repeats(Known):
         need = self.recount.overlap(1, answer.now, ending=answer.ending)
         return need and min(need, self.unbroken) + max(4 * NARROWEST, self.recount.latest * 5 // 4)
 
-    def _uncounted(self, answer: Window, seen: Hashes[int]) -> int | None:
-        """Return how many lines of the whole log are not delivered; None: it may be another log."""
-        if not answer.whole or self.end is None or len(self.head) < HEAD or self.behind:
-            return None
-        return len(seen) - self.end if seen[:HEAD] == self.head else None
+    def _uncounted(self, answer: Window, seen: Hashes[int], head: int = HEAD) -> int | None:
+        """Return how many lines of the whole log are not delivered; None: it may be another log.
 
-    def _reaches_back(self, seen: Hashes[int]) -> bool:
-        """Return True if the answer has more lines than the longest block that is known to recur."""
-        return not self.recurred or len(seen) >= min(self.recurred + NARROWEST, self.unbroken)
+        `head`: number of first lines that must be known. One suffices if the last lines join, too.
+        """
+        if not answer.whole or self.end is None or len(self.head) < head or self.behind:
+            return None
+        return len(seen) - self.end if seen[: len(self.head)] == self.head else None
 
     def _joins_by_fewer(self, seen: Hashes[int], uncounted: int | None) -> int | None:
         """Return the number of new lines by the last few known lines alone; None if those do not decide.

@@ -77,14 +77,8 @@ class Stitch:
         self._begun = False
         self._whole = True  # the next poll of a young log fetches all lines
         self._search_pause, self._search_at = SEARCH, 0.0
-        self._searched: set[Pod] = set()  # pods that this poll searches for
-        # Of the current poll:
-        self._fetches = 0
-        self._new = 0  # number of new lines, of the pod with the most, without those before the tail began
-        self._came = False  # lines were delivered
         self._present: set[Pod] = set()  # pods in the last reply
-        self._met: set[Pod] = set()  # pods in any reply
-        self._all_shown = False  # a reply was not filled, so it hides no pod
+        self._begin_poll()
 
     @property
     def interval(self) -> float:
@@ -108,9 +102,9 @@ class Stitch:
         `numbered`: widest window by number that was answered, if wider ones are refused; 0: none is refused.
         """
         regular = not self._fetches
-        self._fetches += 1
         if regular:
             self._begin_poll()
+        self._fetches += 1
         self._pace.came(lines, now)
         window = WHOLE if asked is None else asked
         by_pod: dict[Pod, list[int]] = {}
@@ -119,8 +113,7 @@ class Stitch:
             # A line without a pod's name, among lines with one, is unreadable. It belongs to the pod before.
             pod = pod if line.pod is None else line.pod
             by_pod.setdefault(pod, []).append(index)
-        several = len(self._pods) > 1 or len(by_pod) > 1
-        hints = self._together.hints(lines, by_pod) if several else {}
+        hints = self._together.hints(lines, by_pod) if len(self._pods) > 1 else {}
         self._each = self._each or len(lines) > window
         if regular or 0 < len(lines) < window:
             hiding = len(lines) >= window and bool(self._pods.keys() - by_pod.keys())
@@ -129,10 +122,9 @@ class Stitch:
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
         self._all_shown = self._all_shown or len(lines) < window
         for pod, sequence in self._pods.items():
-            if sequence.probe is not None and window == sequence.ask:
+            if window == sequence.ask and (sequence.probe is not None or not sequence.begun):
                 by_pod.setdefault(pod, [])  # the absence of lines is an answer for the search, too
         self._present = set(by_pod)
-        self._met |= self._present
         items: list[Placed] = []
         wishes: list[int] = []
         for pod, indices in by_pod.items():
@@ -161,9 +153,11 @@ class Stitch:
         return self._step(tuple(item for _, _, item in items), wishes)
 
     def _begin_poll(self) -> None:
-        self._new, self._came, self._all_shown = 0, False, False
-        self._searched.clear()
-        self._met.clear()
+        self._fetches: int = 0
+        self._new: int = 0  # new lines of the pod with the most, without those before the tail began
+        self._came: bool = False  # lines were delivered
+        self._all_shown: bool = False  # a reply was not filled, so it hides no pod
+        self._searched: set[Pod] = set()  # pods that this poll searches for
         for sequence in self._pods.values():
             sequence.begin_poll()
 
@@ -175,7 +169,6 @@ class Stitch:
         was_begun = sequence.begun
         verdict = sequence.take(answer)
         if verdict is None:
-            self._together.delivered(pod, all_of_it=False)
             return [], sequence.ask
         new = verdict.new
         if sequence.begun and not was_begun and not sequence.late:
@@ -198,7 +191,7 @@ class Stitch:
         else:
             held = indices[len(indices) - verdict.held :]
             self._held[pod] = (tuple(lines[index] for index in held), verdict)
-        self._together.delivered(pod, all_of_it=verdict.settled)
+        self._together.delivered(pod, verdict.new, settled=verdict.settled)
         count_only = verdict.count_only and not answer.ending
         if count_only and not self._pace.afford(min(verdict.ask, (sequence.end or MEMORY) + 64)):
             return placed, 0
@@ -237,7 +230,7 @@ class Stitch:
             widest = max(wishes)
             return self._next(items, None if widest >= WHOLE else widest, at_once=True)
         self._fetches = 0
-        self._together.polled(self._pods.keys() - self._present)
+        self._together.polled((self._pods.keys() - self._present) | self._held.keys())
         holding = any(lines for lines, _ in self._held.values())
         need = self._pace.polled(self._new, open=bool(self._held), holding=holding)
         # A young log is fetched whole. While it is quiet, only every second poll does that: a narrow window
@@ -246,13 +239,13 @@ class Stitch:
         young = YOUNG if self._whole else 0
         need += max((pod.overlap(young) for pod in self._pods.values()), default=NARROWEST)
         ask = min(WIDEST, -(-need // 8) * 8)
-        if all(pod.is_young(young) for pod in self._pods.values()):
+        if (self._pods or self._whole) and all(pod.is_young(young) for pod in self._pods.values()):
             ask = max(AHEAD, ask)  # wide windows of short logs cost nothing
         return self._next(items, ask, at_once=False)
 
     def _search_hidden(self, window: int, now: float, *, ending: bool) -> list[int]:
         """Return the window that would show a hidden pod: a shared window that is filled may hide one."""
-        hidden = self._pods.keys() - self._met - self._gone
+        hidden = self._pods.keys() - self._present - self._gone
         if not hidden or self._all_shown or self._each:
             return []
         if ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_contradictions_reach_a_simulator(cloud: Cloud, file: Path) -> None:
     assert done.code == 1
     (row,) = [line for line in done.out.splitlines() if " contradicted " in line and "; " not in line]
     assert row.split()[:2] == ["wrong-key", "contradicted"]
-    assert '"status": 401' in row
+    assert '"status": 401' in file.read_text()
 
 
 def test_a_key_that_is_refused(cloud: Cloud, file: Path) -> None:
@@ -75,3 +76,18 @@ def test_a_key_that_is_refused(cloud: Cloud, file: Path) -> None:
     assert done.code == 1
     assert "Invalid key" in done.err
     assert not file.exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_each_level_asks(cloud: Cloud, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("y\nn\n"))
+    done = cloud.run("conformance", "--level", "paid", "--output", file)
+    assert done.code == 1
+    assert done.err.count("Go ahead?") == 2
+    assert "The level refunded was not run." in done.err
+    assert json.loads(file.read_text())["level"] == "free"
+    assert cloud.simulator.instances() == []

@@ -65,7 +65,7 @@ class Refused(Exception):
 
 @attrs.define
 class Config:
-    """What an update sets: `sent` and `done` are seconds of the service."""
+    """Configuration that an update sets: `sent` and `done` are seconds of the service."""
 
     image: str
     command: str | None
@@ -104,7 +104,7 @@ class Row:
         return [each for each in self.configs if each.done <= at or each is self.configs[0]][-1]
 
     def run(self, at: float) -> tuple[bool, float, int]:
-        """Whether the program runs, when the latest run began, and its number."""
+        """Return True if the program runs, the beginning of the latest run, and its number."""
         config = self.config(at)
         begin = max(config.done, self.active) + (4.0 if config is self.configs[0] else 0.0)
         _, seconds = config.program()
@@ -126,7 +126,6 @@ class Deviating:
     Attributes:
         rows: instances, oldest first.
         spent: USDC spent by instances so far.
-        refuses: number of requests that are refused with a 403 from now on.
     """
 
     def __init__(self, deviations: Collection[str] = (), *, canary: str = "", age: float = 7200.0) -> None:
@@ -340,7 +339,7 @@ class Deviating:
             "reserved_amount": shown(reserved),
             "next_billing_period": period,
         }
-        network = None
+        network: dict[str, Any] | None = None
         if row.kind != "container":
             if status == "ACTIVE":
                 network = {"domain": "198.51.100.7", "forwarded_ports": [], "uri": None}
@@ -523,7 +522,10 @@ class Deviating:
             return []
         if status == "ENDED" and at - row.ended > 3600:
             return []
-        kind = (lambda name: "") if self.has("event-form") else (lambda name: f"[{name}] ")
+
+        def kind(name: str) -> str:
+            return "" if self.has("event-form") else f"[{name}] "
+
         config = row.config(at)
         found = [
             ("service-1", f"[Normal] [ScalingReplicaSet] {kind('Deployment')}Scaled up to 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def test_claims_without_an_option_are_named(tmp_path: Path) -> None:
     assert observed.profile == {"answers": {"redirect_status": 308}}
     assert observed.left_out == ("backoff", "list-lag")
     simulator = Simulator.from_observations(file, balance=7)
-    assert (simulator.profile.answers.redirect_status, simulator.balance) == (308, 7)
+    assert simulator.profile.answers.redirect_status == 308
+    assert simulator.balance == Decimal(7)
 
 
 class WithOpenApi(SimulatorWire):
@@ -177,14 +179,14 @@ async def test_openapi() -> None:
     for folder in ("vms", "baremetal"):
         paths[f"/gpu/instances/{folder}"] = ["get", "post"]
         paths[f"/gpu/instances/{folder}/{{instance_id}}"] = ["get", "put", "delete"]
-    limits = {
+    limits: dict[str, dict[str, int]] = {
         "name": {"minLength": 1, "maxLength": 25},
         "image": {"maxLength": 255},
         "startup_command": {"maxLength": 2048},
         "expose": {"minItems": 1, "maxItems": 10},
         "environment": {"maxItems": 64},
     }
-    document = {
+    document: dict[str, Any] = {
         "paths": {path: {method: {} for method in methods} for path, methods in paths.items()},
         "components": {"schemas": {"Deploy": {"properties": limits}}},
     }

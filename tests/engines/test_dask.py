@@ -107,7 +107,7 @@ async def everywhere(client: Client) -> dict[str, int]:
     return dict(found.values())
 
 
-async def test_three_containers_compute_a_sum_and_leave_nothing() -> None:
+async def test_three_containers_compute_a_sum() -> None:
     async with fleet() as given:
         async with (
             given.cluster(3) as cluster,
@@ -166,7 +166,7 @@ async def test_a_worker_that_dies_is_replaced() -> None:
             given.groups |= {*before.values(), *after.values()}
 
 
-async def test_it_begins_when_enough_are_there_and_fills_up_later() -> None:
+async def test_it_begins_with_min_ready_workers() -> None:
     async with fleet() as given:
         given.simulator.fail_next_provisioning(1)
         async with given.cluster(2, min_ready=1) as cluster, Client(cluster, asynchronous=True) as client:
@@ -231,7 +231,7 @@ async def test_a_worker_that_cannot_be_reached_is_no_worker(tmp_path: Path) -> N
         assert given.simulator.live() == []
 
 
-def test_failure_after_failure_is_tried_again_ever_more_rarely() -> None:
+def test_repeated_failures_are_retried_rarely() -> None:
     assert [pause_after(failures) for failures in range(5)] == [0, 0, 15, 30, 60]
     assert pause_after(10_000) == 3600
 
@@ -251,7 +251,7 @@ async def test_a_cancelled_start_gives_everything_back() -> None:
     assert given.deploys() == 3
 
 
-async def test_a_start_that_is_cancelled_in_dasks_own_leaves_no_scheduler() -> None:
+async def test_a_cancelled_start_leaves_no_scheduler() -> None:
     async with fleet() as given:
         cluster = given.cluster(1)
         starting = asyncio.create_task(cluster.__aenter__())
@@ -284,7 +284,7 @@ async def test_what_the_containers_print_is_followed() -> None:
             assert tagged.ref in cluster.containers.values()
 
 
-async def test_bad_arguments_are_named_before_anything_is_sent() -> None:
+async def test_bad_arguments_are_refused_at_once() -> None:
     simulator = Simulator()
     async with Session("k", base_url="https://api.example.com") as session:
         spec = container_spec(simulator)
@@ -305,7 +305,7 @@ async def test_bad_arguments_are_named_before_anything_is_sent() -> None:
         refuse("expose", container_spec(simulator, expose=range(1, 11)))
 
 
-async def test_a_contact_where_nobody_answers_is_found_out_before_anything_is_deployed(
+async def test_a_dead_contact_stops_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("aiofluence.dask.cluster._ANSWER_TIMEOUT", 0.5)
@@ -340,7 +340,7 @@ async def test_a_stranger_is_not_let_in() -> None:
                 assert re.search("certificate|ssl_context", repr((caught.value, caught.value.__cause__)))
 
 
-def test_the_block_in_the_docs_that_costs_nothing_computes(
+def test_the_free_block_of_the_docs_computes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -47,9 +47,7 @@ pytestmark = pytest.mark.timeout(30 + 20 * KILLS)
 
 
 @BOTH
-async def test_killed_and_started_again_it_launches_each_once_and_leaves_nothing(
-    engine: str, tmp_path: Path
-) -> None:
+async def test_a_killed_launch_continues_once(engine: str, tmp_path: Path) -> None:
     figures = await live_and_die(engine, tmp_path, size=SIZE, kills=KILLS, seed=SEED, lost=0.25)
     names = [f"{RUN}-{index:03}" for index in range(SIZE)]
     assert figures.launching > 0
@@ -62,9 +60,7 @@ async def test_killed_and_started_again_it_launches_each_once_and_leaves_nothing
 
 
 @BOTH
-async def test_killed_at_the_worst_moment_and_started_at_once_it_pays_once(
-    engine: str, tmp_path: Path
-) -> None:
+async def test_killed_at_the_worst_moment_it_pays_once(engine: str, tmp_path: Path) -> None:
     """Both deploys are sent and not answered; they are committed when the next life has looked already, or,
     if it takes its time, as late as the service may."""
     simulator = service()

@@ -450,7 +450,7 @@ def test_all_problems_of_all_specs_are_named() -> None:
     ]
     with pytest.raises(SpecError) as caught:
         check(specs)
-    assert len(caught.value.problems) == 3 + 3
+    assert len(caught.value.problems) == 3 + 3  # without a plan, the system of Bad_2 cannot be checked
     assert isinstance(caught.value, ValueError)
     for problem in caught.value.problems:
         assert problem.startswith(("Bad_1: ", "Bad_2: "))

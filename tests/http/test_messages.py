@@ -227,6 +227,18 @@ def test_a_gateways_reply_is_a_decode_error(status: int, body: bytes) -> None:
     assert caught.value.status == status
 
 
+@pytest.mark.parametrize("depth", [3, 4, 500])
+def test_the_words_of_a_deep_reply(depth: int) -> None:
+    body = b"[" * depth + b'"too small"' + b"]" * depth
+    text = str(refusal(400, b'{"detail": ' + body + b"}"))
+    assert ("too small" in text) is (depth == 3)
+
+
+def test_a_date_before_1970_is_no_retry_after() -> None:
+    assert retry_after({"Retry-After": "Wed, 31 Dec 1969 23:59:59 GMT"}) is None
+    assert retry_after({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
+
+
 def test_a_refusal_with_status_200_is_a_refusal() -> None:
     with pytest.raises(InsufficientBalanceError, match="Insufficient balance") as caught:
         decode_reply(POST, Reply(200, {}, b'{"detail": "Insufficient balance"}'))

@@ -359,26 +359,39 @@ async def test_closing_tells_everybody() -> None:
 
 
 async def test_a_free_limiter_grants_at_once() -> None:
-    gate = RateLimiter(RateLimit(1, 1), 2)
-    assert gate.acquire_at_once() == now()
-    assert gate.acquire_at_once() is None
-    waiting = await backlog(gate, Priority.POLL, 1)
+    limiter = RateLimiter(RateLimit(1, 1), 2)
+    assert limiter.acquire_at_once() == now()
+    assert limiter.acquire_at_once() is None
+    waiting = await backlog(limiter, Priority.POLL, 1)
     await asyncio.sleep(1)
     assert await waiting[0]
 
 
+async def test_each_fourth_grant_goes_to_the_oldest() -> None:
+    gate = RateLimiter(RateLimit(1, 1), 8)
+    await gate.acquire(Priority.POLL)
+    order: list[Priority] = []
+    tasks = []
+    for priority in [*[Priority.POLL] * 3, *[Priority.TERMINATE] * 9]:
+        note = partial(order.append, priority)
+        tasks.append(asyncio.ensure_future(pass_through(gate, priority, note=note)))
+        await asyncio.sleep(0.001)
+    await asyncio.gather(*tasks)
+    assert [place for place, priority in enumerate(order, 1) if priority is Priority.POLL] == [4, 8, 12]
+
+
 async def test_a_refusal_between_grant_and_send() -> None:
     """The grant is returned, with its place among the requests in flight, and is due after the pause."""
-    gate = RateLimiter(RateLimit(1, 1), 1)
-    await gate.acquire(Priority.POLL)
-    gate.release()
+    limiter = RateLimiter(RateLimit(1, 1), 1)
+    await limiter.acquire(Priority.POLL)
+    limiter.release()
     began = now()
-    waiting = asyncio.ensure_future(gate.acquire(Priority.POLL))
-    asyncio.get_running_loop().call_at(began + 1, gate.refused, began + 0.5, 10.0)
+    waiting = asyncio.ensure_future(limiter.acquire(Priority.POLL))
+    asyncio.get_running_loop().call_at(began + 1, limiter.refused, began + 0.5, 10.0)
     async with asyncio.timeout(60):
         assert await waiting == pytest.approx(began + 11)
-        gate.release()
-        await gate.acquire(Priority.POLL)
+        limiter.release()
+        await limiter.acquire(Priority.POLL)
 
 
 async def test_sessions_of_work_in_waves() -> None:

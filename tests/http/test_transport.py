@@ -79,6 +79,19 @@ async def test_attempts_end_and_are_on_the_error() -> None:
     assert caught.value.call == LIST
 
 
+async def test_an_error_of_the_service_does_not_raise_the_rate() -> None:
+    simulator = Simulator()
+    simulator.fail(LIST, Fault.status(429))
+    simulator.fail(LIST, Fault.status(500), times=None)
+    rate = RateLimit(per_second=10, burst=1)
+    async with session_on(simulator, rate=rate, retry=Retry(attempts=1)) as fluence:
+        for _ in range(60):  # the 429 halves the rate, and 50 successes would restore it
+            with pytest.raises((RateLimitedError, ServerError)):
+                await fluence.containers.list()
+    times = [request.at for request in simulator.requests]
+    assert times[-1] - times[-2] == pytest.approx(0.2, abs=0.01)
+
+
 async def test_a_call_without_a_reply_is_named() -> None:
     simulator = Simulator()
     simulator.fail(LIST, Fault.reset(), times=None)

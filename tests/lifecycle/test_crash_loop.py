@@ -75,7 +75,7 @@ class Story:
 # The judgement
 
 
-def test_a_slow_start_is_no_loop_however_long_it_takes() -> None:
+def test_a_slow_start_is_no_loop() -> None:
     story = Story()
     for time in range(0, 1800, 10):
         story.down(float(time))
@@ -84,7 +84,7 @@ def test_a_slow_start_is_no_loop_however_long_it_takes() -> None:
         assert judge(story.signs, float(time)) is None
 
 
-def test_a_slow_start_costs_few_requests_for_events() -> None:
+def test_a_slow_start_costs_few_requests() -> None:
     story, requests = Story(), 0
     for time in range(0, 480, 10):
         story.down(float(time))
@@ -114,14 +114,14 @@ def test_a_restart_is_no_loop(texts: tuple[str, ...]) -> None:
     assert judge(story.signs, 70.0) is None
 
 
-def test_a_back_off_in_two_answers_with_no_run_between_is_a_loop() -> None:
+def test_two_back_offs_without_a_run_are_a_loop() -> None:
     story = Story().down(0.0, 16.0).told(16.0, STARTED, BACK_OFF).down(45.0)
     assert judge(story.signs, 45.0) is None
     story.told(45.0, STARTED, BACK_OFF)
     assert judge(story.signs, 45.0) == "exits"
 
 
-def test_a_run_of_a_moment_between_two_looks_does_not_hide_a_loop() -> None:
+def test_a_short_run_does_not_hide_a_loop() -> None:
     story = Story().down(0.0, 16.0).told(16.0, BACK_OFF).up(33.0).down(34.0, 45.0).told(45.0, BACK_OFF)
     assert judge(story.signs, 45.0) == "exits"
 
@@ -135,14 +135,14 @@ def test_a_run_that_lasts_clears_the_doubt() -> None:
     assert judge(story.signs, 60.0) is None
 
 
-def test_an_image_that_cannot_be_pulled_gets_more_time() -> None:
+def test_a_missing_image_gets_more_time() -> None:
     story = Story().down(0.0).told(16.0, NO_IMAGE).told(45.0, NO_IMAGE)
     assert judge(story.signs, 45.0) is None
     assert judge(story.signs, 61.0) == "no image"
     assert back_off(events(NO_IMAGE, PULLED)) is None
 
 
-def test_runs_that_end_again_and_again_are_a_loop_with_a_back_off_or_when_there_are_no_events() -> None:
+def test_many_ended_runs_are_a_loop() -> None:
     story = Story()
     for time in (10.0, 30.0, 50.0):
         story.up(time).down(time + 12)
@@ -155,14 +155,14 @@ def test_runs_that_end_again_and_again_are_a_loop_with_a_back_off_or_when_there_
     assert judge(story.signs, 102.0) == "exits"
 
 
-def test_the_pod_before_an_update_says_nothing_about_the_present_one() -> None:
+def test_the_pod_before_an_update_does_not_count() -> None:
     old = events(BACK_OFF, STOPPING)
     assert back_off(old) is None
     assert back_off([*old, *events(BACK_OFF, pod="service-1-b4fcd99f7-22222")]) == "exits"
     assert back_off(events(BACK_OFF, PROBE)) == "exits"
 
 
-def test_three_others_of_the_program_are_proof_for_a_fourth_that_has_not_run() -> None:
+def test_three_loops_prove_the_fourth() -> None:
     signs = Story().down(0.0, 50.0).signs
     assert judge(signs, 50.0, siblings=3) is None
     assert judge(signs, 61.0, siblings=2) is None
@@ -195,7 +195,7 @@ BOOM = Program(seconds=0.5, code=1, lines=("CUDA error: no kernel image",))
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_a_wait_for_ready_recognises_a_crash_loop_within_90_seconds_of_active(seed: int) -> None:
+async def test_ready_finds_a_loop_within_90_seconds(seed: int) -> None:
     simulator = Simulator(profile=LIKELY, seed=seed)
     simulator.programs["boom:1"] = BOOM
     counted = Counted()
@@ -217,7 +217,7 @@ async def test_a_wait_for_ready_recognises_a_crash_loop_within_90_seconds_of_act
     assert simulator.live() == []
 
 
-async def test_an_image_that_cannot_be_pulled_is_recognised_too() -> None:
+async def test_ready_finds_a_missing_image() -> None:
     simulator = simulator_with(gone=Program(pullable=False))
     async with session_on(simulator) as fluence:
         with pytest.raises(InstanceFailedError, match="image gone:1 cannot be pulled") as raised:
@@ -228,7 +228,7 @@ async def test_an_image_that_cannot_be_pulled_is_recognised_too() -> None:
     assert simulator.live() == []
 
 
-async def test_a_wait_for_active_costs_no_request_for_events_and_ends_well() -> None:
+async def test_active_requests_no_events() -> None:
     simulator = simulator_with(boom=BOOM)
     counted = Counted()
     async with session_on(simulator, on_reply=counted) as fluence:
@@ -238,7 +238,7 @@ async def test_a_wait_for_active_costs_no_request_for_events_and_ends_well() -> 
     assert simulator.live() == []
 
 
-async def test_a_container_that_starts_costs_no_request_for_events() -> None:
+async def test_a_good_start_requests_no_events() -> None:
     simulator = Simulator(profile=LIKELY)
     counted = Counted()
     async with session_on(simulator, on_reply=counted) as fluence:
@@ -255,7 +255,7 @@ async def test_a_slow_start_is_waited_for() -> None:
     assert counted.requests["events"] <= 4
 
 
-async def test_a_kept_container_that_loops_is_the_callers_and_bills() -> None:
+async def test_a_kept_container_that_loops_bills() -> None:
     simulator = simulator_with(boom=BOOM)
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator, image="boom:1")
@@ -268,7 +268,7 @@ async def test_a_kept_container_that_loops_is_the_callers_and_bills() -> None:
     assert simulator.live() == []
 
 
-async def test_a_plain_wait_ends_nothing_and_can_be_ended_from_its_error() -> None:
+async def test_the_error_of_a_wait_can_end_the_loop() -> None:
     simulator = simulator_with(boom=BOOM)
     async with session_on(simulator) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator, image="boom:1"))
@@ -283,7 +283,7 @@ async def test_a_plain_wait_ends_nothing_and_can_be_ended_from_its_error() -> No
     ("does", "what"),
     [(Program(seconds=0.5), "crash loop of boom:1"), (Program(pullable=False), "boom:1 cannot be pulled")],
 )
-async def test_an_update_to_what_does_not_stay_is_recognised(does: Program, what: str) -> None:
+async def test_an_update_finds_a_loop(does: Program, what: str) -> None:
     simulator = simulator_with(boom=does)
     async with session_on(simulator) as fluence:
         async with fluence.running(container_spec(simulator, image=STAYS), until=Until.READY) as container:
@@ -295,7 +295,7 @@ async def test_an_update_to_what_does_not_stay_is_recognised(does: Program, what
     assert simulator.live() == []
 
 
-async def test_without_events_nothing_is_proven_and_the_end_of_the_lease_is_seen() -> None:
+async def test_without_events_nothing_is_proven() -> None:
     simulator = simulator_with(gone=Program(pullable=False))
     simulator.fail("GET /gpu/instances/{id}/events", Fault.status(404), times=None)
     async with session_on(simulator) as fluence:
@@ -313,7 +313,7 @@ def rich(**programs: Program) -> Simulator:
     return simulator
 
 
-async def test_a_batch_of_a_program_that_exits_costs_ten_instances_and_names_the_rest() -> None:
+async def test_a_batch_that_loops_costs_ten_instances() -> None:
     simulator = rich(boom=BOOM)
     counted = Counted()
     async with session_on(simulator, on_reply=counted) as fluence:
@@ -353,7 +353,7 @@ async def test_containers_of_another_image_go_on() -> None:
     assert simulator.live() == []
 
 
-async def test_a_program_that_stays_is_sent_to_all_once_one_has_started() -> None:
+async def test_a_good_start_releases_the_batch() -> None:
     simulator = rich()
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator, "web-{i}", image=STAYS)
@@ -379,7 +379,7 @@ async def test_a_batch_until_active_holds_nothing_back() -> None:
     assert simulator.live() == []
 
 
-async def test_a_quorum_that_a_program_cannot_reach_calls_the_launch_off() -> None:
+async def test_an_unreachable_quorum_ends_the_launch() -> None:
     simulator = rich(boom=BOOM)
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator, "web-{i}", image="boom:1")
@@ -390,7 +390,7 @@ async def test_a_quorum_that_a_program_cannot_reach_calls_the_launch_off() -> No
     assert len(simulator.instances()) == 10
 
 
-async def test_failed_provisionings_of_the_first_containers_hold_nothing_back_for_ever() -> None:
+async def test_failed_first_containers_block_nothing() -> None:
     simulator = rich()
     simulator.fail_next_provisioning(15)
     async with session_on(simulator) as fluence:
@@ -402,7 +402,7 @@ async def test_failed_provisionings_of_the_first_containers_hold_nothing_back_fo
     assert simulator.live() == []
 
 
-async def test_a_launch_that_is_cancelled_while_jobs_wait_leaves_nothing() -> None:
+async def test_a_cancelled_launch_leaves_nothing() -> None:
     simulator = rich()
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator, "web-{i}", image=STAYS)
@@ -413,7 +413,7 @@ async def test_a_launch_that_is_cancelled_while_jobs_wait_leaves_nothing() -> No
     assert len(simulator.instances()) == 10
 
 
-async def test_a_launch_whose_timeout_comes_while_jobs_wait_names_them() -> None:
+async def test_a_timeout_names_the_waiting_jobs() -> None:
     simulator = rich()
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator, "web-{i}", image=STAYS)
@@ -426,7 +426,7 @@ async def test_a_launch_whose_timeout_comes_while_jobs_wait_names_them() -> None
 # Tails of events
 
 
-def test_a_back_off_that_is_folded_away_is_delivered_once_for_each_loop() -> None:
+def test_a_folded_back_off_is_delivered_once() -> None:
     again, listed = LoopAgain(), events(STARTED, BACK_OFF)
     again.took(listed)
     assert again.looked(listed, is_started=False) == again.looked(listed, is_started=False) == []
@@ -437,7 +437,7 @@ def test_a_back_off_that_is_folded_away_is_delivered_once_for_each_loop() -> Non
         assert again.looked(listed, is_started=False) == []
 
 
-def test_a_restart_after_an_old_loop_is_not_taken_for_one() -> None:
+def test_a_restart_after_a_loop_is_no_loop() -> None:
     again, listed = LoopAgain(), events(STARTED, BACK_OFF)
     again.took(listed)
     for _ in range(3):
@@ -445,7 +445,7 @@ def test_a_restart_after_an_old_loop_is_not_taken_for_one() -> None:
     assert again.looked(events(STARTED), is_started=False) == []
 
 
-async def test_a_tail_of_events_says_each_time_that_a_running_container_begins_to_loop() -> None:
+async def test_a_tail_reports_each_new_loop() -> None:
     simulator = simulator_with(late=Program(seconds=200.0, code=1))
     async with session_on(simulator) as fluence:
         spec = container_spec(simulator, image="late:1")

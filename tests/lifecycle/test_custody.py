@@ -132,7 +132,7 @@ def test_left_at_every_tick_nothing_is_left(
     _leave_at_every_tick(leave, use, fault, "likely")
 
 
-def test_left_at_every_tick_of_a_kind_service_nothing_is_left() -> None:
+def test_left_at_every_tick_on_kind() -> None:
     _leave_at_every_tick(by_cancellation, in_running, "after", "kind")
 
 
@@ -234,7 +234,7 @@ async def test_a_failed_instance_needs_no_delete() -> None:
     assert simulator.live() == []
 
 
-async def test_what_is_not_shown_for_as_long_as_a_deploy_may_settle_is_not_gone() -> None:
+async def test_an_unlisted_young_instance_is_not_gone() -> None:
     simulator = Simulator(provisioning=SLOW, list_lag=80)
     async with session_on(simulator) as fluence:
         with anyio.move_on_after(5):
@@ -270,7 +270,7 @@ async def not_listening(fluence: Session, simulator: Simulator, held: Held) -> N
 
 @pytest.mark.parametrize("use", [waiting, running, launching, not_listening])
 @pytest.mark.parametrize("after", [0.005, 0.01, 0.02, 0.03, 5.0, 60.0, 140.0, 300.0])
-async def test_a_session_that_is_left_while_others_still_wait_in_it(
+async def test_other_tasks_get_their_result_at_a_close(
     use: Callable[[Session, Simulator, Held], Awaitable[None]], after: float
 ) -> None:
     """In tasks that nobody has waited for, or cancelled: they get what they wait for, and nothing is lost."""
@@ -293,7 +293,7 @@ async def test_a_session_that_is_left_while_others_still_wait_in_it(
 
 
 @pytest.mark.parametrize("use", [waiting, launching, not_listening])
-async def test_what_others_still_wait_for_when_time_is_up_is_named(
+async def test_instances_of_other_tasks_are_named(
     use: Callable[[Session, Simulator, Held], Awaitable[None]],
 ) -> None:
     simulator = Simulator(provisioning=SLOW)
@@ -318,7 +318,7 @@ async def test_a_404_that_passes_ends_no_custody(call: str) -> None:
     assert simulator.live() == []
 
 
-async def test_what_was_not_sent_when_its_caller_left_is_not_sent() -> None:
+async def test_an_unsent_post_of_a_gone_caller() -> None:
     simulator = Simulator(provisioning=SLOW)
     simulator.fail("POST /gpu/instances/", Fault.status(429, headers={"Retry-After": "60"}))
     async with session_on(simulator) as fluence:
@@ -333,7 +333,7 @@ async def test_what_was_not_sent_when_its_caller_left_is_not_sent() -> None:
     assert simulator.live() == []
 
 
-async def test_a_detail_that_fits_no_model_keeps_nothing_running() -> None:
+async def test_an_odd_detail_keeps_nothing_running() -> None:
     """What has to be ended needs no more than its status."""
 
     class Grown(SimulatorWire):
@@ -355,7 +355,7 @@ async def test_a_detail_that_fits_no_model_keeps_nothing_running() -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_a_delete_that_was_accepted_and_not_done_is_sent_again() -> None:
+async def test_a_delete_without_effect_is_repeated() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         with anyio.move_on_after(5):
@@ -403,7 +403,7 @@ async def test_what_is_left_at_the_end_is_said() -> None:
     assert [ref.id for ref in caught.value.refs] == [instance.id for instance in simulator.live()]
 
 
-async def test_a_key_that_is_revoked_meanwhile_leaves_a_report() -> None:
+async def test_a_revoked_key_leaves_a_report() -> None:
     simulator = Simulator(provisioning=SLOW)
     with pytest.raises(CustodyError, match="revoked") as caught:
         async with session_on(simulator) as fluence:
@@ -427,7 +427,7 @@ async def test_custody_survives_a_refused_key(status: int, times: int) -> None:
         assert simulator.live() == []
 
 
-async def test_the_close_of_a_cancelled_program_finishes_the_clean_up() -> None:
+async def test_a_cancelled_close_finishes_the_clean_up() -> None:
     simulator = Simulator(provisioning=SLOW)
 
     async def use() -> None:
@@ -444,7 +444,7 @@ async def test_the_close_of_a_cancelled_program_finishes_the_clean_up() -> None:
     assert simulator.live() == []
 
 
-async def test_cancelled_again_and_again_the_clean_up_goes_on() -> None:
+async def test_repeated_cancellations_stop_no_clean_up() -> None:
     simulator = Simulator(provisioning=SLOW)
 
     async def use() -> None:
@@ -461,7 +461,7 @@ async def test_cancelled_again_and_again_the_clean_up_goes_on() -> None:
     assert simulator.live() == []
 
 
-async def test_scopes_around_the_session_wait_for_its_clean_up() -> None:
+async def test_scopes_wait_for_the_clean_up() -> None:
     simulator = Simulator(provisioning=SLOW)
     with anyio.move_on_after(10) as scope:
         async with session_on(simulator) as fluence:
@@ -474,7 +474,7 @@ async def test_scopes_around_the_session_wait_for_its_clean_up() -> None:
     assert simulator.live() == []
 
 
-def test_a_loop_that_is_torn_down_is_left_at_once_but_not_without_a_word(
+def test_a_torn_down_loop_is_left_with_a_report(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What a second Ctrl-C does: every task is cancelled, the session's own among them."""
@@ -502,7 +502,7 @@ def test_a_loop_that_is_torn_down_is_left_at_once_but_not_without_a_word(
     assert "sweep(prefix='exp-1') with dry_run=False" in told.replace(",", "")
 
 
-def test_a_loop_that_is_torn_down_while_a_deploy_settles_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_down_loop_names_a_deploy(capsys: pytest.CaptureFixture[str]) -> None:
     simulator = Simulator()
     simulator.fail("POST /gpu/instances/", Fault.reset(), when="before", commit_after=40)
 
@@ -521,7 +521,7 @@ def test_a_loop_that_is_torn_down_while_a_deploy_settles_names_it(capsys: pytest
     assert "deploying settling is not known" in capsys.readouterr().err
 
 
-def test_a_ctrl_c_that_strikes_inside_a_task_of_the_session(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ctrl_c_inside_a_task_of_the_session(capsys: pytest.CaptureFixture[str]) -> None:
     """KeyboardInterrupt is raised wherever the program happens to be, and stops the loop."""
     simulator = Simulator(provisioning=SLOW)
 
@@ -540,7 +540,7 @@ def test_a_ctrl_c_that_strikes_inside_a_task_of_the_session(capsys: pytest.Captu
     assert live.id in capsys.readouterr().err
 
 
-async def test_an_abandoned_deploy_whose_outcome_is_not_known_is_named(
+async def test_an_unclear_abandoned_deploy_is_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     simulator = Simulator()
@@ -558,7 +558,7 @@ async def test_an_abandoned_deploy_whose_outcome_is_not_known_is_named(
     assert len(simulator.live()) == 1  # it was right to worry
 
 
-async def test_a_deploy_that_the_close_cuts_off_is_named_and_one_that_failed_before_is_not() -> None:
+async def test_a_deploy_cut_off_by_the_close_is_named() -> None:
     simulator = Simulator()
     fluence = session_on(simulator, deploy=DeployPolicy(settle=300, watch=20), close_timeout=30)
     simulator.fail("POST /gpu/instances/", Fault.status(400, {"detail": "Insufficient balance"}))
@@ -583,7 +583,7 @@ class _Struck(logging.Handler):
             raise KeyboardInterrupt
 
 
-def test_a_ctrl_c_that_strikes_in_the_close_itself_names_all_that_bills(
+def test_a_ctrl_c_in_the_close_names_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     simulator = Simulator(provisioning=SLOW)
@@ -610,7 +610,7 @@ def test_a_ctrl_c_that_strikes_in_the_close_itself_names_all_that_bills(
     assert "deploying unclear is not known" in told
 
 
-async def test_a_close_that_ran_to_its_end_raises_and_leaves_stderr_alone(
+async def test_a_complete_close_writes_no_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     simulator = Simulator(provisioning=SLOW)
@@ -637,7 +637,7 @@ async def test_the_end_of_a_block_waits_for_45_minutes() -> None:
     assert simulator.live() == []
 
 
-async def test_what_an_abandoned_deploy_left_is_found_while_it_is_watched_for() -> None:
+async def test_the_watch_finds_an_abandoned_instance() -> None:
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
     simulator.fail("POST /gpu/instances/", Fault.reset(), when="before", commit_after=60)
     policy = DeployPolicy(settle=10, watch=300, max_posts=1)
@@ -648,7 +648,7 @@ async def test_what_an_abandoned_deploy_left_is_found_while_it_is_watched_for() 
     assert simulator.live() == []
 
 
-async def test_a_session_closed_too_early_says_what_it_still_watched(
+async def test_an_early_close_names_its_watches(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     simulator = Simulator()

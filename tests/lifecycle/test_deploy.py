@@ -56,7 +56,7 @@ def anyio_backend() -> Any:
     ids=lambda fault: f"{fault.effect.value}-{fault.code}",
 )
 @BOTH
-async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault, profile: Any) -> None:
+async def test_a_lost_reply_is_found_by_name(fault: Fault, profile: Any) -> None:
     simulator = Simulator(profile=profile)
     simulator.fail(POST, fault, when="after")
     async with session_on(simulator) as fluence:
@@ -70,9 +70,7 @@ async def test_an_answer_lost_after_the_commit_is_found_by_name(fault: Fault, pr
     "fault", [Fault.reset(), Fault.cut(), Fault.status(502)], ids=lambda f: f.effect.value
 )
 @BOTH
-async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certain(
-    fault: Fault, profile: Any
-) -> None:
+async def test_a_lost_request_is_repeated(fault: Fault, profile: Any) -> None:
     simulator = Simulator(profile=profile)
     simulator.fail(POST, fault, when="before")
     async with session_on(simulator) as fluence:
@@ -84,7 +82,7 @@ async def test_what_was_lost_before_the_commit_is_sent_again_once_that_is_certai
 
 
 @BOTH
-async def test_all_three_kinds_are_found_under_their_own_lists(profile: Any) -> None:
+async def test_each_kind_is_found_in_its_own_list(profile: Any) -> None:
     simulator = Simulator(profile=profile)
     simulator.fail("POST /gpu/instances/vms", Fault.reset(), when="after")
     simulator.fail("POST /gpu/instances/baremetal", Fault.reset(), when="after")
@@ -95,7 +93,7 @@ async def test_all_three_kinds_are_found_under_their_own_lists(profile: Any) -> 
     assert {instance.id for instance in simulator.live()} == {vm.id, metal.id}
 
 
-async def test_an_older_instance_of_the_same_name_is_not_mistaken_for_ours() -> None:
+async def test_an_older_namesake_is_not_taken() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         old = await fluence.deploy_and_wait(container_spec(simulator))
@@ -107,7 +105,7 @@ async def test_an_older_instance_of_the_same_name_is_not_mistaken_for_ours() -> 
 
 
 @BOTH
-async def test_two_deploys_of_one_name_never_take_the_same_instance(profile: Any) -> None:
+async def test_two_deploys_never_take_one_instance(profile: Any) -> None:
     simulator = Simulator(profile=profile)
     simulator.fail(POST, Fault.reset(), when="after", times=2)
     async with session_on(simulator) as fluence:
@@ -117,7 +115,7 @@ async def test_two_deploys_of_one_name_never_take_the_same_instance(profile: Any
     assert len(simulator.live()) == 2
 
 
-async def test_an_answer_under_way_is_nobody_else_s_instance() -> None:
+async def test_a_reply_in_flight_belongs_to_its_deploy() -> None:
     """The first answer is lost, the second is slow: the first must not take what the second made."""
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when="before")
@@ -129,7 +127,7 @@ async def test_an_answer_under_way_is_nobody_else_s_instance() -> None:
     assert {instance.id for instance in simulator.live()} == {ref.id for ref in refs}
 
 
-async def test_a_watch_leaves_a_later_deploy_of_that_name_alone() -> None:
+async def test_a_watch_spares_a_later_deploy() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when="after")
     async with session_on(simulator) as fluence:
@@ -141,7 +139,7 @@ async def test_a_watch_leaves_a_later_deploy_of_that_name_alone() -> None:
 
 
 @BOTH
-async def test_of_twins_the_one_that_was_handed_over_stays(profile: Any) -> None:
+async def test_the_duplicate_ends_and_the_first_stays(profile: Any) -> None:
     """The first commits just before the second is sent, and the list shows it later: it is the older one."""
     simulator = Simulator(list_lag=10, profile=profile)
     simulator.fail(POST, Fault.reset(), when="before", commit_after=85)
@@ -155,7 +153,7 @@ async def test_of_twins_the_one_that_was_handed_over_stays(profile: Any) -> None
 
 
 @BOTH
-async def test_a_timeout_with_a_late_commit_and_a_lagging_list(profile: Any) -> None:
+async def test_a_timeout_with_a_late_commit_and_list(profile: Any) -> None:
     simulator = Simulator(list_lag=5, profile=profile)
     simulator.fail(POST, Fault.hang(), when="before", commit_after=80)  # 20 s after our timeout
     async with session_on(simulator, timeout=Timeout(total=60)) as fluence:
@@ -164,7 +162,7 @@ async def test_a_timeout_with_a_late_commit_and_a_lagging_list(profile: Any) -> 
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_a_commit_later_than_settle_makes_two_and_the_watch_ends_one(
+async def test_the_watch_ends_a_commit_after_settle(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     simulator = Simulator()
@@ -304,7 +302,7 @@ async def test_a_refusal_is_final() -> None:
     assert simulator.instances() == []
 
 
-async def test_a_refusal_after_an_unclear_attempt_leaves_nothing_behind() -> None:
+async def test_a_refusal_after_an_unclear_post() -> None:
     simulator = Simulator()
     # The first commits late, and what it takes from the account is what the second then lacks.
     simulator.fail(POST, Fault.reset(), when="before", commit_after=95)
@@ -339,7 +337,7 @@ class Meddler:
         await self.service.aclose()
 
 
-async def test_an_answer_that_comes_as_all_others_are_cancelled_is_not_lost() -> None:
+async def test_a_reply_during_cancellations_is_kept() -> None:
     simulator = Simulator()
     others: list[asyncio.Task[Any]] = []
     wire = Meddler(SimulatorWire(simulator), lambda: [other.cancel() for other in others])
@@ -352,7 +350,7 @@ async def test_an_answer_that_comes_as_all_others_are_cancelled_is_not_lost() ->
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_a_caller_that_leaves_in_the_step_in_which_its_answer_comes() -> None:
+async def test_a_caller_leaves_as_its_reply_comes() -> None:
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
     callers: list[asyncio.Task[Any]] = []
     wire = Meddler(SimulatorWire(simulator), lambda: callers[0].cancel())
@@ -364,7 +362,7 @@ async def test_a_caller_that_leaves_in_the_step_in_which_its_answer_comes() -> N
     assert now() < 100  # the session has not waited for somebody who is gone
 
 
-async def test_whoever_looks_on_and_fails_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_on_reply_costs_no_instance(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator()
 
     def look_on(call: object, reply: object) -> None:
@@ -376,7 +374,7 @@ async def test_whoever_looks_on_and_fails_costs_no_instance(caplog: pytest.LogCa
     assert "on_reply failed" in caplog.text
 
 
-async def test_an_error_that_is_none_of_ours_is_unclear_too() -> None:
+async def test_a_foreign_error_is_unclear() -> None:
     """Such as one of a wire that somebody else has written."""
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0))
     wire = Meddler(SimulatorWire(simulator), lambda: 1 / 0)
@@ -385,7 +383,7 @@ async def test_an_error_that_is_none_of_ours_is_unclear_too() -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_rows_of_other_names_may_look_as_they_like() -> None:
+async def test_odd_rows_of_other_names_are_ignored() -> None:
     """An account's list is as old as the account, and one row of it fits no model."""
 
     class Museum(SimulatorWire):
@@ -423,7 +421,7 @@ class Gateway:
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's zone cannot be changed")
-async def test_a_date_without_a_zone_is_utc_wherever_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when="after")
     wire = Gateway(SimulatorWire(simulator), timedelta(0), zone="")
@@ -450,7 +448,7 @@ async def test_a_date_beyond_all_time_is_none() -> None:
 
 @pytest.mark.parametrize("seconds", [-45, -5, 5, 45])
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_gateway_whose_clock_is_off_costs_no_second_instance(seconds: int, when: Any) -> None:
+async def test_a_wrong_gateway_clock_makes_no_second(seconds: int, when: Any) -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when=when)
     wire = Gateway(SimulatorWire(simulator), timedelta(seconds=seconds))
@@ -460,7 +458,7 @@ async def test_a_gateway_whose_clock_is_off_costs_no_second_instance(seconds: in
     assert simulator.count(POST) == (1 if when == "after" else 2)
 
 
-async def test_in_time_lapse_a_twin_is_found_in_time_lapse() -> None:
+async def test_time_lapse_finds_a_duplicate_sooner() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when="before", commit_after=12)
     policy = DeployPolicy(settle=9, watch=60)
@@ -473,7 +471,7 @@ async def test_in_time_lapse_a_twin_is_found_in_time_lapse() -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
-async def test_a_list_that_is_not_even_sent_proves_nothing() -> None:
+async def test_an_unsent_list_proves_nothing() -> None:
     """The connection is refused for a while: the deploy goes on looking for its instance."""
     simulator = Simulator()
     async with session_on(simulator) as fluence:
@@ -498,7 +496,7 @@ async def test_a_session_that_closes_ends_the_search() -> None:
     assert simulator.count(POST) == 1
 
 
-async def test_what_stays_unclear_after_its_caller_left_is_named_at_the_close() -> None:
+async def test_the_close_names_an_unclear_deploy() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when="after")
     simulator.fail(LIST, Fault.status(500), times=None)
@@ -513,7 +511,7 @@ async def test_what_stays_unclear_after_its_caller_left_is_named_at_the_close() 
     assert len(simulator.live()) == 1
 
 
-async def test_an_instance_that_was_resolved_is_no_other_deploy_s() -> None:
+async def test_a_resolved_instance_is_not_found_again() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.reset(), when="after")
     simulator.fail(LIST, Fault.status(500), times=None)
@@ -544,6 +542,19 @@ async def test_a_resolved_instance_is_the_callers(tmp_path: Path) -> None:
     async with session_on(simulator, **options) as later:
         assert (await later.sweep(dry_run=False)).found == ()
     assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_two_that_adopt_share_one_despite_a_lag() -> None:
+    """Each waits until a LIST shows its own instance: then the LIST shows the older one, too."""
+    simulator = Simulator(list_lag=20)
+
+    async def program() -> str:
+        async with session_on(simulator, deploy=DeployPolicy(settle=30, watch=200)) as fluence:
+            return (await fluence.ensure(container_spec(simulator))).id
+
+    (id,) = set(await asyncio.gather(program(), program()))
+    assert simulator.count(POST) == 2
+    assert [instance.id for instance in simulator.live()] == [id]
 
 
 async def test_two_that_adopt_while_lists_lag_are_named() -> None:
@@ -586,7 +597,7 @@ async def test_empty_lists_disprove_no_duplicate() -> None:
     assert len(simulator.live()) == 2
 
 
-async def test_two_that_adopt_at_once_while_lists_fail_are_both_told() -> None:
+async def test_two_that_adopt_while_lists_fail() -> None:
     """Each has an instance that it may not end for the other: neither is ended, and the name is in doubt."""
     simulator = Simulator()
     spec = container_spec(simulator)

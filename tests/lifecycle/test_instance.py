@@ -75,7 +75,7 @@ async def test_deploy_and_wait_on_all_three_kinds() -> None:
     assert {instance.id for instance in simulator.live()} == {container.id, vm.id, metal.id}
 
 
-def test_three_minutes_pass_in_well_under_a_second() -> None:
+def test_virtual_minutes_pass_in_a_second() -> None:
     async def main() -> float:
         simulator = Simulator(provisioning=Provisioning(median=180, sigma=0.0))
         async with session_on(simulator) as fluence:
@@ -90,7 +90,7 @@ def test_three_minutes_pass_in_well_under_a_second() -> None:
     assert time.perf_counter() - began < 10
 
 
-async def test_what_is_no_until_is_refused_before_anything_is_paid_for() -> None:
+async def test_a_wrong_until_costs_nothing() -> None:
     simulator = Simulator()
     wrong: Any = "there"
     async with session_on(simulator) as fluence:
@@ -139,7 +139,7 @@ async def test_a_ref_a_row_and_a_detail_are_all_taken() -> None:
         assert ended.status is Status.ENDED
 
 
-async def test_a_failure_brings_its_evidence_and_costs_nothing() -> None:
+async def test_a_failure_has_its_events() -> None:
     simulator = Simulator()
     simulator.fail_next_provisioning()
     async with session_on(simulator) as fluence:
@@ -158,7 +158,7 @@ async def test_a_failure_brings_its_evidence_and_costs_nothing() -> None:
     assert simulator.balance == simulator.opening_balance
 
 
-async def test_a_machine_that_fails_has_no_events_to_bring() -> None:
+async def test_a_failed_machine_has_no_events() -> None:
     simulator = Simulator()
     simulator.fail_next_provisioning()
     async with session_on(simulator) as fluence:
@@ -167,7 +167,7 @@ async def test_a_machine_that_fails_has_no_events_to_bring() -> None:
         assert (caught.value.events, caught.value.logs) == ((), ())
 
 
-async def test_a_failure_is_told_even_if_its_evidence_cannot_be_had() -> None:
+async def test_a_failure_is_raised_without_its_events() -> None:
     simulator = Simulator()
     simulator.fail_next_provisioning()
     simulator.fail("GET /gpu/instances/{id}/events", Fault.status(404), times=None)
@@ -192,7 +192,7 @@ async def test_a_timeout_ends_the_instance() -> None:
     assert simulator.reserved() == 0
 
 
-async def test_on_failure_keep_leaves_it_running_and_says_which() -> None:
+async def test_on_failure_keep_names_the_instance() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         with pytest.raises(WaitTimeoutError) as caught:
@@ -218,7 +218,7 @@ async def test_a_wait_alone_ends_nothing() -> None:
     [Fault.hang(), Fault.status(503), Fault.status(429, headers={"Retry-After": "100"})],
     ids=lambda fault: f"{fault.effect.value}-{fault.code}",
 )
-async def test_no_request_of_a_wait_outlasts_its_timeout(fault: Fault) -> None:
+async def test_no_request_outlasts_its_wait(fault: Fault) -> None:
     simulator = Simulator()
     loop = asyncio.get_running_loop()
     async with session_on(simulator) as fluence:
@@ -245,7 +245,7 @@ async def test_no_request_of_a_wait_outlasts_its_timeout(fault: Fault) -> None:
         assert loop.time() - began == pytest.approx(5, abs=0.1)
 
 
-async def test_evidence_that_does_not_come_is_not_waited_for() -> None:
+async def test_silent_events_delay_no_failure() -> None:
     simulator = Simulator(provisioning=SLOW)
     simulator.fail_next_provisioning()
     simulator.fail("GET /gpu/instances/{id}/events", Fault.hang(), times=None)
@@ -285,7 +285,7 @@ async def test_waiting_for_what_has_ended_or_never_was() -> None:
         assert await fluence.terminate_and_wait(ghost) is None
 
 
-async def test_an_id_that_lists_do_not_show_yet_is_waited_for() -> None:
+async def test_an_unlisted_id_is_waited_for() -> None:
     simulator = Simulator(list_lag=30)
     async with session_on(simulator) as fluence:
         refs = [await fluence.containers.deploy(container_spec(simulator, name)) for name in ("a", "b")]
@@ -315,7 +315,7 @@ async def test_looks_that_fail_do_not_fail_the_wait() -> None:
         simulator.clear_faults()
 
 
-async def test_a_key_that_is_refused_ends_a_wait_at_once() -> None:
+async def test_a_refused_key_ends_a_wait() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))
@@ -337,7 +337,7 @@ async def test_terminate_waits_until_it_may() -> None:
     assert simulator.live() == []
 
 
-async def test_terminate_of_a_failing_instance_sends_no_delete() -> None:
+async def test_a_failing_instance_needs_no_delete() -> None:
     simulator = Simulator(provisioning=SLOW)
     simulator.fail_next_provisioning()
     async with session_on(simulator) as fluence:
@@ -351,7 +351,7 @@ async def test_terminate_of_a_failing_instance_sends_no_delete() -> None:
     assert simulator.count("DELETE /gpu/instances/{id}") == 0
 
 
-async def test_an_update_is_waited_for_until_the_detail_shows_it() -> None:
+async def test_an_update_waits_for_its_detail() -> None:
     simulator = Simulator()
     credentials = RegistryCredentials("ghcr.io", "me", "pw")
     async with session_on(simulator) as fluence:
@@ -379,7 +379,7 @@ async def test_an_update_is_waited_for_until_the_detail_shows_it() -> None:
             await fluence.update_and_wait(again, ContainerUpdate(name="Bad!", image=""))
 
 
-async def test_running_is_there_inside_and_gone_afterwards() -> None:
+async def test_running_ends_at_the_exit() -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         async with fluence.running(container_spec(simulator), until=Until.READY) as container:
@@ -477,7 +477,7 @@ async def test_an_address_that_is_none_is_not_reachable(domain: str, port: str) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog is not silent")
-async def test_an_address_that_is_silent_does_not_outlast_the_timeout() -> None:
+async def test_a_silent_address_ends_with_the_timeout() -> None:
     simulator = Simulator()
     with contextlib.ExitStack() as sockets:
         full = sockets.enter_context(socket.socket())
@@ -511,7 +511,7 @@ async def test_an_address_that_is_silent_does_not_outlast_the_timeout() -> None:
         ("call us", None),
     ],
 )
-async def test_a_machine_s_address_is_read_from_its_ssh_line(line: str | None, where: Any) -> None:
+async def test_a_machines_address_is_in_its_ssh_line(line: str | None, where: Any) -> None:
     simulator = Simulator()
     async with session_on(simulator) as fluence:
         machine = await fluence.deploy_and_wait(vm_spec(simulator))
@@ -532,7 +532,7 @@ async def test_every_status_line_of_a_session() -> None:
         await session.__aenter__()
 
 
-async def test_an_id_alone_is_refused_where_an_instance_is_wanted() -> None:
+async def test_an_id_alone_is_refused() -> None:
     an_id: Any = "5773b7d1-e85a-42f4-8efd-c2b02d8f6faf"
     async with session_on(Simulator()) as fluence:
         for verb in (
@@ -551,7 +551,7 @@ async def test_an_id_alone_is_refused_where_an_instance_is_wanted() -> None:
                 tail()
 
 
-async def test_move_on_after_gives_up_and_leaves_nothing() -> None:
+async def test_move_on_after_leaves_nothing() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         with anyio.move_on_after(30) as scope:
@@ -577,7 +577,7 @@ async def test_a_wall_clock_that_jumps_has_no_effect(monkeypatch: pytest.MonkeyP
         assert 150 <= now() - began < 160
 
 
-async def test_a_loop_that_was_blocked_looks_once_more_before_it_gives_up() -> None:
+async def test_a_blocked_loop_polls_once_more() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         ref = await fluence.containers.deploy(container_spec(simulator))

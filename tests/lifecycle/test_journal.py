@@ -104,7 +104,7 @@ async def test_a_refusal_leaves_nothing_open(path: Path) -> None:
     assert events(path) == ["intent", "nothing", "intent", "deployed", "ended"]
 
 
-async def test_a_journal_that_cannot_be_written_stops_deploys(path: Path) -> None:
+async def test_an_unwritable_journal_stops_deploys(path: Path) -> None:
     simulator = Simulator()
     with pytest.raises(ConfigError, match="cannot be opened"):
         async with session_on(simulator, journal=path / "nowhere"):
@@ -179,7 +179,7 @@ def run_until_death(
 
 
 @pytest.mark.parametrize("fault", [None, "after", "before"])
-def test_killed_at_every_byte_of_its_journal_and_run_again(fault: Any, path: Path) -> None:
+def test_killed_at_every_byte_of_the_journal(fault: Any, path: Path) -> None:
     logging.disable(logging.CRITICAL)  # ghosts complain
     try:
         at = 0
@@ -212,7 +212,7 @@ def _dies_and_runs_again(fault: Any, path: Path, at: int) -> bool:
     return died
 
 
-async def test_after_a_death_between_post_and_list_the_journal_makes_it_wait(path: Path) -> None:
+async def test_a_death_after_the_post_is_waited_out(path: Path) -> None:
     """What the first run had asked for is committed 15 s later, when the second has long looked."""
     simulator = Simulator(provisioning=QUICK, list_lag=5)
     line = {"run": "abc", "n": 1, "event": "intent", "origin": "https://api.fluence.dev"}
@@ -232,7 +232,7 @@ async def test_after_a_death_between_post_and_list_the_journal_makes_it_wait(pat
     assert len(simulator.live()) == 1
 
 
-async def test_a_second_try_in_one_session_has_not_forgotten_the_first(path: Path) -> None:
+async def test_a_second_try_remembers_the_first(path: Path) -> None:
     """The first try ends at its first list; what the dead run asked for comes before the second is sent."""
     simulator = Simulator(provisioning=QUICK)
     line = {"run": "abc", "n": 1, "event": "intent", "origin": "https://api.fluence.dev"}
@@ -254,7 +254,7 @@ async def test_a_second_try_in_one_session_has_not_forgotten_the_first(path: Pat
 # --- adopting -----------------------------------------------------------------------------------------------
 
 
-async def test_a_second_run_takes_what_the_first_has_left() -> None:
+async def test_a_second_run_takes_over() -> None:
     simulator = Simulator(provisioning=QUICK)
     specs: list[Any] = [
         container_spec(simulator, "same"),
@@ -274,7 +274,7 @@ async def test_a_second_run_takes_what_the_first_has_left() -> None:
         assert third.id != first[0].id
 
 
-async def test_ensure_gives_the_same_instance_every_time() -> None:
+async def test_ensure_repeats_the_same_instance() -> None:
     simulator = Simulator(provisioning=QUICK, list_lag=4)
     async with session_on(simulator) as fluence:
         refs = await asyncio.gather(*(fluence.ensure(container_spec(simulator)) for _ in range(5)))
@@ -291,7 +291,7 @@ async def test_ensure_gives_the_same_instance_every_time() -> None:
 @pytest.mark.parametrize("lag", [0.0, 7.0])
 @pytest.mark.parametrize("apart", [0.0, 0.01, 0.5, 3.0])
 @pytest.mark.parametrize("fault", [None, "before", "after"])
-async def test_two_sessions_that_adopt_one_name_end_with_one(lag: float, apart: float, fault: Any) -> None:
+async def test_two_sessions_that_adopt_share_one(lag: float, apart: float, fault: Any) -> None:
     simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.3), list_lag=lag)
     if fault:
         simulator.fail(POST, Fault.reset(), when=fault)
@@ -306,7 +306,7 @@ async def test_two_sessions_that_adopt_one_name_end_with_one(lag: float, apart: 
     assert [instance.id for instance in simulator.live()] == [ids[0]]
 
 
-async def test_an_instance_that_is_being_ended_is_not_adopted() -> None:
+async def test_an_ending_instance_is_not_adopted() -> None:
     simulator = Simulator(provisioning=QUICK)
     async with session_on(simulator) as fluence:
         with pytest.raises(TimeoutError):
@@ -395,7 +395,7 @@ async def test_what_cannot_be_ended_is_reported() -> None:
             assert report.ended == ()
 
 
-async def test_what_a_sweep_could_not_end_the_next_one_still_knows(path: Path) -> None:
+async def test_a_failed_sweep_leaves_its_entry(path: Path) -> None:
     """Though the dead run never learnt the id of what it had made."""
     simulator = Simulator(provisioning=QUICK)
     async with session_on(simulator) as fluence:
@@ -459,7 +459,7 @@ sys.stdin.readline()
 """
 
 
-def test_processes_share_a_journal_and_know_who_is_alive(path: Path) -> None:
+def test_processes_see_each_others_locks(path: Path) -> None:
     simulator = Simulator()
 
     async def sweep() -> int:

@@ -203,7 +203,7 @@ async def test_what_an_idle_session_left_open_is_swept(path: Path) -> None:
     assert len(simulator.live()) == 1
 
 
-async def test_a_service_that_restarts_hides_nothing_of_an_idle_session(path: Path) -> None:
+async def test_a_restarting_service_hides_nothing(path: Path) -> None:
     """One entry has an id and one has none: the sweep polls for the second, and fails meanwhile."""
     simulator = Simulator(provisioning=QUICK)
     idle = journal_at(path)
@@ -223,7 +223,7 @@ async def test_a_service_that_restarts_hides_nothing_of_an_idle_session(path: Pa
     assert simulator.live() == []
 
 
-async def test_a_deploy_inherits_what_was_left_and_nothing_that_came_later(path: Path) -> None:
+async def test_a_deploy_inherits_only_older_entries(path: Path) -> None:
     other = await opened(path)
     other.intend(Kind.CONTAINER, "exp-1", None)
     other.be_at_work(False)
@@ -243,7 +243,7 @@ async def test_a_deploy_inherits_what_was_left_and_nothing_that_came_later(path:
 
 
 @pytest.mark.parametrize("end", ["inherit", "close"])
-async def test_what_is_handed_over_at_the_last_moment_stays_handed_over(end: str, path: Path) -> None:
+async def test_a_late_hand_over_stops_a_sweep(end: str, path: Path) -> None:
     """Between a sweep's judgement and its note the run works again, hands over, and is idle again."""
     other, sweeper = await opened(path), await opened(path)
     made = InstanceRef(Kind.CONTAINER, "one", "exp-1")
@@ -279,7 +279,7 @@ async def test_what_is_at_work_again_is_not_inherited(path: Path) -> None:
     other.close()
 
 
-async def test_an_instance_that_was_adopted_while_it_was_being_ended_stays(path: Path) -> None:
+async def test_an_instance_adopted_while_ending_stays(path: Path) -> None:
     simulator = Simulator(provisioning=Provisioning(median=200, sigma=0.0))
     async with sweeping(simulator, path) as ending:
         with anyio.move_on_after(5):
@@ -294,7 +294,7 @@ async def test_an_instance_that_was_adopted_while_it_was_being_ended_stays(path:
     assert "ended" not in events(path)
 
 
-async def test_adopted_from_a_run_that_had_not_handed_it_over_it_is_swept_until_it_is(path: Path) -> None:
+async def test_an_adopted_open_entry_can_be_swept(path: Path) -> None:
     """The second run died before its caller had the instance, as the first."""
     simulator = Simulator(provisioning=Provisioning(median=200, sigma=0.0))
     async with sweeping(simulator, path) as ending:
@@ -309,7 +309,7 @@ async def test_adopted_from_a_run_that_had_not_handed_it_over_it_is_swept_until_
             assert events(path)[-1] == "handed over"
 
 
-async def test_ended_after_it_was_handed_over_it_is_swept_if_the_run_dies_meanwhile(path: Path) -> None:
+async def test_a_half_ended_instance_is_swept(path: Path) -> None:
     simulator = Simulator(provisioning=Provisioning(median=200, sigma=0.0))
     async with sweeping(simulator, path) as fluence:
         with pytest.raises(WaitTimeoutError) as caught:
@@ -328,7 +328,7 @@ async def test_ended_after_it_was_handed_over_it_is_swept_if_the_run_dies_meanwh
 # --- locks --------------------------------------------------------------------------------------------------
 
 
-async def test_a_note_that_is_not_written_keeps_the_lock(path: Path) -> None:
+async def test_an_unwritten_note_keeps_the_lock(path: Path) -> None:
     journal, reader = await opened(path), await opened(path)
     made = InstanceRef(Kind.CONTAINER, "one", "exp-1")
     journal.identify(journal.intend(made.kind, made.name, None), made)
@@ -428,7 +428,7 @@ async def test_another_process_sees_who_is_at_work(locks: str, path: Path) -> No
         run.stdout.close()
 
 
-async def test_an_entry_of_a_run_that_is_not_known_to_this_process_is_judged_by_its_lock(path: Path) -> None:
+async def test_an_unknown_run_is_judged_by_its_lock(path: Path) -> None:
     write(path, entry("abc", 1, "intent"), entry("def", 2, "intent", name="exp-2"))
     journal = await opened(path)
     assert [intent.run for intent in journal.claims.left_behind()] == ["abc", "def"]

@@ -87,7 +87,7 @@ async def refusal_of(path: Path) -> str:
     return str(caught.value)
 
 
-async def test_a_file_that_others_may_have_written_is_refused(path: Path, tmp_path: Path) -> None:
+async def test_a_file_that_others_can_write_is_refused(path: Path, tmp_path: Path) -> None:
     real = tmp_path / "real"
     write(real, entry("1", 1, "intent"))
     path.symlink_to(real)
@@ -119,7 +119,7 @@ async def test_a_file_that_others_may_have_written_is_refused(path: Path, tmp_pa
         await journal_at(Path("a\0b")).open()
 
 
-async def test_an_entry_of_another_account_is_not_seen_and_not_lost(path: Path) -> None:
+async def test_another_accounts_entry_is_not_lost(path: Path) -> None:
     journal = journal_at(path, "another-key")
     await journal.open()
     deploy(journal, "theirs")
@@ -179,7 +179,7 @@ async def test_a_damaged_line_costs_that_line_alone(line: bytes, path: Path) -> 
     assert path.read_bytes().splitlines()[-1].startswith(b'{"run": ')
 
 
-async def test_an_entry_whose_later_lines_are_lost_stays_open(path: Path) -> None:
+async def test_an_entry_without_later_lines_stays_open(path: Path) -> None:
     """Whether the last line is gone, or only the first: every line but the last says all."""
     journal = journal_at(path)
     await journal.open()
@@ -198,7 +198,7 @@ async def test_an_entry_whose_later_lines_are_lost_stays_open(path: Path) -> Non
 # --- locks --------------------------------------------------------------------------------------------------
 
 
-async def test_two_sessions_of_one_process_see_each_other(path: Path) -> None:
+async def test_two_sessions_see_each_other(path: Path) -> None:
     one, two = journal_at(path), journal_at(path)
     await one.open()
     await two.open()
@@ -265,7 +265,7 @@ async def test_a_run_lives_as_long_as_its_process(how: str, path: Path) -> None:
         run.stdout.close()
 
 
-async def test_a_lock_file_that_is_deleted_is_locked_again(path: Path) -> None:
+async def test_a_deleted_lock_file_is_locked_again(path: Path) -> None:
     journal = journal_at(path)
     await journal.open()
     deploy(journal, "one")
@@ -277,7 +277,7 @@ async def test_a_lock_file_that_is_deleted_is_locked_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_read_first", [False, True])
-async def test_a_journal_that_is_deleted_is_written_again(is_read_first: bool, path: Path) -> None:
+async def test_a_deleted_journal_is_written_again(is_read_first: bool, path: Path) -> None:
     journal = journal_at(path)
     await journal.open()
     before = open_files()
@@ -313,7 +313,7 @@ async def test_an_idle_run_holds_no_lock(path: Path) -> None:
 
 @pytest.mark.parametrize("at", range(5))
 @pytest.mark.parametrize("room", [0, 30])
-async def test_a_note_that_could_not_be_written_is_written_later(at: int, room: int, path: Path) -> None:
+async def test_an_unwritten_note_is_written_later(at: int, room: int, path: Path) -> None:
     """Before the next note, or at the close. What was handed over meanwhile is nobody else's to end."""
     journal = journal_at(path)
     await journal.open()
@@ -409,7 +409,7 @@ async def test_months_of_deploys_stay_small(path: Path) -> None:
     assert remembering.claims.is_held("id-19999")
 
 
-async def test_another_run_that_compacts_takes_nobody_along(path: Path) -> None:
+async def test_a_compaction_keeps_other_runs_entries(path: Path) -> None:
     """Nor does it get lost what others write meanwhile and afterwards."""
     living = journal_at(path)
     await living.open()
@@ -449,7 +449,7 @@ async def test_two_runs_that_compact_at_once(path: Path) -> None:
     assert set(await left_in(path)) == {None, "one"}
 
 
-async def test_what_another_run_has_closed_and_dropped_is_closed(path: Path) -> None:
+async def test_a_dropped_entry_is_closed(path: Path) -> None:
     """A run that has read an entry as open learns that it is over, though no line says so any more."""
     write(path, entry("fff0", 1, "intent"))
     reading, closing = journal_at(path), journal_at(path)
@@ -480,7 +480,7 @@ async def test_killed_while_it_compacts(size: int, path: Path) -> None:
     assert not fresh.exists()
 
 
-async def test_a_compaction_for_which_there_is_no_room_changes_nothing(path: Path) -> None:
+async def test_a_full_disk_stops_a_compaction(path: Path) -> None:
     long_history(path, 2_000)
     with path.open("a") as file:
         for number in range(200):

@@ -75,7 +75,7 @@ async def test_the_minimum_runtime_is_waited_out(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-async def test_a_session_that_closes_waits_for_it_as_well(text: str) -> None:
+async def test_a_close_waits_for_the_minimum(text: str) -> None:
     simulator = Simulator()
     async with Session(DEFAULT_API_KEY, wire=MinimumWire(simulator, TEXTS[text]), rate=FAST) as fluence:
         with pytest.raises(WaitTimeoutError):
@@ -91,7 +91,7 @@ def lines(caplog: pytest.LogCaptureFixture, module: str) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.module == module]
 
 
-async def test_one_warning_says_until_when_the_service_refuses(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_warning_has_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator(profile=LIKELY)
     async with session_on(simulator) as fluence:
         machine = await fluence.deploy_and_wait(vm_spec(simulator, "vm-3"))
@@ -105,7 +105,7 @@ async def test_one_warning_says_until_when_the_service_refuses(caplog: pytest.Lo
     assert simulator.live() == []
 
 
-async def test_a_refusal_without_the_time_left_says_how_long_it_takes_at_most(
+async def test_a_vague_refusal_has_the_longest_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     simulator = Simulator(profile=LIKELY.replace(minimum_runtime_text="plain"))
@@ -118,7 +118,7 @@ async def test_a_refusal_without_the_time_left_says_how_long_it_takes_at_most(
     assert simulator.live() == []
 
 
-async def test_many_are_announced_together_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+async def test_many_are_announced_together(caplog: pytest.LogCaptureFixture) -> None:
     simulator = Simulator(profile=LIKELY)
     simulator.set_balance(1000)
     async with session_on(simulator) as fluence:
@@ -131,7 +131,7 @@ async def test_many_are_announced_together_with_their_number(caplog: pytest.LogC
     assert simulator.live() == []
 
 
-async def test_a_batch_that_is_cancelled_says_how_many_are_refused_and_how_long(
+async def test_a_cancelled_batch_counts_its_refusals(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     simulator = Simulator(profile=LIKELY)
@@ -155,7 +155,7 @@ async def test_a_batch_that_is_cancelled_says_how_many_are_refused_and_how_long(
     assert len(announced) + sum(int(match[1]) for match in more if match) == 20
 
 
-async def test_custody_names_what_is_refused_and_the_time_left() -> None:
+async def test_custody_has_refusals_and_the_time_left() -> None:
     simulator = Simulator(profile=LIKELY)
     async with session_on(simulator) as fluence:
         with pytest.raises(WaitTimeoutError):
@@ -173,7 +173,7 @@ async def test_custody_names_what_is_refused_and_the_time_left() -> None:
 # The bill
 
 
-async def test_an_estimate_of_a_machine_includes_the_hours_until_the_service_ends_it() -> None:
+async def test_an_estimate_has_the_hours_of_the_minimum() -> None:
     simulator = Simulator(profile=LIKELY)
     async with session_on(simulator) as fluence:
         await fluence.vms.list()  # simulated time begins

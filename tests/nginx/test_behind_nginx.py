@@ -96,7 +96,7 @@ def pace(lines: Sequence[Line]) -> float:
 
 
 @pytest.mark.parametrize("refusal", [None, 429], ids=["503", "429"])
-async def test_500_reads_at_a_rate_that_nginx_refuses_in_part(
+async def test_500_reads_above_the_rate_of_nginx(
     refusal: int | None, simulator: Simulator, tmp_path: Path, authority: trustme.CA
 ) -> None:
     async with (
@@ -118,7 +118,7 @@ async def test_500_reads_at_a_rate_that_nginx_refuses_in_part(
     assert 0.5 * nginx.rate < pace(second) < 1.25 * nginx.rate
 
 
-async def test_60_deploys_and_their_ends_at_a_rate_that_nginx_refuses_in_part(
+async def test_60_deploys_above_the_rate_of_nginx(
     simulator: Simulator, tmp_path: Path, authority: trustme.CA
 ) -> None:
     names = [f"exp-{index}" for index in range(60)]

@@ -25,7 +25,7 @@ def anyio_backend() -> Any:
     return VIRTUAL
 
 
-def test_a_given_guess_is_a_distribution_around_the_expected_time() -> None:
+def test_a_given_guess_is_a_distribution() -> None:
     table = ProvisioningEstimate(150).table()
     assert table.cdf[0] == 0
     assert list(table.cdf) == sorted(table.cdf)
@@ -34,7 +34,7 @@ def test_a_given_guess_is_a_distribution_around_the_expected_time() -> None:
     assert table.cdf[-1] == pytest.approx(1, abs=0.01)
 
 
-def test_without_a_guess_every_time_that_was_seen_of_the_service_is_possible() -> None:
+def test_the_first_guess_has_every_known_time() -> None:
     table = ProvisioningEstimate().table()
     for median in (33, 72, 119, 150, 400):
         assert table.at(median * 1.2)[0] - table.at(median * 0.8)[0] > 0.1
@@ -61,7 +61,7 @@ def test_what_is_seen_replaces_the_guess(true: float) -> None:
 
 
 @pytest.mark.parametrize("true", [20.0, 50.0, 250.0, 1000.0])
-def test_five_sightings_are_enough_to_find_a_time_of_which_no_guide_speaks(true: float) -> None:
+def test_five_sightings_teach_an_unknown_time(true: float) -> None:
     estimate = ProvisioningEstimate()
     for deviation in (-0.1, -0.05, 0.0, 0.05, 0.1):
         time = true * (1 + deviation)
@@ -71,7 +71,7 @@ def test_five_sightings_are_enough_to_find_a_time_of_which_no_guide_speaks(true:
     assert table.at(true * 1.3)[0] - table.at(true * 0.7)[0] > 0.7
 
 
-def test_the_first_of_a_batch_teach_about_the_rest() -> None:
+def test_the_first_of_a_batch_teach_the_rest() -> None:
     estimate = ProvisioningEstimate()
     waiting = [(0.0, 50)]
     assert abs(estimate.table(200, waiting).left(200) + 200 - 250) > 50
@@ -90,7 +90,7 @@ def test_two_modes_are_both_kept() -> None:
     assert table.left(50) + 50 == pytest.approx(119, abs=6)
 
 
-def test_a_service_that_became_fast_is_found_out_although_looks_came_late() -> None:
+def test_a_faster_service_is_noticed() -> None:
     estimate = ProvisioningEstimate(150)
     looks = []
     for _ in range(40):  # one at a time, each ready after 5 s; only the first look finds it

@@ -172,7 +172,7 @@ def test_a_list_must_hold_what_is_known_to_live() -> None:
     assert len(evidence._live[Kind.VM]) <= 256
 
 
-def test_only_an_end_that_was_seen_or_a_late_list_is_proof() -> None:
+def test_only_an_end_or_a_late_list_is_proof() -> None:
     evidence = Evidence(60)
     assert evidence.is_over(Status.ENDED, 0, 0)
     assert evidence.is_over(Status.FAILED, 0, 0)
@@ -314,7 +314,7 @@ async def test_an_unknown_status_is_polled_on(number: int, lists: bool, details:
     assert simulator.count() < 60 * number
 
 
-async def test_an_unknown_status_does_not_keep_a_delete_back() -> None:
+async def test_an_unknown_status_permits_a_delete() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_behind(simulator, renamed(Status.ACTIVE, "DEGRADED")) as fluence:
         await abandon(fluence, simulator)
@@ -335,7 +335,7 @@ async def test_a_new_final_status_is_named_at_the_end() -> None:
     assert 50 < simulator.count(DELETE) < 200
 
 
-async def test_a_last_poll_that_shows_the_goal_is_a_success() -> None:
+async def test_the_last_poll_can_succeed() -> None:
     """A LIST that came while a last GET was on its way does not make the GET's ACTIVE stale."""
 
     @attrs.define
@@ -432,7 +432,7 @@ async def test_a_delete_is_successful_only_when_proven(first: Fault, look: Fault
             assert simulator.live() == []
 
 
-async def test_a_delete_that_no_reply_proves_is_an_error() -> None:
+async def test_an_unproven_delete_is_an_error() -> None:
     simulator = Simulator()
     async with session_on(simulator, retry=Retry(attempts=2)) as fluence:
         container = await fluence.deploy_and_wait(container_spec(simulator))
@@ -443,7 +443,7 @@ async def test_a_delete_that_no_reply_proves_is_an_error() -> None:
     assert len(simulator.live()) == 1
 
 
-async def test_an_id_that_never_existed_is_proven_over_by_a_list() -> None:
+async def test_a_list_proves_that_an_id_is_over() -> None:
     simulator = Simulator()
     ghost = InstanceRef(Kind.VM, "00000000-0000-0000-0000-000000000000", "ghost")
     async with session_on(simulator) as fluence:
@@ -487,7 +487,7 @@ async def test_an_update_is_rolled_out_once(delay: float, fault: Fault) -> None:
 # Doubts
 
 
-async def test_a_doubt_that_lists_have_cleared_is_cleared() -> None:
+async def test_a_cleared_doubt_is_forgotten() -> None:
     simulator = Simulator()
     simulator.fail(POST, Fault.status(500), times=None)
     async with session_on(simulator, close_timeout=3000) as fluence:
@@ -533,7 +533,7 @@ async def test_unclear_deploys_share_their_lists(number: int) -> None:
 # Custody, and what it says
 
 
-async def test_nothing_is_left_when_a_delete_is_refused_for_20_minutes(
+async def test_a_delete_refused_for_20_minutes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """After a provisioning of 12 minutes, with the default `close_timeout`."""
@@ -551,7 +551,7 @@ async def test_nothing_is_left_when_a_delete_is_refused_for_20_minutes(
     assert simulator.count(DELETE) < 8 * 150
 
 
-async def test_a_close_without_any_progress_gives_up_early() -> None:
+async def test_a_close_without_progress_ends_early() -> None:
     simulator = Simulator(provisioning=SLOW)
     with pytest.raises(CustodyError) as caught:
         async with session_on(simulator, close_timeout=10**5) as fluence:

@@ -109,7 +109,7 @@ async def test_a_long_history_makes_lists_dear(ended: int, by_list: bool) -> Non
         assert simulator.count(GET) <= 10 * 13
 
 
-async def test_many_waits_for_one_instance_share_the_looks() -> None:
+async def test_waits_for_one_instance_share_polls() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         (ref,) = await refs_of(fluence, simulator, 1)
@@ -129,7 +129,7 @@ async def test_waits_that_begin_together_look_together() -> None:
     assert simulator.count(LIST) <= 5
 
 
-async def test_ready_is_looked_for_at_once_and_then_less_and_less() -> None:
+async def test_ready_is_polled_with_growing_gaps() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         active = await fluence.deploy_and_wait(container_spec(simulator))
@@ -218,7 +218,7 @@ async def test_who_joins_late_is_counted_in() -> None:
     assert lags[190] < 3
 
 
-async def test_a_stream_of_joiners_does_not_push_the_look_away() -> None:
+async def test_a_stream_of_waits_delays_no_list() -> None:
     """A gap counted from the moment of planning would begin anew with each of them."""
     simulator = Simulator(balance=10**6, provisioning=QUIET, profile=ROOMY)
     async with session_on(simulator) as fluence:
@@ -241,7 +241,7 @@ async def test_a_wrong_guess_is_mended(median: float) -> None:
 # In trouble
 
 
-async def test_a_refused_key_gives_each_wait_an_error_of_its_own() -> None:
+async def test_a_refused_key_fails_each_wait() -> None:
     simulator = Simulator(balance=10**6, provisioning=SLOW)
     async with session_on(simulator) as fluence:
         refs = await refs_of(fluence, simulator, 50)
@@ -254,7 +254,7 @@ async def test_a_refused_key_gives_each_wait_an_error_of_its_own() -> None:
     assert all("revoked" in str(error) and error.status == 401 for error in errors)  # type: ignore[union-attr]
 
 
-async def test_deadlines_are_each_wait_s_own_and_never_overslept() -> None:
+async def test_each_wait_keeps_its_own_deadline() -> None:
     simulator = Simulator(balance=10**6, provisioning=SLOW)
     async with session_on(simulator) as fluence:
         refs = await refs_of(fluence, simulator, 40)
@@ -316,7 +316,7 @@ async def test_the_last_error_is_in_the_timeout() -> None:
     assert all(isinstance(error, WaitTimeoutError) and error.last_error for error in errors)
 
 
-async def test_a_list_that_cannot_be_read_is_given_up_for_gets() -> None:
+async def test_unreadable_lists_are_replaced_by_gets() -> None:
     simulator = Simulator(balance=10**6, provisioning=SLOW)
     simulator.fail(LIST, Fault.body(b"<html>"), times=None)
     async with session_on(simulator) as fluence:
@@ -326,7 +326,7 @@ async def test_a_list_that_cannot_be_read_is_given_up_for_gets() -> None:
     assert simulator.count(GET) <= 10 * 14
 
 
-async def test_an_id_that_no_list_shows_is_asked_for_by_its_id() -> None:
+async def test_an_unlisted_id_is_polled_by_get() -> None:
     class Partial(SimulatorWire):
         """The service lists nothing, though it knows everything."""
 
@@ -430,7 +430,7 @@ async def test_a_404_proves_nothing(body: str | None) -> None:
 
 
 @pytest.mark.parametrize("operation", [GET, LIST])
-async def test_an_error_that_is_none_of_ours_ends_the_waits(operation: str) -> None:
+async def test_a_foreign_error_ends_the_waits(operation: str) -> None:
     class Broken(SimulatorWire):
         broken = False
 
@@ -495,7 +495,7 @@ async def test_a_creation_date_without_a_zone_is_utc(zone: str) -> None:
 
 
 @pytest.mark.parametrize("written", [None, 5, "", "yesterday", "2026-13-45T99:00:00Z"])
-async def test_a_creation_date_that_is_none_delays_no_wait(written: Any) -> None:
+async def test_an_odd_creation_date_delays_no_wait(written: Any) -> None:
     lag, lists = await wait_later(lambda date: written)
     assert lag <= 12  # the interval, and a detail
     assert len(lists) <= 12
@@ -520,7 +520,7 @@ async def test_a_long_list_lets_others_run() -> None:
 
 
 @pytest.mark.parametrize("kind", ["containers", "vms"])
-async def test_of_an_answer_the_status_is_read_whatever_else_does_not_fit(kind: str) -> None:
+async def test_the_status_of_an_odd_detail_is_read(kind: str) -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
         resource: Any = getattr(fluence, kind)

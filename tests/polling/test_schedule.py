@@ -28,7 +28,7 @@ def integrated(table: LifeTable, age: float, then: float, steps: int = 4000) -> 
 @pytest.mark.parametrize(
     ("age", "then"), [(0, 60), (0, 150), (100, 110), (149.5, 150), (300, 400), (900, 5000)]
 )
-def test_undetected_time_is_the_integral_that_it_says(age: float, then: float) -> None:
+def test_undetected_time_is_an_integral(age: float, then: float) -> None:
     table = believed()
     assert table.undetected(age, then) == pytest.approx(integrated(table, age, then), rel=1e-3, abs=1e-9)
 
@@ -38,7 +38,7 @@ def test_undetected_time_is_the_integral_that_it_says(age: float, then: float) -
     gap=st.floats(0.1, 200),
     price=st.floats(0.1, 100),
 )
-def test_the_next_look_is_the_moment_when_it_is_worth_its_price(
+def test_the_next_poll_is_worth_its_price(
     is_pending: list[tuple[float, int]], gap: float, price: float
 ) -> None:
     table = believed()
@@ -61,7 +61,7 @@ def test_the_more_wait_the_sooner_a_look() -> None:
 
 
 @pytest.mark.parametrize(("waiting", "ended"), [(5, 600), (10, 1300), (50, 7000), (200, 29_000)])
-def test_a_list_pays_while_the_history_is_short_enough(waiting: int, ended: int) -> None:
+def test_a_list_pays_while_the_history_is_short(waiting: int, ended: int) -> None:
     row = 453  # bytes, as the simulator writes them
     assert cheaper_as_list(waiting, ended * row * 0.9)
     assert not cheaper_as_list(waiting, ended * row * 1.15)

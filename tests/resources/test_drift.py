@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiofluence import Drift, FluenceError, Retry
-from aiofluence.resources.shapes import SHAPES, differences, operation_of
+from aiofluence.resources.shapes import SHAPES, differences, fits, operation_of
 from aiofluence.simulator import Fault, Simulator
 
 from ..harness import VIRTUAL, container_spec, session_on, vm_spec
@@ -42,8 +42,10 @@ def anyio_backend() -> Any:
 def test_published_documents_fit(file: str, operation: str) -> None:
     value = json.loads((PUBLISHED / f"{file}.json").read_text())
     assert list(differences(SHAPES[operation], value)) == []
+    assert fits(SHAPES[operation], value)
     broken = [*value, 1] if isinstance(value, list) else value | {"new": 1}
     assert list(differences(SHAPES[operation], broken)) != []
+    assert not fits(SHAPES[operation], broken)
 
 
 def test_operations_of_paths() -> None:

@@ -129,7 +129,7 @@ async def test_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return (printed.out or printed.err).splitlines()
 
     async with SimulatorServer(simulator) as server:
-        monkeypatch.setenv("FLUENCE_BASE_URL", server.url)
+        monkeypatch.setenv("FLUENCE_BASE_URL", f"{server.url}/gpu")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         offers = {o.id for o in simulator.catalog.offers.values() if o.model == "rtx4090"}
         assert len(await say("sell-out", "rtx4090")) == len(offers)
@@ -154,7 +154,7 @@ async def test_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             ("sell-out", "t1000"): "no plan and no GPU is called t1000",
             ("print", "exp-2", "x"): "no running instances are called exp-2; there are: exp-1",
             ("fail", "GET /none", "reset"): "operation: must be such as",
-            ("state", "--url", f"{server.url}/gpu"): "is no simulator: it answered 4",
+            ("state", "--url", f"{server.url}/v1"): "is no simulator: it answered 4",
             ("state", "--url", "http://127.0.0.1:1"): "no simulator at http://127.0.0.1:1",
         }.items():
             (line,) = await say(*command, code=1)

@@ -165,6 +165,17 @@ class Store:
 
 
 @attrs.define
+class Counted(Store):
+    """A log server that counts its answers."""
+
+    fetches: int = 0
+
+    def fetch(self, asked: int | None, *, stale: int = 0) -> list[LogLine]:
+        self.fetches += 1
+        return super().fetch(asked, stale=stale)
+
+
+@attrs.define
 class Judgement:
     """Comparison of a tail with the true log, in lines and marks."""
 

@@ -85,9 +85,7 @@ async def test_a_log_that_was_gone_before_is_marked(profile: Profile, after: Any
 
 
 @pytest.mark.parametrize("creating", ["empty", "error"])
-async def test_the_first_lines_come_although_the_log_is_refused_before(
-    profile: Profile, creating: Any
-) -> None:
+async def test_a_log_refused_at_first_loses_no_line(profile: Profile, creating: Any) -> None:
     simulator = Simulator(profile=profile.replace(logs_while_creating=creating))
     async with session_on(simulator) as session:
         ref = await session.containers.deploy(container_spec(simulator, image=STAYS))
@@ -127,7 +125,7 @@ async def test_a_gateway_s_404_ends_no_tail(profile: Profile) -> None:
         await session.terminate_and_wait(ref)
 
 
-async def test_a_list_without_what_is_known_to_live_proves_nothing(profile: Profile) -> None:
+async def test_a_list_that_lacks_live_ids_is_no_proof(profile: Profile) -> None:
     simulator = Simulator(profile=profile)
     async with session_on(simulator) as session:
         ref = await start(session, simulator)

@@ -30,7 +30,7 @@ def test_repeats_in_equal_words_are_counted() -> None:
     assert new.take([A, A, A, B], 1) == [A]
 
 
-def test_what_was_forgotten_and_comes_again_is_new() -> None:
+def test_a_forgotten_event_is_new_again() -> None:
     new = NewEvents()
     new.take([A], 0)
     new.take([A, B], 10)
@@ -38,7 +38,7 @@ def test_what_was_forgotten_and_comes_again_is_new() -> None:
     assert new.take([A, B], 30) == [A]
 
 
-def test_an_empty_or_an_old_answer_repeats_nothing() -> None:
+def test_an_empty_or_old_reply_repeats_nothing() -> None:
     new = NewEvents()
     new.take([A], 0)
     new.take([A, B, C], 10)
@@ -61,9 +61,7 @@ HAPPENINGS = st.lists(st.tuples(st.floats(0, 40), st.sampled_from(TEXTS)), max_s
 
 
 @given(HAPPENINGS, st.lists(st.floats(1, 15), min_size=20, max_size=80))
-def test_each_event_comes_once_however_they_repeat_and_age(
-    happenings: list[tuple[float, Event]], gaps: list[float]
-) -> None:
+def test_each_event_comes_once(happenings: list[tuple[float, Event]], gaps: list[float]) -> None:
     """Never twice; and lost only what came back in equal words within two minutes and a poll of vanishing."""
     at, cluster = 0.0, []
     for gap, what in happenings:
@@ -96,9 +94,7 @@ def test_each_event_comes_once_however_they_repeat_and_age(
     st.lists(st.floats(0.1, 40), max_size=40),
     st.lists(st.tuples(st.floats(1, 15), st.sampled_from(["fresh", "fresh", "old", "empty"])), min_size=20),
 )
-def test_old_and_empty_answers_lose_and_repeat_nothing(
-    gaps: list[float], polls: list[tuple[float, str]]
-) -> None:
+def test_bad_replies_lose_and_repeat_nothing(gaps: list[float], polls: list[tuple[float, str]]) -> None:
     at, cluster = 0.0, []
     for number, gap in enumerate(gaps):
         at += gap

@@ -85,7 +85,7 @@ async def prints(simulator: Simulator, container: Container, *lines: str, every:
         simulator.print(container.id, line)
 
 
-async def test_lines_come_once_and_in_order_until_the_container_has_ended(
+async def test_lines_come_once_and_in_order(
     simulator: Simulator,
 ) -> None:
     lines = [f"line {n}" for n in range(40)]
@@ -103,7 +103,7 @@ async def test_lines_come_once_and_in_order_until_the_container_has_ended(
     assert len(got) == 41
 
 
-async def test_a_quiet_tail_asks_less_than_once_in_eight_seconds(simulator: Simulator) -> None:
+async def test_a_quiet_tail_rarely_polls(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         tail = session.tail_logs(container)
         await silence(tail, 120)
@@ -134,7 +134,7 @@ async def test_a_timeout_around_each_step_loses_nothing(simulator: Simulator) ->
         assert timeouts > 50
 
 
-async def test_a_step_cancelled_at_any_moment_loses_nothing() -> None:
+async def test_a_cancelled_step_loses_nothing() -> None:
     """Over real time steps: the cancellation lands in every await of a poll, one after the other."""
     for ticks in range(40):
         simulator = Simulator(profile=SILENT, provisioning=Provisioning(median=60, sigma=0))
@@ -154,7 +154,7 @@ async def test_a_step_cancelled_at_any_moment_loses_nothing() -> None:
             await silence(tail, 30)
 
 
-async def test_break_leaves_nothing_behind_and_the_same_tail_goes_on(simulator: Simulator) -> None:
+async def test_a_tail_continues_after_break(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         simulator.print(container.id, "one", "two", "three")
         tail = session.tail_logs(container)
@@ -167,7 +167,7 @@ async def test_break_leaves_nothing_behind_and_the_same_tail_goes_on(simulator: 
         assert asyncio.all_tasks() == tasks
 
 
-async def test_aclose_from_another_task_ends_the_iteration_and_cancels_nobody(simulator: Simulator) -> None:
+async def test_aclose_from_another_task_ends_it(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         simulator.print(container.id, "one")
         tail = session.tail_logs(container)
@@ -187,7 +187,7 @@ async def test_aclose_from_another_task_ends_the_iteration_and_cancels_nobody(si
             await anext(tail)
 
 
-async def test_a_dropped_tail_is_collected_without_a_word(simulator: Simulator) -> None:
+async def test_a_dropped_tail_is_collected_silently(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         simulator.print(container.id, "one")
         tail = session.tail_logs(container)
@@ -244,9 +244,7 @@ async def test_errors_slow_it_and_never_end_it(simulator: Simulator, fault: Faul
 
 
 @pytest.mark.parametrize("status", [403, 404, 502])
-async def test_no_error_of_the_logs_is_proof_that_a_container_is_over(
-    simulator: Simulator, status: int
-) -> None:
+async def test_no_error_of_the_logs_proves_the_end(simulator: Simulator, status: int) -> None:
     async with running(simulator) as (session, container):
         simulator.print(container.id, "one")
         tail = session.tail_logs(container)
@@ -293,7 +291,7 @@ async def test_an_hour_of_failing_polls_is_logged(
         assert len([record for record in caplog.records if "tail of" in record.msg]) == len(failing) + 1
 
 
-async def test_a_container_that_was_never_known_is_an_error_after_a_minute(simulator: Simulator) -> None:
+async def test_an_unknown_container_is_an_error(simulator: Simulator) -> None:
     async with session_on(simulator) as session:
         tail = session.tail_logs(InstanceRef(Kind.CONTAINER, "nobody", "nobody"))
         began = now()
@@ -315,7 +313,7 @@ async def test_one_that_does_not_show_yet_is_waited_for(simulator: Simulator) ->
         await session.terminate_and_wait(ref)
 
 
-async def test_a_container_that_fails_ends_it_with_what_it_said() -> None:
+async def test_a_failed_container_ends_with_its_lines() -> None:
     simulator = Simulator(3, provisioning=Provisioning(median=60, sigma=0, failure_rate=1))
     async with session_on(simulator) as session:
         ref = await session.containers.deploy(container_spec(simulator))
@@ -336,7 +334,7 @@ async def test_a_tail_of_an_ended_container_ends_soon(simulator: Simulator) -> N
         assert now() - began < 10
 
 
-async def test_what_is_written_last_comes_although_the_end_is_seen_first(simulator: Simulator) -> None:
+async def test_the_last_lines_come_after_the_end(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         tail = session.tail_logs(container)
         await silence(tail, 100)
@@ -345,7 +343,7 @@ async def test_what_is_written_last_comes_although_the_end_is_seen_first(simulat
         assert len([item async for item in tail]) == 300
 
 
-async def test_when_the_last_lines_cannot_be_had_that_is_marked(simulator: Simulator) -> None:
+async def test_unavailable_last_lines_are_marked(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         simulator.print(container.id, "one")
         tail = session.tail_logs(container)
@@ -367,7 +365,7 @@ async def test_a_bad_key_is_raised(simulator: Simulator) -> None:
         assert await text(tail) == "one"  # and it can be gone on with
 
 
-async def test_after_the_session_there_is_an_error_and_no_hang(simulator: Simulator) -> None:
+async def test_a_closed_session_is_an_error_and_no_hang(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         tail, many = session.tail_logs(container), session.tail_all([container])
     with pytest.raises(NotSentError):
@@ -406,8 +404,8 @@ async def test_it_follows_through_an_update(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("counts", ["pod", "answer", "nothing"])
 @pytest.mark.parametrize("order", ["pod", "time"])
-async def test_while_two_pods_are_listed_each_line_of_both_comes_once(counts: Any, order: Any) -> None:
-    """Whatever `last` counts, and in whatever order the service puts them: the tail has to find out."""
+async def test_each_line_of_two_pods_comes_once(counts: Any, order: Any) -> None:
+    """The tail finds out the scope of `last` and the order of pods."""
     cluster = ClusterOptions(log_interval=2.0, pod_linger=300, last_applies=counts, pod_order=order)
     simulator = Simulator(cluster=cluster, provisioning=Provisioning(median=60, sigma=0))
     came: dict[str | None, list[str]] = {}
@@ -432,7 +430,7 @@ async def test_while_two_pods_are_listed_each_line_of_both_comes_once(counts: An
         assert len(truth[pod]) - len(texts) < 30
 
 
-async def test_in_time_lapse_it_keeps_the_session_s_pace(simulator: Simulator) -> None:
+async def test_the_pace_is_the_session_s(simulator: Simulator) -> None:
     async with running(simulator, poll=Poll(interval=0.1)) as (session, container):
         tail = session.tail_logs(container)
         await silence(tail, 2)
@@ -445,7 +443,7 @@ async def test_in_time_lapse_it_keeps_the_session_s_pace(simulator: Simulator) -
 # --- events -------------------------------------------------------------------------------------------------
 
 
-async def test_events_come_once_each_until_the_container_has_ended(simulator: Simulator) -> None:
+async def test_events_come_once_until_the_end(simulator: Simulator) -> None:
     async with session_on(simulator) as session:
         ref = await session.containers.deploy(container_spec(simulator))
         tail = session.tail_events(ref)
@@ -473,7 +471,7 @@ async def test_events_come_once_each_until_the_container_has_ended(simulator: Si
 # --- many ---------------------------------------------------------------------------------------------------
 
 
-async def test_many_are_followed_by_one_iterator_each_in_its_order(simulator: Simulator) -> None:
+async def test_one_iterator_follows_many_in_order(simulator: Simulator) -> None:
     async with session_on(simulator) as session:
         specs = container_spec(simulator, "fleet-{i}").many(12)
         report = await session.deploy_all_and_wait(specs, until=Until.READY)
@@ -534,7 +532,7 @@ async def test_a_chatty_one_does_not_starve_the_others(simulator: Simulator) -> 
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["a task each", "one iterator"])
-async def test_five_hundred_share_the_rate_and_none_starves(simulator: Simulator, merged: bool) -> None:
+async def test_of_five_hundred_none_starves(simulator: Simulator, merged: bool) -> None:
     """At 10 requests a second each is looked at about every 50 seconds; nobody waits for long above that."""
     simulator.set_balance(100_000)
     simulator.provisioning = Provisioning(median=1, sigma=0, start_delay=0, network_delay=0, domain_delay=0)
@@ -587,7 +585,7 @@ async def test_aclose_of_many_from_another_task(simulator: Simulator) -> None:
         assert task.cancelling() == 0
 
 
-async def test_one_of_many_that_is_unknown_does_not_take_the_others_along(simulator: Simulator) -> None:
+async def test_an_unknown_container_stops_no_other(simulator: Simulator) -> None:
     async with running(simulator) as (session, container):
         many = session.tail_all([InstanceRef(Kind.CONTAINER, "nobody", "nobody"), container])
         with pytest.raises(NotFoundError):

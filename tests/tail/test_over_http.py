@@ -22,7 +22,7 @@ NASTY = [
 INSTANT = Provisioning(0, 0, start_delay=0, network_delay=0, domain_delay=0)
 
 
-async def test_nothing_stays_open_however_a_tail_is_left() -> None:
+async def test_a_tail_left_in_any_way_leaves_nothing() -> None:
     simulator = Simulator(cluster=ClusterOptions(log_interval=None), provisioning=INSTANT)
     async with session_over_http(simulator, poll=Poll(interval=0.1)) as session:
         async with session.running(container_spec(simulator), until=Until.READY) as container:

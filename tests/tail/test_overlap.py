@@ -52,7 +52,7 @@ def by_hand(known: Hashes[int], seen: Hashes[int]) -> list[int]:
         (rows(1, 0, 0, 1, 0), rows(0, 1, 0, 0, 1, 0, 0, 1, 0, 9)),
     ],
 )
-def test_every_number_of_new_lines_that_fits_is_found(known: Hashes[int], seen: Hashes[int]) -> None:
+def test_each_number_of_new_lines_that_fits(known: Hashes[int], seen: Hashes[int]) -> None:
     assert fits(known, seen) == by_hand(known, seen)
 
 
@@ -66,7 +66,7 @@ def test_the_last_period() -> None:
     assert last_period(rows(range(4), range(3))) == 0
 
 
-def test_a_block_is_found_at_the_bounds_of_lines_only() -> None:
+def test_a_block_is_found_between_lines_only() -> None:
     assert contains(rows(1, 2, 3), rows(2, 3))
     assert contains(rows(1, 2, 3), rows(1, 2, 3))
     assert not contains(rows(1, 2, 3), rows(3, 2))
@@ -84,7 +84,7 @@ def test_lines_that_are_certain_to_be_known_again() -> None:
     assert 15 <= certain(again) <= 20  # the ten that came again tell nothing
 
 
-def test_an_unusual_overlap_is_sure_and_a_short_or_common_one_is_weak() -> None:
+def test_short_or_common_overlaps_are_weak() -> None:
     known = rows(range(1000))
     assert locate(known, 1000, rows(range(980, 1003))) == Place(Fit.SURE, 3, 3)
     assert locate(known, 1000, rows(range(997, 1003))).fit is Fit.WEAK
@@ -94,14 +94,20 @@ def test_an_unusual_overlap_is_sure_and_a_short_or_common_one_is_weak() -> None:
     assert locate(common, 1040, rows([7, 8] * 8, 5000)).fit is not Fit.SURE
 
 
-def test_a_block_that_was_seen_twice_is_no_evidence() -> None:
+def test_a_block_seen_twice_is_no_evidence() -> None:
     block = range(100, 140)
     known = rows(range(100), block, range(200, 300), block)
     assert locate(known, len(known), rows(range(120, 140), 999)).fit is Fit.WEAK
     assert locate(known, len(known), rows(range(250, 300), block, 999)) == Place(Fit.SURE, 1, 1)
 
 
-def test_several_places_are_repeats_unless_the_shorter_overlap_is_chance() -> None:
+def test_pairs_that_recur_carry_no_information() -> None:
+    rows_twice = rows(*(part for epoch in range(1000, 1004) for part in (epoch, range(20))))
+    # The last 24 lines occur once, but each line follows the same line as before.
+    assert locate(rows_twice, 84, rows(rows_twice[-24:], 5000)).fit is Fit.REPEATS
+
+
+def test_two_places_are_repeats_or_chance() -> None:
     block = rows(range(50))
     twice = locate(block, 50, rows(block, block))
     assert (twice.fit, twice.new, twice.most) == (Fit.REPEATS, 0, 50)
@@ -109,14 +115,14 @@ def test_several_places_are_repeats_unless_the_shorter_overlap_is_chance() -> No
     assert (chance.fit, chance.new) == (Fit.SURE, 3)
 
 
-def test_only_lines_without_a_gap_between_them_join() -> None:
+def test_only_lines_without_a_gap_join() -> None:
     known = rows(range(100), range(500, 504))
     assert locate(known, 4, rows(range(90, 100), range(500, 505))).fit is Fit.WEAK
     assert locate(known, 104, rows(range(90, 100), range(500, 505))).fit is Fit.SURE
     assert locate(known, 0, rows(range(500, 505))).fit is Fit.NONE
 
 
-def test_no_more_lines_are_shown_before_the_last_known_one_than_there_were() -> None:
+def test_the_end_bounds_the_lines_before_it() -> None:
     block = rows(range(100, 140))
     seen = rows(range(139 - 9, 140), block)  # 50 lines: the block is the whole log, and comes again
     assert locate(block, 40, seen).new == 0
@@ -146,7 +152,7 @@ def answer(texts: list[str], asked: int = WHOLE, *, whole: bool = True) -> tuple
     return Window(texts, asked, whole, 0.0), hashes(texts)
 
 
-def test_what_was_delivered_is_remembered_with_its_place() -> None:
+def test_delivered_lines_keep_their_place() -> None:
     known = Known()
     texts = [f"line {line}" for line in range(20)]
     known._deliver(*answer(texts), 20, anew=True)
@@ -161,7 +167,7 @@ def test_what_was_delivered_is_remembered_with_its_place() -> None:
     assert known.unbroken == 5  # the first line of a window may be cut
 
 
-def test_a_window_wider_than_what_is_known_takes_its_place() -> None:
+def test_a_wider_window_replaces_known_lines() -> None:
     known = Known()
     texts = [f"line {line}" for line in range(100)]
     known._deliver(*answer(texts[-10:], 10, whole=False), 10, anew=True)
@@ -170,7 +176,7 @@ def test_a_window_wider_than_what_is_known_takes_its_place() -> None:
     assert (len(known.known), known.unbroken) == (49, 49)
 
 
-def test_the_longest_block_that_came_again_is_remembered_unless_it_has_a_period() -> None:
+def test_the_longest_recurring_block_is_known() -> None:
     known = Known()
     block = [f"row {row}" for row in range(30)]
     texts = ["head", *block]
@@ -185,7 +191,7 @@ def test_the_longest_block_that_came_again_is_remembered_unless_it_has_a_period(
     assert beats.recurred == 0
 
 
-def test_a_line_that_grew_is_the_last_known_one_and_more() -> None:
+def test_a_grown_line_begins_as_the_known_one() -> None:
     known = Known()
     texts = [f"line {line}" for line in range(20)]
     known._deliver(*answer([*texts, "10 %"]), 21, anew=True)
@@ -198,20 +204,20 @@ def test_a_line_that_grew_is_the_last_known_one_and_more() -> None:
 # --- windows that were not filled ---------------------------------------------------------------------------
 
 
-def test_a_short_answer_is_the_whole_log_if_just_as_wide_a_window_shows_the_same() -> None:
+def test_an_equal_narrower_window_is_the_log() -> None:
     seen = rows(range(100))
     probe = Probe(1024, seen, joins=False)
     assert probe.told(100, seen, behind=False, joins=False, full=0, last=False) is Found.WHOLE
 
 
-def test_a_short_answer_of_few_lines_needs_one_more_window() -> None:
+def test_few_lines_need_one_more_window() -> None:
     seen = rows(range(3))
     probe = Probe(1024, seen, joins=False)
     assert probe.told(3, seen, behind=False, joins=False, full=0, last=False) == 4
     assert probe.told(4, seen, behind=False, joins=False, full=0, last=False) is Found.WHOLE
 
 
-def test_a_window_that_is_short_by_one_ends_before_the_long_line() -> None:
+def test_missing_lines_count_those_after_a_cut() -> None:
     probe = Probe(64, rows(range(60)), joins=True)
     assert probe.told(60, rows(range(1, 60)), behind=False, joins=False, full=0, last=False) is (
         Found.NOTHING_BEHIND
@@ -224,7 +230,7 @@ def test_a_window_that_is_short_by_one_ends_before_the_long_line() -> None:
     assert probe.told(5, behind, behind=False, joins=False, full=0, last=False) is Found.ALL_BEHIND
 
 
-def test_when_no_more_can_be_asked_the_probe_ends() -> None:
+def test_the_probe_ends_with_the_requests() -> None:
     seen = rows(range(50))
     assert Probe(64, seen, joins=False).told(
         64, rows(range(51)), behind=False, joins=False, full=0, last=True
@@ -246,7 +252,7 @@ def test_when_no_more_can_be_asked_the_probe_ends() -> None:
 # --- safety valves ------------------------------------------------------------------------------------------
 
 
-def test_a_poll_ends_with_the_best_guess_after_so_many_fetches() -> None:
+def test_a_poll_has_a_maximum_of_fetches() -> None:
     """A server whose answers never join: at TRIES the last one is delivered, behind a mark."""
     sequence = PodLog(late=False)
     first = [f"line {line}" for line in range(100)]
@@ -266,7 +272,7 @@ def test_a_poll_ends_with_the_best_guess_after_so_many_fetches() -> None:
     assert verdicts[-1].gap is not None
 
 
-def test_a_first_answer_that_hides_a_line_too_long_to_be_shown_is_probed_at_the_end() -> None:
+def test_a_first_short_reply_is_probed_at_the_end() -> None:
     sequence = PodLog(late=False)
     texts = [f"line {line}" for line in range(30)]
     verdict = sequence.take(Window(texts, 256, True, 0.0, ending=True))

@@ -69,7 +69,7 @@ def test_a_block_that_comes_again_is_delivered(
 @pytest.mark.parametrize("head", ["", "attempt {} failed:"], ids=["no head", "head"])
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("size", [1500, 5000])
-def test_a_long_block_that_comes_again_is_delivered_or_marked(size: int, times: int, head: str) -> None:
+def test_a_long_repeated_block_is_never_lost(size: int, times: int, head: str) -> None:
     log: list[tuple[float, str]] = []
     for attempt in range(times + 1):
         at = 30.0 + 60 * attempt
@@ -81,7 +81,7 @@ def test_a_long_block_that_comes_again_is_delivered_or_marked(size: int, times: 
 
 
 @pytest.mark.parametrize("lines", [100, 700])
-def test_a_history_that_is_repeated_in_full_flow_is_marked_at_the_latest_at_the_end(lines: int) -> None:
+def test_a_repeat_without_pause_is_marked_at_last(lines: int) -> None:
     """No pause warns of it, so a window of ordinary width joins; the count of the whole log tells."""
     steps = [f"step {line}" for line in range(lines)]
     log = [(0.5 * line, text) for line, text in enumerate(steps)]
@@ -95,7 +95,7 @@ def test_a_history_that_is_repeated_in_full_flow_is_marked_at_the_latest_at_the_
     assert result.late == result.lost
 
 
-def test_the_mark_of_a_block_that_was_missed_says_how_many_lines_it_had() -> None:
+def test_a_mark_counts_the_missed_lines() -> None:
     stitch = Stitch(1000)
     items: list[LogLine | LogGap] = []
     steps = [f"step {line}" for line in range(100)]
@@ -158,7 +158,7 @@ def test_looks_of_a_quiet_log_are_rarer_and_wider() -> None:
     assert recount.overlap(0, 20_060.0, ending=False) == 64
 
 
-def test_lines_without_a_pause_are_one_block_and_a_long_block_is_forgotten_by_and_by() -> None:
+def test_a_long_block_is_forgotten_slowly() -> None:
     recount = Recount()
     recount.came(100, 0.0)
     recount.came(100, 4.0)
@@ -168,6 +168,8 @@ def test_lines_without_a_pause_are_one_block_and_a_long_block_is_forgotten_by_an
     recount.came(0, 20.0)
     recount.came(1, 30.0)
     assert recount.overlap(1, 40.0, ending=False) == 66
+    recount.came(1, 42.0)
+    assert recount.overlap(1, 46.0, ending=False) == 0
     recount.came(20_000, 40.0)
     assert recount.overlap(1, 50.0, ending=False) == 8192 + 16
     assert recount.overlap(0, 41.0, ending=True) == 8192

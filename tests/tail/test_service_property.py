@@ -68,7 +68,7 @@ def is_told(items: list[LogLine | LogGap], truth: list[str]) -> bool:
     suppress_health_check=list(HealthCheck),
 )
 @given(spurts, limits, st.dictionaries(st.integers(0, 400), odd, max_size=12))
-def test_whatever_the_service_does_with_last_lines_come_or_are_marked(
+def test_any_use_of_last_delivers_or_marks(
     life: list[tuple[float, int]], habits: dict[str, Any], strange: dict[int, Any]
 ) -> None:
     log: list[tuple[float, str]] = []

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from aiofluence import GapReason, LogGap, LogLine
+from aiofluence.tail.known import Together
+from aiofluence.tail.pace import Pace
 from aiofluence.tail.stitch import Step, Stitch
 
 
@@ -51,7 +53,7 @@ def spelt(item: LogLine | LogGap) -> str:
     return f"{item.text} (grown)" if item.grown else item.text
 
 
-def test_it_begins_with_the_last_lines_and_goes_on_with_the_new_ones() -> None:
+def test_the_last_lines_then_the_new_ones() -> None:
     log = Log(numbered(0, 1000), last=10)
     assert log.poll() == numbered(990, 1000)
     log.texts += numbered(1000, 1005)
@@ -59,14 +61,14 @@ def test_it_begins_with_the_last_lines_and_goes_on_with_the_new_ones() -> None:
     assert log.poll() == []
 
 
-def test_a_log_that_is_empty_at_first_is_told_from_its_first_line() -> None:
+def test_an_empty_log_is_read_from_its_first_line() -> None:
     log = Log([])
     assert log.poll() == []
     log.texts += numbered(0, 2000)
     assert log.poll() == numbered(0, 2000)
 
 
-def test_more_lines_than_the_window_are_fetched_with_wider_ones_at_once() -> None:
+def test_wider_windows_follow_at_once() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     log.texts += numbered(1000, 3500)
@@ -74,7 +76,7 @@ def test_more_lines_than_the_window_are_fetched_with_wider_ones_at_once() -> Non
     assert log.asked == [16, 64, 256, 1024, 4096]
 
 
-def test_more_lines_than_the_widest_window_are_fetched_as_the_whole_log() -> None:
+def test_the_whole_log_follows_the_widest_window() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     log.texts += numbered(1000, 9000)
@@ -82,7 +84,7 @@ def test_more_lines_than_the_widest_window_are_fetched_as_the_whole_log() -> Non
     assert log.asked[-1] is None
 
 
-def test_identical_lines_are_counted_by_the_whole_log() -> None:
+def test_the_whole_log_counts_identical_lines() -> None:
     log = Log(["beat"] * 50)
     assert log.poll() == ["beat"] * 50
     for _ in range(20):
@@ -93,7 +95,7 @@ def test_identical_lines_are_counted_by_the_whole_log() -> None:
     assert log.stitch.finish() == ()
 
 
-def test_a_young_log_that_repeats_itself_for_the_first_time_is_seen_whole() -> None:
+def test_a_young_log_is_seen_whole() -> None:
     block = [f"row {row}" for row in range(40)]
     log = Log(block[:36])
     assert log.poll() == block[:36]
@@ -101,7 +103,7 @@ def test_a_young_log_that_repeats_itself_for_the_first_time_is_seen_whole() -> N
     assert log.poll() == log.texts[36:]
 
 
-def test_a_count_of_repeats_is_not_asked_for_in_every_poll() -> None:
+def test_not_every_poll_counts_repeats() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     came, polls = 0, 60
@@ -116,7 +118,7 @@ def test_a_count_of_repeats_is_not_asked_for_in_every_poll() -> None:
     assert log.stitch.finish() == ()
 
 
-def test_repeats_are_held_back_until_it_is_known_how_many() -> None:
+def test_repeats_are_held_until_counted() -> None:
     block = [f"row {row}" for row in range(40)]
     log = Log(block * 40)
     delivered = len(log.poll())
@@ -128,7 +130,7 @@ def test_repeats_are_held_back_until_it_is_known_how_many() -> None:
     assert log.stitch.finish() == ()
 
 
-def test_a_log_that_begins_anew_is_told_whole_behind_a_mark() -> None:
+def test_a_new_log_is_whole_behind_a_mark() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     log.texts = ["booting", "ready"]
@@ -137,7 +139,7 @@ def test_a_log_that_begins_anew_is_told_whole_behind_a_mark() -> None:
     assert log.poll() == ["working"]
 
 
-def test_after_a_rotation_that_kept_enough_nothing_is_marked() -> None:
+def test_a_rotation_that_keeps_enough_is_no_mark() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     log.texts = numbered(970, 1003)
@@ -151,7 +153,7 @@ def test_lines_lost_in_a_ring_are_marked() -> None:
     assert log.poll()[0].startswith("<")
 
 
-def test_an_answer_that_is_empty_or_old_changes_nothing() -> None:
+def test_an_empty_or_old_reply_changes_nothing() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     now = log.texts
@@ -163,7 +165,7 @@ def test_an_answer_that_is_empty_or_old_changes_nothing() -> None:
     assert log.poll() == ["new"]
 
 
-def test_a_last_line_that_grows_is_told_again_when_it_rests() -> None:
+def test_a_growing_line_comes_again_when_it_rests() -> None:
     log = Log([*numbered(0, 500), "10 %"])
     assert log.poll()[-1] == "10 %"
     log.texts[-1] = "10 % 20 %"
@@ -176,7 +178,7 @@ def test_a_last_line_that_grows_is_told_again_when_it_rests() -> None:
     assert log.poll() == ["10 % 20 % 30 % done (grown)", "next"]
 
 
-def test_a_line_held_back_while_it_grows_comes_out_at_the_end() -> None:
+def test_a_held_growing_line_comes_at_the_end() -> None:
     log = Log([*numbered(0, 500), "10 %"])
     log.poll()
     log.texts[-1] = "10 % 20 %"
@@ -184,7 +186,7 @@ def test_a_line_held_back_while_it_grows_comes_out_at_the_end() -> None:
     assert [spelt(item) for item in log.stitch.finish()] == ["10 % 20 % (grown)"]
 
 
-def test_a_cut_first_line_of_a_window_does_not_matter() -> None:
+def test_a_cut_first_line_does_not_matter() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     log.texts.append("new")
@@ -193,7 +195,7 @@ def test_a_cut_first_line_of_a_window_does_not_matter() -> None:
     assert told(step) == ["new"]
 
 
-def test_a_line_too_long_to_show_is_a_mark_and_what_is_behind_it_comes() -> None:
+def test_a_long_line_is_a_mark_and_the_rest_comes() -> None:
     log = Log(numbered(0, 1000))
     log.poll()
     before, after = log.texts, numbered(2000, 2005)
@@ -223,7 +225,7 @@ def test_pods_are_told_apart_whatever_their_order() -> None:
     assert told(step) == ["b1", "b2", "a1"]
 
 
-def test_a_new_pod_is_told_from_its_beginning_and_the_old_one_marked_when_gone() -> None:
+def test_a_new_pod_comes_whole_and_the_old_marked() -> None:
     stitch = Stitch()
     old, new = numbered(0, 300), [f"other {number}" for number in range(50)]
     stitch.take(lines(old[-256:], "old"), 256, 0.0)
@@ -253,7 +255,7 @@ def test_what_is_gone_at_the_end_is_marked() -> None:
     assert stitch.finish() == (LogGap(GapReason.POD_GONE, 0, "web-1"),)
 
 
-def test_the_window_follows_the_rate_and_the_interval_the_silence() -> None:
+def test_the_rate_sets_window_and_interval() -> None:
     log = Log(numbered(0, 1000))
     for poll in range(12):
         log.texts += numbered(1000 * (poll + 1), 1000 * (poll + 1) + 300)
@@ -282,7 +284,99 @@ def test_a_poll_that_failed_is_simply_not_told() -> None:
     assert log.poll() == numbered(1000, 1500)
 
 
-def test_lines_without_a_pod_are_a_log_of_their_own() -> None:
+def test_lines_without_a_pod_are_one_log() -> None:
     stitch = Stitch()
     assert len(told(stitch.take(lines(numbered(0, 50), None), 256, 0.0))) == 50
     assert told(stitch.take(lines(numbered(0, 52), None), 66, 2.0)) == ["line 50", "line 51"]
+
+
+def test_a_quiet_young_log_is_whole_in_every_second_poll() -> None:
+    log = Log(numbered(0, 50))
+    log.poll()
+    asked = []
+    for _ in range(6):
+        log.poll()
+        asked += log.asked
+    assert [ask and ask >= 256 for ask in asked] == [True, False] * 3
+    log.texts.append("new")
+    log.poll()
+    log.poll()
+    assert log.asked[0] is not None
+    assert log.asked[0] >= 256  # after new lines, at once
+
+
+def test_a_hidden_pod_is_searched_for_rarely() -> None:
+    """A window that counts the lines of all pods may hide a quiet one, which is searched for with pauses."""
+    stitch, asked = Stitch(), []
+    quiet, busy = lines(["hello"], "quiet"), lines(numbered(0, 20_000), "busy")
+    now, shown = 0.0, 900
+    while now < 300:
+        ask = stitch.ask
+        asked.append(ask)
+        step = stitch.take([*quiet, *busy[:shown]][-(ask or 99_999) :], ask, now)
+        if not step.at_once:
+            now += step.interval
+            shown += 50
+    searches = [ask for ask in asked[1:] if ask is None or ask >= 4096]
+    assert 2 <= len(searches) <= 5  # after 30, 60, 120, 240 s
+
+
+def test_the_budget_for_counts_follows_the_rate_of_the_log() -> None:
+    pace = Pace()
+    pace.came([], 0.0)
+    pace.brought(60_000)
+    pace.came([], 600.0)  # 100 bytes per second, so 1,832 per second for counts, and 16 KiB at first
+    assert pace.afford(13_000)
+    assert not pace.afford(5_000)
+    assert pace.afford(900)
+    pace.came(lines(["x" * 192] * 20), 600.0)
+    assert not pace.afford(90)  # the lines are longer now
+
+
+# --- all pods together --------------------------------------------------------------------------------------
+
+
+class Mixed:
+    """The lines of two pods, by time, and the hints for them."""
+
+    def __init__(self) -> None:
+        self.both = Together()
+        self.lines = [
+            line for number in range(300) for pod in "ab" for line in lines([f"line {number}"], pod)
+        ]
+
+    def hints(self, first: int, end: int) -> dict[str | None, int]:
+        shown = self.lines[first:end]
+        return self.both.hints(
+            shown, {pod: [i for i, line in enumerate(shown) if line.pod == pod] for pod in "ab"}
+        )
+
+
+def test_hints_count_new_and_held_lines() -> None:
+    mixed = Mixed()
+    assert mixed.hints(0, 60) == {}
+    mixed.both.polled(())
+    assert mixed.hints(10, 70) == {"a": 5, "b": 5}
+    mixed.both.delivered("a", 5, settled=True)
+    mixed.both.delivered("b", 0, settled=False)
+    mixed.both.polled(["b"])
+    assert mixed.hints(20, 74) == {"a": 2, "b": 7}
+    mixed.both.delivered("a", 1, settled=False)  # a part of them: the rest is not known
+    mixed.both.delivered("b", 7, settled=True)
+    assert mixed.hints(30, 76) == {"b": 1}
+    mixed.both.delivered("a", 2, settled=True)
+    assert mixed.hints(40, 78) == {"a": 1, "b": 2}
+
+
+def test_hints_end_with_a_reply_that_does_not_join() -> None:
+    mixed = Mixed()
+    mixed.hints(0, 60)
+    mixed.both.polled(())
+    assert mixed.hints(200, 260) == {}
+    mixed.both.delivered("a", 3, settled=True)
+    mixed.both.delivered("b", 0, settled=False)
+    assert mixed.hints(10, 70) == {"b": 5}  # the lines that `a` has delivered were in another reply
+    assert mixed.hints(300, 360) == {}
+    mixed.both.delivered("a", 9, settled=True)
+    mixed.both.polled(["b"])
+    assert mixed.hints(310, 362) == {"a": 1}

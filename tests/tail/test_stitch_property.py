@@ -1,4 +1,4 @@
-"""Whatever a log does: what comes out is the truth, or a mark says where it may not be.
+"""Random logs: the delivered lines are the truth, or a mark shows where they may not be.
 
 Small alphabets, blocks over and over, bursts, growing lines, hiccups; then rotations, restarts, swapped pods,
 rings and lines too long to show. `AIOFLUENCE_STITCH_CASES=100000` runs as many cases.
@@ -64,7 +64,7 @@ shown = st.tuples(
     polls(few, few, write, grow),
     st.integers(0, 99),
 )
-def test_a_server_that_keeps_every_line_leaves_no_gap_and_no_mark(
+def test_a_server_that_keeps_all_leaves_no_mark(
     how: tuple[str, str], named: bool, pods: int, last: int, life: list[Poll], seed: int
 ) -> None:
     store = Store(mode=how[0], order=how[1], rng=Random(seed))
@@ -118,7 +118,7 @@ def check_blocks_that_come_again(
     Marked.lossy += result.lost > 0
 
 
-def test_blocks_that_come_again_are_delivered_or_marked() -> None:
+def test_repeated_blocks_are_delivered_or_marked() -> None:
     Marked.lives = Marked.lossy = 0
     check_blocks_that_come_again()
     # Most of those repeat all that was ever written between two polls. The mark is for them, and few others.
@@ -168,7 +168,7 @@ limits = st.one_of(
 
 @many
 @given(orders, st.booleans(), st.integers(1, 3), limits, polls(few, fresh, fresh, grow), st.integers(0, 99))
-def test_what_capped_or_refused_windows_hide_is_marked(
+def test_lines_hidden_by_limits_are_marked(
     order: str, named: bool, pods: int, habits: dict[str, Any], life: list[Poll], seed: int
 ) -> None:
     judge(Store(order=order, rng=Random(seed), **habits), named, pods, life)
@@ -176,7 +176,5 @@ def test_what_capped_or_refused_windows_hide_is_marked(
 
 @many
 @given(rings, polls(some, fresh, fresh, loss, long, grow))
-def test_what_a_line_too_long_to_be_shown_hides_is_found_or_marked(
-    ring: int | None, life: list[Poll]
-) -> None:
+def test_lines_hidden_by_a_long_line_are_marked(ring: int | None, life: list[Poll]) -> None:
     judge(Store(ring=ring, cut=True), False, 1, life)

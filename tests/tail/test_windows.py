@@ -27,7 +27,7 @@ def anyio_backend() -> Any:
 
 @pytest.mark.parametrize("refusal", [422, 400, 413])
 @pytest.mark.parametrize("limit", [1000, 100, 20])
-async def test_where_wide_windows_are_refused_the_whole_log_is_read(refusal: int, limit: int) -> None:
+async def test_refused_windows_lead_to_the_whole_log(refusal: int, limit: int) -> None:
     service = LogService(BURST, ENDS, refused_above=limit, refusal=refusal)
     got = await follow(service)
     assert texts(got) == [text for _, text in BURST]
@@ -38,7 +38,7 @@ async def test_where_wide_windows_are_refused_the_whole_log_is_read(refusal: int
 
 
 @pytest.mark.parametrize("limit", [1000, 500, 77])
-async def test_where_the_whole_log_is_refused_too_the_widest_window_is_found(limit: int) -> None:
+async def test_the_widest_answered_window_is_found(limit: int) -> None:
     service = LogService(BURST, ENDS, refused_above=limit, whole_refused=True)
     got = await follow(service)
     assert texts(got)[-300:] == [f"after {number}" for number in range(300)]
@@ -51,7 +51,7 @@ async def test_where_the_whole_log_is_refused_too_the_widest_window_is_found(lim
     assert len(service.asked) < 500
 
 
-async def test_where_every_request_needs_a_number_nothing_is_lost() -> None:
+async def test_a_refused_whole_log_costs_no_line() -> None:
     service = LogService(BURST, ENDS, whole_refused=True)
     got = await follow(service)
     assert texts(got) == [text for _, text in BURST]
@@ -59,7 +59,7 @@ async def test_where_every_request_needs_a_number_nothing_is_lost() -> None:
 
 
 @pytest.mark.parametrize("cap", [1000, 300])
-async def test_a_cap_without_a_word_is_found_by_a_request_without_last(cap: int) -> None:
+async def test_a_silent_cap_is_found_without_last(cap: int) -> None:
     log = [
         (10 + 10 * burst + 1e-4 * number, f"burst {burst} line {number}")
         for burst in range(8)
@@ -70,7 +70,7 @@ async def test_a_cap_without_a_word_is_found_by_a_request_without_last(cap: int)
     assert gaps(got) == []
 
 
-async def test_where_the_whole_log_is_capped_too_the_loss_is_marked() -> None:
+async def test_a_loss_by_a_cap_is_marked() -> None:
     got = await follow(LogService(BURST, ENDS, cap=1000, cap_all=True))
     assert texts(got)[-1000:] == [text for _, text in BURST][-1000:]
     assert len(texts(got)) >= 1200
@@ -83,7 +83,7 @@ async def test_where_the_whole_log_is_capped_too_the_loss_is_marked() -> None:
 REFUSED = InvalidRequestError("no", status=422)
 
 
-def test_a_refusal_of_everything_is_no_refusal_of_windows() -> None:
+def test_a_refusal_of_all_is_not_about_windows() -> None:
     windows = Windows()
     asked: list[int | None] = [windows.nearest(1024, 0.0)]
     while windows.refuses(asked[-1], REFUSED, 0.0):
@@ -93,7 +93,7 @@ def test_a_refusal_of_everything_is_no_refusal_of_windows() -> None:
     assert windows.nearest(None, 0.0) is None
 
 
-def test_a_window_that_was_answered_before_is_not_refused() -> None:
+def test_an_answered_window_is_not_refused() -> None:
     windows = Windows()
     windows.answered(256)
     assert not windows.refuses(256, REFUSED, 0.0)
@@ -104,7 +104,7 @@ def test_a_window_that_was_answered_before_is_not_refused() -> None:
     assert windows.nearest(256, 0.0) == 256
 
 
-def test_the_widest_window_is_bisected_where_the_whole_log_is_refused() -> None:
+def test_the_widest_window_is_bisected() -> None:
     windows = Windows()
     asked: list[int | None] = []
     windows.answered(16)
@@ -170,7 +170,7 @@ LINES = [(float(number), f"line {number}") for number in range(200)]
     ],
     ids=["bad byte", "control character", "lone surrogate", "null", "number", "object", "array"],
 )
-async def test_one_line_that_cannot_be_read_costs_no_other(
+async def test_an_unreadable_line_costs_no_other(
     rows: dict[str, Any], raw: dict[bytes, bytes], shown: str
 ) -> None:
     got = await follow(LogService(LINES, 230.0, rows=rows, raw=raw))

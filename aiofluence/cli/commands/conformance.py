@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import aiofluence
 
 from ..arguments import Exit, Option
-from ..console import Column, ask, note, print_json, print_table, say
+from ..console import Column, ask, listed, note, print_json, print_table, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain
 from ..options import JournalOption, JsonOption, YesOption
 from ..runner import run_in_session
@@ -115,7 +115,10 @@ def _run_level(run: Conformance, level: Level, journal: Path) -> int:
 
     async def command(fluence: aiofluence.Session) -> None:
         if level is not Level.FREE:
-            await fluence.sweep(dry_run=False)  # an earlier run may have been killed
+            report = await fluence.sweep(dry_run=False)  # an earlier run may have been killed
+            if report.left or report.failed:
+                left = listed([str(ref) for ref in report.left]) or "instances"
+                raise CommandError(f"{left} of an earlier run may still be billing; nothing was deployed")
         await run.run(fluence, level)
 
     return run_in_session(command, journal=None if level is Level.FREE else journal)
@@ -131,11 +134,13 @@ def _claims() -> dict[str, str]:
 def _show(observations: Observations, output: Path) -> None:
     from ...conformance.finding import Verdict
 
-    print_table(
-        [Column(title) for title in ("CLAIM", "VERDICT", "EXPECTED", "OBSERVED")],
-        [_row(each) for each in observations.findings],
-        wide=True,
-    )
+    columns = [
+        Column("CLAIM"),
+        Column("VERDICT"),
+        Column("EXPECTED", fold=True),
+        Column("OBSERVED", fold=True),
+    ]
+    print_table(columns, [_row(each) for each in observations.findings])
     counts = ", ".join(f"{observations.count(verdict)} {verdict}" for verdict in Verdict)
     say(f"{counts}; {output} has no secret, and can be sent in as docs/fidelity.md says.")
 
@@ -145,13 +150,8 @@ def _row(finding: Finding) -> tuple[str, str, str, str]:
 
     if finding.verdict is Verdict.UNDECIDED:
         return finding.claim, finding.verdict.value, "", finding.why
-    expected, observed = (_short(value) for value in (finding.expected, finding.observed))
-    return finding.claim, finding.verdict.value, expected, observed
+    return finding.claim, finding.verdict.value, _text(finding.expected), _text(finding.observed)
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-_LONGEST = 70
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
