@@ -116,7 +116,7 @@ class _ShownSignature:
     """The signature of an attrs class, with defaults where attrs writes `NOTHING`. Computed on request."""
 
     def __get__(self, _: object, model: type) -> _inspect.Signature:
-        signature = _inspect.signature(model.__init__)
+        signature = _inspect.signature(model.__init__)  # type: ignore[misc]
         shown = []
         for name, parameter in list(signature.parameters.items())[1:]:
             if parameter.default is _attrs.NOTHING:
@@ -131,4 +131,4 @@ class _ShownSignature:
 for _model in tuple(filter(_inspect.isclass, globals().values())):
     _fields: _Any = _attrs.fields(_model) if _attrs.has(_model) else ()
     if any(isinstance(_field.default, _attrs.Factory) for _field in _fields):  # type: ignore[arg-type]
-        _model.__signature__ = _ShownSignature()
+        _model.__signature__ = _ShownSignature()  # type: ignore[attr-defined]
