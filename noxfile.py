@@ -36,7 +36,7 @@ OF_THE_SERVERS = ("tests/nginx", "tests/shared_rate", "tests/http/test_redis_rat
 OF_THE_INTERPRETER = tuple(
     f"tests/{name}"
     for name in (
-        "cli/test_process.py",
+        "cli/test_printable.py",
         "simulator/test_clock.py",
         "simulator/test_server.py",
         "simulator/test_wire.py",

@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, settings
 
 from .harness import RawServer, http
 
-# Background jobs of a shell script ignore SIGINT. Child processes would inherit this.
+# Background jobs of a shell script ignore SIGINT, and nohup ignores SIGHUP. Child processes inherit this.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a shared machine a slow example proves nothing about the code. No profile has a deadline.
 # Under CI the examples are the same each time, so that a failure is caused by the tested change.

@@ -581,12 +581,12 @@ def test_a_result_at_ctrl_c_is_not_lost(
     ("scenario", "step", "error"),
     [
         # Struck at some of their lines; `python -m tests.strikes` strikes at all of them, and takes minutes.
-        ("empty_session", 9, "KeyboardInterrupt"),
-        ("deploy", 7, "KeyboardInterrupt"),
-        ("deploy", 13, "RuntimeError"),
-        ("blocks", 61, "KeyboardInterrupt"),
-        ("close", 7, "KeyboardInterrupt"),
-        ("second", 7, "KeyboardInterrupt"),
+        ("empty_session", 17, "KeyboardInterrupt"),
+        ("deploy", 19, "KeyboardInterrupt"),
+        ("deploy", 29, "RuntimeError"),
+        ("blocks", 127, "KeyboardInterrupt"),
+        ("close", 17, "KeyboardInterrupt"),
+        ("second", 17, "KeyboardInterrupt"),
     ],
 )
 @pytest.mark.timeout(300)  # some processes each, which a busy machine may need a while for

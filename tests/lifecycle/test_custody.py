@@ -118,7 +118,11 @@ async def _run(use: Awaitable[None]) -> None:
     await use
 
 
-WAYS = [by_cancellation, by_timeout, by_a_second_task]
+WAYS: list[Callable[[Awaitable[None], int], Awaitable[BaseException | None]]] = [
+    by_cancellation,
+    by_timeout,
+    by_a_second_task,
+]
 
 
 @pytest.mark.parametrize("leave", WAYS)

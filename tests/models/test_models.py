@@ -31,8 +31,8 @@ from aiofluence import (
     unique_name,
 )
 from aiofluence.http.codec import check
-from aiofluence.models.plans import GpuModel
 from aiofluence.models.specs import Spec
+from aiofluence.models.values import GpuModel
 
 from ..harness import IMAGE, SSH_KEY
 
