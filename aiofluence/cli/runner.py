@@ -55,7 +55,9 @@ def run_in_session(
     log.addFilter(_is_not_shown_here)
     try:
         key, origin = access()
-        return aiofluence.run(_in_session(command, key, origin, journal, on_reply, deploy))
+        from ..signals import run  # not `aiofluence.run`, which loads every public name
+
+        return run(_in_session(command, key, origin, journal, on_reply, deploy))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (aiofluence.FluenceError, CommandError, OSError, ExceptionGroup) as error:
@@ -78,10 +80,11 @@ async def _in_session(
     deploy: aiofluence.DeployPolicy | None,
 ) -> int:
     from ..config import find_origin
+    from ..session import Session
     from .clean_up import CleanUp
 
     patience = _Patience(find_origin(origin, allow_insecure=False), on_reply)
-    session = aiofluence.Session(
+    session = Session(
         key,
         base_url=origin,
         journal=journal,

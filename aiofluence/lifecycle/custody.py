@@ -19,7 +19,7 @@ import attrs
 
 from ..background import BackgroundTasks, loop_time
 from ..display.table import minutes
-from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError, WireError
+from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError
 from ..models.instances import InstanceRef
 from ..polling.evidence import Evidence
 from ..polling.schedule import backing_off
@@ -149,7 +149,7 @@ class Custodian:
                 await self._waiter.end(ref, None, history=history, may_end=may_end)
                 return not is_left
             except Exception as error:
-                if isinstance(error, WireError) and self._tasks.is_closed:
+                if self._tasks.is_closed:
                     raise
                 log.debug("ending %s: %r", ref, error)
                 refused = self._refused.get(ref)

@@ -254,8 +254,6 @@ class Journal:
     def _remember(self, intent: Intent) -> None:
         """Index `intent` in its present state."""
         self._claims.add(intent)
-        if intent.run != self._run:
-            return
         self._own.pop(intent, None)
         self._handed_over.pop(intent, None)
         if intent.open:

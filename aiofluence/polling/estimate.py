@@ -80,7 +80,7 @@ class LifeTable:
         edges = self.edges
         if age >= edges[-1]:
             return self.cdf[-1], self.area[-1] + self.cdf[-1] * (age - edges[-1])
-        left = max(bisect_right(edges, age) - 1, 0)
+        left = bisect_right(edges, age) - 1
         past = age - edges[left]
         slope = (self.cdf[left + 1] - self.cdf[left]) / (edges[left + 1] - edges[left])
         return self.cdf[left] + slope * past, self.area[left] + (self.cdf[left] + slope * past / 2) * past

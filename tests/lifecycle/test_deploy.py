@@ -544,6 +544,38 @@ async def test_a_resolved_instance_is_the_callers(tmp_path: Path) -> None:
     assert [instance.id for instance in simulator.live()] == [ref.id]
 
 
+async def test_a_foreign_error_of_a_list_shows_nothing() -> None:
+    class Broken(SimulatorWire):
+        broken = 1
+
+        async def send(self, request: Request) -> Reply:
+            if request.method == "GET" and self.broken:
+                self.broken -= 1
+                raise RuntimeError("a bug of this wire")
+            return await super().send(request)
+
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    async with Session(DEFAULT_API_KEY, wire=Broken(simulator)) as fluence, asyncio.timeout(60):
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
+async def test_two_unclear_posts_leave_no_entry(tmp_path: Path) -> None:
+    """The first made nothing, and the reply to the second was lost."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="before")
+    simulator.fail(POST, Fault.reset(), when="after")
+    options: Any = {"journal": tmp_path / "run.journal", "deploy": DeployPolicy(settle=5, watch=30)}
+    async with session_on(simulator, **options) as fluence:
+        ref = await fluence.containers.deploy(container_spec(simulator))
+    assert simulator.count(POST) == 2
+    async with session_on(simulator, **options) as later:
+        report = await later.sweep(dry_run=False)
+        assert (report.found, report.unsettled) == ((), ())
+    assert [instance.id for instance in simulator.live()] == [ref.id]
+
+
 async def test_two_that_adopt_share_one_despite_a_lag() -> None:
     """Each waits until a LIST shows its own instance: then the LIST shows the older one, too."""
     simulator = Simulator(list_lag=20)

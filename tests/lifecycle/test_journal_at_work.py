@@ -433,3 +433,28 @@ async def test_an_unknown_run_is_judged_by_its_lock(path: Path) -> None:
     journal = await opened(path)
     assert [intent.run for intent in journal.claims.left_behind()] == ["abc", "def"]
     journal.close()
+
+
+async def test_a_deploy_takes_the_instance_of_a_dead_run(path: Path) -> None:
+    """The entry has the id of an instance that no caller received."""
+    simulator = Simulator(provisioning=QUICK)
+    async with session_on(simulator) as fluence:
+        made = await fluence.containers.deploy(container_spec(simulator))
+    dead = await opened(path)
+    dead.identify(dead.intend(made.kind, made.name, None), made)
+    dead.close()
+    async with sweeping(simulator, path) as fluence:
+        assert (await fluence.containers.deploy(container_spec(simulator))).id == made.id
+    assert len(simulator.instances()) == 1
+
+
+async def test_an_adopted_instance_can_be_ended(path: Path) -> None:
+    """The run that handed it over is older than the run that has adopted it since."""
+    simulator = Simulator(provisioning=QUICK)
+    spec = container_spec(simulator)
+    async with sweeping(simulator, path) as first:
+        made = await first.ensure(spec)
+    async with sweeping(simulator, path) as second:
+        async with second.running(spec, adopt=True) as container:
+            assert container.id == made.id
+    assert simulator.live() == []

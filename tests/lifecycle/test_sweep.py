@@ -341,7 +341,7 @@ async def test_a_later_entry_protects_its_instance(event: str, simulator: Simula
 async def test_a_deploy_in_flight_protects_its_name(simulator: Simulator, path: Path) -> None:
     """The answer to its POST is on its way, so no entry names the id yet."""
     await made(simulator, "exp-1")
-    write(path, entry("abc", 1, "intent"))
+    write(path, entry("abc", 1, "intent", since=since()))
     living = journal_at(path)
     await living.open()
     living.intend(Kind.CONTAINER, "exp-1", datetime.fromisoformat(since()))

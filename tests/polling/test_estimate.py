@@ -208,3 +208,11 @@ async def test_one_alone_after_five_others(median: float, requests: float) -> No
         sent += simulator.count() - before - 1
     assert fmean(lags) <= 5.5
     assert sent / len(lags) <= requests
+
+
+def test_a_time_beyond_all_bins_is_learnt() -> None:
+    estimate = ProvisioningEstimate()
+    before = estimate.table().at(4400)[0]
+    for _ in range(20):
+        estimate.saw(4000, 10**5)
+    assert estimate.table().at(4400)[0] < before

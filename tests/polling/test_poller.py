@@ -129,6 +129,18 @@ async def test_waits_that_begin_together_look_together() -> None:
     assert simulator.count(LIST) <= 5
 
 
+async def test_waits_just_after_a_list_share_the_next() -> None:
+    simulator = Simulator(provisioning=SLOW)
+    async with session_on(simulator) as fluence:
+        refs = await refs_of(fluence, simulator, 4)
+        await asyncio.sleep(300)
+        began = now()
+        for pair in (refs[:2], refs[2:]):
+            await asyncio.gather(*(fluence.wait(ref, timeout=60) for ref in pair))
+        assert now() - began < 5
+    assert simulator.count(LIST) == 2
+
+
 async def test_ready_is_polled_with_growing_gaps() -> None:
     simulator = Simulator(provisioning=SLOW)
     async with session_on(simulator) as fluence:
@@ -282,6 +294,30 @@ async def test_a_common_deadline_costs_one_last_look() -> None:
         assert all(error.last_seen.id == ref.id for error, ref in zip(errors, refs, strict=True))  # type: ignore[union-attr]
     assert simulator.count() == 2  # when they began, and at the deadline
     assert simulator.requests[-1].at - simulator.requests[0].at == pytest.approx(10, abs=0.1)
+
+
+async def test_a_timeout_shows_the_last_poll() -> None:
+    class Numbered(SimulatorWire):
+        """Each LIST names the instances by its number."""
+
+        lists = 0
+
+        async def send(self, request: Any) -> Reply:
+            reply = await super().send(request)
+            if (request.method, request.path) != ("GET", "/gpu/instances/"):
+                return reply
+            self.lists += 1
+            rows = [row | {"name": f"list-{self.lists}"} for row in json.loads(reply.body)]
+            return Reply(reply.status, reply.headers, json.dumps(rows).encode())
+
+    simulator = Simulator(balance=10**6, provisioning=SLOW)
+    wire = Numbered(simulator)
+    async with Session(simulator.api_key, wire=wire, rate=FAST) as fluence:
+        refs = await refs_of(fluence, simulator, 3)
+        waits = (fluence.wait(ref, timeout=30) for ref in refs)
+        errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert wire.lists > 1
+    assert [error.last_seen.name for error in errors] == [f"list-{wire.lists}"] * 3  # type: ignore[union-attr]
 
 
 async def test_ready_in_the_last_second_is_ready() -> None:
