@@ -74,13 +74,11 @@ from .models.logs import Event as Event, GapReason as GapReason, LogGap as LogGa
 from .models.plans import (
     ContainerPlan as ContainerPlan,
     DefaultImage as DefaultImage,
-    GpuModel as GpuModel,
     MachineAvailability as MachineAvailability,
     MachineOption as MachineOption,
     MachinePlanGroup as MachinePlanGroup,
     Offer as Offer,
     Pricing as Pricing,
-    Supply as Supply,
 )
 from .models.specs import (
     BareMetalSpec as BareMetalSpec,
@@ -96,12 +94,14 @@ from .models.values import (
     DeploymentType as DeploymentType,
     Environment as Environment,
     EventType as EventType,
+    GpuModel as GpuModel,
     Interface as Interface,
     Kind as Kind,
     Port as Port,
     PortProtocol as PortProtocol,
     Size as Size,
     Status as Status,
+    Supply as Supply,
 )
 from .polling.schedule import Poll as Poll
 from .resources.drift import Drift as Drift
@@ -112,21 +112,23 @@ from .tail.logs import LogTail as LogTail
 from .tail.merged import MergedTail as MergedTail, TaggedLine as TaggedLine
 
 
-def _show_defaults(model: type) -> None:
-    """Show the defaults in the signature of an attrs class, where attrs writes `NOTHING`."""
-    signature = _inspect.signature(model)
-    shown = []
-    for name, parameter in signature.parameters.items():
-        if parameter.default is _attrs.NOTHING:
-            factory: _Any = _attrs.fields_dict(model)[name].default
-            # A default that depends on other fields is that of an instance with defaults only.
-            default = getattr(model(), name) if factory.takes_self else factory.factory()
-            parameter = parameter.replace(default=default)
-        shown.append(parameter)
-    model.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+class _ShownSignature:
+    """The signature of an attrs class, with defaults where attrs writes `NOTHING`. Computed on request."""
+
+    def __get__(self, _: object, model: type) -> _inspect.Signature:
+        signature = _inspect.signature(model.__init__)  # type: ignore[misc]
+        shown = []
+        for name, parameter in list(signature.parameters.items())[1:]:
+            if parameter.default is _attrs.NOTHING:
+                factory: _Any = _attrs.fields_dict(model)[name].default
+                # A default that depends on other fields is that of an instance with defaults only.
+                default = getattr(model(), name) if factory.takes_self else factory.factory()
+                parameter = parameter.replace(default=default)
+            shown.append(parameter)
+        return signature.replace(parameters=shown)
 
 
 for _model in tuple(filter(_inspect.isclass, globals().values())):
     _fields: _Any = _attrs.fields(_model) if _attrs.has(_model) else ()
     if any(isinstance(_field.default, _attrs.Factory) for _field in _fields):  # type: ignore[arg-type]
-        _show_defaults(_model)
+        _model.__signature__ = _ShownSignature()  # type: ignore[attr-defined]

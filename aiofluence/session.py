@@ -12,17 +12,15 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 import attrs
 
-from .batch.launch import Launch
 from .batch.options import Fallback, Terms
 from .batch.progress import OnProgress
 from .batch.report import Report
 from .config import find_origin, request_headers, turn_on_log, user_agent
 from .errors import ConfigError
-from .http.aiohttp_wire import AiohttpWire, TraceConfig
 from .http.codec import encode
 from .http.messages import Call, Reply, Retryable, Timeout, Wire, safe_method, safe_path
 from .http.rate_limit import RateLimit
@@ -57,13 +55,17 @@ from .resources.instances import ref_of
 from .resources.machines import Machines
 from .resources.plans import Images, Plans
 from .runtime import Runtime
-from .tail.events import EventTail
-from .tail.follower import Tail
-from .tail.logs import LogTail
-from .tail.merged import MergedTail
+
+if TYPE_CHECKING:  # imported with their first use, so that programs and commands without them start sooner
+    from .batch.launch import Launch
+    from .http.aiohttp_wire import TraceConfig
+    from .tail.events import EventTail
+    from .tail.follower import Tail
+    from .tail.logs import LogTail
+    from .tail.merged import MergedTail
 
 InstanceT = TypeVar("InstanceT", bound=Instance)
-TailT = TypeVar("TailT", bound=Tail[Any])
+TailT = TypeVar("TailT", bound="Tail[Any]")
 
 
 class Session:
@@ -139,8 +141,12 @@ class Session:
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)
         is_watched = turn_on_log() or on_drift is not None
+        if wire is None:
+            from .http.aiohttp_wire import AiohttpWire
+
+            wire = AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env)
         transport = Transport(
-            wire=wire or AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env),
+            wire=wire,
             limiter=(rate or RateLimit()).limiter(max_in_flight),
             headers=headers,
             timeout=Timeout.of(timeout),
@@ -547,6 +553,8 @@ class Session:
             FluenceError: a list or the prices could not be fetched, as in `aiofluence.errors`. Nothing was
                 deployed.
         """
+        from .batch.launch import Launch
+
         terms = Terms(
             until,
             timeout,
@@ -592,6 +600,8 @@ class Session:
             FluenceError: as `deploy_all_and_wait`: on entering the block, or from the iteration in the case
                 of LaunchError.
         """
+        from .batch.launch import Launch
+
         terms = Terms(
             until,
             timeout,
@@ -622,6 +632,8 @@ class Session:
         Raises:
             ConfigError: `container` is no container, or `last` is below 1.
         """
+        from .tail.logs import LogTail
+
         runtime, ref = self._runtime, ref_of(container)
         pace, evidence = runtime.poll.pace, runtime.evidence
         return self._own(LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence))
@@ -638,6 +650,8 @@ class Session:
         Raises:
             ConfigError: `container` is no container.
         """
+        from .tail.events import EventTail
+
         runtime, ref = self._runtime, ref_of(container)
         pace, evidence = runtime.poll.pace, runtime.evidence
         return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence))
@@ -656,6 +670,8 @@ class Session:
         Raises:
             ConfigError: an element is no container, or `last` is below 1.
         """
+        from .tail.merged import MergedTail
+
         refs = [ref_of(container) for container in containers]
         runtime = self._runtime
         last, pace = _at_least_one(last), runtime.poll.pace

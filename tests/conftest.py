@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from .harness import RawServer, http
 
-# Background jobs of a shell script ignore SIGINT, and nohup ignores SIGHUP. Child processes would inherit this.
+# Background jobs of a shell script ignore SIGINT, and nohup ignores SIGHUP. Child processes inherit this.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

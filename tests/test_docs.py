@@ -135,6 +135,9 @@ def test_the_architecture_is_the_order_of_imports() -> None:
     rows = [set(re.findall(r"`(\w+)`", cell)) for cell in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)]
     order = [set(row) for row in reversed(ORDER) if row not in (("",), ("__main__",))]
     assert rows == [*order, {"simulator"}]
+    named = set(re.findall(r"`(\w+/\w+)`", page))
+    assert named
+    assert {name for name in named if not (PACKAGE / f"{name}.py").exists()} == set()
 
 
 def test_the_picture_shows_modules_that_exist() -> None:

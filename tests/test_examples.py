@@ -84,7 +84,8 @@ def test_failover(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.play("failover")
     out = capsys.readouterr().out
     assert "4 active at" in out
-    assert len({line.split()[-1] for line in out.splitlines() if "got plan" in line}) == 2
+    # A second attempt may come before the first of another spec, and meet the third refusal.
+    assert 2 <= len({line.split()[-1] for line in out.splitlines() if "got plan" in line}) <= 3
     assert sorted(stage.names()) == [f"job-{n}" for n in range(4)]
     assert not stage.simulator.live()
 

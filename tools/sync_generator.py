@@ -65,7 +65,8 @@ class Source:
         module = importlib.import_module(f"aiofluence.{name}")
         self.tree = ast.parse(inspect.getsource(module))
         self.origin: dict[str, tuple[str, str]] = {}
-        for node in self.tree.body:
+        guarded = [node for block in self.tree.body if isinstance(block, ast.If) for node in block.body]
+        for node in [*self.tree.body, *guarded]:  # `if TYPE_CHECKING:` has imports, too
             if isinstance(node, ast.ImportFrom):
                 base = node.module or ""
                 if node.level:

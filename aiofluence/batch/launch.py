@@ -297,15 +297,16 @@ class Launch:
                 self._move(job, LaunchState.POSTING)
             except PlanUnavailableError as error:
                 await self._wait_for_capacity(job, error)
-                job.choice, job.known = job.choice.again(), None
 
     async def _wait_for_capacity(self, job: Job, error: PlanUnavailableError) -> None:
-        """Let other jobs deploy until the next request of the plans. Raise `error` if that is too late."""
-        pause = self._catalogue.pause_after(error, self._capacity_until)
+        """Let other jobs deploy until a plan is listed. Raise `error` if there is no time for that."""
+        self._catalogue.pause_after(error, self._capacity_until)
         self._move(job, LaunchState.QUEUED)
         self._slots.release()
-        await asyncio.sleep(pause)
-        await self._slots.acquire()  # if this is cancelled, the launch sends no more
+        try:
+            job.choice, job.known = await job.choice.wait(error, self._capacity_until), None
+        finally:
+            await self._slots.acquire()
         self._move(job, LaunchState.POSTING)
 
     def _accept(self, job: Job, spec: Spec) -> bool:

@@ -166,7 +166,7 @@ class Preparation:
                 except PlanUnavailableError as error:
                     if self._terms.wait_for_capacity is None:
                         unfit.setdefault(str(error), []).append(job.spec.name)
-                    job.choice = job.choice.again()
+                    job.choice = job.choice.again(error)
         return "\n".join(f"{_listed(names)}: {why}" for why, names in unfit.items())
 
     async def _unknown_fallbacks(self) -> Iterator[str]:

@@ -259,7 +259,7 @@ class _Order:
         except ConfigError as error:
             self.problems.append(str(error) if self.where else in_flags(str(error)))
             return None
-        fitting = next(filter(None, (wanted.choose(offers) for wanted in each)), None)
+        fitting = next(filter(None, (wanted.choose(offers) for wanted in each)), [])
         if not fitting:
             self.nothing_fits += 1
             why = "\n".join(why_nothing_fits(offers, wanted) for wanted in each)

@@ -110,7 +110,7 @@ def _values(parameter: Parameter, profile: str | None, given: Sequence[str]) -> 
         return []
     import aiofluence
 
-    async def answer() -> _Candidates:
+    async def answer() -> Any:
         key, origin = access()
         async with asyncio.timeout(_TIMEOUT):
             async with aiofluence.Session(key, base_url=origin, user_agent_suffix="cli") as fluence:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # help and completion do not need the models
     from ..models.account import Balance
     from ..models.instances import Instance, InstanceRef, Network, Summary
     from ..models.logs import Event, LogGap, LogLine
-    from ..models.plans import DefaultImage, GpuModel, Offer, Supply
+    from ..models.plans import DefaultImage, Offer
     from ..models.specs import Spec
+    from ..models.values import GpuModel, Supply
 
 Json: TypeAlias = dict[str, Any]
 

@@ -43,13 +43,21 @@ def execute(command: Command, *, journal: Path | None = None, on_reply: OnReply 
     raise Exit(run_in_session(command, journal=journal, on_reply=on_reply))
 
 
-def run_in_session(command: Command, *, journal: Path | None = None, on_reply: OnReply | None = None) -> int:
+def run_in_session(
+    command: Command,
+    *,
+    journal: Path | None = None,
+    on_reply: OnReply | None = None,
+    deploy: aiofluence.DeployPolicy | None = None,
+) -> int:
     """Run `command` and return its exit code. SIGTERM has the effect of Ctrl-C, and ends the process."""
     log = logging.getLogger("aiofluence")
     log.addFilter(_is_not_shown_here)
     try:
         key, origin = access()
-        return aiofluence.run(_in_session(command, key, origin, journal, on_reply))
+        from ..signals import run  # not `aiofluence.run`, which loads every public name
+
+        return run(_in_session(command, key, origin, journal, on_reply, deploy))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (aiofluence.FluenceError, CommandError, OSError, ExceptionGroup) as error:
@@ -64,14 +72,25 @@ def _is_not_shown_here(record: logging.LogRecord) -> bool:
 
 
 async def _in_session(
-    command: Command, key: str | None, origin: str | None, journal: Path | None, on_reply: OnReply | None
+    command: Command,
+    key: str | None,
+    origin: str | None,
+    journal: Path | None,
+    on_reply: OnReply | None,
+    deploy: aiofluence.DeployPolicy | None,
 ) -> int:
     from ..config import find_origin
+    from ..session import Session
     from .clean_up import CleanUp
 
     patience = _Patience(find_origin(origin, allow_insecure=False), on_reply)
-    session = aiofluence.Session(
-        key, base_url=origin, journal=journal, user_agent_suffix="cli", on_reply=patience.note
+    session = Session(
+        key,
+        base_url=origin,
+        journal=journal,
+        deploy=deploy,
+        user_agent_suffix="cli",
+        on_reply=patience.note,
     )
     del key
     ending: list[str] = []

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..errors import FluenceError, NoReplyError, NotSentError
 from ..http.error_mapping import retry_after
-from ..http.messages import MiB, Priority, Reply, Request
+from ..http.messages import Call, MiB, Priority, Reply, Request
 from ..models.instances import InstanceRef
 from ..models.values import Kind
 from ..session import Session
@@ -95,6 +95,8 @@ class Asker:
             finally:
                 transport.limiter.release()
             if reply is not None:
+                if transport.on_reply is not None:
+                    transport.on_reply(Call(method, path), reply)
                 transport.clock.note(reply.headers.get("Date"), asyncio.get_running_loop().time())
                 if tries <= 0 or not (reply.status == 429 or reply.status >= 500):
                     return reply

@@ -177,9 +177,14 @@ def _without(value: Json, hide: Any, names: frozenset[str]) -> Json:
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, Mapping):
-        return {
-            HIDDEN if name in names else name: _without(inner, hide, names) for name, inner in value.items()
-        }
+        return {_key_without(name, names): _without(inner, hide, names) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_without(inner, hide, names) for inner in value]
     return value
+
+
+def _key_without(name: str, names: frozenset[str]) -> str:
+    """Return a key of our own, such as `body.name missing`, without parts that the account has named."""
+    return re.sub(
+        r"[^.\s\[\]]+", lambda part: HIDDEN if part[0] in names else part[0], _UUID.sub(HIDDEN, name)
+    )

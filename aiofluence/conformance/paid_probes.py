@@ -109,7 +109,7 @@ async def container(bench: Bench) -> None:
 
 async def _use(rental: Rental, early: Early) -> None:
     for step in (_start, _logs, update, exits, image, missing, _end):
-        rental.bench.say(f"  {(step.__doc__ or '').split(chr(10))[0].rstrip('.').lower()}")
+        rental.bench.say(f"  {(step.__doc__ or '').partition('.')[0]}")
         detail = await rental.deploy.detail()
         if detail and status_of(detail) != "ACTIVE":
             rental.bench.say("  the container is over")
@@ -157,7 +157,10 @@ async def _start(rental: Rental) -> None:
     limits = {"start": 15.0, "network": 20.0, "domain": 60.0}
     holds = seen.keys() == limits.keys() and all(seen[name] <= limit for name, limit in limits.items())
     notes.judge("delays", holds, {"start": 4.0, "network": 6.0, "domain": 21.0}, seen)
-    notes.compare("connection-later", "later", "later" if late_domain else "at once")
+    if late_domain:
+        notes.compare("connection-later", "later", "later")
+    else:
+        notes.undecided("connection-later", "the first look after ACTIVE came too late")
     if detail.get("network"):
         compare_ports(rental.bench, detail, detail["network"])
     bill = detail.get("billing") or {}

@@ -41,6 +41,7 @@ class Bench:
         notes: findings so far.
         account: documents of the account, fetched once.
         offer: cheapest container offer, for the levels that deploy.
+        vm: cheapest offer of a VM.
         say: prints a line about the progress.
     """
 
@@ -48,6 +49,7 @@ class Bench:
     notes: Notes
     account: Account
     offer: Offer | None
+    vm: Offer | None
     say: Callable[[str], None]
 
 

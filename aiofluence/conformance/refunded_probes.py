@@ -16,7 +16,7 @@ from .account import status_of
 from .asking import Unfit, body_of, detail_of
 from .deploying import PROVISIONING, Deploy, Unchecked, balance, deployed
 from .output_probes import compare_events, seconds_between
-from .probe import Bench, Level, Probe, first, probe
+from .probe import Bench, Level, Probe, probe
 from .reading_probes import compare_periods
 
 SSH_KEY: Final = (
@@ -263,7 +263,7 @@ async def _refund(bench: Bench, deploy: Deploy, before: Any) -> None:
 @probe(Level.REFUNDED, "os-image", requests=3)
 async def os_image(bench: Bench) -> None:
     """Deploy a VM with an operating system that its option does not offer, which the service refuses."""
-    offer = first(await bench.asker.session.plans.find(kind=Kind.VM))
+    offer = bench.vm
     if offer is None:
         bench.notes.undecided("os-image", "no VM is for sale")
         return

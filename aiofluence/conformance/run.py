@@ -132,7 +132,7 @@ class Conformance:
         if level is Level.FREE:
             self._account = await read_account(asker)
             self._texts |= asker.account
-        bench = Bench(asker, self._notes, self._account, self.container, self._say)
+        bench = Bench(asker, self._notes, self._account, self.container, self.vm, self._say)
         try:
             for each in PROBES:
                 if each.level is level:

@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, SupportsIndex, TypeAlias, TypeVar, overload
 
-__all__ = ["Cell", "Row", "Table", "age", "encodable", "escaped", "minutes", "short", "visible"]
-
 Cell: TypeAlias = str | int | Decimal | None
 """Text, a number (aligned to the right), or nothing."""
 

@@ -23,10 +23,10 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from ..errors import DecodeError, SpecError
 from ..models.instances import Billing, Container, ContainerSummary, ForwardedPort, Resources
-from ..models.plans import ContainerPlan, MachineOption, Pricing, Supply
+from ..models.plans import ContainerPlan, MachineOption, Pricing
 from ..models.specs import ContainerSpec, RegistryCredentials, Spec, is_complete, name_problems
 from ..models.updates import ContainerUpdate
-from ..models.values import Environment, Kind, OpenEnum, Port, Size
+from ..models.values import Environment, Kind, OpenEnum, Port, Size, Supply
 from . import readers
 from .messages import Answer, Call, Json
 from .readers import Hook

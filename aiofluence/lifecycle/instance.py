@@ -122,8 +122,7 @@ class InstanceLifecycle:
                             choice=choice,
                         )
                     except PlanUnavailableError as error:
-                        await asyncio.sleep(self.deployer.catalogue.pause_after(error, capacity_until))
-                        choice, known = choice.again(), None
+                        choice, known = await choice.wait(error, capacity_until), None
         except TimeoutError as error:
             if not is_deadline(error):
                 raise

@@ -11,8 +11,6 @@ import attrs
 
 from .money import exact
 
-__all__ = ["Balance"]
-
 
 @attrs.frozen(kw_only=True)
 class Balance:

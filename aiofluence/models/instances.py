@@ -25,22 +25,6 @@ from .values import (
     describe_gpu,
 )
 
-__all__ = [
-    "Billing",
-    "Container",
-    "ContainerInfo",
-    "ContainerSummary",
-    "ForwardedPort",
-    "Instance",
-    "InstanceRef",
-    "Machine",
-    "MachineSummary",
-    "Network",
-    "Referable",
-    "Resources",
-    "Summary",
-]
-
 
 @attrs.frozen
 class InstanceRef:

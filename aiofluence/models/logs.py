@@ -15,8 +15,6 @@ import attrs
 from ..display.table import encodable
 from .values import EventType
 
-__all__ = ["Event", "GapReason", "LogGap", "LogLine"]
-
 # The guide prints `[pod] text`, the console `[pod]: text`. A pod's name has no blanks, brackets or quotes.
 _LOG = re.compile(r"\[([^\]\s\"]+)\]:? ?(.*)", re.DOTALL)
 # `[object]: [Normal] [Scheduled] [Pod] message`. The guide's examples lack `[Kind]`.

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final
 
-__all__ = ["MOST", "ZERO", "exact", "read_amount", "total"]
-
 MOST: Final = 1_000_000_000
 """Upper bound of an amount, and the negative lower bound where an amount may be negative."""
 ZERO: Final = Decimal(0)

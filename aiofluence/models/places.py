@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
-__all__ = ["country_at", "country_named", "is_at", "pick_location"]
-
 # Two-letter and three-letter codes of ISO 3166, then names. Country names that are also other places
 # (Georgia, Jersey) are left out.
 _TABLE: Final = """

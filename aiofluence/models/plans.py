@@ -26,21 +26,6 @@ from .values import (
     describe_gpu,
 )
 
-__all__ = [
-    "ContainerPlan",
-    "DefaultImage",
-    "GpuModel",
-    "MachineAvailability",
-    "MachineOption",
-    "MachinePlanGroup",
-    "Offer",
-    "Pricing",
-    "Supply",
-    "describe_gpu",
-    "offers_from_containers",
-    "offers_from_machines",
-]
-
 
 @attrs.frozen
 class Pricing:

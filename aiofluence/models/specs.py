@@ -18,17 +18,6 @@ from .instances import Container, Machine
 from .public_key import public_key_problem
 from .values import Environment, Kind, Port, PortLike, PortProtocol, Size, ports_from
 
-__all__ = [
-    "BareMetalSpec",
-    "ContainerSpec",
-    "Deployable",
-    "RegistryCredentials",
-    "SizeLike",
-    "Spec",
-    "VMSpec",
-    "unique_name",
-]
-
 SSH_VARIABLE: Final = "SSH_PUBKEY"
 """Variable with which the service passes the SSH key to a container. Reserved if `ssh_key` is given."""
 

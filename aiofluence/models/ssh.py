@@ -14,8 +14,6 @@ import attrs
 from .instances import Container, Instance
 from .values import PortProtocol
 
-__all__ = ["CONTAINER_USER", "SshAccess", "is_user", "ssh_access", "why_no_access"]
-
 CONTAINER_USER: Final = "root"
 """User of a container. The service names no user, and its own images have only root."""
 

@@ -23,8 +23,6 @@ from .specs import (
 )
 from .values import Environment
 
-__all__ = ["ContainerUpdate"]
-
 
 @attrs.frozen(kw_only=True)
 class ContainerUpdate:

@@ -12,24 +12,6 @@ from typing import Final, Self, TypeAlias
 
 import attrs
 
-__all__ = [
-    "ContainerStatus",
-    "DeploymentType",
-    "Environment",
-    "EventType",
-    "GpuModel",
-    "Interface",
-    "Kind",
-    "Port",
-    "PortLike",
-    "PortProtocol",
-    "Size",
-    "Status",
-    "Supply",
-    "describe_gpu",
-    "ports_from",
-]
-
 
 class OpenEnum(StrEnum):
     """An enum that keeps unknown values, so that a newer service cannot break a running program.

@@ -21,6 +21,13 @@ from ..models.money import total
 BALANCES: Final = Call("GET", BALANCES_PATH, retryable=Retryable.ALWAYS)
 ME: Final = Call("GET", ME_PATH, retryable=Retryable.ALWAYS)
 
+_OTHERS: Final = {
+    "usage": "usage",
+    "estimated_usage": "estimatedUsage",
+    "overage": "overage",
+    "total_deposited": "totalDepositedAmount",
+}
+"""Amounts beside the balance that add up, and their fields on the wire."""
 _PATIENCE: Final = 5.0
 """Seconds to wait for a balance that is helpful but not required."""
 _ENVELOPES: Final = ("data", "user", "result", "apiKey", "api_key", "key")
@@ -84,12 +91,9 @@ def _read_balance(row: Json) -> Balance | None:
     feature = row.get("featureKey")
     return Balance(
         balance=balance,
-        usage=_amount(row.get("usage")),
-        estimated_usage=_amount(row.get("estimatedUsage")),
-        overage=_amount(row.get("overage")),
-        total_deposited=_amount(row.get("totalDepositedAmount")),
-        usage_days_left=_amount(row.get("usageDaysLeft")),
         feature_key=feature if type(feature) is str else None,
+        usage_days_left=_amount(row.get("usageDaysLeft")),
+        **{name: _amount(row.get(wire)) for name, wire in _OTHERS.items()},
     )
 
 
@@ -110,10 +114,8 @@ def _added_up(balances: Sequence[Balance]) -> Balance:
 
     return Balance(
         balance=total(balance.balance for balance in balances),
-        usage=added("usage"),
-        estimated_usage=added("estimated_usage"),
-        overage=added("overage"),
-        total_deposited=added("total_deposited"),
+        feature_key=None,
+        **{name: added(name) for name in _OTHERS},
     )
 
 

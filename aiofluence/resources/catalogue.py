@@ -42,6 +42,7 @@ class Snapshot:
         self.offers: Final = {offer.plan_id: offer for offer in offers}
         self.has_refusals: bool = False
         self._fitting: dict[Wanted, list[Offer]] = {}
+        self._why: dict[Wanted, str] = {}
 
     def refuse(self, plan_id: str) -> None:
         """Note that the service has refused a plan."""
@@ -53,6 +54,12 @@ class Snapshot:
         if wanted not in self._fitting:
             self._fitting[wanted] = wanted.choose(self.offers.values())
         return [offer for offer in self._fitting[wanted] if offer.plan_id in self.offers]
+
+    def why_nothing_fits(self, wanted: Wanted) -> str:
+        """Explain that no offer fits."""
+        if wanted not in self._why:
+            self._why[wanted] = why_nothing_fits(list(self.offers.values()), wanted)
+        return self._why[wanted]
 
 
 class Catalogue:
@@ -144,6 +151,7 @@ class Choice:
         alternatives: Callable[[Spec], Iterator[Spec]],
         accept: Callable[[Spec], bool],
         only_listed: bool,
+        error: PlanUnavailableError | None = None,
     ) -> None:
         self.spec: Spec = wanted
         self.is_refused: bool = False
@@ -152,13 +160,32 @@ class Choice:
         self._alternatives = alternatives
         self._accept = accept
         self._only_listed = only_listed
+        self._error = error
         self._source: Spec | None = wanted
         self._others = alternatives(wanted)
         self._tried: set[str] = set()
 
-    def again(self) -> Choice:
+    def again(self, error: PlanUnavailableError) -> Choice:
         """Return the same choice from its beginning, restricted to plans that are listed for rent."""
-        return Choice(self._catalogue, self._wanted, self._alternatives, self._accept, True)
+        return Choice(self._catalogue, self._wanted, self._alternatives, self._accept, True, error)
+
+    async def wait(self, error: PlanUnavailableError, until: float | None) -> Choice:
+        """Return the same choice from its beginning, once one of its plans is listed for rent.
+
+        Raises:
+            PlanUnavailableError: `error`, if the loop time `until` has come, or is None.
+            FluenceError: the service refused to show the plans.
+        """
+        while True:
+            await asyncio.sleep(self._catalogue.pause_after(error, until))
+            choice = self.again(error)
+            try:
+                for source in (self._wanted, *self._alternatives(self._wanted)):
+                    if any(await choice._candidates(source, None)):
+                        return choice
+            except NotSentError as failure:
+                if failure.permanent:  # the session is closed
+                    raise
 
     async def next(self, refusal: PlanUnavailableError | None = None) -> Spec:
         """Return the spec to send: the present spec, or the following spec if the service refused its plan.
@@ -183,7 +210,7 @@ class Choice:
                     return spec
             self._source = next(self._others, None)
             self._tried.clear()
-        raise refusal or await self._nothing()
+        raise refusal or self._error or await self._nothing()
 
     async def _candidates(self, source: Spec, refusal: PlanUnavailableError | None) -> Iterable[Spec]:
         """Return the untried specs of one source."""
@@ -220,9 +247,7 @@ class Choice:
 
     async def _nothing(self) -> PlanUnavailableError:
         spec = self._wanted
-        offers = list((await self._snapshot(spec.kind, None)).offers.values())
         if spec.plan_id:
-            why = [f"no {spec.kind} plan {spec.plan_id} is for rent now"]
-        else:
-            why = [why_nothing_fits(offers, wanted) for wanted in conditions_of(spec)]
-        return PlanUnavailableError("\n".join(why))
+            return PlanUnavailableError(f"no {spec.kind} plan {spec.plan_id} is for rent now")
+        snapshot = await self._snapshot(spec.kind, None)
+        return PlanUnavailableError("\n".join(map(snapshot.why_nothing_fits, conditions_of(spec))))

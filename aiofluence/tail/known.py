@@ -149,7 +149,8 @@ class Together:
         self._unjoined: Hashes[int] | None = None
         self._mixed = False  # the lines are ordered by time, not pod after pod
         self._pending: dict[str | None, int] = {}  # lines in `_known` that the pod has not delivered
-        self._lost: set[str | None] = set()  # pods for which that number is not known
+        self._synced: set[str | None] = set()  # pods for which that number is known
+        self._took: set[str | None] = set()  # pods that have delivered all lines of `_unjoined`
 
     def hints(
         self, lines: Sequence[LogLine], by_pod: Mapping[str | None, Collection[int]]
@@ -160,7 +161,7 @@ class Together:
         seen = hashes([line.raw for line in lines])
         place = locate(self._known, self._unbroken, seen)
         if place.fit is not Fit.SURE:
-            self._unjoined = seen
+            self._unjoined, self._took = seen, set()
             return {}
         self._unjoined = None
         first = len(seen) - place.new
@@ -169,23 +170,25 @@ class Together:
         self._trim()
         for pod, indices in by_pod.items():
             self._pending[pod] = self._pending.get(pod, 0) + sum(index >= first for index in indices)
-        return {pod: self._pending[pod] for pod in by_pod.keys() - self._lost} if self._mixed else {}
+        return {pod: self._pending[pod] for pod in by_pod.keys() & self._synced} if self._mixed else {}
 
     def delivered(self, pod: str | None, new: int, *, settled: bool) -> None:
         """Note the lines that a pod has delivered from the last reply; `settled`: it holds no line back."""
         if settled and self._unjoined is None:
             self._pending[pod] = 0
-            self._lost.discard(pod)
+            self._synced.add(pod)
         elif new:
-            self._lost.add(pod)
+            self._synced.discard(pod)
+        if settled:
+            self._took.add(pod)
 
-    def polled(self, behind: Collection[str | None]) -> None:
-        """Note the end of a poll: `behind` have not delivered the last reply. An unjoined one starts anew."""
+    def polled(self) -> None:
+        """Note the end of a poll. If its last reply does not join, the lines begin anew with that reply."""
         if self._unjoined is not None:
             self._known, self._unbroken = self._unjoined, len(self._unjoined)
             self._unjoined = None
             self._pending.clear()
-            self._lost = set(behind)
+            self._synced = self._took
             self._trim()
 
     def _trim(self) -> None:

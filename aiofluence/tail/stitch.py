@@ -120,9 +120,10 @@ class Stitch:
             self._alone = len(by_pod) == 1 and not hiding
         filled = len(by_pod) > 1 and len(lines) == window and not self._each
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
-        self._all_shown = self._all_shown or len(lines) < window
+        self._all_shown |= len(lines) < window
         for pod, sequence in self._pods.items():
-            if window == sequence.ask and (sequence.probe is not None or not sequence.begun):
+            asking = sequence.probe is not None or not (sequence.begun or self._shared)
+            if asking and window == sequence.ask:
                 by_pod.setdefault(pod, [])  # the absence of lines is an answer for the search, too
         self._present = set(by_pod)
         items: list[Placed] = []
@@ -230,7 +231,7 @@ class Stitch:
             widest = max(wishes)
             return self._next(items, None if widest >= WHOLE else widest, at_once=True)
         self._fetches = 0
-        self._together.polled((self._pods.keys() - self._present) | self._held.keys())
+        self._together.polled()
         holding = any(lines for lines, _ in self._held.values())
         need = self._pace.polled(self._new, open=bool(self._held), holding=holding)
         # A young log is fetched whole. While it is quiet, only every second poll does that: a narrow window

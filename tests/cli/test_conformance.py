@@ -24,6 +24,7 @@ def test_free_level(cloud: Cloud, file: Path) -> None:
     assert done.out.splitlines()[0].split() == ["CLAIM", "VERDICT", "EXPECTED", "OBSERVED"]
     assert "redirect" in done.out
     assert "cost: nothing" in done.err
+    assert "No reply" not in done.err
     assert " 0 contradicted" in done.out
     document = json.loads(file.read_text())
     assert (document["format"], document["level"]) == ("aiofluence observations 1", "free")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from decimal import Decimal
 from pathlib import Path
@@ -314,9 +315,10 @@ def test_log_files_are_continued(cloud: Cloud, tmp_path: Path) -> None:
     directory = tmp_path / "logs"
 
     def follow(*lines: str) -> dict[str, list[str]]:
-        def during(loop: object) -> None:
-            loop.call_later(20, lambda: [cloud.simulator.print(id, *lines) for id in ids.values()])  # type: ignore[attr-defined]
-            loop.call_later(90, signal.raise_signal, signal.SIGINT)  # type: ignore[attr-defined]
+        def during(loop: asyncio.AbstractEventLoop) -> None:
+            for id in ids.values():
+                loop.call_later(20, cloud.simulator.print, id, *lines)
+            loop.call_later(90, signal.raise_signal, signal.SIGINT)
 
         cloud.during = during
         assert cloud.run("logs", "-f", *ids, "--output-dir", directory).code == 130

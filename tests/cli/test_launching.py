@@ -239,7 +239,12 @@ async def test_table_has_a_range_and_marks_late_ones() -> None:
 def test_a_slow_launch_never_has_0_to_go(cloud: Cloud, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
     real = LaunchTable.title
-    monkeypatch.setattr(LaunchTable, "title", lambda self: titles.append(real(self)) or titles[-1])
+
+    def title(self: LaunchTable) -> str:
+        titles.append(real(self))
+        return titles[-1]
+
+    monkeypatch.setattr(LaunchTable, "title", title)
     cloud.simulator.provisioning = Provisioning(median=1500.0, sigma=0.0)
     out = cloud.ok("launch", batch, "--timeout", "1h").out
     assert {line.split()[-1] for line in out.splitlines() if line.split()[2:3] == ["provisioning"]} >= {

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import attrs
 
-from aiofluence import FluenceError, Reply, Request, Session
+from aiofluence import DeployPolicy, FluenceError, Reply, Request, Session
 from aiofluence.conformance.probe import Level
 from aiofluence.conformance.run import Conformance
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorWire, VirtualClockLoop
@@ -97,7 +97,9 @@ async def paid(wire: SimulatorWire, journal: Path, max_cost: Decimal) -> None:
     for level in Level.PAID.included:
         kept = None if level is Level.FREE else journal
         with suppress(FluenceError):  # at this rate of faults, a session may fail as a whole
-            async with Session(DEFAULT_API_KEY, wire=Door(wire), rate=FAST, journal=kept) as session:
+            async with Session(
+                DEFAULT_API_KEY, wire=Door(wire), rate=FAST, journal=kept, deploy=DeployPolicy(max_posts=1)
+            ) as session:
                 if level is Level.FREE:
                     await run.find_prices(session)
                 else:

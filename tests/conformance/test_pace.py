@@ -66,6 +66,6 @@ async def test_is_bounded() -> None:
 async def pace_of(wire: Gateway) -> Any:
     async with Session("key", wire=wire) as session:
         notes = Notes()
-        await pace.run(Bench(Asker(session), notes, Account(), None, print))
+        await pace.run(Bench(Asker(session), notes, Account(), None, None, print))
     (found,) = notes
     return found.observed

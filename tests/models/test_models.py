@@ -31,8 +31,8 @@ from aiofluence import (
     unique_name,
 )
 from aiofluence.http.codec import check
-from aiofluence.models.plans import GpuModel
 from aiofluence.models.specs import Spec
+from aiofluence.models.values import GpuModel
 
 from ..harness import IMAGE, SSH_KEY
 
@@ -282,6 +282,7 @@ def test_unique_names_are_names_and_differ() -> None:
         ("[pod] two\nlines", "pod", "two\nlines"),
         ("no pod here", None, "no pod here"),
         ("[two words] text", None, "[two words] text"),
+        ('["text"]', None, '["text"]'),
         ("", None, ""),
     ],
 )

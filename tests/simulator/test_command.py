@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,26 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals, profile: str) -> None:
     assert (shown["restarts"], shown["provisioning"]["failure_rate"]) == (profile == "likely", 0.5)
     assert (process.returncode, out) == (0, "")
     assert err == "warning: the fault scripted for '*' never struck: no such request came\n"
+
+
+def test_it_behaves_as_observed(tmp_path: Path) -> None:
+    findings = [
+        {"claim": "wrong-key", "verdict": "contradicted", "observed": {"status": 401, "fields": ["detail"]}},
+        {"claim": "backoff", "verdict": "contradicted", "observed": {}},
+    ]
+    file = tmp_path / "observations.json"
+    file.write_text(json.dumps({"format": "aiofluence observations 1", "findings": findings}))
+    with running("--port", "0", "--observations", str(file)) as process:
+        url = exports(process)["FLUENCE_BASE_URL"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{url}/gpu/plans/")
+        assert (refused.value.code, json.load(refused.value)) == (
+            401,
+            {"detail": "Invalid or missing API key"},
+        )
+        process.kill()
+        _, err = process.communicate()
+    assert err == "no option imitates what was observed of the claim backoff\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")

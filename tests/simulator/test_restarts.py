@@ -88,6 +88,21 @@ def test_exit_codes_of_programs(command: str, code: int) -> None:
     assert program("alpine", command, {}, images_exit=True).code == code
 
 
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("echo one; echo 'two three'; sleep 9", "one\ntwo three\n"),
+        ("seq 3; seq 5 6; exit 1; echo no", "1\n2\n3\n5\n6\n"),
+        ("printf 'bad \\377 byte\\n'; printf %03d%s 7 x", "bad \ufffd byte\n007x"),
+        ("echo one > file", None),
+        ("echo one; python3 train.py", None),
+        ("sleep 5", None),
+    ],
+)
+def test_commands_that_print(command: str, output: str | None) -> None:
+    assert program("ubuntu:22.04", command, {}, images_exit=True).output == output
+
+
 def test_a_scripted_image_overrides_the_table() -> None:
     scripted = {"docker.io/library/ubuntu:22.04": Program(3.0)}
     assert program("ubuntu:22.04", "sleep infinity", scripted, images_exit=True) == Program(3.0)

@@ -351,32 +351,39 @@ class Mixed:
             shown, {pod: [i for i, line in enumerate(shown) if line.pod == pod] for pod in "ab"}
         )
 
+    def deliver(self, *pods: str) -> None:
+        for pod in pods:
+            self.both.delivered(pod, 3, settled=True)
+
 
 def test_hints_count_new_and_held_lines() -> None:
     mixed = Mixed()
     assert mixed.hints(0, 60) == {}
-    mixed.both.polled(())
+    mixed.deliver("a", "b")
+    mixed.both.polled()
     assert mixed.hints(10, 70) == {"a": 5, "b": 5}
-    mixed.both.delivered("a", 5, settled=True)
+    mixed.deliver("a")
     mixed.both.delivered("b", 0, settled=False)
-    mixed.both.polled(["b"])
+    mixed.both.polled()
     assert mixed.hints(20, 74) == {"a": 2, "b": 7}
     mixed.both.delivered("a", 1, settled=False)  # a part of them: the rest is not known
-    mixed.both.delivered("b", 7, settled=True)
+    mixed.deliver("b")
     assert mixed.hints(30, 76) == {"b": 1}
-    mixed.both.delivered("a", 2, settled=True)
+    mixed.deliver("a")
     assert mixed.hints(40, 78) == {"a": 1, "b": 2}
 
 
 def test_hints_end_with_a_reply_that_does_not_join() -> None:
     mixed = Mixed()
     mixed.hints(0, 60)
-    mixed.both.polled(())
+    mixed.deliver("a", "b")
+    mixed.both.polled()
     assert mixed.hints(200, 260) == {}
-    mixed.both.delivered("a", 3, settled=True)
+    mixed.deliver("a")
     mixed.both.delivered("b", 0, settled=False)
     assert mixed.hints(10, 70) == {"b": 5}  # the lines that `a` has delivered were in another reply
+    mixed.deliver("a", "b")
     assert mixed.hints(300, 360) == {}
-    mixed.both.delivered("a", 9, settled=True)
-    mixed.both.polled(["b"])
-    assert mixed.hints(310, 362) == {"a": 1}
+    mixed.deliver("a")
+    mixed.both.polled()
+    assert mixed.hints(310, 362) == {"a": 1}  # `b` has not taken the reply with which the lines begin

@@ -115,8 +115,8 @@ def ls(
                     if line not in seen:
                         say("  ".join(filter(None, line)))
                 gone = {line[-1] for line in seen} - {line[-1] for line in lines}
-                for line in [line for line in seen if line[-1] in gone]:
-                    say("  ".join(filter(None, (*line[:2], "gone", *line[3:]))))
+                for old in [old for old in seen if old[-1] in gone]:
+                    say("  ".join(filter(None, (*old[:2], "gone", *old[3:]))))
                 seen = set(lines)
             await asyncio.sleep(_WATCH_INTERVAL)
 

@@ -63,7 +63,8 @@ LOGS: Final[tuple[Claim, ...]] = (
     ),
     assumed(
         "training",
-        "a container that runs on prints a boot and a training run, about one line per 2 s",
+        "a container that runs on prints a boot and a training run, about one line per 2 s; a command of `echo`, "
+        "`seq`, `printf` and `sleep` prints the output of a shell",
         "ClusterOptions.log_interval",
         "Simulator.print",
         why_not="about the simulator's own output",
