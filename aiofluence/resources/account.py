@@ -113,7 +113,9 @@ def _added_up(balances: Sequence[Balance]) -> Balance:
         return None if None in amounts else total(amounts)
 
     return Balance(
-        balance=total(balance.balance for balance in balances), **{name: added(name) for name in _OTHERS}
+        balance=total(balance.balance for balance in balances),
+        feature_key=None,
+        **{name: added(name) for name in _OTHERS},
     )
 
 

@@ -120,7 +120,7 @@ class Stitch:
             self._alone = len(by_pod) == 1 and not hiding
         filled = len(by_pod) > 1 and len(lines) == window and not self._each
         self._shared = (self._shared or (filled and window >= NARROWEST)) and not self._each
-        self._all_shown = self._all_shown or len(lines) < window
+        self._all_shown |= len(lines) < window
         for pod, sequence in self._pods.items():
             asking = sequence.probe is not None or not (sequence.begun or self._shared)
             if asking and window == sequence.ask:

@@ -282,6 +282,7 @@ def test_unique_names_are_names_and_differ() -> None:
         ("[pod] two\nlines", "pod", "two\nlines"),
         ("no pod here", None, "no pod here"),
         ("[two words] text", None, "[two words] text"),
+        ('["text"]', None, '["text"]'),
         ("", None, ""),
     ],
 )
