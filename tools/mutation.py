@@ -246,6 +246,7 @@ def choose(count: int, seed: int, only: list[str]) -> list[Mutant]:
         for key, module, choices, line in sorted(drawn, key=lambda each: each[0])[:count]
         if not only or module in only
     ]
+    mutants = [mutant for mutant in mutants if mutant.old or mutant.new]  # no choice there is valid Python
     order = list(TESTS)
     return sorted(mutants, key=lambda mutant: (order.index(mutant.module), mutant.lines.start))
 
@@ -350,8 +351,8 @@ class Profile:
         measuring = coverage.Coverage(data_file=None, include=[f"{package}/*"], config_file=False)
         measuring.start()
         for item, following in zip(items, [*items[1:], None], strict=True):
-            for module in [each for name, each in sys.modules.items() if name.startswith("aiofluence")]:
-                for value in vars(module).values():
+            for loaded in [each for name, each in sys.modules.items() if name.startswith("aiofluence")]:
+                for value in vars(loaded).values():
                     if callable(clear := getattr(value, "cache_clear", None)):
                         clear()  # a cached function is executed by the first test only
             measuring.switch_context(item.nodeid)
