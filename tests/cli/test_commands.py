@@ -158,9 +158,7 @@ def test_ls_and_show_name_a_crash_loop(cloud: Cloud) -> None:
     assert cloud.ok("ls", "--check", "--cost").out.splitlines()[0].split()[-3:] == ["USDC/H", "SPENT", "ID"]
 
 
-def test_what_a_machine_costs_includes_the_minimum_runtime(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_machine_cost_includes_minimum_runtime(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.simulator.profile = LIKELY
     cloud.ok("ls")  # simulated time begins
     flags = ("--kind", "vm", "--plan", cloud.plan("vm"), "--ssh-key", SSH_KEY)
@@ -187,7 +185,7 @@ def test_what_a_machine_costs_includes_the_minimum_runtime(
     assert cloud.live() == []
 
 
-def test_show_has_no_values_of_variables_and_no_keys(cloud: Cloud) -> None:
+def test_show_has_no_values_and_no_keys(cloud: Cloud) -> None:
     deployed = cloud.deploy(
         "exp-1", "-e", "TOKEN=hunter2", "--ssh-key", SSH_KEY, "--command", "sleep inf", "-p", "80/http"
     )
@@ -311,7 +309,7 @@ def test_following_logs_until_the_container_ends(cloud: Cloud) -> None:
     assert cloud.live() == []
 
 
-def test_following_says_where_lines_may_be_missing(cloud: Cloud) -> None:
+def test_following_marks_missing_lines(cloud: Cloud) -> None:
     cloud.simulator.cluster = ClusterOptions(log_interval=None, ring=50)
     id = cloud.deploy("exp-1")["id"]
     simulator = cloud.simulator
@@ -466,7 +464,7 @@ def test_terminate_that_times_out(cloud: Cloud) -> None:
     assert done.json[0]["error"] == "WaitTimeoutError"
 
 
-def test_all_are_ended_where_nobody_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_are_ended_without_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(text: str) -> None:
         raise BrokenPipeError
 
@@ -531,7 +529,7 @@ def test_a_sweep_names_what_it_could_not_look_at(cloud: Cloud) -> None:
     assert list(dry.json["failed"]) == ["vm"]
 
 
-def test_a_journal_that_is_not_there_is_a_slip_of_the_pen(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_missing_journal_is_refused(cloud: Cloud, tmp_path: Path) -> None:
     done = cloud.run("sweep", "--journal", tmp_path / "none.journal")
     assert (done.code, done.out) == (2, "")
     assert "there is no file" in done.err
@@ -541,7 +539,7 @@ def test_a_journal_that_is_not_there_is_a_slip_of_the_pen(cloud: Cloud, tmp_path
 # --- names --------------------------------------------------------------------------------------------------
 
 
-def test_a_name_that_two_have_is_an_error_that_lists_them(cloud: Cloud) -> None:
+def test_an_ambiguous_name_lists_both(cloud: Cloud) -> None:
     machine = ("--kind", "vm", "--plan", cloud.plan("vm"), "--ssh-key", SSH_KEY)
     first, second = cloud.deploy("twin")["id"], cloud.deploy("twin", *machine)["id"]
     for command in (["show"], ["terminate"], ["logs"], ["ssh"], ["wait"], ["update"], ["inventory"]):
@@ -585,7 +583,7 @@ def test_account(cloud: Cloud) -> None:
 # --- errors -------------------------------------------------------------------------------------------------
 
 
-def test_errors_are_lines_without_key_or_traceback(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_have_no_key_and_no_traceback(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUENCE_API_KEY", "s3cret-key")
     done = cloud.run("ls", "--json")
     assert (done.code, done.out) == (1, "")

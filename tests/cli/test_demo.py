@@ -79,7 +79,7 @@ ACTS = [
 ]
 
 
-async def test_on_a_pipe_it_tells_every_act_in_order_in_plain_ascii() -> None:
+async def test_a_pipe_gets_every_act_in_plain_ascii() -> None:
     began = get_running_loop().time()
     # The strictest output there is: a single letter beyond ASCII would be an error.
     done = run("demo", env={"PYTHONIOENCODING": "ascii:strict", "FORCE_COLOR": "1"})
@@ -104,7 +104,7 @@ async def test_on_a_pipe_it_tells_every_act_in_order_in_plain_ascii() -> None:
 
 @needs_signals
 @pytest.mark.parametrize("moment", ["== Launching", "demo-vm  provisioning", "active", "== Logs"])
-def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> None:
+def test_ctrl_c_of_the_demo_ends_everything(moment: str) -> None:
     with subprocess.Popen(
         [*PYTHON, INTERRUPTIBLE, *FAST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -123,7 +123,7 @@ def test_ctrl_c_terminates_everything_and_says_so_in_one_line(moment: str) -> No
 
 
 @needs_signals
-def test_with_exec_it_shows_what_real_processes_print() -> None:
+def test_exec_shows_output_of_real_processes() -> None:
     done = run(*REAL)
     assert (done.returncode, done.stderr) == (0, "")
     assert "epoch 1 step 1 in process" in done.stdout
@@ -161,7 +161,7 @@ def test_a_reader_that_leaves_early_is_no_crash() -> None:
 
 
 @needs_signals
-def test_on_a_terminal_it_redraws_and_respects_width_and_no_color() -> None:
+def test_a_terminal_is_redrawn() -> None:
     code, out = run_on_terminal(60, {"TERM": "xterm-256color", "NO_COLOR": "1"})
     assert code == 0
     assert "\x1b[1A" in out, "nothing is redrawn"
@@ -174,7 +174,7 @@ def test_on_a_terminal_it_redraws_and_respects_width_and_no_color() -> None:
 
 
 @needs_signals
-def test_on_a_terminal_that_cannot_move_its_cursor_it_is_plain() -> None:
+def test_a_dumb_terminal_gets_plain_lines() -> None:
     code, out = run_on_terminal(80, {"TERM": "dumb"})
     assert code == 0
     assert "\x1b" not in out
@@ -212,9 +212,10 @@ def test_demo_plays_without_rich() -> None:
     assert "left running" in done.stdout
 
 
-def test_importing_the_library_loads_neither_rich_nor_the_simulator() -> None:
+def test_import_loads_no_extra() -> None:
     loaded = (
-        "import sys, aiofluence, aiofluence.cli; print({'rich', 'aiofluence.simulator'} & set(sys.modules))"
+        "import sys, aiofluence.cli; from aiofluence import Session;"
+        "print({'rich', 'aiohttp', 'aiofluence.simulator'} & set(sys.modules))"
     )
     assert run(code=loaded).stdout == "set()\n"
 

@@ -59,7 +59,7 @@ def test_deploy(cloud: Cloud) -> None:
     assert cloud.simulator.spent() == Decimal("0.28")
 
 
-def test_deploy_by_the_name_of_a_plan_and_by_the_slug_of_an_image(cloud: Cloud) -> None:
+def test_deploy_by_plan_name_and_image_slug(cloud: Cloud) -> None:
     offer = cloud.simulator.catalog.find("container", "h100")
     shown = cloud.deploy(
         "exp-1", "--plan", offer.slug, "--image", "pytorch-2-6", "--ssh-key", SSH_KEY, "-e", "A=1"
@@ -96,7 +96,7 @@ def test_dry_run_costs_nothing(cloud: Cloud, batch: Path) -> None:
     assert cloud.simulator.ledger == ()
 
 
-def test_a_deploy_that_takes_too_long_is_ended_and_says_so(cloud: Cloud) -> None:
+def test_a_late_deploy_is_ended_and_reported(cloud: Cloud) -> None:
     flags = ("--plan", cloud.plan(), *SSH, "--timeout", "20")
     done = cloud.run("deploy", "exp-1", *flags)
     assert done.code == 124
@@ -124,7 +124,7 @@ def test_a_deploy_that_fails_brings_the_reason(cloud: Cloud) -> None:
     assert cloud.simulator.spent() == 0
 
 
-def test_what_could_not_be_ended_is_named_with_the_command_that_ends_it(cloud: Cloud) -> None:
+def test_unended_instances_are_named(cloud: Cloud) -> None:
     cloud.simulator.provisioning = NEVER
     done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH, "--timeout", "9")
     (live,) = cloud.simulator.live()
@@ -134,7 +134,7 @@ def test_what_could_not_be_ended_is_named_with_the_command_that_ends_it(cloud: C
 
 
 @pytest.mark.parametrize("arguments", [["deploy", "exp-1"], ["launch"]])
-def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, arguments: list[str]) -> None:
+def test_ctrl_c_leaves_nothing_running(cloud: Cloud, batch: Path, arguments: list[str]) -> None:
     cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
     if arguments == ["launch"]:
         done = cloud.run("launch", batch)
@@ -151,7 +151,7 @@ def test_ctrl_c_leaves_nothing_running_and_says_so(cloud: Cloud, batch: Path, ar
     assert cloud.simulator.reserved() == 0
 
 
-def test_ctrl_c_of_a_launch_that_keeps_names_what_runs(cloud: Cloud, batch: Path) -> None:
+def test_ctrl_c_with_keep_names_instances(cloud: Cloud, batch: Path) -> None:
     cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
     done = cloud.run("launch", batch, "--keep")
     assert done.code == 130
@@ -167,7 +167,7 @@ def test_ctrl_c_of_a_wait_ends_nothing(cloud: Cloud) -> None:
     assert cloud.live() == ["exp-1"]
 
 
-def test_ctrl_c_of_terminate_names_what_was_not_seen_gone(cloud: Cloud) -> None:
+def test_ctrl_c_of_terminate_names_the_rest(cloud: Cloud) -> None:
     cloud.deploy("exp-1", "--no-wait")
     cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
     # The signal is for the loop that ends it; another one has looked its id up before.
@@ -208,9 +208,7 @@ def test_the_picture_of_a_launch(cloud: Cloud, batch: Path, tmp_path: Path) -> N
     assert "Launch of 4: 4 ready" in picture.read_text(encoding="utf-8")
 
 
-def test_where_no_picture_can_be_written_nothing_is_deployed(
-    cloud: Cloud, batch: Path, tmp_path: Path
-) -> None:
+def test_no_deploy_without_a_place_for_a_picture(cloud: Cloud, batch: Path, tmp_path: Path) -> None:
     done = cloud.run("launch", batch, "--timeline", tmp_path / "nowhere" / "launch.svg")
     assert done.code == 2
     assert "nowhere is not a directory" in done.err
@@ -362,7 +360,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(
     assert cloud.simulator.instances() == []
 
 
-def test_every_problem_of_a_launch_is_told_at_once(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_launch_reports_all_problems_at_once(cloud: Cloud, tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text("[[instance]]\nname = 'a'\nkind = 'vm'\nmax_hourly = 1\nssh_key = 'ssh-rsa x'\n")
     flags = ("--min-ready", "2", "--max-hourly", "much", "--fallback", "nothing")
@@ -381,9 +379,7 @@ def test_every_problem_of_a_launch_is_told_at_once(cloud: Cloud, tmp_path: Path)
         ("ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIJd9 me\n", "do not agree"),
     ],
 )
-def test_a_file_that_holds_no_public_key_is_refused(
-    cloud: Cloud, tmp_path: Path, text: str, told: str
-) -> None:
+def test_a_file_without_public_key_is_refused(cloud: Cloud, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "key").write_text(text)
     flags = ("--plan", cloud.plan(), *SSH, "--ssh-key", tmp_path / "key")
     for more in ((), ("--dry-run",)):
@@ -538,7 +534,7 @@ def test_a_file_that_is_not_there(cloud: Cloud, tmp_path: Path) -> None:
     assert "asks for 4 instances; see `launch`" in cloud.run("deploy", "--file", tmp_path / "many.toml").err
 
 
-def test_keys_passwords_and_variables_come_from_where_they_are(
+def test_keys_passwords_and_variables_are_read(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "id.pub").write_text(f"{SSH_KEY}\n")
@@ -561,7 +557,7 @@ def test_keys_passwords_and_variables_come_from_where_they_are(
     assert "abc" not in done.err
 
 
-def test_what_a_killed_launch_left_in_its_journal_is_swept(cloud: Cloud, batch: Path, tmp_path: Path) -> None:
+def test_a_killed_launch_is_swept_by_its_journal(cloud: Cloud, batch: Path, tmp_path: Path) -> None:
     journal = tmp_path / "run.journal"
     cloud.ok("launch", batch, "--journal", journal)
     # All of it was handed over, so nothing was left behind.

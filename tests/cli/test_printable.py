@@ -31,12 +31,12 @@ NASTY = "\x1b[2J\rdemo\u202etxt\x9b31m\n[bold]:smile:\x07"
         ("\udc80", r"\udc80"),
     ],
 )
-def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
+def test_control_characters_are_shown(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_the_result_is_one_printable_line_and_stays_as_it_is(text: str) -> None:
+def test_printable_text_is_one_stable_line(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert printable(shown) == shown
@@ -87,7 +87,7 @@ def test_only_what_is_ready_has_a_tick() -> None:
     ]
 
 
-def test_the_progress_prints_a_line_only_when_something_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_prints_changes_only(capsys: pytest.CaptureFixture[str]) -> None:
     with PlainDisplay(lambda: 0.0).progress() as update:
         for age in range(5):
             update([LiveRow("demo-1", "1x t4", "ACTIVE" if age > 3 else "INITIALIZED", age, "0.14")])

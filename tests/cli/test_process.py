@@ -79,7 +79,7 @@ def run_with_cloud(median: float, signals: str, *arguments: str) -> tuple[int, s
 
 @needs_signals
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_leaves_nothing_running_and_says_so(number: str, code: int) -> None:
+def test_a_signal_leaves_nothing_running(number: str, code: int) -> None:
     returncode, told, left = run_with_cloud(150, number, *DEPLOY)
     assert returncode == code, told
     assert left == {"live": [], "all": 1, "reserved": "0"}
@@ -88,7 +88,7 @@ def test_a_signal_leaves_nothing_running_and_says_so(number: str, code: int) -> 
 
 
 @needs_signals
-def test_a_second_ctrl_c_leaves_at_once_and_names_what_runs() -> None:
+def test_a_second_ctrl_c_names_instances() -> None:
     returncode, told, left = run_with_cloud(1e6, "SIGINT SIGINT", *DEPLOY)
     assert returncode == 130, told
     (live,) = left["live"]
@@ -111,7 +111,7 @@ expose = [8080]
 
 
 @needs_signals
-def test_the_clean_up_says_how_far_it_is_and_the_states_are_the_service_s(tmp_path: Path) -> None:
+def test_clean_up_shows_counts_and_statuses(tmp_path: Path) -> None:
     (tmp_path / "batch.toml").write_text(BATCH)
     done = run("150", "SIGINT", "launch", str(tmp_path / "batch.toml"), code=WITH_CLOUD)
     assert done.returncode == 130
@@ -128,7 +128,7 @@ def test_the_clean_up_says_how_far_it_is_and_the_states_are_the_service_s(tmp_pa
 
 @needs_signals
 @pytest.mark.parametrize("with_journal", [False, True])
-def test_the_second_ctrl_c_gives_one_advice_that_is_complete(with_journal: bool, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_gives_one_advice(with_journal: bool, tmp_path: Path) -> None:
     (tmp_path / "batch.toml").write_text(BATCH)
     journal = tmp_path / "my run.journal"
     flags = ("--journal", str(journal)) if with_journal else ()
@@ -263,7 +263,7 @@ def test_a_closed_stdout_is_no_crash(arguments: tuple[str, ...]) -> None:
 
 
 @needs_signals
-def test_what_is_deployed_into_a_closed_stdout_is_told() -> None:
+def test_a_closed_stdout_names_the_deployed() -> None:
     done = closed(1, arguments=DEPLOY)
     assert done.returncode == 1
     assert "Running, and billing: container exp-1" in done.stderr
@@ -298,7 +298,7 @@ def test_a_full_disk_is_told_once(arguments: tuple[str, ...]) -> None:
 
 @needs_signals
 @pytest.mark.parametrize("arguments", [("launch", "-"), ("launch", "-", "--json"), DEPLOY])
-def test_what_runs_is_told_where_nobody_reads_the_result(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_instances_are_named_without_a_reader(arguments: tuple[str, ...], tmp_path: Path) -> None:
     if arguments[0] == "launch":
         arguments = (*arguments, "--timeline", str(tmp_path / "launch.svg"))
     with subprocess.Popen(

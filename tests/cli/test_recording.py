@@ -16,7 +16,7 @@ def told(picture: str) -> set[str]:
     return {re.sub(r"\s*\d+", "#", "".join(node.itertext())) for node in nodes}
 
 
-def test_the_recording_is_current_and_the_readme_shows_it() -> None:
+def test_the_recording_is_current() -> None:
     recording = runpy.run_path(str(ROOT / "docs" / "make_recording.py"))
     there = recording["PICTURE"].read_text(encoding="utf-8")
     assert told(there) == told(recording["draw"]()), "run `python docs/make_recording.py`"

@@ -32,8 +32,8 @@ from ..harness import FAST
 from .bench import Door
 
 FAULTS = 0.15
-REQUESTS = 900
-"""Requests within which a life is killed. A whole run at this rate of faults has about 800."""
+REQUESTS = 480
+"""Requests within which a life is killed. Most runs have more at this rate of faults."""
 
 
 @attrs.frozen

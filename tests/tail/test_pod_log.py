@@ -167,6 +167,8 @@ def test_a_log_written_again_word_for_word_is_a_reset(pause: float, polls: int) 
     for _ in range(12):
         pod.now += pause
         verdicts.append(settle(pod, 76))
+        if verdicts[-1].gap:
+            break
     (reset,) = [verdict for verdict in verdicts if verdict.gap]
     assert (reset.gap, reset.new, reset.at_least) == (GapReason.RESET, 30, 0)
     assert verdicts.index(reset) == polls
