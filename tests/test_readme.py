@@ -5,6 +5,7 @@ The blocks are executed as they stand there. What they need comes as a user woul
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import aiofluence
 from aiofluence import FluenceError
 from aiofluence.simulator import Simulator, SimulatorServer, VirtualClockLoop
+from aiofluence.simulator.observed import FORMAT
 
 from .harness import SSH_KEY
 
@@ -90,8 +92,9 @@ def run_block(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(variable, str(tmp_path))
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_ed25519.pub").write_text(SSH_KEY)
+    (tmp_path / "observations.json").write_text(json.dumps({"format": FORMAT, "findings": []}))
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
-    if "Simulator(" not in code:  # then it brought one of its own
+    if "Simulator" not in code:  # then it brought one of its own
         assert any(loop.server.simulator.requests for loop in loops), "the block asked the service nothing"
 
 

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import attrs
 
-from ..errors import FluenceError
 from ..models.values import Kind
-from .asking import PATHS, Asker
+from .asking import NO_RESULT, PATHS, Asker
 
 _PLANS: Final = {
     Kind.CONTAINER: "/gpu/plans/",
@@ -64,7 +63,7 @@ async def read_account(asker: Asker) -> Account:
     async def get(operation: str, path: str, **query: str) -> Any:
         try:
             value = await asker.fetch(path, **query)
-        except FluenceError:
+        except NO_RESULT:
             return None
         account.documents.append((operation, value))
         return value

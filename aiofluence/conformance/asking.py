@@ -113,7 +113,7 @@ class Asker:
         reply = await self.ask("GET", path, query=query)
         value = body_of(reply)
         if reply.status != 200 or value is None:
-            raise Unfit(f"GET of {len(reply.body)} bytes was answered with {reply.status}")
+            raise UnfitError(f"GET of {len(reply.body)} bytes was answered with {reply.status}")
         self.remember(value)
         return value
 
@@ -146,8 +146,12 @@ class Asker:
         return reply
 
 
-class Unfit(FluenceError):
+class UnfitError(Exception):
     """A reply from which a probe can conclude nothing."""
+
+
+NO_RESULT: Final = (FluenceError, UnfitError)
+"""Errors of requests that bring no result."""
 
 
 def body_of(reply: Reply) -> Any:

@@ -21,7 +21,7 @@ from ..lifecycle.wait import Until
 from ..models.instances import Instance
 from ..models.specs import ContainerSpec, Spec
 from ..models.values import Kind
-from .asking import PATHS, Asker, body_of
+from .asking import NO_RESULT, PATHS, Asker, body_of
 from .probe import Bench
 
 PROVISIONING: Final = 900.0
@@ -110,7 +110,7 @@ class Deploy:
         """Return the detail, or an empty object if there is none now."""
         try:
             value = await self.asker.fetch(self.path)
-        except FluenceError:
+        except NO_RESULT:
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -153,7 +153,7 @@ async def deployed(
         async with view.running(spec, until=Until.ACTIVE, timeout=PROVISIONING) as instance:
             await _settled(watch, deploy)
             yield deploy, instance
-    except FluenceError:
+    except NO_RESULT:
         await _settled(watch, deploy)
         raise
     finally:
@@ -178,5 +178,5 @@ async def balance(asker: Asker) -> Decimal | None:
     try:
         rows = await asker.fetch("/v2/users/balances")
         return sum((Decimal(str(row["balance"])) for row in rows), Decimal(0))
-    except (FluenceError, LookupError, TypeError, ArithmeticError):
+    except (*NO_RESULT, LookupError, TypeError, ArithmeticError):
         return None

@@ -9,11 +9,10 @@ import asyncio
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..errors import FluenceError
 from ..http.messages import BEARER, Priority, Reply, Request
 from ..models.values import Kind
 from ..resources.shapes import SHAPES, Maybe, type_name
-from .asking import NO_INSTANCE, NO_PLAN, Asker, body_of, detail_of
+from .asking import NO_INSTANCE, NO_PLAN, NO_RESULT, Asker, body_of, detail_of
 from .probe import Bench, Level, Probe, probe
 
 _LIST: Final = "/gpu/instances/"
@@ -150,7 +149,7 @@ async def pace(bench: Bench) -> None:
         for number in range(1, _BURST + 1):
             try:
                 reply = await transport.wire.send(request)
-            except FluenceError:
+            except NO_RESULT:
                 bench.notes.undecided("pace", "a request of the burst was not answered")
                 return
             bench.asker.sent += 1

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from ..errors import FluenceError
 from ..models.specs import ContainerSpec, unique_name
 from .account import status_of
-from .asking import Unfit, detail_of
+from .asking import NO_RESULT, UnfitError, detail_of
 from .deploying import HOLD, Deploy, begin_of_hour, deployed
 from .output_probes import compare_lines
 from .probe import Bench, Level, Probe, probe
@@ -79,7 +78,7 @@ async def container(bench: Bench) -> None:
     """Rent the cheapest container for one clock hour, and run five programs in it."""
     offer = bench.offer
     if offer is None:
-        raise Unfit("no container plan is for sale")
+        raise UnfitError("no container plan is for sale")
     await begin_of_hour(bench)
     spec = ContainerSpec(
         name=unique_name("conformance"),
@@ -235,7 +234,7 @@ async def _end(rental: Rental) -> None:
     )
     try:
         logs = await deploy.logs()
-    except FluenceError:
+    except NO_RESULT:
         return
     answer = "error" if logs.status != 200 else "kept" if await deploy.lines() else "empty"
     notes.compare("logs-gone", "empty", answer)

@@ -9,11 +9,11 @@ import asyncio
 import re
 from typing import Any, Final
 
-from ..errors import FluenceError, InstanceFailedError, RefusedError, UnsupportedImageError
+from ..errors import InstanceFailedError, RefusedError, UnsupportedImageError
 from ..models.specs import VMSpec, unique_name
 from ..models.values import Kind
 from .account import status_of
-from .asking import Unfit, body_of, detail_of
+from .asking import NO_RESULT, UnfitError, body_of, detail_of
 from .deploying import PROVISIONING, Deploy, Unchecked, balance, deployed
 from .output_probes import compare_events, seconds_between
 from .probe import Bench, Level, Probe, probe
@@ -65,7 +65,7 @@ class Early:
             seconds = round(deploy.age, 1)
             try:
                 rows = await self._bench.asker.fetch("/gpu/instances/")
-            except FluenceError:
+            except NO_RESULT:
                 rows = []
             if any(isinstance(row, dict) and row.get("id") == deploy.id for row in rows):
                 holds = seconds <= _AT_ONCE
@@ -158,7 +158,7 @@ async def failing_deploy(bench: Bench) -> None:
     """Deploy a container that fails to be provisioned, watch it, and verify the refund."""
     offer = bench.offer
     if offer is None:
-        raise Unfit("no container plan is for sale")
+        raise UnfitError("no container plan is for sale")
     spec = Unchecked(
         name=unique_name("conformance"),
         plan_id=offer.plan_id,

@@ -17,7 +17,7 @@ from ..models.plans import Offer
 from ..models.values import Kind
 from ..session import Session
 from .account import Account, read_account
-from .asking import Asker, Unfit
+from .asking import Asker, UnfitError
 from .deploying import worst_case
 from .finding import Finding, Notes, Observations, Verdict
 from .http_probes import HTTP_PROBES, LAST
@@ -119,12 +119,12 @@ class Conformance:
 
         Raises:
             AuthError: the key is not valid.
-            Unfit: prices have risen, and the level could cost more than `max_cost`.
+            UnfitError: prices have risen, and the level could cost more than `max_cost`.
         """
         if level is not Level.FREE:
             await self.find_prices(session)
             if self._max_cost is not None and self.worst_until(level) > self._max_cost:
-                raise Unfit(f"prices have risen: the level {level} could now cost more than allowed")
+                raise UnfitError(f"prices have risen: the level {level} could now cost more than allowed")
         asker = Asker(session)
         asker.account |= self._texts
         self._texts = asker.account
@@ -147,7 +147,7 @@ class Conformance:
             await each.run(bench)
         except AuthError:
             raise
-        except Unfit as error:
+        except UnfitError as error:
             why = str(error)
         except FluenceError as error:
             why = f"{type(error).__name__} ended the probe"

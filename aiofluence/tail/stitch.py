@@ -7,7 +7,7 @@ next, and when. Failed fetches are not passed to it. One `pod_log.PodLog` per po
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -113,6 +113,7 @@ class Stitch:
             # A line without a pod's name, among lines with one, is unreadable. It belongs to the pod before.
             pod = pod if line.pod is None else line.pod
             by_pod.setdefault(pod, []).append(index)
+        self._name_pod(next(iter(by_pod), None))
         hints = self._together.hints(lines, by_pod) if len(self._pods) > 1 else {}
         self._each = self._each or len(lines) > window
         if regular or 0 < len(lines) < window:
@@ -152,6 +153,14 @@ class Stitch:
             self._missing = dict.fromkeys(self._pods, 1)
         items.sort(key=lambda item: item[:2])
         return self._step(tuple(item for _, _, item in items), wishes)
+
+    def _name_pod(self, first: Pod) -> None:
+        """Give unreadable lines so far, which name no pod, to the pod that the first readable line names."""
+        if first is not None and first not in self._pods and None in self._pods:
+            states: tuple[dict[Pod, Any], ...] = (self._pods, self._held, self._missing)
+            for known in states:
+                if None in known:
+                    known[first] = known.pop(None)
 
     def _begin_poll(self) -> None:
         self._fetches: int = 0

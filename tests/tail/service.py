@@ -47,6 +47,7 @@ class LogService:
         raw: replacements of bytes in the body.
         asked: time and window of each request for logs.
         size: bytes of all log replies.
+        hidden: lines that `cap` hid when the first lines were shown. None before the first lines.
     """
 
     log: list[tuple[float, str]]
@@ -60,6 +61,7 @@ class LogService:
     raw: dict[bytes, bytes] = attrs.Factory(dict)
     asked: list[tuple[float, int | None]] = attrs.Factory(list)
     size: int = 0
+    hidden: int | None = None
     _start: float | None = None
 
     async def aclose(self) -> None:
@@ -105,6 +107,8 @@ class LogService:
         window = last
         if self.cap is not None and (last is not None or self.cap_all):
             window = self.cap if last is None else min(last, self.cap)
+        if lines and self.hidden is None:
+            self.hidden = max(0, len(lines) - (self.cap or len(lines)))
         shown = lines if window is None else lines[-window:]
         body = self._body([self.rows.get(text, f"[pod-1] {text}") for text in shown])
         self.size += len(body)

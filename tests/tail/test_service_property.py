@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from aiofluence import LogGap, LogLine
@@ -88,9 +89,25 @@ def test_any_use_of_last_delivers_or_marks(
         shown(strange[number], number) if number in strange else f"[pod-1] {text}"
         for number, (_, text) in enumerate(log)
     ]
-    got = run_virtual(follow(LogService(log, at + 60.0, rows=rows, raw=raw, **habits)))
+    service = LogService(log, at + 60.0, rows=rows, raw=raw, **habits)
+    got = run_virtual(follow(service))
     hides = habits.get("cap_all", False) or {"refused_above", "whole_refused"} <= habits.keys()
     if not hides:
         assert [item.raw for item in got if isinstance(item, LogLine)] == truth
         assert [item for item in got if isinstance(item, LogGap)] == []
-    assert is_told(got, truth)
+    # A log whose first reply is cut by a cap that no reply mentions looks like a shorter log (docs/tails.md).
+    assert is_told(got, truth[service.hidden if habits.get("cap_all") else 0 :])
+
+
+@pytest.mark.parametrize("odd_rows", [{0: 7}, {0: ["a"], 1: None}])
+def test_unreadable_first_lines_come_once(odd_rows: dict[int, Any]) -> None:
+    """A poll shows only the lines that name no pod. The next poll shows the pod."""
+    log = [(3.0, "line 0;"), *((103.0, f"line {number};") for number in range(1, 61))]
+    service = LogService(log, 160.0, rows={f"line {number};": row for number, row in odd_rows.items()})
+    got = run_virtual(follow(service))
+    first = [json.dumps(row) for row in odd_rows.values()]
+    assert [item.raw for item in got if isinstance(item, LogLine)] == [
+        *first,
+        *(f"[pod-1] line {number};" for number in range(len(first), 61)),
+    ]
+    assert not any(isinstance(item, LogGap) for item in got)

@@ -111,6 +111,7 @@ def _is_agreed(plan: Plan, yes: bool, journal: Path) -> bool:
 
 
 def _run_level(run: Conformance, level: Level, journal: Path) -> int:
+    from ...conformance.asking import UnfitError
     from ...conformance.probe import Level
 
     async def command(fluence: aiofluence.Session) -> None:
@@ -119,7 +120,10 @@ def _run_level(run: Conformance, level: Level, journal: Path) -> int:
             if report.left or report.failed:
                 left = listed([str(ref) for ref in report.left]) or "instances"
                 raise CommandError(f"{left} of an earlier run may still be billing; nothing was deployed")
-        await run.run(fluence, level)
+        try:
+            await run.run(fluence, level)
+        except UnfitError as error:
+            raise CommandError(f"{error}; nothing was deployed") from None
 
     # One POST for each deploy, so that no duplicate can add to the worst case.
     once = aiofluence.DeployPolicy(max_posts=1)
