@@ -56,9 +56,13 @@ OF_THE_INTERPRETER = tuple(
         "http/test_wire_direct.py",
     )
 )
-# What a wheel can get wrong: names, files, entry points, the commands.
+# They take a third of the time of these, and depend on the interpreter the least.
+SLOW = (
+    "--deselect=tests/test_sync.py::test_ctrl_c_at_any_line_loses_nothing",
+    "--deselect=tests/simulator/test_wire.py::test_a_thousand_launches_at_once",
+)
+# What a wheel can get wrong: names, files, entry points.
 OF_THE_WHEEL = (
-    "tests/cli/test_process.py",
     "tests/simulator/test_package.py",
     "tests/test_exports.py",
     "tests/test_pytest_plugin.py",
@@ -85,7 +89,7 @@ def group(name: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """The test suite, against the checkout. Arguments after `--` go to pytest."""
     session.install("-q", "-e", ".[cli]", *group("test"))
-    chosen = ELSEWHERE if session.python == RUNNING else OF_THE_INTERPRETER
+    chosen = ELSEWHERE if session.python == RUNNING else (*OF_THE_INTERPRETER, *SLOW)
     session.run("pytest", *chosen, *AT_ONCE, *session.posargs)
 
 
@@ -230,6 +234,7 @@ def package(session: nox.Session) -> None:
         with session.chdir(tree):
             session.run(python, "-W", "error", "-c", IMPORT_ALONE, external=True)
             session.run("uv", "pip", "install", "-q", "--python", python, f"{wheel}[cli]", *group("test"))
+            session.run(str(outside / "venv" / "bin" / "aiofluence"), "--version", external=True, silent=True)
             session.run(python, "-m", "pytest", *OF_THE_WHEEL, *AT_ONCE, *session.posargs, external=True)
 
 

@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,21 @@ NETWORK = ["aiohttp", "cattrs", "aiofluence.session", "aiofluence.http.transport
 UNUSED = ["rich", "pydantic", "typer", "aiofluence.simulator", "aiofluence.cli.completion"]
 
 
+class Refusal(BaseHTTPRequestHandler):
+    """A service that refuses each key, so that a command ends at once."""
+
+    def do_GET(self) -> None:
+        """Refuse the key."""
+        body = b'{"error": "invalid key", "code": "forbidden"}'
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "forbidden"),
     [
@@ -205,8 +222,12 @@ def test_a_command_loads_only_what_it_needs(arguments: list[str], forbidden: lis
         "import json, sys; from aiofluence.cli import main; main(sys.argv[2:]);"
         "print(json.dumps(sorted({*json.loads(sys.argv[1])} & {*sys.modules})))"
     )
-    env = {"FLUENCE_API_KEY": "k", "FLUENCE_BASE_URL": "http://127.0.0.1:9", "COLUMNS": "80"}
-    done = run(json.dumps(forbidden), *arguments, code=loaded, env=env)
+    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        env = {"FLUENCE_API_KEY": "k", "FLUENCE_BASE_URL": url, "COLUMNS": "80"}
+        done = run(json.dumps(forbidden), *arguments, code=loaded, env=env)
+        server.shutdown()
     assert done.stdout.splitlines()[-1] == "[]"
 
 

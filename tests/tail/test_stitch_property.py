@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from .life import Again, Grow, Poll, Rotate, Swap, TooLong, Write, live
 from .store import Store
 
-CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "100"))
+CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "50"))
 many = settings(
     max_examples=CASES,
     deadline=None,
