@@ -96,7 +96,7 @@ def test_it_is_drawn_whole_and_inside_its_frame(count: int) -> None:
     assert str(title.text) in root.attrib["aria-label"]
 
 
-def test_nothing_unsent_and_odd_times_are_drawn_too() -> None:
+def test_unsent_and_odd_times_are_drawn() -> None:
     odd: list[Bar] = [
         Bar("never sent", "failed", Times(ended=0.0)),
         Bar("unknown", "unknown", Times()),

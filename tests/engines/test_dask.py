@@ -126,7 +126,7 @@ async def test_three_containers_compute_a_sum() -> None:
         assert given.simulator.spent() == 3 * given.simulator.catalog.find("container").hourly
 
 
-async def test_it_scales_up_and_down_without_losing_results() -> None:
+async def test_scaling_loses_no_results() -> None:
     async with fleet() as given:
         async with given.cluster(1) as cluster, Client(cluster, asynchronous=True) as client:
             cluster.scale(2)
@@ -176,7 +176,7 @@ async def test_it_begins_with_min_ready_workers() -> None:
         assert given.deploys() == 3
 
 
-async def test_too_few_is_an_error_and_gives_everything_back() -> None:
+async def test_too_few_workers_end_all() -> None:
     async with fleet(max_children=1) as given:
         with pytest.raises(LifecycleError, match=r"1 of at least 2(.|\n)*at most 1 containers"):
             async with given.cluster(2):
@@ -185,7 +185,7 @@ async def test_too_few_is_an_error_and_gives_everything_back() -> None:
         assert given.deploys() == 2
 
 
-async def test_a_worker_that_ends_before_it_joins_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_ends_early_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiofluence.dask.worker._LOOK_EVERY", 0.5)
     async with fleet() as given:
         with pytest.raises(LifecycleError, match="0 of at least 1 workers") as caught:
@@ -219,7 +219,7 @@ async def test_a_worker_that_never_joins_is_given_up(
         assert given.simulator.live() == []
 
 
-async def test_a_worker_that_cannot_be_reached_is_no_worker(tmp_path: Path) -> None:
+async def test_an_unreachable_worker_is_no_worker(tmp_path: Path) -> None:
     image = tmp_path / "python"  # it listens somewhere else than it was told
     image.write_text(f'#!/bin/sh\nPORT_9000=0\nexec {sys.executable} "$@"\n')
     image.chmod(0o755)
@@ -316,7 +316,7 @@ async def test_a_dead_contact_stops_the_start(
         assert given.deploys() == 0
 
 
-async def test_a_contact_where_another_scheduler_answers() -> None:
+async def test_another_scheduler_at_the_contact() -> None:
     async with fleet() as given:
         security = Security.temporary()
         options = {"host": "127.0.0.1", "protocol": "tls", "security": security, "dashboard_address": ":0"}

@@ -94,7 +94,7 @@ async def test_killed_at_the_worst_moment_it_pays_once(engine: str, tmp_path: Pa
 
 
 @BOTH
-async def test_ended_while_it_launches_it_leaves_nothing(engine: str, tmp_path: Path) -> None:
+async def test_ended_while_it_launches_nothing_is_left(engine: str, tmp_path: Path) -> None:
     simulator = service()
     async with SimulatorServer(simulator, time_scale=SCALE) as server:
         world = World(engine, tmp_path, server)

@@ -79,7 +79,7 @@ async def test_attempts_end_and_are_on_the_error() -> None:
     assert caught.value.call == LIST
 
 
-async def test_an_error_of_the_service_does_not_raise_the_rate() -> None:
+async def test_a_service_error_raises_no_rate() -> None:
     simulator = Simulator()
     simulator.fail(LIST, Fault.status(429))
     simulator.fail(LIST, Fault.status(500), times=None)

@@ -435,7 +435,7 @@ async def test_an_unknown_run_is_judged_by_its_lock(path: Path) -> None:
     journal.close()
 
 
-async def test_a_deploy_takes_the_instance_of_a_dead_run(path: Path) -> None:
+async def test_a_deploy_takes_a_dead_run_s_instance(path: Path) -> None:
     """The entry has the id of an instance that no caller received."""
     simulator = Simulator(provisioning=QUICK)
     async with session_on(simulator) as fluence:

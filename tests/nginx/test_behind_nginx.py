@@ -140,7 +140,7 @@ async def test_60_deploys_above_the_rate_of_nginx(
         assert sum(not line.refused for line in asked) == 60
 
 
-async def test_nginx_restarted_in_the_middle_of_everything(
+async def test_nginx_restarted_in_the_middle(
     simulator: Simulator, tmp_path: Path, authority: trustme.CA
 ) -> None:
     """What is under way loses its answer, after the service has acted: it is looked for, not done twice."""

@@ -56,7 +56,7 @@ def settle(pod: Pod, asked: int) -> Verdict:
     return verdict
 
 
-def test_a_narrower_reply_after_a_wide_one_is_ignored() -> None:
+def test_a_narrow_reply_after_a_wide_one() -> None:
     pod = Pod.begun(numbered(0, 100))
     pod.texts += ["new"]
     assert pod.poll(64).new == 1
@@ -159,7 +159,7 @@ def test_a_confirmation_ends_after_three_windows() -> None:
 
 
 @pytest.mark.parametrize(("pause", "polls"), [(0.0, 7), (10.0, 2)], ids=["ten seconds", "three polls"])
-def test_a_log_written_again_word_for_word_is_a_reset(pause: float, polls: int) -> None:
+def test_an_identical_new_log_is_a_reset(pause: float, polls: int) -> None:
     """A restart that repeats the old text is marked, if it stops short of the old end for a while."""
     pod = Pod.begun(numbered(0, 60))
     pod.texts = numbered(0, 30)
@@ -217,7 +217,7 @@ def test_no_window_is_wider_than_the_whole_log() -> None:
     assert (verdict.new, verdict.gap, verdict.ask) == (9000, GapReason.OVERFLOW, 0)
 
 
-def test_a_window_within_a_known_block_is_no_proof() -> None:
+def test_a_window_in_a_known_block_is_no_proof() -> None:
     trace = [f"frame {frame}" for frame in range(40)]
     pod = Pod.begun([*numbered(0, 100), *trace])
     pod.texts += ["first", *trace]
@@ -259,7 +259,7 @@ def test_lines_before_a_long_line_and_after_it() -> None:
     assert (pod.log.behind, pod.log.end) == (True, 5)
 
 
-def test_a_long_line_at_the_end_is_marked_before_the_next() -> None:
+def test_a_long_last_line_is_marked_in_time() -> None:
     pod = Pod.begun(numbered(0, 60))
     assert pod.poll(76, ending=True).ask == 60
     verdict = pod.widen(60, pod.texts[1:])
@@ -267,7 +267,7 @@ def test_a_long_line_at_the_end_is_marked_before_the_next() -> None:
     assert pod.log.mark is GapReason.OVERFLOW
 
 
-def test_a_pod_that_begins_with_a_long_line_begins() -> None:
+def test_a_pod_may_begin_with_a_long_line() -> None:
     pod = Pod(numbered(0, 30), late=True)
     assert pod.poll(256, ending=True).ask == 30
     pod.widen(30, pod.texts[1:])
@@ -338,7 +338,7 @@ def test_lines_around_a_long_line(life: list[Poll], delivered: int, lost: int, m
     assert store.fetches <= most
 
 
-def test_lines_after_a_long_line_continue_no_others() -> None:
+def test_lines_after_a_long_line_join_no_others() -> None:
     """Lines that equal those before a long line at the end of a reply are new."""
     rows = tuple(f"row {row}" for row in range(60))
     life = [Poll((Write(rows),)), Poll((LONG,)), Poll(), Poll((Write(rows[-20:]),)), Poll()]
@@ -381,7 +381,7 @@ def test_other_pods_lines_need_no_wide_window() -> None:
     assert pod.poll(32, numbered(900, 920), whole=False, shared=True).ask == 128
 
 
-def test_a_grown_line_joins_only_lines_without_a_gap() -> None:
+def test_a_grown_line_joins_over_no_gap() -> None:
     """The first line of a window may be cut, so a line that grew is recognised without it."""
     pod = Pod.begun(numbered(0, 100))
     pod.log.end = None

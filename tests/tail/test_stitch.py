@@ -290,7 +290,7 @@ def test_lines_without_a_pod_are_one_log() -> None:
     assert told(stitch.take(lines(numbered(0, 52), None), 66, 2.0)) == ["line 50", "line 51"]
 
 
-def test_a_quiet_young_log_is_whole_in_every_second_poll() -> None:
+def test_a_quiet_young_log_is_whole_at_times() -> None:
     log = Log(numbered(0, 50))
     log.poll()
     asked = []
@@ -321,7 +321,7 @@ def test_a_hidden_pod_is_searched_for_rarely() -> None:
     assert 2 <= len(searches) <= 5  # after 30, 60, 120, 240 s
 
 
-def test_the_budget_for_counts_follows_the_rate_of_the_log() -> None:
+def test_the_budget_for_counts_follows_the_rate() -> None:
     pace = Pace()
     pace.came([], 0.0)
     pace.brought(60_000)
@@ -373,7 +373,7 @@ def test_hints_count_new_and_held_lines() -> None:
     assert mixed.hints(40, 78) == {"a": 1, "b": 2}
 
 
-def test_hints_end_with_a_reply_that_does_not_join() -> None:
+def test_hints_end_with_an_unjoined_reply() -> None:
     mixed = Mixed()
     mixed.hints(0, 60)
     mixed.deliver("a", "b")
