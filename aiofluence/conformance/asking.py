@@ -109,6 +109,7 @@ class Asker:
 
         Raises:
             FluenceError: no attempt succeeded.
+            UnfitError: the reply is no JSON, or has another status than 200.
         """
         reply = await self.ask("GET", path, query=query)
         value = body_of(reply)

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import attrs
 
-from ..errors import FluenceError
 from ..http.error_mapping import http_date
 from ..http.messages import Call, Reply
 from ..lifecycle.wait import Until
@@ -158,7 +157,7 @@ async def deployed(
         raise
     finally:
         watch.cancel()
-        with suppress(asyncio.CancelledError, FluenceError, LookupError, TypeError, ValueError):
+        with suppress(asyncio.CancelledError, *NO_RESULT, LookupError, TypeError, ValueError):
             await watch
 
 
@@ -169,7 +168,7 @@ async def _after_post(deploy: Deploy, early: Callable[[Deploy], Awaitable[None]]
 
 async def _settled(watch: asyncio.Future[None], deploy: Deploy) -> None:
     if deploy.created.is_set():
-        with suppress(FluenceError, LookupError, TypeError, ValueError, AttributeError):
+        with suppress(*NO_RESULT, LookupError, TypeError, ValueError, AttributeError):
             await asyncio.shield(watch)
 
 

@@ -68,7 +68,7 @@ class Turns:
 async def sharing(
     server: RedisServer, number: int = 4, limit: RateLimit = LIMIT, share: float = 0.25
 ) -> AsyncIterator[list[RateLimiter]]:
-    """That many limiters with one rate."""
+    """Open `number` limiters that share one rate."""
     async with AsyncExitStack() as stack:
         rate = RedisRate(server.url, limit, share=share)
         yield [await stack.enter_async_context(opened(rate)) for _ in range(number)]
