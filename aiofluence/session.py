@@ -30,7 +30,7 @@ from .http.transport import OnReply, Transport
 from .lifecycle.arguments import deadlines, refuse, update_problems
 from .lifecycle.custody import Custody
 from .lifecycle.deploy_attempt import DeployPolicy
-from .lifecycle.instance import InstanceLifecycle, OnFailure
+from .lifecycle.instance import InstanceLifecycle, InstanceT, OnFailure
 from .lifecycle.journal import Journal
 from .lifecycle.sweep import Sweeper, SweepReport
 from .lifecycle.wait import Until
@@ -64,7 +64,6 @@ if TYPE_CHECKING:  # imported with their first use, so that programs and command
     from .tail.logs import LogTail
     from .tail.merged import MergedTail
 
-InstanceT = TypeVar("InstanceT", bound=Instance)
 TailT = TypeVar("TailT", bound="Tail[Any]")
 
 
@@ -215,38 +214,16 @@ class Session:
 
     # --- one instance --------------------------------------------------------------------------------------
 
-    @overload
     async def deploy_and_wait(
         self,
         spec: Deployable[InstanceT],
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> InstanceT: ...
-    @overload
-    async def deploy_and_wait(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> Instance: ...
-    async def deploy_and_wait(
-        self,
-        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> Instance:
+    ) -> InstanceT:
         """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes.
 
         Args:
@@ -368,35 +345,15 @@ class Session:
         refuse(timeout=timeout)
         return await self._lifecycle.end(ref_of(instance), timeout)
 
-    @overload
     def running(
         self,
         spec: Deployable[InstanceT],
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> AbstractAsyncContextManager[InstanceT]: ...
-    @overload
-    def running(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> AbstractAsyncContextManager[Instance]: ...
-    def running(
-        self,
-        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> AbstractAsyncContextManager[Any]:
+    ) -> AbstractAsyncContextManager[InstanceT]:
         """Context manager with a running instance, which is ended however the block ends.
 
         `async with fluence.running(spec) as container: ...`
@@ -437,15 +394,6 @@ class Session:
         timeout: float | None = ...,
         wait_for_capacity: float | None = ...,
     ) -> InstanceT: ...
-    @overload
-    async def ensure(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str,
-        timeout: float | None = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> Instance: ...
     async def ensure(
         self,
         spec: Deployable[Any],

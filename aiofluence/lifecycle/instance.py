@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -38,6 +38,7 @@ from .deploy import Deployer
 from .shared_list import NamedRows
 from .wait import Until, Waiter, deadline_in, is_deadline
 
+InstanceT = TypeVar("InstanceT", bound=Instance)
 OnFailure: TypeAlias = Literal["terminate", "keep"]
 _Resume: TypeAlias = Callable[[float | None], Awaitable[Instance | None]]
 """A function that continues a wait, for that many seconds."""
@@ -65,7 +66,7 @@ class InstanceLifecycle:
 
     async def deploy_and_wait(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until,
         deadline: float | None,
         on_failure: OnFailure,
@@ -73,7 +74,7 @@ class InstanceLifecycle:
         adopt: bool = False,
         hand_over: bool = True,
         capacity_until: float | None = None,
-    ) -> Instance:
+    ) -> InstanceT:
         """Deploy `spec` and wait. See `Session.deploy_and_wait`."""
         with self.tasks.at_work():
             ref = await self.deploy(
@@ -82,7 +83,7 @@ class InstanceLifecycle:
             instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
             if hand_over:
                 self.custodian.hand_over(ref)
-        return instance
+        return cast(InstanceT, instance)
 
     async def deploy(
         self,
@@ -167,13 +168,13 @@ class InstanceLifecycle:
     @asynccontextmanager
     async def running(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until,
         timeout: float | None,
         *,
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> AsyncIterator[Instance]:
+    ) -> AsyncIterator[InstanceT]:
         """Provide the instance inside the block, and end it at the exit. See `Session.running`."""
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         with self.tasks.at_work():
