@@ -451,7 +451,8 @@ async def test_an_end_that_lists_prove_is_noted(path: Path) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await fluence.deploy_and_wait(container_spec(simulator))
-    assert events(path) == ["intent", "deployed", "deployed", "ended"]  # the second: taken back from its caller
+    # The second "deployed": taken back from the caller.
+    assert events(path) == ["intent", "deployed", "deployed", "ended"]
 
 
 APPEND = """
