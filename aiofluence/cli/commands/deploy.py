@@ -244,7 +244,7 @@ def launch(
     async def launch_all(fluence: aiofluence.Session) -> int:
         nonlocal min_ready, max_hourly
         from ...lifecycle.arguments import money_problems, quorum_problems
-        from ..launch_table import LaunchTable, summary
+        from ..launch_table import NO_ADDRESS, LaunchTable, summary
 
         if timeline is not None and not timeline.parent.is_dir():  # checked before anything is paid for
             raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
@@ -305,8 +305,11 @@ def launch(
                 if as_json:
                     print_json(_report_shape(report))
                 else:
-                    for line in summary(report):
+                    lines = summary(report)
+                    for line in lines:
                         say(line)
+                    if missing := sum(line.endswith(NO_ADDRESS) for line in lines):
+                        note(f"{missing} without an address: --until ready waits for it.")
             finally:
                 if timeline is not None:
                     report.timeline().save(timeline)
