@@ -5,9 +5,6 @@ Each method is one line over the raw endpoints. Only `deploy` does more: it depl
 
 from __future__ import annotations
 
-from functools import update_wrapper
-from inspect import isfunction
-from types import FunctionType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ..display.table import Table
@@ -39,17 +36,6 @@ class Instances(Generic[SpecT, SummaryT, DetailT]):
         self.kind: Kind = endpoints.kind
         self._endpoints: Final = endpoints
         self._exactly_once: Final = exactly_once
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Give each verb the name of the subclass, such as `Containers.deploy`, for a TypeError to show."""
-        super().__init_subclass__(**options)
-        for name, verb in vars(Instances).items():
-            if isfunction(verb) and not name.startswith("_"):
-                own: Any = FunctionType(verb.__code__, verb.__globals__, name, verb.__defaults__)
-                update_wrapper(own, verb)
-                del own.__wrapped__
-                own.__kwdefaults__, own.__qualname__ = verb.__kwdefaults__, f"{cls.__name__}.{name}"
-                setattr(cls, name, own)
 
     async def deploy(self, spec: SpecT) -> InstanceRef:
         """Deploy one instance exactly once. Return its ref as soon as it has an id, before it is ACTIVE.
