@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 import attrs
 
@@ -52,16 +52,12 @@ if TYPE_CHECKING:  # imported with their first use, so that programs and command
     from .batch.report import Report
     from .http.aiohttp_wire import TraceConfig
     from .http.redis_rate_limit import RedisRate
-    from .lifecycle.instance import InstanceLifecycle
+    from .lifecycle.instance import InstanceLifecycle, InstanceT
     from .lifecycle.sweep import SweepReport
     from .resources.drift import OnDrift
     from .tail.events import EventTail
-    from .tail.follower import Tail
     from .tail.logs import LogTail
     from .tail.merged import MergedTail
-
-InstanceT = TypeVar("InstanceT", bound=Instance)
-TailT = TypeVar("TailT", bound="Tail[Any]")
 
 
 class Session:
@@ -205,38 +201,16 @@ class Session:
 
     # --- one instance --------------------------------------------------------------------------------------
 
-    @overload
     async def deploy_and_wait(
         self,
         spec: Deployable[InstanceT],
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> InstanceT: ...
-    @overload
-    async def deploy_and_wait(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> Instance: ...
-    async def deploy_and_wait(
-        self,
-        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> Instance:
+    ) -> InstanceT:
         """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes.
 
         Args:
@@ -343,35 +317,15 @@ class Session:
         """
         return await self._lifecycle.terminate_and_wait(instance, timeout)
 
-    @overload
     def running(
         self,
         spec: Deployable[InstanceT],
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> AbstractAsyncContextManager[InstanceT]: ...
-    @overload
-    def running(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> AbstractAsyncContextManager[Instance]: ...
-    def running(
-        self,
-        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> AbstractAsyncContextManager[Any]:
+    ) -> AbstractAsyncContextManager[InstanceT]:
         """Context manager with a running instance, which is ended however the block ends.
 
         `async with fluence.running(spec) as container: ...`
@@ -409,15 +363,6 @@ class Session:
         timeout: float | None = ...,
         wait_for_capacity: float | None = ...,
     ) -> InstanceT: ...
-    @overload
-    async def ensure(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str,
-        timeout: float | None = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> Instance: ...
     async def ensure(
         self,
         spec: Deployable[Any],
@@ -594,7 +539,7 @@ class Session:
 
         runtime, ref = self._runtime, ref_of(container)
         pace, evidence = runtime.poll.pace, runtime.evidence
-        return self._own(LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence))
+        return LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence)
 
     def tail_events(self, container: Referable) -> EventTail:
         """Tail a container's events: `async for event in fluence.tail_events(container)`.
@@ -612,7 +557,7 @@ class Session:
 
         runtime, ref = self._runtime, ref_of(container)
         pace, evidence = runtime.poll.pace, runtime.evidence
-        return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence))
+        return EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence)
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
         """Tail the logs of several containers: `async for tagged in fluence.tail_all(containers)`.
@@ -633,13 +578,8 @@ class Session:
         refs = [ref_of(container) for container in containers]
         runtime = self._runtime
         last, pace = _at_least_one(last), runtime.poll.pace
-        return self._own(
-            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, runtime.evidence, runtime.tasks)
-        )
-
-    def _own(self, tail: TailT) -> TailT:
-        tail.owner = self._runtime.tasks.owner
-        return tail
+        evidence, tasks = runtime.evidence, runtime.tasks
+        return MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, evidence, tasks)
 
     # --- instances without a holder ------------------------------------------------------------------------
 

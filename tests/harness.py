@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from aiofluence import BareMetalSpec, ContainerSpec, RateLimit, Session, VMSpec
-from aiofluence.models.values import Kind
-from aiofluence.resources.endpoints import Endpoints
+from aiofluence.config import request_headers
+from aiofluence.http.transport import Transport
 from aiofluence.simulator import (
     DEFAULT_API_KEY,
     LIKELY,
@@ -183,9 +183,12 @@ def http(status: str, body: bytes = b"", *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def endpoints(fluence: Session, kind: Kind = Kind.CONTAINER) -> Endpoints:
-    """Return the raw endpoints of one kind, as the poller and deploys use them."""
-    return fluence._endpoints[kind]
+def transport_on(simulator: Simulator, *, max_in_flight: int = 32) -> Transport:
+    """Return the transport of a session on the simulator, for tests of what lies below a session."""
+    limiter = FAST.limiter(max_in_flight)
+    return Transport(
+        wire=SimulatorWire(simulator), limiter=limiter, headers=request_headers(simulator.api_key)
+    )
 
 
 def next_tick(ticks: int, ways: int) -> int:

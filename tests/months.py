@@ -16,7 +16,7 @@ from random import Random
 
 import attrs
 
-from aiofluence import DeployPolicy, FluenceError, Poll, RateLimit, Session, UncertainDeployError
+from aiofluence import DeployPolicy, FluenceError, Poll, RateLimit, Session, Spec, UncertainDeployError
 from aiofluence.simulator import run_virtual
 
 from .lives import make_spec
@@ -146,10 +146,10 @@ async def _one(
 
 
 async def _deploy_and_end(
-    fluence: Session, rng: Random, spec: object, fate: str, held: dict[str, None]
+    fluence: Session, rng: Random, spec: Spec, fate: str, held: dict[str, None]
 ) -> None:
     try:
-        instance = await fluence.deploy_and_wait(spec)  # type: ignore[call-overload]
+        instance = await fluence.deploy_and_wait(spec)
     except UncertainDeployError as error:
         if ref := await error.resolve():
             await fluence.terminate_and_wait(ref)

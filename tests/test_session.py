@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import io
 import logging
@@ -16,6 +17,7 @@ import pytest
 
 import aiofluence
 from aiofluence import (
+    AuthError,
     ConfigError,
     ContainerSpec,
     DecodeError,
@@ -30,7 +32,8 @@ from aiofluence import (
     Timeout,
 )
 from aiofluence.config import find_origin
-from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer
+from aiofluence.http.messages import Request
+from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator, SimulatorServer, SimulatorWire
 
 from .harness import VIRTUAL, container_spec, session_on
 
@@ -46,36 +49,53 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"FLUENCE_{name}", raising=False)
 
 
-def key_of(session: Session) -> str:
-    return session._transport.headers["X-API-KEY"]
+async def sent_by(*args: Any, **options: Any) -> dict[str, str]:
+    """Return the headers of a request of a session with these arguments."""
+    heads: list[dict[str, str]] = []
+
+    class Noting(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            heads.append(dict(request.headers))
+            return await super().send(request)
+
+    async with Session(*args, wire=Noting(Simulator()), **options) as fluence:
+        with contextlib.suppress(AuthError):
+            await fluence.account.balance()
+    return heads[0]
 
 
-def test_the_three_sources_of_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def key_of(*args: str) -> str:
+    return (await sent_by(*args))["X-API-KEY"]
+
+
+async def test_the_three_sources_of_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("from-file\n")
     monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
-    assert key_of(Session()) == "from-file"
+    assert await key_of() == "from-file"
     monkeypatch.setenv("FLUENCE_API_KEY", "from-variable")
-    assert key_of(Session()) == "from-variable"
-    assert key_of(Session("from-argument")) == "from-argument"
+    assert await key_of() == "from-variable"
+    assert await key_of("from-argument") == "from-argument"
 
 
-def test_an_access_token_replaces_a_missing_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def credentials(session: Session) -> dict[str, str]:
-        headers = session._transport.headers
+async def test_an_access_token_replaces_a_missing_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def credentials(*args: str) -> dict[str, str]:
+        headers = await sent_by(*args)
         return {name: headers[name] for name in ("X-API-KEY", "Authorization") if name in headers}
 
     monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", " token-1\n")
-    assert credentials(Session()) == {"Authorization": "Bearer token-1"}
+    assert await credentials() == {"Authorization": "Bearer token-1"}
     (tmp_path / "key").write_text("from-file")
     monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(tmp_path / "key"))
-    assert credentials(Session()) == {"X-API-KEY": "from-file"}
+    assert await credentials() == {"X-API-KEY": "from-file"}
     monkeypatch.setenv("FLUENCE_API_KEY", "from-variable")
-    assert credentials(Session()) == {"X-API-KEY": "from-variable"}
-    assert credentials(Session("from-argument")) == {"X-API-KEY": "from-argument"}
+    assert await credentials() == {"X-API-KEY": "from-variable"}
+    assert await credentials("from-argument") == {"X-API-KEY": "from-argument"}
     for name in ("FLUENCE_API_KEY", "FLUENCE_API_KEY_FILE"):
         monkeypatch.setenv(name, " ")
-    assert credentials(Session()) == {"Authorization": "Bearer token-1"}
+    assert await credentials() == {"Authorization": "Bearer token-1"}
     with pytest.raises(ConfigError, match="no API key"):
         Session("")  # a key that was given, and is none, is a mistake
     monkeypatch.setenv("FLUENCE_ACCESS_TOKEN", "two words")
@@ -88,7 +108,7 @@ def test_an_access_token_replaces_a_missing_key(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\r\n"])
-def test_an_empty_variable_hides_no_key_file(
+async def test_an_empty_variable_hides_no_key_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty: str
 ) -> None:
     file = tmp_path / "key"
@@ -100,7 +120,7 @@ def test_an_empty_variable_hides_no_key_file(
     monkeypatch.setenv("FLUENCE_API_KEY_FILE", str(file))
     for content in (b"from-file", b"from-file\r\n", b"\xef\xbb\xbffrom-file\n"):
         file.write_bytes(content)
-        assert key_of(Session()) == "from-file"
+        assert await key_of() == "from-file"
 
 
 def test_a_file_without_a_key_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -127,9 +147,9 @@ def test_a_file_without_a_key_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("key", ["", "  ", "a\r\nX-Evil: 1", "two words", "schlüssel", "tab\t", "nul\0"])
-def test_an_invalid_key_is_not_quoted(key: str) -> None:
+async def test_an_invalid_key_is_not_quoted(key: str) -> None:
     if key == "tab\t":
-        assert key_of(Session(key)) == "tab"  # blanks around it are a slip of the copying hand
+        assert await key_of(key) == "tab"  # a copied key may have blanks around it
         return
     with pytest.raises(ConfigError) as caught:
         Session(key)
@@ -201,9 +221,7 @@ def test_a_rate_that_makes_no_sense(rate: Any) -> None:
 
 
 async def test_who_is_asking() -> None:
-    simulator = Simulator()
-    async with session_on(simulator, user_agent_suffix="sweep/1.2") as fluence:
-        agent = fluence._transport.headers["User-Agent"]
+    agent = (await sent_by(DEFAULT_API_KEY, user_agent_suffix="sweep/1.2"))["User-Agent"]
     assert agent.startswith("aiofluence/")
     assert agent.endswith(" sweep/1.2")
     with pytest.raises(ConfigError, match="user_agent_suffix"):
@@ -304,10 +322,12 @@ async def test_with_options_shares_pool_and_custody() -> None:
         with pytest.raises(TimeoutError):
             await hasty.vms.list()
         assert asyncio.get_running_loop().time() - began == pytest.approx(3, abs=0.1)
-        assert hasty._transport.limiter is fluence._transport.limiter
-        assert hasty._transport.wire is fluence._transport.wire
-        assert fluence._transport.retry == Retry()
-        assert hasty.with_options(timeout=Timeout(total=9))._transport.retry == Retry(attempts=1)
+        with pytest.raises(ServerError) as caught:
+            await hasty.with_options(timeout=Timeout(total=9)).containers.list()
+        assert len(caught.value.attempts) == 1
+        with pytest.raises(ServerError) as caught:
+            await fluence.containers.list()
+        assert len(caught.value.attempts) == Retry().attempts
         with pytest.raises(TimeoutError):
             await hasty.deploy_and_wait(container_spec(simulator), timeout=5)
         assert repr(hasty) == repr(fluence)
@@ -459,3 +479,11 @@ def test_completion_offers_public_methods() -> None:
     shown = {name for name in dir(session.containers) if not name.startswith("_")}
     assert shown == shared | {"events", "logs", "update"}
     assert {name for name in dir(session.vms) if not name.startswith("_")} == shared | {"rename"}
+    tail = session.tail_all([])
+    assert [name for name in dir(tail) if not name.startswith("_")] == ["aclose", "last_errors"]
+
+
+async def test_a_spec_that_is_none_is_refused() -> None:
+    async with Session("key") as session:
+        with pytest.raises(ConfigError, match="int is no spec, and this deploys container"):
+            await session.containers.deploy(1)  # type: ignore[arg-type]

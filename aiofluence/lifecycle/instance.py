@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -40,6 +40,7 @@ from .options import OnFailure, Until
 from .shared_list import NamedRows
 from .wait import Waiter, deadline_in, is_deadline
 
+InstanceT = TypeVar("InstanceT", bound=Instance)
 _Resume: TypeAlias = Callable[[float | None], Awaitable[Instance | None]]
 """A function that continues a wait, for that many seconds."""
 
@@ -66,13 +67,13 @@ class InstanceLifecycle:
 
     async def deploy_and_wait(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until | str,
         timeout: float | None,
         on_failure: OnFailure,
         adopt: bool,
         wait_for_capacity: float | None,
-    ) -> Instance:
+    ) -> InstanceT:
         """Deploy `spec` and wait. See `Session.deploy_and_wait`."""
         refuse(
             until=until,
@@ -87,11 +88,11 @@ class InstanceLifecycle:
 
     async def ensure(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until | str | None,
         timeout: float | None,
         wait_for_capacity: float | None,
-    ) -> InstanceRef | Instance:
+    ) -> InstanceRef | InstanceT:
         """Adopt or deploy an instance, and keep it. See `Session.ensure`."""
         refuse(
             until=Until.ACTIVE if until is None else until,
@@ -106,7 +107,7 @@ class InstanceLifecycle:
 
     async def _deploy_and_wait(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until,
         deadline: float | None,
         on_failure: OnFailure,
@@ -114,7 +115,7 @@ class InstanceLifecycle:
         capacity_until: float | None,
         *,
         hand_over: bool = True,
-    ) -> Instance:
+    ) -> InstanceT:
         with self.tasks.at_work():
             ref = await self.deploy(
                 spec, deadline, on_failure, adopt=adopt, hand_over=False, capacity_until=capacity_until
@@ -122,7 +123,7 @@ class InstanceLifecycle:
             instance = await self.see_through(ref, until, deadline, on_failure, fresh=not adopt)
             if hand_over:
                 self.custodian.hand_over(ref)
-        return instance
+        return cast(InstanceT, instance)
 
     async def deploy(
         self,
@@ -206,12 +207,12 @@ class InstanceLifecycle:
 
     def running(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until | str,
         timeout: float | None,
         adopt: bool,
         wait_for_capacity: float | None,
-    ) -> AbstractAsyncContextManager[Instance]:
+    ) -> AbstractAsyncContextManager[InstanceT]:
         """Provide the instance inside a block, and end it at the exit. See `Session.running`."""
         refuse(until=until, timeout=timeout, adopt=adopt, wait_for_capacity=wait_for_capacity, specs=[spec])
         return self._running(spec, Until(until), timeout, adopt, wait_for_capacity)
@@ -219,12 +220,12 @@ class InstanceLifecycle:
     @asynccontextmanager
     async def _running(
         self,
-        spec: Deployable[Any],
+        spec: Deployable[InstanceT],
         until: Until,
         timeout: float | None,
         adopt: bool,
         wait_for_capacity: float | None,
-    ) -> AsyncIterator[Instance]:
+    ) -> AsyncIterator[InstanceT]:
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         with self.tasks.at_work():
             instance = await self._deploy_and_wait(

@@ -24,6 +24,7 @@ from ..http.rate_limit import RateLimit
 from ..http.redis_rate_limit import RedisRate
 from ..http.retry import Retry
 from ..http.transport import OnReply
+from ..lifecycle.instance import InstanceT
 from ..lifecycle.options import DeployPolicy, OnFailure, Until
 from ..lifecycle.sweep import SweepReport
 from ..models.custody import Custody
@@ -40,7 +41,7 @@ from ..models.specs import BareMetalSpec, Deployable, Spec, VMSpec
 from ..models.updates import ContainerUpdate
 from ..polling.options import Poll
 from ..resources.drift import OnDrift
-from ..session import InstanceT, Session as AsyncSession
+from ..session import Session as AsyncSession
 from .bridge import Door
 from .mirrors import Block, Opened
 from .resources import Account, Containers, EventTail, Images, Launch, LogTail, Machines, MergedTail, Plans
@@ -109,40 +110,16 @@ class Session(Opened):
             self._door, self._call("with_options", timeout=timeout, retry=retry, on_reply=on_reply)
         )
 
-    @overload
     def deploy_and_wait(
         self,
         spec: Deployable[InstanceT],
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> InstanceT: ...
-
-    @overload
-    def deploy_and_wait(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        on_failure: OnFailure = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> Instance: ...
-
-    def deploy_and_wait(
-        self,
-        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         on_failure: OnFailure = "terminate",
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> Instance:
+    ) -> InstanceT:
         """Deploy `spec` once and wait until its instance has reached `until`. Usually takes 2-3 minutes."""
         return self._call(
             "deploy_and_wait",
@@ -189,37 +166,15 @@ class Session(Opened):
         """End the instance and wait until it is gone, whatever its status."""
         return self._call("terminate_and_wait", instance, timeout=timeout)
 
-    @overload
     def running(
         self,
         spec: Deployable[InstanceT],
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> AbstractContextManager[InstanceT]: ...
-
-    @overload
-    def running(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str = ...,
-        timeout: float | None = ...,
-        adopt: bool = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> AbstractContextManager[Instance]: ...
-
-    def running(
-        self,
-        spec: Deployable[Any],
         *,
         until: Until | str = Until.ACTIVE,
         timeout: float | None = 900,
         adopt: bool = False,
         wait_for_capacity: float | None = None,
-    ) -> AbstractContextManager[Any]:
+    ) -> AbstractContextManager[InstanceT]:
         """Context manager with a running instance, which is ended however the block ends."""
         return Block(
             self._door,
@@ -252,16 +207,6 @@ class Session(Opened):
         timeout: float | None = ...,
         wait_for_capacity: float | None = ...,
     ) -> InstanceT: ...
-
-    @overload
-    def ensure(
-        self,
-        spec: Spec,
-        *,
-        until: Until | str,
-        timeout: float | None = ...,
-        wait_for_capacity: float | None = ...,
-    ) -> Instance: ...
 
     def ensure(
         self,

@@ -29,9 +29,10 @@ from aiofluence import (
 )
 from aiofluence.http.messages import Call, Request, Retryable
 from aiofluence.http.retry import RetryBudget
+from aiofluence.resources.endpoints import Endpoints
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Simulator
 
-from ..harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, endpoints, now, session_on, vm_spec
+from ..harness import FAST, OTHER_IMAGE, VIRTUAL, container_spec, now, session_on, transport_on, vm_spec
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -305,14 +306,13 @@ async def test_a_day_s_retry_after_is_raised_at_once() -> None:
 async def test_refusals_for_ever_end_at_the_deadline() -> None:
     simulator = Simulator()
     simulator.fail(LIST, Fault.status(429), times=None)
+    began = now()
+    with pytest.raises((RateLimitedError, NotSentError)) as caught:
+        await Endpoints(transport_on(simulator), Kind.CONTAINER).table(deadline=began + 20)
+    assert now() - began <= 20
+    assert len(caught.value.attempts) > 3
+    assert all(isinstance(attempt.error, RateLimitedError) for attempt in caught.value.attempts[:-1])
     async with session_on(simulator) as fluence:
-        began = now()
-        with pytest.raises((RateLimitedError, NotSentError)) as caught:
-            await endpoints(fluence).table(deadline=began + 20)
-        assert now() - began <= 20
-        assert len(caught.value.attempts) > 3
-        assert all(isinstance(attempt.error, RateLimitedError) for attempt in caught.value.attempts[:-1])
-
         with pytest.raises(RateLimitedError, match=f"after {Retry().max_refusals} attempts"):
             await fluence.containers.list()
 
@@ -320,16 +320,16 @@ async def test_refusals_for_ever_end_at_the_deadline() -> None:
 async def test_a_deadline_bounds_attempt_and_queue() -> None:
     simulator = Simulator()
     simulator.fail(LIST, Fault.hang(), times=None)
-    async with session_on(simulator, max_in_flight=1) as fluence:
-        began = now()
-        slow = asyncio.create_task(endpoints(fluence).table(deadline=began + 8))
-        await asyncio.sleep(0.1)
-        with pytest.raises(NotSentError, match="deadline"):
-            await endpoints(fluence, Kind.VM).table(deadline=began + 3)
-        assert now() - began == pytest.approx(3)
-        with pytest.raises(NoReplyError):
-            await slow
-        assert now() - began == pytest.approx(8)
+    transport = transport_on(simulator, max_in_flight=1)
+    began = now()
+    slow = asyncio.create_task(Endpoints(transport, Kind.CONTAINER).table(deadline=began + 8))
+    await asyncio.sleep(0.1)
+    with pytest.raises(NotSentError, match="deadline"):
+        await Endpoints(transport, Kind.VM).table(deadline=began + 3)
+    assert now() - began == pytest.approx(3)
+    with pytest.raises(NoReplyError):
+        await slow
+    assert now() - began == pytest.approx(8)
 
 
 async def test_a_budget_limits_the_share_of_retries() -> None:
@@ -420,11 +420,11 @@ def test_replay_is_declared_with_the_call() -> None:
 
 async def test_a_call_cancelled_in_the_queue_is_unsent() -> None:
     simulator = Simulator()
-    async with session_on(simulator, max_in_flight=1) as fluence:
-        with pytest.raises(NotSentError, match="no longer waits") as caught:
-            await endpoints(fluence).post(container_spec(simulator), lambda: True)
-        assert len(caught.value.attempts) == 1
-        assert simulator.requests == []
-        assert await fluence.containers.list() == []  # its place is free again
-        await endpoints(fluence).post(container_spec(simulator), lambda: False)
+    containers = Endpoints(transport_on(simulator, max_in_flight=1), Kind.CONTAINER)
+    with pytest.raises(NotSentError, match="no longer waits") as caught:
+        await containers.post(container_spec(simulator), lambda: True)
+    assert len(caught.value.attempts) == 1
+    assert simulator.requests == []
+    assert await containers.table() == []  # its place is free again
+    await containers.post(container_spec(simulator), lambda: False)
     assert len(simulator.instances()) == 1

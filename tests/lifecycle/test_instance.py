@@ -417,7 +417,7 @@ async def test_refusals_cost_nothing_and_say_why() -> None:
             await fluence.deploy_and_wait(wrong)
         assert good.os_image in caught.value.options
         with pytest.raises(ConfigError, match="on_failure"):
-            await fluence.deploy_and_wait(good, on_failure="explode")  # type: ignore[call-overload]
+            await fluence.deploy_and_wait(good, on_failure="explode")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="timeout"):
             await fluence.deploy_and_wait(good, timeout=-1)
     assert simulator.ledger == () or simulator.spent() == 0

@@ -442,6 +442,19 @@ async def test_ids_that_are_gone_for_good_are_settled(path: Path) -> None:
     assert len(simulator.live()) == 1
 
 
+async def test_an_end_that_lists_prove_is_noted(path: Path) -> None:
+    """The service has never shown the instance: its GET is a 404, and every LIST lacks it."""
+    simulator = Simulator(provisioning=QUICK)
+    simulator.fail("GET /gpu/instances/{id}", Fault.status(404), times=None)
+    simulator.fail("GET /gpu/instances/", Fault.body([]), times=None)
+    async with session_on(simulator, journal=path) as fluence:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await fluence.deploy_and_wait(container_spec(simulator))
+    # The second "deployed": taken back from the caller.
+    assert events(path) == ["intent", "deployed", "deployed", "ended"]
+
+
 APPEND = """
 import asyncio, sys
 from aiofluence.lifecycle.journal import Journal

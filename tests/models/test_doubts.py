@@ -20,7 +20,6 @@ from ..harness import (
     VIRTUAL,
     baremetal_spec,
     container_spec,
-    endpoints,
     session_on,
     vm_spec,
 )
@@ -83,7 +82,6 @@ async def test_a_session_warns_once_for_each_reason(caplog: pytest.LogCaptureFix
         assert said.startswith("port 22 of nginx:1.27 without ssh_key: ")
         await fluence.deploy_all_and_wait(specs)
         await fluence.with_options(timeout=5).containers.deploy(container_spec(simulator, "view", **NGINX))
-        endpoints(fluence).warn_about(specs[0])
         assert warnings(caplog) == [said]
         await fluence.vms.deploy(vm_spec(simulator))
         await fluence.containers.deploy(container_spec(simulator, "key", **FOREIGN))

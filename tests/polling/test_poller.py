@@ -32,9 +32,20 @@ from aiofluence import (
 )
 from aiofluence.background import in_turns
 from aiofluence.http.messages import Reply
+from aiofluence.resources.endpoints import Endpoints
 from aiofluence.simulator import KIND, Fault, Profile, Provisioning, Simulator, SimulatorWire
 
-from ..harness import FAST, OTHER_IMAGE, ROOMY, VIRTUAL, container_spec, endpoints, now, session_on, vm_spec
+from ..harness import (
+    FAST,
+    OTHER_IMAGE,
+    ROOMY,
+    VIRTUAL,
+    container_spec,
+    now,
+    session_on,
+    transport_on,
+    vm_spec,
+)
 
 LIST = "GET /gpu/instances/"
 GET = "GET /gpu/instances/{id}"
@@ -562,7 +573,7 @@ async def test_the_status_of_an_odd_detail_is_read(kind: str) -> None:
         resource: Any = getattr(fluence, kind)
         make: Any = {"containers": container_spec, "vms": vm_spec}[kind]
         refs = [await resource.deploy(make(simulator, name)) for name in ("a", "b")]
-        raw = endpoints(fluence, resource.kind)
+        raw = Endpoints(transport_on(simulator), resource.kind)
         answer = await raw.get(refs[0].id)
         assert raw.detail_of(answer) == await resource.get(refs[0].id)
         del answer.value["billing"]
@@ -580,7 +591,7 @@ async def test_raw_rows_name_id_and_status_of_each_kind() -> None:
         container = await fluence.deploy_and_wait(container_spec(simulator))
         machine = await fluence.deploy_and_wait(vm_spec(simulator))
         for resource, instance in ((fluence.containers, container), (fluence.vms, machine)):
-            raw = endpoints(fluence, instance.kind)
+            raw = Endpoints(transport_on(simulator), instance.kind)
             rows = await raw.rows()
             ((id, status, row),) = rows
             assert (id, status) == (instance.id, "ACTIVE")

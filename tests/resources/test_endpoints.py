@@ -32,7 +32,7 @@ from aiofluence import (
 )
 from aiofluence.resources import containers, machines, plans as catalog
 from aiofluence.resources.kinds import EVENTS, KINDS, LOGS, InstanceCalls
-from aiofluence.simulator import Provisioning, Simulator
+from aiofluence.simulator import Provisioning, Simulator, SimulatorServer
 
 from ..harness import (
     OTHER_IMAGE,
@@ -217,11 +217,9 @@ async def test_an_unknown_id_and_a_wrong_key() -> None:
             await fluence.containers.get("00000000-0000-0000-0000-000000000000")
         with pytest.raises(ConfigError):
             await fluence.containers.get("../plans")
-    async with session_over_http(simulator) as fluence:
-        url = fluence._runtime.origin
-        async with Session("another-key", base_url=url) as stranger:
-            with pytest.raises(AuthError):
-                await stranger.containers.list()
+    async with SimulatorServer(simulator) as server, Session("another-key", base_url=server.url) as stranger:
+        with pytest.raises(AuthError):
+            await stranger.containers.list()
 
 
 async def test_a_bare_post() -> None:
