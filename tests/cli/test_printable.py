@@ -1,4 +1,4 @@
-"""What may reach a terminal: the pure function, and both displays, which show nothing without it."""
+"""Text for a terminal: the pure function, both displays, which show nothing without it, and notes."""
 
 from __future__ import annotations
 
