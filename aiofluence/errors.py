@@ -109,7 +109,8 @@ class SpecError(FluenceError, ValueError):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join((f"{len(self.problems)} problem(s), nothing was sent:", *self.problems))
+        count = len(self.problems)
+        return "\n".join((f"{count} problem{'s' * (count > 1)}, nothing was sent:", *self.problems))
 
 
 class WireError(FluenceError):

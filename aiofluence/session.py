@@ -12,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 import attrs
 
@@ -60,11 +60,8 @@ if TYPE_CHECKING:  # imported with their first use, so that programs and command
     from .batch.launch import Launch
     from .http.aiohttp_wire import TraceConfig
     from .tail.events import EventTail
-    from .tail.follower import Tail
     from .tail.logs import LogTail
     from .tail.merged import MergedTail
-
-TailT = TypeVar("TailT", bound="Tail[Any]")
 
 
 class Session:
@@ -584,7 +581,7 @@ class Session:
 
         runtime, ref = self._runtime, ref_of(container)
         pace, evidence = runtime.poll.pace, runtime.evidence
-        return self._own(LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence))
+        return LogTail(self._endpoints[Kind.CONTAINER], ref, _at_least_one(last), pace, evidence)
 
     def tail_events(self, container: Referable) -> EventTail:
         """Tail a container's events: `async for event in fluence.tail_events(container)`.
@@ -602,7 +599,7 @@ class Session:
 
         runtime, ref = self._runtime, ref_of(container)
         pace, evidence = runtime.poll.pace, runtime.evidence
-        return self._own(EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence))
+        return EventTail(self._endpoints[Kind.CONTAINER], ref, pace, evidence)
 
     def tail_all(self, containers: Iterable[Referable], *, last: int = 100) -> MergedTail:
         """Tail the logs of several containers: `async for tagged in fluence.tail_all(containers)`.
@@ -623,13 +620,8 @@ class Session:
         refs = [ref_of(container) for container in containers]
         runtime = self._runtime
         last, pace = _at_least_one(last), runtime.poll.pace
-        return self._own(
-            MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, runtime.evidence, runtime.tasks)
-        )
-
-    def _own(self, tail: TailT) -> TailT:
-        tail.owner = self._runtime.tasks.owner
-        return tail
+        evidence, tasks = runtime.evidence, runtime.tasks
+        return MergedTail(self._endpoints[Kind.CONTAINER], refs, last, pace, evidence, tasks)
 
     # --- instances without a holder ------------------------------------------------------------------------
 

@@ -479,3 +479,11 @@ def test_completion_offers_public_methods() -> None:
     shown = {name for name in dir(session.containers) if not name.startswith("_")}
     assert shown == shared | {"events", "logs", "update"}
     assert {name for name in dir(session.vms) if not name.startswith("_")} == shared | {"rename"}
+    tail = session.tail_all([])
+    assert [name for name in dir(tail) if not name.startswith("_")] == ["aclose", "last_errors"]
+
+
+async def test_a_spec_that_is_none_is_refused() -> None:
+    async with Session("key") as session:
+        with pytest.raises(ConfigError, match="int is no spec, and this deploys container"):
+            await session.containers.deploy(1)  # type: ignore[arg-type]

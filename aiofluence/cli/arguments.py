@@ -79,6 +79,7 @@ class Parameter:
         plain, is_list = _without_list(_without_none(plain))
         self.is_list: bool = is_list
         self.is_flag: bool = plain is bool
+        self.is_file: bool = plain is Path or "FILE" in declared.metavar
         self.choices: list[str] = [str(choice) for choice in _choices(plain)]
         self.parse: Callable[[str], Any] = declared.parser or _checked(plain, self.choices)
         self.help: str = declared.help

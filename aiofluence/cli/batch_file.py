@@ -19,7 +19,7 @@ from ..models.plans import DefaultImage, Offer
 from ..models.specs import BareMetalSpec, ContainerSpec, RegistryCredentials, Spec, VMSpec
 from ..models.values import Kind
 from ..resources.offers import Wanted, why_nothing_fits
-from .exit_codes import FAILED, USAGE, CommandError, in_flags, refusal
+from .exit_codes import FAILED, USAGE, CommandError, in_flags, key_as_flag, refusal
 from .own_values import read_credentials, read_environment, read_ssh_key, unknown_key
 
 _KEYS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
@@ -189,8 +189,10 @@ class Orders:
         items = [item for order in self._orders for item in order.price(offers, images)]
         problems = [*self._problems]
         for order in self._orders:
-            label = f"{order.where}: " if order.where else ""
-            problems += [f"{label}{problem}" for problem in dict.fromkeys(order.problems)]
+            problems += [
+                f"{order.where}: {problem}" if order.where else key_as_flag(problem)
+                for problem in dict.fromkeys(order.problems)
+            ]
         names = Counter((spec.kind, spec.name) for order in self._orders for spec in order.specs)
         twice = [(kind, name) for (kind, name), count in names.items() if count > 1]
         problems += [f"name: several {kind}s would be called {name!r}" for kind, name in twice]
@@ -252,7 +254,8 @@ class _Order:
         if self.bad & {"plan", *_CONDITIONS}:
             return None
         if not conditions:
-            self.problems.append(f"plan: required; or one of {', '.join(_CONDITIONS)} to find one")
+            instead = f"one of {', '.join(_CONDITIONS)}" if self.where else "--gpu, or another condition"
+            self.problems.append(f"plan: required; or {instead} to find one")
             return None
         try:
             each = [Wanted.of({"kind": kind, **conditions, "gpu": gpu}) for gpu in self._gpus() or (None,)]

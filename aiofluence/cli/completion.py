@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # imported on demand, since completion of commands and option
 
 _Candidates: TypeAlias = Iterable[tuple[str, str]]
 _TIMEOUT: Final = 2.0
+FILES: Final = ":files"
+"""Candidate in place of the files that a shell completes itself."""
 
 SCRIPTS: Final[Mapping[str, str]] = {
     "bash": """\
@@ -26,10 +28,10 @@ _aiofluence() {
     local IFS=$'\\n' line
     COMPREPLY=()
     for line in $(aiofluence --complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null); do
-        COMPREPLY+=("${line%%$'\\t'*}")
+        if [[ $line == :files ]]; then compopt -o default; else COMPREPLY+=("${line%%$'\\t'*}"); fi
     done
 }
-complete -o default -F _aiofluence aiofluence
+complete -o filenames -F _aiofluence aiofluence
 """,
     "zsh": """\
 _aiofluence() {
@@ -37,17 +39,25 @@ _aiofluence() {
     local line
     for line in "${(@f)$(aiofluence --complete "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
         [[ -n $line ]] || continue
+        if [[ $line == :files ]]; then _files; return; fi
         names+=("${line%%$'\\t'*}")
         texts+=("${line/$'\\t'/  -- }")
     done
-    if (( $#names )); then compadd -l -d texts -a names; else _files; fi
+    compadd -l -d texts -a names
 }
 compdef _aiofluence aiofluence
 """,
     "fish": """\
-complete -c aiofluence -f -a '(aiofluence --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
-complete -c aiofluence -n '__fish_seen_argument -l file -s f -l journal -l env-file -s i -l identity' -F
-complete -c aiofluence -n '__fish_seen_subcommand_from launch' -F
+function __aiofluence
+    for line in (aiofluence --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+        if test "$line" = :files
+            __fish_complete_path (commandline -ct)
+        else
+            printf '%s\\n' $line
+        end
+    end
+end
+complete -c aiofluence -f -a '(__aiofluence)'
 """,
 }
 
@@ -55,9 +65,16 @@ complete -c aiofluence -n '__fish_seen_subcommand_from launch' -F
 def complete(words: Sequence[str]) -> None:
     """Print the candidates for the last word, each on a line, with a text behind a tab."""
     *before, current = words or [""]
+    option = ""
+    if "--" not in before and current.startswith("--") and "=" in current:
+        option, _, current = current.partition("=")
+        before, option = [*before, option], f"{option}="
+    elif "=" in (current, *before[-1:]):  # bash passes `--kind=vm` as three words
+        before = before if current == "=" else before[:-1]
+        current = current.removeprefix("=")
     for name, text in _candidates(before, current):
-        if name.startswith(current):
-            print(f"{name}\t{text}" if text else name)
+        if name.startswith(current) or (name == FILES and not option):
+            print(f"{option}{name}\t{text}" if text else f"{option}{name}")
 
 
 def _candidates(before: Sequence[str], current: str) -> _Candidates:
@@ -105,6 +122,8 @@ def _values(parameter: Parameter, profile: str | None, given: Sequence[str]) -> 
     """Return the possible values of a parameter, without those that are `given` already."""
     if parameter.choices:
         return [(choice, "") for choice in parameter.choices]
+    if parameter.is_file:
+        return [(FILES, "")]
     ask = _ASKED.get(parameter.declared.complete)
     if ask is None:
         return []

@@ -28,6 +28,15 @@ _ARGUMENT: Final = re.compile(
     r"\b(kind|gpu|gpu_count|location|max_hourly|min_cpus|min_memory|min_storage|min_vram|provider|min_ready)"
     r"(?:=([^\s,:]+)|( is (?:a |an |one of )))"
 )
+_KEY: Final = re.compile(r"^[a-z_]+(?=(\.[a-z]+)?:)")
+_FLAGS: Final = {
+    "name": "NAME",
+    "startup_command": "--command",
+    "environment": "--env",
+    "pass_environment": "--env",
+    "credentials": "--registry",
+}
+"""The flags whose spelling is not that of the key in a TOML file."""
 
 
 class CommandError(Exception):
@@ -104,6 +113,11 @@ def in_flags(text: str) -> str:
         return f"--{found[1].replace('_', '-')}{value}"
 
     return _ARGUMENT.sub(flag, text).replace(" or None", "")
+
+
+def key_as_flag(problem: str) -> str:
+    """Write the key at the beginning of a problem as a flag: `ssh_key: required` as `--ssh-key: required`."""
+    return _KEY.sub(lambda key: _FLAGS.get(key[0], f"--{key[0].replace('_', '-')}"), problem, count=1)
 
 
 def how_to_end(

@@ -29,6 +29,7 @@ _OF_SERVICE: Final[Mapping[str, str]] = {
 }
 """The service's status of an instance, by the state in which it was given up. It lasts until the DELETE."""
 
+NO_ADDRESS: Final = "no address yet"
 _BUSY: Final = ("queued", "posting", "provisioning")
 
 
@@ -120,7 +121,7 @@ def summary(report: aiofluence.Report) -> list[str]:
             first = str(outcome.error).splitlines()[0]
             state = _WORDS.get(outcome.status.value, outcome.status)
             lines.append(f"{outcome.spec.name}: {state}, {type(outcome.error).__name__}: {first}")
-    return [*lines, *(f"{one.name}: {_reached_at(one) or one.id}" for one in report.instances)]
+    return [*lines, *(f"{one.name}: {_reached_at(one) or NO_ADDRESS}" for one in report.instances)]
 
 
 def _reached_at(instance: Instance) -> str:

@@ -6,7 +6,7 @@ No other module of the library imports this package.
 try:
     import distributed  # noqa: F401 - imported here, so that one place explains a missing extra
 except ModuleNotFoundError:
-    raise ModuleNotFoundError("aiofluence.dask needs an extra: pip install 'aiofluence[dask]'") from None
+    raise ModuleNotFoundError("install aiofluence with its extra `dask`, which has distributed") from None
 
 from .cluster import FluenceCluster
 

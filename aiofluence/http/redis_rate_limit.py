@@ -69,7 +69,7 @@ class RedisRate:
 
             parse_url(self.url)
         except ImportError:
-            raise ConfigError("RedisRate needs the redis library: pip install 'aiofluence[redis]'") from None
+            raise ConfigError("RedisRate needs redis: install aiofluence with its extra `redis`") from None
         except ValueError:
             problem = "RedisRate's url is none that the redis library understands"
         else:

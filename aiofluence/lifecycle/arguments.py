@@ -73,7 +73,7 @@ def refuse(*problems: Iterable[str], specs: Sequence[object] = (), **arguments: 
     if len(found) == 1:
         raise ConfigError(f"{found[0]}; nothing was sent")
     if found:
-        raise ConfigError("\n".join((f"{len(found)} problem(s), nothing was sent:", *found)))
+        raise ConfigError("\n".join((f"{len(found)} problems, nothing was sent:", *found)))
 
 
 def _condition_problems(specs: Sequence[Spec]) -> Iterator[str]:

@@ -34,7 +34,10 @@ _REGISTRIES: Final = ("docker.io", "ghcr.io")
 _InstanceT = TypeVar("_InstanceT", covariant=True)
 
 SizeLike: TypeAlias = Size | str | int
-"""A size in any accepted form: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes."""
+"""A size in any accepted form: `"32Gi"`, `"32GB"`, `Size.parse("32Gi")`, or bytes.
+
+Less than 1 MiB is an error, because the unit is missing.
+"""
 
 
 def unique_name(prefix: str) -> str:

@@ -79,8 +79,10 @@ class Endpoints:
 
     def check_kind(self, spec: Spec) -> None:
         """Check that the spec is for this kind."""
-        if spec.kind is not self.kind:
-            raise ConfigError(f"{type(spec).__name__} is for {spec.kind}, and this deploys {self.kind}")
+        kind = getattr(spec, "kind", None)
+        if kind is not self.kind:
+            use = f"for {kind}" if kind else "no spec"
+            raise ConfigError(f"{type(spec).__name__} is {use}, and this deploys {self.kind}")
 
     def warn_about(self, spec: Spec | ContainerUpdate) -> None:
         """Log the doubts about a spec or an update, each once per session."""

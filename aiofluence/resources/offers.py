@@ -24,6 +24,8 @@ from ..models.values import Kind, Size
 _TEXTS: Final = ("gpu", "location", "provider")
 _COUNTS: Final = ("gpu_count", "min_cpus")
 _SIZES: Final = ("min_memory", "min_storage", "min_vram")
+_LEAST_SIZE: Final = 2**20
+"""Bytes of the smallest size. A smaller one lacks its unit: `80` for `80Gi`."""
 _NEAR: Final = 3
 """Maximum number of suggestions for a name that is not for rent."""
 _ALIKE: Final = 0.6
@@ -74,7 +76,7 @@ class Wanted:
             try:
                 read[name] = _read_size(given.get(name))
             except ValueError:
-                problems.append(f"{name} is a size such as '32Gi' or bytes, not {_quoted(given[name])}")
+                problems.append(f"{name} is a size with a unit, such as '32Gi', not {_quoted(given[name])}")
         try:
             read["max_hourly"] = read_money(given.get("max_hourly"))
         except ConfigError as error:
@@ -231,11 +233,12 @@ def _read_size(given: object) -> Size | None:
     """
     if given is None or isinstance(given, Size):
         return given
-    if isinstance(given, str):
-        return Size.parse(given)
-    if type(given) is int:
-        return Size.of(given, "")
-    raise ValueError
+    if not isinstance(given, str) and type(given) is not int:
+        raise ValueError
+    size = Size.parse(str(given))
+    if 0 < size.bytes < _LEAST_SIZE:
+        raise ValueError
+    return size
 
 
 def _quoted(given: object) -> str:

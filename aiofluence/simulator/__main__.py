@@ -146,7 +146,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         type=_count,
         default=16,
         metavar="N",
-        help="with --exec: containers there may be at once (default: 16)",
+        help="with --exec: greatest number of containers at once (default: 16)",
     )
     add_commands(parser)
     return parser

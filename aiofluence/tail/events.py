@@ -151,4 +151,4 @@ class EventTail(OneTail[Event]):
     """
 
     def __init__(self, endpoints: Endpoints, ref: InstanceRef, pace: float, evidence: Evidence) -> None:
-        super().__init__(_FollowEvents(endpoints, ref, pace, evidence))
+        super().__init__(endpoints, _FollowEvents(endpoints, ref, pace, evidence))

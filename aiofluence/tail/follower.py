@@ -18,7 +18,6 @@ from typing import Final, Generic, Self, TypeVar
 
 import anyio
 
-from ..background import Owner
 from ..errors import AuthError, ConfigError, FluenceError, NotFoundError, NotSentError, RefusedError
 from ..http.messages import Answer, Priority
 from ..models.instances import InstanceRef
@@ -224,9 +223,8 @@ class Tail(ABC, Generic[T]):
     nothing runs and no connection is held, so a tail needs no clean-up.
     """
 
-    def __init__(self) -> None:
-        self.owner: Owner = Owner()
-        """The owner of the session; before it is set, the event loop of the first step."""
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._owner = endpoints.transport.owner
         self._scope: anyio.CancelScope | None = None
         self._closed = False
 
@@ -254,7 +252,7 @@ class Tail(ABC, Generic[T]):
             NotFoundError: the service has never known this container.
             NotSentError: the session is closed, or the service is unreachable for good.
         """
-        self.owner.check()
+        self._owner.check()
         if self._scope is not None:
             raise RuntimeError("this tail is being read by another task; make one for each")
         item = None if self._closed else self._take()
@@ -284,8 +282,8 @@ class Tail(ABC, Generic[T]):
 class OneTail(Tail[T]):
     """The tail of one container: returns ready items, and polls when there are none."""
 
-    def __init__(self, follow: Follower[T]) -> None:
-        super().__init__()
+    def __init__(self, endpoints: Endpoints, follow: Follower[T]) -> None:
+        super().__init__(endpoints)
         self._follow = follow
 
     @property

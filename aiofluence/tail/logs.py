@@ -75,4 +75,4 @@ class LogTail(OneTail[Item]):
     def __init__(
         self, endpoints: Endpoints, ref: InstanceRef, last: int, pace: float, evidence: Evidence
     ) -> None:
-        super().__init__(FollowLogs(endpoints, ref, last, pace, evidence))
+        super().__init__(endpoints, FollowLogs(endpoints, ref, last, pace, evidence))

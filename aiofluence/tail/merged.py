@@ -57,7 +57,7 @@ class MergedTail(Tail[TaggedLine]):
         evidence: Evidence,
         tasks: BackgroundTasks,
     ) -> None:
-        super().__init__()
+        super().__init__(endpoints)
         self._number = count()
         self._idle = [
             (float("-inf"), next(self._number), FollowLogs(endpoints, ref, last, pace, evidence))

@@ -573,7 +573,7 @@ def test_account(cloud: Cloud) -> None:
     assert told["balance"]["overage"] is None
     assert told["permissions"] == ["gpu:read", "gpu:write"]
     lines = [line.split(maxsplit=1) for line in cloud.ok("account").out.splitlines()]
-    assert lines == [["balance", "12.5"], ["usage", "2"], ["permissions", "gpu:read gpu:write"]]
+    assert lines == [["balance", "12.5 USDC"], ["usage", "2 USDC"], ["permissions", "gpu:read gpu:write"]]
     cloud.simulator.fail("*", Fault.status(403, {"detail": "Read-only keys are refused"}), times=None)
     done = cloud.run("account")
     assert (done.code, done.out) == (1, "")

@@ -172,6 +172,16 @@ def test_nothing_fits_is_exit_code_1(cloud: Cloud) -> None:
     assert (done.code, "2 problems, nothing was deployed" in done.err) == (2, True)
 
 
+def test_problems_name_flags(cloud: Cloud) -> None:
+    lines = cloud.run("deploy", "UPPER", "-p", "22", "--command", "x" * 3000).err.splitlines()
+    keys = [line.split(":")[0].strip() for line in lines[1:]]
+    assert keys == ["--plan", "NAME", "--image", "--command"]
+    done = cloud.run("sweep", "--dry-run")
+    assert (done.code, "give --journal, --prefix or --older-than" in done.err) == (2, True)
+    done = cloud.run("plans", "--min-vram", "80")
+    assert (done.code, "--min-vram is a size with a unit, such as '32Gi'" in done.err) == (2, True)
+
+
 # --- environment, accounts ----------------------------------------------------------------------------------
 
 
@@ -287,6 +297,9 @@ def test_completion(accounts: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pytorch-2-6" in completed(cloud, "deploy", "x", "--image", "")
     assert completed(cloud, "deploy", "x", "--plan", "t4-")[0].startswith("t4-16gi")
     assert completed(cloud, "--profile", "down", "show", "e") == [], "a service that is down is no error"
+    assert completed(cloud, "deploy", "x", "--gpu=h1") == ["--gpu=h100"]
+    assert completed(cloud, "deploy", "x", "--gpu", "=", "h1") == ["h100"], "as bash splits it"
+    assert completed(cloud, "logs", "exp-1", "--output-dir", "l") == [":files"]
 
 
 def test_every_parameter_has_a_help_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 from decimal import Decimal
 from pathlib import Path
@@ -57,6 +58,14 @@ def test_deploy(cloud: Cloud) -> None:
     assert (shown["status"], shown["location"], shown["hourly"]) == ("ACTIVE", "SG", "0.14")
     assert cloud.live() == ["exp-1", "exp-2"]
     assert cloud.simulator.spent() == Decimal("0.28")
+
+
+def test_deploy_on_a_terminal_has_an_estimate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    out = cloud.ok("deploy", "exp-1", "--gpu", "t4", *SSH).out
+    assert re.search(r"1 provisioning, about \d+:\d\d min to go \(\d+:\d\d to \d+:\d\d\)", out)
+    assert "price      0.14 USDC an hour" in out
 
 
 def test_deploy_by_plan_name_and_image_slug(cloud: Cloud) -> None:
@@ -200,6 +209,13 @@ def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> 
     uri = cloud.ok("show", "lab", "--json").json["uri"]
     assert uri.startswith("http://")
     assert told.endswith(f"lab: {uri}\n")
+
+
+def test_a_launch_names_missing_addresses(cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('[[instance]]\nname = "lab"\ngpu = "t4"\nimage = "jupyter-lab"\n')
+    done = cloud.ok("launch", tmp_path / "one.toml")
+    assert done.out.endswith("lab: no address yet\n")
+    assert "1 without an address: --until ready waits for it." in done.err
 
 
 def test_the_picture_of_a_launch(cloud: Cloud, batch: Path, tmp_path: Path) -> None:

@@ -33,5 +33,5 @@ def test_a_url_that_redis_does_not_understand() -> None:
 
 def test_the_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio.connection", None)
-    with pytest.raises(ConfigError, match=r"pip install 'aiofluence\[redis\]'"):
+    with pytest.raises(ConfigError, match=r"with its extra `redis`"):
         Session("key", rate=RedisRate("redis://localhost"))

@@ -119,6 +119,15 @@ async def test_every_invalid_argument_is_named() -> None:
     assert not simulator.requests
 
 
+@pytest.mark.parametrize("size", ["80", 80, "80 b"])
+async def test_a_size_needs_its_unit(size: str | int) -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        with pytest.raises(ConfigError, match=r"min_vram is a size with a unit, such as '32Gi', not '?80"):
+            await fluence.plans.find(min_vram=size)
+        assert await fluence.plans.find(min_vram=0) == await fluence.plans.find()
+
+
 @pytest.mark.parametrize(
     ("location", "country"),
     [

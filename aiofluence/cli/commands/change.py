@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import aiofluence
 
 from ...models.values import Kind
-from ..arguments import Argument, Exit, Option, existing_file
+from ..arguments import Argument, Exit, Option, UsageError, existing_file
 from ..console import ask, listed, note, print_json, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain, refusal
 from ..json_output import Json, ref_shape, refs_shape
@@ -205,6 +205,8 @@ def sweep(
 
     Ends only what it has shown.
     """
+    if prefix is None and older_than is None and journal is None:
+        raise UsageError("give --journal, --prefix or --older-than: a sweep never means everything")
     found: list[aiofluence.SweepReport] = []
 
     async def find(fluence: aiofluence.Session) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,7 +48,7 @@ from ..pricing import given_by_flags, priced, read_orders, registry_login, show_
 from ..runner import execute, worst
 
 if TYPE_CHECKING:  # imported on demand, since help and completion do not need them
-    from ...models.instances import InstanceRef
+    from ...models.instances import Instance, InstanceRef
     from ..launch_table import LaunchTable
 
 _UPDATE_INTERVAL: Final = 0.25
@@ -131,25 +132,52 @@ def deploy(
     async def deploy_one(fluence: aiofluence.Session) -> None:
         from ...models.ssh import ssh_access
         from ..instance_text import show_instance
+        from ..launch_table import LaunchTable
 
         orders = read_orders(file, given | variables(env, env_file))
         items, *_ = await priced(fluence, orders, capacity=wait_for_capacity)
         if len(items) != 1:
             raise CommandError(f"{file} asks for {len(items)} instances; see `launch`", USAGE)
         (item,) = items
-        spec = item.spec
-        if dry_run or not adopt:
-            found = await fluence.launch([spec], adopt=adopt).check()
-            if dry_run:
-                await show_order(fluence, items, as_json, found)
-                return
-        if not as_json:
+        spec, table = item.spec, LaunchTable(items)
+
+        def announce() -> None:
             unless = ", unless it is live already," if adopt else ""
-            note(
-                f"Deploying {spec.kind} {spec.name}{unless} on {item.offer.name}: "
-                f"{item.offer.hourly:f} USDC an hour, {item.offer.upfront:f} taken at once."
-            )
+            if not as_json:
+                note(
+                    f"Deploying {spec.kind} {spec.name}{unless} on {item.offer.name}: "
+                    f"{item.offer.hourly:f} USDC an hour, {item.offer.upfront:f} taken at once."
+                )
+
+        def on_progress(progress: aiofluence.LaunchProgress) -> None:
+            if not table.begun.is_set():
+                announce()
+            table.note(progress)
+
+        planned = fluence.launch(
+            [spec],
+            until=aiofluence.Until(until),
+            timeout=timeout_of(timeout),
+            on_failure="keep" if keep else "terminate",
+            on_progress=on_progress,
+            adopt=adopt,
+            wait_for_capacity=wait_for_capacity,
+        )
+
+        async def bring_up() -> Instance:
+            async with planned as launched:
+                (outcome,) = (await launched.complete()).outcomes
+            if outcome.instance is None:
+                raise outcome.error or CommandError(f"{spec.name} was not deployed")
+            return outcome.instance
+
+        if dry_run:
+            await show_order(fluence, items, as_json, await planned.check())
+            return
         if not wait:
+            if not adopt:
+                await planned.check()
+            announce()
             ref = await (fluence.ensure(spec) if adopt else resource_of(fluence, spec.kind).deploy(spec))
             with _reported_anyway([ref]):
                 print_json(ref_shape(ref)) if as_json else say(
@@ -157,14 +185,8 @@ def deploy(
                 )
             return
         try:
-            instance = await fluence.deploy_and_wait(
-                spec,
-                until=aiofluence.Until(until),
-                timeout=timeout_of(timeout),
-                on_failure="keep" if keep else "terminate",
-                adopt=adopt,
-                wait_for_capacity=wait_for_capacity,
-            )
+            is_live = sys.stdout.isatty() and not as_json
+            instance = await (_shown(table, bring_up) if is_live else bring_up())
         except (aiofluence.LifecycleError, asyncio.CancelledError) as error:
             is_over = isinstance(error, aiofluence.InstanceFailedError | aiofluence.InstanceEndedError)
             is_billing = isinstance(error, aiofluence.InstanceFailedError) and error.is_billing
@@ -222,7 +244,7 @@ def launch(
     async def launch_all(fluence: aiofluence.Session) -> int:
         nonlocal min_ready, max_hourly
         from ...lifecycle.arguments import money_problems, quorum_problems
-        from ..launch_table import LaunchTable, summary
+        from ..launch_table import NO_ADDRESS, LaunchTable, summary
 
         if timeline is not None and not timeline.parent.is_dir():  # checked before anything is paid for
             raise CommandError(f"--timeline: {timeline.parent} is not a directory", USAGE)
@@ -283,8 +305,11 @@ def launch(
                 if as_json:
                     print_json(_report_shape(report))
                 else:
-                    for line in summary(report):
+                    lines = summary(report)
+                    for line in lines:
                         say(line)
+                    if missing := sum(line.endswith(NO_ADDRESS) for line in lines):
+                        note(f"{missing} without an address: --until ready waits for it.")
             finally:
                 if timeline is not None:
                     report.timeline().save(timeline)

@@ -55,7 +55,7 @@ def logs(
         if output_dir is not None:
             from ..log_files import LogFiles
 
-            note(f"Writing {len(refs)} logs to {output_dir}")
+            note(f"Writing {len(refs)} log{'s' * (len(refs) != 1)} to {output_dir}")
             with LogFiles(output_dir, refs) as files:
                 await each_line(fluence, refs, _FILED_FROM, files.write)
         else:

@@ -45,6 +45,7 @@ _KEYS: Final[Mapping[str, Callable[[aiofluence.Offer], Any]]] = {
     "gpu": lambda offer: (offer.gpu_model.model, offer.gpu_count),
     "location": lambda offer: sorted(offer.locations),
 }
+_AMOUNTS: Final = ("balance", "usage", "estimated_usage", "overage", "total_deposited")
 _PLAN_COLUMNS: Final = (
     Column("GPU"),
     Column("VRAM", right=True),
@@ -257,9 +258,9 @@ def account(as_json: JsonOption = False) -> None:
             fields: list[tuple[str, str]] = []
             if isinstance(balance, aiofluence.Balance):
                 fields += [
-                    (name.replace("_", " "), str(amount))
-                    for name, amount in balance_shape(balance).items()
-                    if amount is not None
+                    (name.replace("_", " "), f"{value} USDC" if name in _AMOUNTS else value)
+                    for name, value in balance_shape(balance).items()
+                    if value is not None
                 ]
             if isinstance(permissions, tuple):
                 fields.append(("permissions", " ".join(permissions) or "none"))
