@@ -16,7 +16,8 @@ from random import Random
 
 import attrs
 
-from aiofluence import DeployPolicy, FluenceError, Poll, RateLimit, Session, Spec, UncertainDeployError
+from aiofluence import DeployPolicy, FluenceError, Poll, RateLimit, Session, UncertainDeployError
+from aiofluence.models.specs import Spec
 from aiofluence.simulator import run_virtual
 
 from .lives import make_spec

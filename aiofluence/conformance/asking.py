@@ -104,6 +104,18 @@ class Asker:
             await asyncio.sleep(min(pause, _LONGEST_PAUSE))
             pause *= 2
 
+    async def change(self, method: str, path: str, *, body: Any = None) -> Reply | None:
+        """Send a request that changes an instance. Return None if a lost reply makes its outcome unclear.
+
+        The first attempt may have taken effect although its reply was lost. The next is then refused.
+
+        Raises:
+            WireError: no attempt was answered.
+        """
+        sent = self.sent
+        reply = await self.ask(method, path, body=body)
+        return None if reply.status == 400 and self.sent > sent + 1 else reply
+
     async def fetch(self, path: str, **query: str) -> Any:
         """Return the JSON of a GET that concerns the account, and remember its texts.
 

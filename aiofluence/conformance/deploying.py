@@ -151,6 +151,8 @@ async def deployed(
     try:
         async with view.running(spec, until=Until.ACTIVE, timeout=PROVISIONING) as instance:
             await _settled(watch, deploy)
+            deploy.id = instance.id  # the reply to the POST may have been lost
+            bench.asker.account.add(instance.id)
             yield deploy, instance
     except NO_RESULT:
         await _settled(watch, deploy)

@@ -22,6 +22,8 @@ FORMAT: Final = "aiofluence observations 1"
 HIDDEN: Final = "…"
 _SHORTEST: Final = 3
 """Length from which a text of the account is removed from the file. Shorter texts identify nothing."""
+_LONG: Final = 8
+"""Length from which such a text is removed also inside a word."""
 
 
 class Verdict(StrEnum):
@@ -162,7 +164,7 @@ _ADDRESS: Final = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b|\S+@\S+|https?://\S+")
 
 def _hider(account: Collection[str]) -> Any:
     texts = sorted((text for text in account if len(text) >= _SHORTEST), key=len, reverse=True)
-    known = re.compile("|".join(map(re.escape, texts))) if texts else None
+    known = re.compile("|".join(map(_as_pattern, texts))) if texts else None
 
     def hide(text: str) -> str:
         for pattern in (known, _UUID, _ADDRESS):
@@ -171,6 +173,12 @@ def _hider(account: Collection[str]) -> Any:
         return text
 
     return hide
+
+
+def _as_pattern(text: str) -> str:
+    """Return a pattern for `text`: a short one is a word of its own, since a verdict may be `oldest`."""
+    pattern = re.escape(text)
+    return pattern if len(text) >= _LONG else rf"(?<![^\W_]){pattern}(?![^\W_])"
 
 
 def _without(value: Json, hide: Any, names: frozenset[str]) -> Json:

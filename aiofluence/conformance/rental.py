@@ -59,14 +59,14 @@ class Rental:
                 return detail
             await asyncio.sleep(EVERY)
 
-    async def put(self, image: str, command: str | None) -> tuple[int, Any]:
-        """Send an update. Return the status, and the text of a refusal."""
+    async def put(self, image: str, command: str | None) -> tuple[int | None, Any]:
+        """Send an update. Return the status, None if it is unclear, and the text of a refusal."""
         settings: dict[str, Any] = {"image": image}
         if command is not None:
             settings["startup_command"] = command
         body = {"name": self.name, "container_settings": settings, "ssh_key": SSH_KEY}
-        reply = await self.bench.asker.ask("PUT", self.deploy.path, body=body)
-        return reply.status, detail_of(reply)
+        reply = await self.bench.asker.change("PUT", self.deploy.path, body=body)
+        return (None, "") if reply is None else (reply.status, detail_of(reply))
 
 
 def text_of(line: str) -> str:
@@ -81,13 +81,14 @@ def pod_of(line: str) -> str:
 async def update(rental: Rental) -> None:
     """Update the container to a program with a long line, and watch the change."""
     notes, deploy = rental.bench.notes, rental.deploy
-    status, text = await rental.put(IMAGE, LONG)
-    if status != 204 and "update" not in str(text).lower():  # not the repetition of a lost reply
+    status, _ = await rental.put(IMAGE, LONG)
+    if status not in (204, None):
         notes.compare("update", {"first": 204}, {"first": status})
         return
     sent = rental.time()
     second, text = await rental.put(IMAGE, LONG)
-    notes.compare("update", {"second": 400}, {"second": second})
+    if second is not None:
+        notes.compare("update", {"second": 400}, {"second": second})
     if second == 400:
         notes.compare("400-texts", {"second": "Instance update is already in progress"}, {"second": text})
     seen: set[str] = set()
@@ -182,7 +183,7 @@ async def exits(rental: Rental) -> None:
 async def _changed(rental: Rental, image: str, command: str | None) -> bool:
     """Send an update, and wait until the detail shows it. Return False if the service refuses it."""
     status, _ = await rental.put(image, command)
-    if status not in (204, 400):
+    if status not in (204, 400, None):
         return False
 
     async def look(detail: dict[str, Any]) -> bool:
@@ -196,8 +197,9 @@ async def _changed(rental: Rental, image: str, command: str | None) -> bool:
 async def image(rental: Rental) -> None:
     """Update the container to an image whose command is a shell, which exits at once."""
     status, _ = await rental.put(SHELL_IMAGE, None)
-    rental.bench.notes.compare("update-when", {"crash loop": 204}, {"crash loop": status})
-    if status != 204 or not await _changed(rental, SHELL_IMAGE, None):
+    if status is not None:
+        rental.bench.notes.compare("update-when", {"crash loop": 204}, {"crash loop": status})
+    if status not in (204, None) or not await _changed(rental, SHELL_IMAGE, None):
         return
     seen: set[str] = set()
 

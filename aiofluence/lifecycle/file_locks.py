@@ -70,9 +70,9 @@ else:
     def try_lock(file: int, place: int, *, shared: bool = False) -> bool:
         """Take the lock at byte `place`. Return False if another holds it."""
         try:
-            if _SET is not None:
+            if _SET is not None:  # Linux
                 fcntl.fcntl(file, _SET, _lock_of(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, place))
-            else:
+            else:  # macOS
                 kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
                 fcntl.lockf(file, kind | fcntl.LOCK_NB, 1, place)
         except OSError as error:
@@ -83,9 +83,9 @@ else:
 
     def unlock(file: int, place: int) -> None:
         """Release the lock at byte `place`."""
-        if _SET is not None:
+        if _SET is not None:  # Linux
             fcntl.fcntl(file, _SET, _lock_of(fcntl.F_UNLCK, place))
-        else:
+        else:  # macOS
             fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
     def is_locked(file: int, place: int) -> bool:

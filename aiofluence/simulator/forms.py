@@ -235,8 +235,7 @@ def read_body(body: bytes, problems: Problems | None = None) -> tuple[Fields, Pr
         position = error.pos if isinstance(error, json.JSONDecodeError) else 0
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "Invalid JSON"
         problems.add("json_invalid", ("body", position), "JSON decode error", {}, {"error": reason})
-        problems.raise_any()
-        raise  # never reached: `raise_any` has raised
+        raise RequestRefusedError(422, problems.found) from None
     return Fields(value, ("body",), problems), problems
 
 

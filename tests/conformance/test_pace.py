@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from aiofluence import Reply, Request, Session
+from aiofluence import NoReplyError, Reply, Request, Session
 from aiofluence.conformance.account import Account
 from aiofluence.conformance.asking import Asker
-from aiofluence.conformance.finding import Notes
+from aiofluence.conformance.finding import Finding, Notes, Verdict
 from aiofluence.conformance.http_probes import pace
 from aiofluence.conformance.probe import Bench
 
@@ -25,13 +25,16 @@ def anyio_backend() -> Any:
 class Gateway:
     """A wire that refuses every request from the n-th."""
 
-    def __init__(self, number: int, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, number: int, status: int, headers: Mapping[str, str], *, lost: bool = False) -> None:
+        self.lost = lost
         self.number, self.status, self.headers = number, status, headers
         self.sent = 0
 
     async def send(self, request: Request) -> Reply:
         self.sent += 1
         refused = self.sent >= self.number
+        if refused and self.lost:
+            raise NoReplyError("lost")
         headers = {**self.headers, "X-RateLimit-Limit": "9"} if refused else {}
         return Reply(self.status if refused else 200, headers, b"[]")
 
@@ -63,9 +66,17 @@ async def test_is_bounded() -> None:
     assert wire.sent == 60
 
 
+async def test_a_lost_reply_decides_nothing() -> None:
+    assert (await found_by(Gateway(10, 429, {}, lost=True))).verdict is Verdict.UNDECIDED
+
+
 async def pace_of(wire: Gateway) -> Any:
+    return (await found_by(wire)).observed
+
+
+async def found_by(wire: Gateway) -> Finding:
     async with Session("key", wire=wire) as session:
         notes = Notes()
         await pace.run(Bench(Asker(session), notes, Account(), None, None, print))
     (found,) = notes
-    return found.observed
+    return found
