@@ -73,7 +73,7 @@ WALL_CLOCKS = {
 }
 # "module": "reason"
 WALL_CLOCK_ALLOWED: dict[str, str] = {
-    "http.error_mapping": "a date in Retry-After, when no answer of the service has had a Date",
+    "http.dates": "a date in Retry-After, when no answer of the service has had a Date",
     "lifecycle.file_locks": "sleeps for milliseconds while another process rewrites the journal",
 }
 

@@ -15,7 +15,8 @@ import pytest
 
 from aiofluence import Container, Event, FluenceError, LogLine, Machine, ReplyError, Size
 from aiofluence.http.codec import structure
-from aiofluence.http.error_mapping import http_date, refusal, retry_after
+from aiofluence.http.dates import http_date, retry_after
+from aiofluence.http.error_mapping import refusal
 from aiofluence.http.messages import Answer, Call, Reply, decode_reply, decode_rows
 from aiofluence.http.redaction import starred
 from aiofluence.inventory import FORMATS, make_inventory

@@ -200,7 +200,8 @@ UNUSED = ["rich", "pydantic", "typer", "aiofluence.simulator", "aiofluence.cli.c
 
 WAITS = [
     *("aiofluence.batch", "aiofluence.tail", "aiofluence.lifecycle.parts", "aiofluence.polling.state"),
-    *("aiofluence.resources.drift", "anyio", "backoff", "tomllib"),
+    *("aiofluence.resources.drift", "aiofluence.http.error_mapping", "aiofluence.http.redaction", "html"),
+    *("anyio", "backoff", "cattrs", "difflib", "importlib.metadata", "tomllib"),
 ]
 
 
