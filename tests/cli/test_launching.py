@@ -68,6 +68,13 @@ def test_deploy_on_a_terminal_has_an_estimate(cloud: Cloud, monkeypatch: pytest.
     assert "price      0.14 USDC an hour" in out
 
 
+def test_deploy_with_too_little_money(cloud: Cloud) -> None:
+    cloud.simulator.set_balance("0.1")
+    done = cloud.run("deploy", "exp-1", "--gpu", "t4", *SSH)
+    assert (done.code, cloud.live()) == (1, [])
+    assert done.err.splitlines()[-1].startswith("aiofluence: POST /gpu/instances/: Insufficient balance")
+
+
 def test_deploy_by_plan_name_and_image_slug(cloud: Cloud) -> None:
     offer = cloud.simulator.catalog.find("container", "h100")
     shown = cloud.deploy(
