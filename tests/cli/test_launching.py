@@ -255,6 +255,8 @@ async def test_table_has_a_range_and_marks_late_ones() -> None:
         )
     assert table.title() == "2 provisioning, about 1:40 min to go (0:50 to 3:20, 1 late)"
     assert [row.note for row in table.rows()] == ["", "late"]
+    table.note(LaunchProgress(1, specs[1], LaunchState.ACTIVE, None, None, None, counts, 1.0, lambda: eta))
+    assert [row.note for row in table.rows()] == ["", ""], "the estimate is a second old"
 
 
 def test_a_slow_launch_never_has_0_to_go(cloud: Cloud, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
