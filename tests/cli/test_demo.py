@@ -232,6 +232,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("--version", "aiofluence 0."),
         ("--help", "demo"),
         ("demo --help", "--seed N"),
+        ("help", "Commands:"),
+        ("help demo", "--seed N"),
     ]:
         assert main(arguments.split()) == 0
         assert expected in capsys.readouterr().out
