@@ -126,15 +126,15 @@ class BackgroundTasks:
 
     Args:
         owner: the event loop of these tasks.
-        on_work: function called with True when the first work begins, and with False when none is left.
 
     Attributes:
         owner: the event loop of these tasks, which no other loop may use.
+        on_work: function called with True when the first work begins, and with False when none is left.
     """
 
-    def __init__(self, owner: Owner, on_work: Callable[[bool], None] = lambda is_at_work: None) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner: Owner = owner
-        self._on_work = on_work
+        self.on_work: Callable[[bool], None] = lambda is_at_work: None
         self._works = 0
         self._group: asyncio.TaskGroup | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -164,12 +164,12 @@ class BackgroundTasks:
     def _begin(self) -> None:
         self._works += 1
         if self._works == 1:
-            self._on_work(True)
+            self.on_work(True)
 
     def _finish(self) -> None:
         self._works -= 1
         if not self._works:
-            self._on_work(False)
+            self.on_work(False)
 
     async def _keep(self, ready: asyncio.Event) -> None:
         # A Ctrl-C in the middle of a task has already stopped the loop. If it were raised here, it would stop

@@ -53,11 +53,10 @@ from .http.messages import Reply as Reply, Request as Request, Timeout as Timeou
 from .http.rate_limit import RateLimit as RateLimit
 from .http.redis_rate_limit import RedisRate as RedisRate
 from .http.retry import Retry as Retry
-from .lifecycle.custody import Custody as Custody
-from .lifecycle.deploy_attempt import DeployPolicy as DeployPolicy
+from .lifecycle.options import DeployPolicy as DeployPolicy, Until as Until
 from .lifecycle.sweep import SweepReport as SweepReport
-from .lifecycle.wait import Until as Until
 from .models.account import Balance as Balance
+from .models.custody import Custody as Custody
 from .models.instances import (
     Billing as Billing,
     Container as Container,
@@ -103,7 +102,7 @@ from .models.values import (
     Status as Status,
     Supply as Supply,
 )
-from .polling.schedule import Poll as Poll
+from .polling.options import Poll as Poll
 from .resources.drift import Drift as Drift
 from .session import Session as Session
 from .signals import run as run

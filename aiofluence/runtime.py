@@ -5,66 +5,83 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Coroutine
 from functools import partial
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final
 
 from .background import BackgroundTasks
 from .errors import ConfigError
 from .http.transport import Transport
-from .lifecycle.custody import Custodian
-from .lifecycle.deploy import Deployer
-from .lifecycle.deploy_attempt import DeployPolicy
-from .lifecycle.journal import Journal
-from .lifecycle.wait import Waiter
-from .models.values import Kind
+from .lifecycle.options import DeployPolicy
+from .models.custody import Custody
+from .models.instances import InstanceRef
+from .models.specs import Spec
 from .polling.evidence import GRACE, Evidence
-from .polling.poller import Poller
-from .polling.schedule import Poll
-from .resources.catalogue import Catalogue
+from .polling.options import Poll
 from .resources.endpoints import Endpoints
-from .resources.plans import Plans
+
+if TYPE_CHECKING:
+    from .lifecycle.parts import Lifecycle
 
 
-@attrs.define
 class Runtime:
-    """Shared state of one session and its views."""
+    """Shared state of one session and its views.
 
-    origin: str
-    transport: Transport
-    poll: Poll
-    tasks: BackgroundTasks
-    journal: Journal
-    waiter: Waiter
-    custodian: Custodian
-    deployer: Deployer
-    close_timeout: float
-    evidence: Evidence
-    state: str = "new"
+    Attributes:
+        state: `"new"`, `"open"` or `"closed"`.
+    """
 
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         origin: str,
         transport: Transport,
         poll: Poll,
         policy: DeployPolicy,
-        journal: Journal,
+        journal: str | os.PathLike[str] | None,
         close_timeout: float,
-    ) -> Runtime:
-        """Create the parts, from the endpoints upwards."""
-        tasks = BackgroundTasks(transport.owner, journal.be_at_work)
+    ) -> None:
+        self.origin: Final = origin
+        self.transport: Final = transport
+        self.poll: Final = poll
+        self.close_timeout: Final = close_timeout
+        self.tasks: Final = BackgroundTasks(transport.owner)
         # A deploy may take `settle` seconds to appear in lists, so absence proves nothing before that.
-        evidence = Evidence(max(GRACE, policy.settle))
-        evidence.on_over(journal.is_over)
-        pollers = {kind: Poller(Endpoints(transport, kind), poll, tasks, evidence) for kind in Kind}
-        waiter = Waiter(pollers, poll, tasks)
-        custodian = Custodian(tasks, waiter, journal, evidence)
-        catalogue = Catalogue(Plans(transport), poll.pace)
-        deployer = Deployer(tasks, custodian, journal, transport, policy, evidence, catalogue)
-        return cls(
-            origin, transport, poll, tasks, journal, waiter, custodian, deployer, close_timeout, evidence
+        self.evidence: Final = Evidence(max(GRACE, policy.settle))
+        self.state: str = "new"
+        self._policy = policy
+        self._journal = journal
+        # A journal has to know of all work in flight, from the first on.
+        self._lifecycle = None if journal is None else self._build()
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The parts that deploy, wait and end. The first use creates them."""
+        if self._lifecycle is None:
+            self._lifecycle = self._build()
+        return self._lifecycle
+
+    def _build(self) -> Lifecycle:
+        # Imported with its first use, so that programs and commands that only read start sooner.
+        from .lifecycle.parts import Lifecycle
+
+        return Lifecycle(
+            self.origin, self._journal, self.transport, self.poll, self._policy, self.tasks, self.evidence
         )
+
+    def deploy(self, endpoints: Endpoints, spec: Spec) -> Coroutine[Any, Any, InstanceRef]:
+        """Deploy exactly once. See `lifecycle.deploy.Deployer`."""
+        return self.lifecycle.deployer(endpoints, spec)
+
+    @property
+    def custody(self) -> Custody:
+        """The custody at this moment. Any thread may call this."""
+        return Custody() if self._lifecycle is None else self._lifecycle.custodian.now
+
+    def report_left(self) -> None:
+        """Log the instances that may still be running, at once. Any thread may call this."""
+        if self._lifecycle is not None:
+            self._lifecycle.custodian._report(at_once=True)
 
     async def open(self) -> None:
         """Open the journal, and start the task that holds all others.
@@ -76,7 +93,8 @@ class Runtime:
             raise ConfigError("a session is entered once; make a new one")
         self.tasks.owner.check()
         with self.tasks.at_work():
-            await self.journal.open()
+            if self._lifecycle is not None:
+                await self._lifecycle.journal.open()
             self.state = "open"
             try:
                 await self.tasks.open()
@@ -94,13 +112,14 @@ class Runtime:
         """
         self.tasks.owner.check()
         try:
-            await self.custodian.drain(self.close_timeout)
+            if self._lifecycle is not None:
+                await self._lifecycle.drain(self.close_timeout)
         finally:
             self.state = "closed"
-            self.waiter.close()
             self.transport.limiter.close()
             try:
                 await self.tasks.close()
             finally:  # a second Ctrl-C must not leave sockets open
-                self.journal.close()
+                if self._lifecycle is not None:
+                    self._lifecycle.journal.close()
                 await self.transport.wire.aclose()

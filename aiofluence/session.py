@@ -10,30 +10,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 import attrs
 
-from .batch.options import Fallback, Terms
-from .batch.progress import OnProgress
-from .batch.report import Report
 from .config import find_origin, request_headers, turn_on_log, user_agent
 from .errors import ConfigError
 from .http.codec import encode
 from .http.messages import Call, Reply, Retryable, Timeout, Wire, safe_method, safe_path
 from .http.rate_limit import RateLimit
-from .http.redis_rate_limit import RedisRate
 from .http.retry import Retry
 from .http.transport import OnReply, Transport
-from .lifecycle.arguments import deadlines, refuse, update_problems
-from .lifecycle.custody import Custody
-from .lifecycle.deploy_attempt import DeployPolicy
-from .lifecycle.instance import InstanceLifecycle, InstanceT, OnFailure
-from .lifecycle.journal import Journal
-from .lifecycle.sweep import Sweeper, SweepReport
-from .lifecycle.wait import Until
+from .lifecycle.options import DeployPolicy, OnFailure, Until
+from .models.custody import Custody
 from .models.instances import (
     Container,
     ContainerSummary,
@@ -46,10 +36,9 @@ from .models.instances import (
 from .models.specs import BareMetalSpec, Deployable, Spec, VMSpec
 from .models.updates import ContainerUpdate
 from .models.values import Kind
-from .polling.schedule import Poll
+from .polling.options import Poll
 from .resources.account import Account
 from .resources.containers import Containers
-from .resources.drift import DriftWatch, OnDrift
 from .resources.endpoints import Endpoints
 from .resources.instances import ref_of
 from .resources.machines import Machines
@@ -58,7 +47,14 @@ from .runtime import Runtime
 
 if TYPE_CHECKING:  # imported with their first use, so that programs and commands without them start sooner
     from .batch.launch import Launch
+    from .batch.options import Fallback
+    from .batch.progress import OnProgress
+    from .batch.report import Report
     from .http.aiohttp_wire import TraceConfig
+    from .http.redis_rate_limit import RedisRate
+    from .lifecycle.instance import InstanceLifecycle, InstanceT
+    from .lifecycle.sweep import SweepReport
+    from .resources.drift import OnDrift
     from .tail.events import EventTail
     from .tail.logs import LogTail
     from .tail.merged import MergedTail
@@ -136,11 +132,16 @@ class Session:
         if not (max_in_flight >= 1 and close_timeout >= 0):
             raise ConfigError("a session needs max_in_flight >= 1 and close_timeout >= 0")
         origin = find_origin(base_url, allow_insecure=allow_insecure)
-        is_watched = turn_on_log() or on_drift is not None
+        watch = None
+        if turn_on_log() or on_drift is not None:
+            from .resources.drift import DriftWatch
+
+            watch = DriftWatch(on_drift)
         if wire is None:
             from .http.aiohttp_wire import AiohttpWire
 
             wire = AiohttpWire(origin, trace_configs=trace_configs, trust_env=trust_env)
+        poll = poll or Poll()
         transport = Transport(
             wire=wire,
             limiter=(rate or RateLimit()).limiter(max_in_flight),
@@ -148,17 +149,10 @@ class Session:
             timeout=Timeout.of(timeout),
             retry=retry or Retry(),
             on_reply=on_reply,
-            watch=DriftWatch(on_drift) if is_watched else None,
-            pace=(poll or Poll()).pace,
+            watch=watch,
+            pace=poll.pace,
         )
-        runtime = Runtime.build(
-            origin,
-            transport,
-            poll or Poll(),
-            deploy or DeployPolicy(),
-            Journal(journal, origin, headers.credential),
-            close_timeout,
-        )
+        runtime = Runtime(origin, transport, poll, deploy or DeployPolicy(), journal, close_timeout)
         self._bind(runtime, transport)
 
     def _bind(self, runtime: Runtime, transport: Transport) -> None:
@@ -170,17 +164,13 @@ class Session:
         self.plans: Plans = Plans(transport)
         self.images: Images = Images(transport)
         self.account: Account = Account(transport)
-        self.containers: Containers = Containers(endpoints[Kind.CONTAINER], runtime.deployer)
-        self.vms: Machines[VMSpec] = Machines(endpoints[Kind.VM], runtime.deployer)
-        self.baremetal: Machines[BareMetalSpec] = Machines(endpoints[Kind.BAREMETAL], runtime.deployer)
-        self._lifecycle = InstanceLifecycle(
-            endpoints,
-            runtime.deployer,
-            runtime.waiter,
-            runtime.custodian,
-            runtime.tasks,
-            transport.clock,
-        )
+        self.containers: Containers = Containers(endpoints[Kind.CONTAINER], runtime.deploy)
+        self.vms: Machines[VMSpec] = Machines(endpoints[Kind.VM], runtime.deploy)
+        self.baremetal: Machines[BareMetalSpec] = Machines(endpoints[Kind.BAREMETAL], runtime.deploy)
+
+    @property
+    def _lifecycle(self) -> InstanceLifecycle:
+        return self._runtime.lifecycle.of(self._endpoints)
 
     def with_options(
         self,
@@ -245,17 +235,8 @@ class Session:
             UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        refuse(
-            until=until,
-            timeout=timeout,
-            on_failure=on_failure,
-            adopt=adopt,
-            wait_for_capacity=wait_for_capacity,
-            specs=[spec],
-        )
-        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         return await self._lifecycle.deploy_and_wait(
-            spec, Until(until), deadline, on_failure, adopt=adopt, capacity_until=capacity_until
+            spec, until, timeout, on_failure, adopt, wait_for_capacity
         )
 
     @overload
@@ -288,8 +269,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out.
             AuthError: the key is not, or no longer, valid.
         """
-        refuse(until=until, timeout=timeout)
-        return await self._lifecycle.wait(ref_of(instance), Until(until), timeout)
+        return await self._lifecycle.wait(instance, until, timeout)
 
     async def update_and_wait(
         self,
@@ -315,11 +295,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; the service may still apply the update.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        ref = ref_of(container)
-        if ref.kind is not Kind.CONTAINER:
-            raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
-        refuse(update_problems(update), timeout=timeout)
-        return await self._lifecycle.update(ref, update, timeout)
+        return await self._lifecycle.update_and_wait(container, update, timeout)
 
     async def terminate_and_wait(
         self, instance: Referable, *, timeout: float | None = 2400
@@ -339,8 +315,7 @@ class Session:
             WaitTimeoutError: `timeout` ran out; the instance may still be billing.
             AuthError: the key is not, or no longer, valid.
         """
-        refuse(timeout=timeout)
-        return await self._lifecycle.end(ref_of(instance), timeout)
+        return await self._lifecycle.terminate_and_wait(instance, timeout)
 
     def running(
         self,
@@ -368,10 +343,7 @@ class Session:
                 `WaitTimeoutError` if the instance is not gone after 45 minutes. The session then continues
                 to end it. ConfigError and SpecError come from the call itself.
         """
-        refuse(until=until, timeout=timeout, adopt=adopt, wait_for_capacity=wait_for_capacity, specs=[spec])
-        return self._lifecycle.running(
-            spec, Until(until), timeout, adopt=adopt, wait_for_capacity=wait_for_capacity
-        )
+        return self._lifecycle.running(spec, until, timeout, adopt, wait_for_capacity)
 
     @overload
     async def ensure(
@@ -422,21 +394,7 @@ class Session:
             UncertainDeployError: the session could not find out if the instance was deployed.
             FluenceError: any other failure, as in `aiofluence.errors`.
         """
-        refuse(
-            until=Until.ACTIVE if until is None else until,
-            timeout=timeout,
-            wait_for_capacity=wait_for_capacity,
-            specs=[spec],
-        )
-        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
-        deploy = (
-            self._lifecycle.deploy
-            if until is None
-            else partial(self._lifecycle.deploy_and_wait, until=Until(until))
-        )
-        return await deploy(
-            spec, deadline=deadline, on_failure="keep", adopt=True, capacity_until=capacity_until
-        )
+        return await self._lifecycle.ensure(spec, until, timeout, wait_for_capacity)
 
     # --- many instances ------------------------------------------------------------------------------------
 
@@ -498,21 +456,20 @@ class Session:
             FluenceError: a list or the prices could not be fetched, as in `aiofluence.errors`. Nothing was
                 deployed.
         """
-        from .batch.launch import Launch
-
-        terms = Terms(
-            until,
-            timeout,
-            on_failure,
-            min_ready,
-            max_hourly,
-            fallback,
-            on_progress,
-            adopt,
-            gpu,
-            wait_for_capacity,
+        launch = self.launch(
+            specs,
+            until=until,
+            timeout=timeout,
+            on_failure=on_failure,
+            min_ready=min_ready,
+            max_hourly=max_hourly,
+            fallback=fallback,
+            on_progress=on_progress,
+            adopt=adopt,
+            gpu=gpu,
+            wait_for_capacity=wait_for_capacity,
         )
-        async with Launch(self._lifecycle, self.account, specs, terms) as launch:
+        async with launch:
             return await launch.complete()
 
     def launch(
@@ -546,6 +503,7 @@ class Session:
                 of LaunchError.
         """
         from .batch.launch import Launch
+        from .batch.options import Terms
 
         terms = Terms(
             until,
@@ -628,7 +586,7 @@ class Session:
     @property
     def custody(self) -> Custody:
         """Everything in this session's custody now: instances being ended, duplicates, uncertain names."""
-        return self._runtime.custodian.now
+        return self._runtime.custody
 
     async def sweep(
         self,
@@ -656,14 +614,16 @@ class Session:
             FluenceError: no list of any kind could be fetched, so nothing was ended. The report names the
                 kinds that failed (`.failed`) and the instances that could not be ended (`.left`).
         """
-        runtime = self._runtime
+        from .lifecycle.sweep import Sweeper
+
+        runtime, lifecycle = self._runtime, self._runtime.lifecycle
         runtime.tasks.owner.check()
         sweeper = Sweeper(
-            self._lifecycle.resources,
-            runtime.custodian,
-            runtime.journal,
+            self._endpoints,
+            lifecycle.custodian,
+            lifecycle.journal,
             runtime.transport.clock,
-            runtime.deployer,
+            lifecycle.deployer,
             runtime.evidence,
         )
         with runtime.tasks.at_work():

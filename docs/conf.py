@@ -24,6 +24,7 @@ html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")  # of each versio
 html_theme = "furo"
 html_title = f"aiofluence {version}"
 html_static_path = ["_static"]
+html_css_files = ["words.css"]
 html_extra_path = ["llms.txt"]  # for programs that read documentation: https://llmstxt.org
 
 HERE = Path(__file__).parent

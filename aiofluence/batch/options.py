@@ -13,8 +13,7 @@ import attrs
 
 from ..errors import InsufficientBalanceError
 from ..lifecycle.arguments import fallback_problems, money_problems, quorum_problems, refuse
-from ..lifecycle.instance import OnFailure
-from ..lifecycle.wait import Until
+from ..lifecycle.options import OnFailure, Until
 from ..models.account import Balance
 from ..models.money import ZERO, exact, total
 from ..models.plans import Offer

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from ..errors import InstanceFailedError, LifecycleError
-from ..lifecycle.wait import Until
+from ..lifecycle.options import Until
 from ..models.specs import ContainerSpec
 from .job import Job
 from .report import LaunchState

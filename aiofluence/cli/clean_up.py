@@ -13,8 +13,8 @@ from typing import Final
 import aiofluence
 
 from ..display.table import minutes
-from ..lifecycle.minimum_runtime import until_minimum
 from ..models.instances import InstanceRef
+from ..models.spending import until_minimum
 from .console import listed, note
 from .printable import printable
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -88,8 +89,18 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print one line that is not part of the result to stderr: a progress message or a warning."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print a progress message, a warning or an error to stderr.
+
+    A terminal gets it folded at words, unless it holds a command: that must stay one line, to be copied.
+    """
+    text = printable(text)
+    if sys.stderr.isatty() and "aiofluence " not in text:
+        margin = " " * (len(text) - len(text.lstrip()))
+        columns = shutil.get_terminal_size((80, 24)).columns
+        text = textwrap.fill(
+            text, columns, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+        )
+    print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -14,8 +14,7 @@ from typing import Final
 
 import aiofluence
 
-from .console import give_up_stdout, is_closed
-from .printable import printable
+from .console import give_up_stdout, is_closed, note
 
 REACHED: Final = 0
 FAILED: Final = 1
@@ -85,7 +84,7 @@ def explain(error: BaseException, command: str = "aiofluence", *, journal: Path 
         raise error
     for cause in causes:
         for line in told(cause, command, journal):
-            print(printable(line), file=sys.stderr)
+            note(line)
     codes = {code_of(cause) for cause in causes}
     return codes.pop() if len(codes) == 1 else FAILED
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -63,11 +62,15 @@ class Profiles:
         """
         file = path()
         try:
-            document = tomllib.loads(file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
             return cls(None, {})
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+        import tomllib  # here, because most users have no such file
+
+        try:
+            document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{file}: this is not TOML: {error}") from None
         tables, default = document.get("profile", {}), document.get("default")

@@ -155,7 +155,8 @@ class Asker:
         reply = await self.ask("POST", PATHS[kind], body=body, headers=headers)
         id = (body_of(reply) or {}).get("instance_id") if 200 <= reply.status < 300 else None
         if isinstance(id, str):
-            self.session._runtime.custodian.take(InstanceRef(kind, id, str(sent.get("name"))))
+            custodian = self.session._runtime.lifecycle.custodian
+            custodian.take(InstanceRef(kind, id, str(sent.get("name"))))
         return reply
 
 

@@ -16,7 +16,7 @@ import attrs
 
 from ..http.error_mapping import http_date
 from ..http.messages import Call, Reply
-from ..lifecycle.wait import Until
+from ..lifecycle.options import Until
 from ..models.instances import Instance
 from ..models.specs import ContainerSpec, Spec
 from ..models.values import Kind

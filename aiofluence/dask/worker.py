@@ -16,7 +16,8 @@ from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
 from ..errors import FluenceError, InstanceEndedError, LifecycleError, WaitTimeoutError
-from ..lifecycle.wait import Until, deadline_in
+from ..lifecycle.options import Until
+from ..lifecycle.wait import deadline_in
 from ..models.instances import Container, InstanceRef
 from ..models.specs import ContainerSpec
 from ..session import Session

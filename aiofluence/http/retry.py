@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import attrs
-import backoff
 
 from ..errors import (
     ConfigError,
@@ -57,6 +56,8 @@ class Retry:
 
     def waits(self) -> Iterator[float]:
         """Iterate over the pauses in seconds: before the second attempt, the third, and so on."""
+        import backoff  # here, because most programs never wait
+
         steps = backoff.expo(base=2, factor=self.base, max_value=self.max_wait)
         for step in steps:
             if step is not None:  # the first value only primes the generator

@@ -18,7 +18,8 @@ from ..models.plans import Offer
 from ..models.specs import Deployable, Spec, plan_problems
 from ..models.updates import ContainerUpdate
 from ..resources.offers import conditions_of, read_money
-from .wait import Until, deadline_in
+from .options import Until
+from .wait import deadline_in
 
 T = TypeVar("T")
 

@@ -15,17 +15,17 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-import attrs
 
 from ..background import BackgroundTasks, loop_time
 from ..display.table import minutes
 from ..errors import AuthError, CustodyError, FluenceError, NoReplyError, NotSentError
+from ..models.custody import Custody
 from ..models.instances import InstanceRef
+from ..models.spending import until_minimum
 from ..polling.evidence import Evidence
 from ..polling.schedule import backing_off
 from ..polling.state import WaitHistory, timed_out
 from .journal import Journal
-from .minimum_runtime import until_minimum
 from .wait import Waiter
 
 log: Final = logging.getLogger("aiofluence")
@@ -42,31 +42,6 @@ _GONE_WITHIN: Final = 2700.0
 """Seconds that a caller waits for an end: provisioning, then a DELETE that is refused for 20 minutes."""
 _DELETED_IN: Final = 5.0
 """Seconds from ACTIVE until an instance is deleted and seen gone."""
-
-
-@attrs.frozen
-class Custody:
-    """The instances and deploys that a session is responsible for at one moment.
-
-    Attributes:
-        ending: instances that the session is ending. They still bill.
-        lost: instances that could not be ended. They may still bill.
-        duplicates: second instances of one deploy, which the service showed late. They end or have ended.
-        deploying: names of deploys in flight.
-        uncertain: names of deploys that may have left an instance, and whose error reached no caller.
-        watching: names that the session still watches for late duplicates.
-        seconds_left: rough number of seconds until the last of `ending` is gone. None if unknown.
-        refused: those of `ending` whose DELETE the service refuses until a minimum runtime is over.
-    """
-
-    ending: tuple[InstanceRef, ...] = ()
-    lost: tuple[InstanceRef, ...] = ()
-    duplicates: tuple[InstanceRef, ...] = ()
-    deploying: tuple[str, ...] = ()
-    uncertain: tuple[str, ...] = ()
-    watching: tuple[str, ...] = ()
-    seconds_left: float | None = None
-    refused: tuple[InstanceRef, ...] = ()
 
 
 class Custodian:

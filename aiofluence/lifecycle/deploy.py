@@ -34,9 +34,10 @@ from ..polling.evidence import Evidence
 from ..resources.catalogue import Catalogue, Choice
 from ..resources.endpoints import Endpoints
 from .custody import Custodian
-from .deploy_attempt import DeployAttempt, DeployPolicy
+from .deploy_attempt import DeployAttempt
 from .journal import Journal
 from .journal_entries import Intent
+from .options import DeployPolicy
 from .shared_list import NamedRows, SharedList
 
 _WATCH_EVERY: Final = 15.0
@@ -363,9 +364,8 @@ class Deployer:
                         self._journal.identify(intent, duplicate)
                     self._custodian.found(attempt.name)
                     self._custodian.take_duplicate(duplicate, deployed_twice=attempt.ref is not None)
-            if rows is not None and rows.asked >= until:
-                break
-            if loop_time() >= until + self.policy.watch:
+            is_over = rows is not None and rows.asked >= until
+            if is_over or loop_time() >= until + self.policy.watch:
                 break
             # All watches of a kind poll together, at multiples of the interval.
             every, now = self._watch_every, loop_time()

@@ -1,4 +1,4 @@
-"""A deploy attempt: its policy, its POSTs with an unclear outcome, and the rows that may be theirs.
+"""A deploy attempt: its POSTs with an unclear outcome, and the rows that may be theirs.
 
 It judges replies and rows. `deploy` sends, polls and draws the conclusions.
 """
@@ -11,43 +11,12 @@ from datetime import datetime
 
 import attrs
 
-from ..errors import ConfigError, DecodeError, ServerError
+from ..errors import DecodeError
 from ..http.messages import is_safe_id
 from ..models.instances import InstanceRef, Summary
 from ..resources.endpoints import Endpoints
 from .journal_entries import DATE_SLACK, LARGEST_ERROR, Intent
 from .shared_list import NamedRows
-
-
-@attrs.frozen
-class DeployPolicy:
-    """Time and POSTs for a deploy whose outcome is unclear.
-
-    A reply is unclear unless it proves that no instance was created. See `is_certain`.
-
-    Attributes:
-        settle: seconds for which a LIST without the name proves nothing. The service must commit and list a
-            deploy within this time.
-        watch: seconds for which the session keeps polling after an unclear attempt, for a duplicate that is
-            committed late. Of two instances, the session keeps the instance that was handed over.
-        max_posts: largest number of POSTs for one deploy, whatever the replies.
-        trust_503: after a 503, poll once instead of for `settle` seconds before the next POST. Safe only
-            behind a gateway that answers 503 without a request to the service.
-    """
-
-    settle: float = 90.0
-    watch: float = 300.0
-    max_posts: int = 3
-    trust_503: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        if not (self.settle >= 0 and self.watch >= 0 and self.max_posts >= 1):
-            raise ConfigError("DeployPolicy needs settle >= 0, watch >= 0 and max_posts >= 1")
-
-    def settle_after(self, error: BaseException) -> float:
-        """Seconds for which a LIST without the name proves nothing after `error`."""
-        is_503 = isinstance(error, ServerError) and error.status == 503
-        return 0.0 if is_503 and self.trust_503 else self.settle
 
 
 @attrs.define(eq=False)

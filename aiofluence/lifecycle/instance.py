@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -24,7 +24,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..http.transport import ServerClock
-from ..models.instances import Container, Instance, InstanceRef
+from ..models.instances import Container, Instance, InstanceRef, Referable
 from ..models.specs import Deployable, Spec
 from ..models.spending import estimate_spend
 from ..models.updates import ContainerUpdate
@@ -32,20 +32,21 @@ from ..models.values import Kind
 from ..polling.state import WaitHistory
 from ..resources.catalogue import Choice
 from ..resources.endpoints import Endpoints
-from .arguments import deadlines
+from ..resources.instances import ref_of
+from .arguments import deadlines, refuse, update_problems
 from .custody import Custodian
 from .deploy import Deployer
+from .options import OnFailure, Until
 from .shared_list import NamedRows
-from .wait import Until, Waiter, deadline_in, is_deadline
+from .wait import Waiter, deadline_in, is_deadline
 
 InstanceT = TypeVar("InstanceT", bound=Instance)
-OnFailure: TypeAlias = Literal["terminate", "keep"]
 _Resume: TypeAlias = Callable[[float | None], Awaitable[Instance | None]]
 """A function that continues a wait, for that many seconds."""
 
 
 class InstanceLifecycle:
-    """The life of single instances, for one session."""
+    """The session's verbs for single instances, and the steps that launches share with them."""
 
     def __init__(
         self,
@@ -67,15 +68,54 @@ class InstanceLifecycle:
     async def deploy_and_wait(
         self,
         spec: Deployable[InstanceT],
+        until: Until | str,
+        timeout: float | None,
+        on_failure: OnFailure,
+        adopt: bool,
+        wait_for_capacity: float | None,
+    ) -> InstanceT:
+        """Deploy `spec` and wait. See `Session.deploy_and_wait`."""
+        refuse(
+            until=until,
+            timeout=timeout,
+            on_failure=on_failure,
+            adopt=adopt,
+            wait_for_capacity=wait_for_capacity,
+            specs=[spec],
+        )
+        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
+        return await self._deploy_and_wait(spec, Until(until), deadline, on_failure, adopt, capacity_until)
+
+    async def ensure(
+        self,
+        spec: Deployable[InstanceT],
+        until: Until | str | None,
+        timeout: float | None,
+        wait_for_capacity: float | None,
+    ) -> InstanceRef | InstanceT:
+        """Adopt or deploy an instance, and keep it. See `Session.ensure`."""
+        refuse(
+            until=Until.ACTIVE if until is None else until,
+            timeout=timeout,
+            wait_for_capacity=wait_for_capacity,
+            specs=[spec],
+        )
+        deadline, capacity_until = deadlines(timeout, wait_for_capacity)
+        if until is None:
+            return await self.deploy(spec, deadline, "keep", adopt=True, capacity_until=capacity_until)
+        return await self._deploy_and_wait(spec, Until(until), deadline, "keep", True, capacity_until)
+
+    async def _deploy_and_wait(
+        self,
+        spec: Deployable[InstanceT],
         until: Until,
         deadline: float | None,
         on_failure: OnFailure,
+        adopt: bool,
+        capacity_until: float | None,
         *,
-        adopt: bool = False,
         hand_over: bool = True,
-        capacity_until: float | None = None,
     ) -> InstanceT:
-        """Deploy `spec` and wait. See `Session.deploy_and_wait`."""
         with self.tasks.at_work():
             ref = await self.deploy(
                 spec, deadline, on_failure, adopt=adopt, hand_over=False, capacity_until=capacity_until
@@ -165,27 +205,31 @@ class InstanceLifecycle:
                         failure.args = (f"{failure.args[0]}; the session is ending it",)
                 raise
 
+    def running(
+        self,
+        spec: Deployable[InstanceT],
+        until: Until | str,
+        timeout: float | None,
+        adopt: bool,
+        wait_for_capacity: float | None,
+    ) -> AbstractAsyncContextManager[InstanceT]:
+        """Provide the instance inside a block, and end it at the exit. See `Session.running`."""
+        refuse(until=until, timeout=timeout, adopt=adopt, wait_for_capacity=wait_for_capacity, specs=[spec])
+        return self._running(spec, Until(until), timeout, adopt, wait_for_capacity)
+
     @asynccontextmanager
-    async def running(
+    async def _running(
         self,
         spec: Deployable[InstanceT],
         until: Until,
         timeout: float | None,
-        *,
-        adopt: bool = False,
-        wait_for_capacity: float | None = None,
+        adopt: bool,
+        wait_for_capacity: float | None,
     ) -> AsyncIterator[InstanceT]:
-        """Provide the instance inside the block, and end it at the exit. See `Session.running`."""
         deadline, capacity_until = deadlines(timeout, wait_for_capacity)
         with self.tasks.at_work():
-            instance = await self.deploy_and_wait(
-                spec,
-                until,
-                deadline,
-                "terminate",
-                adopt=adopt,
-                hand_over=False,
-                capacity_until=capacity_until,
+            instance = await self._deploy_and_wait(
+                spec, until, deadline, "terminate", adopt, capacity_until, hand_over=False
             )
             self.custodian.lend(instance.ref)
             try:
@@ -194,28 +238,36 @@ class InstanceLifecycle:
                 self.tasks.owner.check()
                 await self.custodian.see_gone(instance.ref)
 
-    async def wait(self, ref: InstanceRef, until: Until, timeout: float | None) -> Instance:
-        """Wait until `ref` is in state `until`. See `Session.wait`."""
+    async def wait(self, instance: Referable, until: Until | str, timeout: float | None) -> Instance:
+        """Wait until `instance` is in state `until`. See `Session.wait`."""
+        refuse(until=until, timeout=timeout)
+        ref, until = ref_of(instance), Until(until)
         with self._resumable(self._resume_wait(ref, until)):
             return await self._waiter.wait(ref, until, deadline_in(timeout))
 
     def _resume_wait(self, ref: InstanceRef, until: Until) -> _Resume:
         return lambda timeout: self.wait(ref, until, timeout)
 
-    async def update(
-        self, ref: InstanceRef, update: ContainerUpdate, timeout: float | None, *, sent: bool = False
+    async def update_and_wait(
+        self, container: Referable, update: ContainerUpdate, timeout: float | None, *, sent: bool = False
     ) -> Container:
         """Send `update`, unless it was `sent`, and wait until it shows. See `Session.update_and_wait`."""
+        ref = ref_of(container)
+        if ref.kind is not Kind.CONTAINER:
+            raise ConfigError(f"only containers can be updated, and this is a {ref.kind}")
+        refuse(update_problems(update), timeout=timeout)
         deadline = deadline_in(timeout)
-        with self._resumable(lambda timeout: self.update(ref, update, timeout, sent=sent)):
+        with self._resumable(lambda timeout: self.update_and_wait(ref, update, timeout, sent=sent)):
             if not sent:
                 await self._waiter.send_update(ref, update, deadline)
                 sent = True
             return cast(Container, await self._waiter.update(ref, update, deadline))
 
-    async def end(self, ref: InstanceRef, timeout: float | None) -> Instance | None:
-        """End `ref`, and wait until it is gone. See `Session.terminate_and_wait`."""
-        with self._resumable(lambda timeout: self.end(ref, timeout)):
+    async def terminate_and_wait(self, instance: Referable, timeout: float | None) -> Instance | None:
+        """End `instance`, and wait until it is gone. See `Session.terminate_and_wait`."""
+        refuse(timeout=timeout)
+        ref = ref_of(instance)
+        with self._resumable(lambda timeout: self.terminate_and_wait(ref, timeout)):
             return await self._waiter.terminate(ref, deadline_in(timeout))
 
     @contextmanager

@@ -92,8 +92,3 @@ class MinimumRuntime:
             about,
             minutes(left),
         )
-
-
-def until_minimum(count: int) -> str:
-    """Text such as `the service ends 3 only after 20 minutes of runtime`, for a progress display."""
-    return f"the service ends {count} only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime"

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from enum import Enum
 from operator import attrgetter
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -29,31 +28,19 @@ from ..models.updates import ContainerUpdate
 from ..models.values import ContainerStatus, Kind, PortProtocol, Status
 from ..polling.estimate import LifeTable
 from ..polling.evidence import KeyDoubt
+from ..polling.options import Poll
 from ..polling.poller import LAST_POLL, Poller
-from ..polling.schedule import Poll, backing_off
+from ..polling.schedule import backing_off
 from ..polling.state import WaitHistory, WaitRequest, timed_out
 from .crash_loop import EVIDENCE, Loops, LoopWatch
 from .minimum_runtime import MinimumRuntime
+from .options import Until
 
 _is_final: Final = attrgetter("final")
 _SSH: Final = 22
 _CONNECT_TIMEOUT: Final = 5.0
 _ENDS_WITHIN: Final = 60.0
 """Seconds that an instance may still be ACTIVE after its DELETE was accepted."""
-
-
-class Until(Enum):
-    """The state that a wait requires of an instance."""
-
-    ACTIVE = "active"
-    """The status is ACTIVE."""
-    READY = "ready"
-    """ACTIVE and usable: a container has started and has a domain, a machine has its SSH line.
-
-    A container that was seen not running must run for 10 s. A crash loop is a failure.
-    """
-    REACHABLE = "reachable"
-    """READY, and a TCP connection to the SSH port, or else the first exposed TCP port, succeeds."""
 
 
 def deadline_in(timeout: float | None) -> float | None:

@@ -50,3 +50,8 @@ def estimate_spend(seen: Instance | Summary | None, now: datetime | None) -> Dec
 def hours_begun(since: datetime, until: datetime) -> int:
     """Return the number of clock hours that are charged to an instance from `since` to `until`."""
     return (until - since.replace(minute=0, second=0, microsecond=0)) // _HOUR + 1
+
+
+def until_minimum(count: int) -> str:
+    """Text such as `the service ends 3 only after 20 minutes of runtime`, for a progress display."""
+    return f"the service ends {count} only after {MINIMUM_RUNTIME // 60:.0f} minutes of runtime"

@@ -19,7 +19,8 @@ from ..models.instances import Instance
 from ..models.values import Status
 from ..resources.endpoints import Endpoints
 from .evidence import Evidence, KeyDoubt
-from .schedule import Agenda, DueHeap, GetQueue, Poll, backing_off
+from .options import Poll
+from .schedule import Agenda, DueHeap, GetQueue, backing_off
 from .state import TrackedInstance, WaitRequest, creation_time
 
 LAST_POLL: Final = 2.0

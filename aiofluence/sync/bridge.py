@@ -237,7 +237,7 @@ class Door:
         thread.submit(call.begin)
         if not wait([call.outcome], PATIENCE).done:  # a callback blocks the loop, so report from this thread
             with contextlib.suppress(OSError, ValueError):  # stderr may be closed
-                runtime.custodian._report(at_once=True)
+                runtime.report_left()
 
     def _end_thread(self, thread: LoopThread) -> None:
         thread.stop()
@@ -260,7 +260,7 @@ class Door:
                 return
             thread.submit(call.begin)
             if not wait([call.outcome], PATIENCE / 6).done:
-                custody = runtime.custodian.now
+                custody = runtime.custody
                 things = [*map(str, custody.ending), *custody.deploying] or ["its last requests"]
                 _say(
                     f"the program ends, and its session was never closed. It ends {', '.join(things)} "
@@ -292,7 +292,7 @@ class Door:
     def give_back(self, result: Any) -> None:
         """In the loop's thread: end the instances in `result`, which the caller has never received."""
         for ref in _refs(result):
-            self._session._runtime.custodian.take(ref)
+            self._session._runtime.lifecycle.custodian.take(ref)
 
 
 _open: Final[set[Door]] = set()

@@ -24,11 +24,10 @@ from ..http.rate_limit import RateLimit
 from ..http.redis_rate_limit import RedisRate
 from ..http.retry import Retry
 from ..http.transport import OnReply
-from ..lifecycle.custody import Custody
-from ..lifecycle.deploy_attempt import DeployPolicy
-from ..lifecycle.instance import InstanceT, OnFailure
+from ..lifecycle.instance import InstanceT
+from ..lifecycle.options import DeployPolicy, OnFailure, Until
 from ..lifecycle.sweep import SweepReport
-from ..lifecycle.wait import Until
+from ..models.custody import Custody
 from ..models.instances import (
     Container,
     ContainerSummary,
@@ -40,7 +39,7 @@ from ..models.instances import (
 )
 from ..models.specs import BareMetalSpec, Deployable, Spec, VMSpec
 from ..models.updates import ContainerUpdate
-from ..polling.schedule import Poll
+from ..polling.options import Poll
 from ..resources.drift import OnDrift
 from ..session import Session as AsyncSession
 from .bridge import Door

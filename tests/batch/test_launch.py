@@ -342,8 +342,8 @@ async def test_no_failover_while_a_clean_up_has_failed() -> None:
             simulator.fail(f"GET /gpu/instances/{left.id}", Fault.status(403), times=None)
             with pytest.raises(AuthError):
                 await fluence.terminate_and_wait(left)
-            fluence._runtime.custodian.take(left)  # as any wait that ends badly gives it to him
-            while not fluence._runtime.custodian.is_failing:
+            fluence._runtime.lifecycle.custodian.take(left)  # as any wait that ends badly gives it to him
+            while not fluence._runtime.lifecycle.custodian.is_failing:
                 await asyncio.sleep(1)
             simulator.sell_out(first)
             report = await fluence.deploy_all_and_wait(many(simulator, 2, plan_id=first), fallback=second)

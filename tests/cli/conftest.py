@@ -22,7 +22,7 @@ from ..harness import IMAGE, SSH_KEY
 
 @attrs.frozen
 class Done:
-    """What became of a command."""
+    """The result of a command."""
 
     code: int
     out: str

@@ -41,7 +41,7 @@ def table(verb: str) -> str:
 
 
 def retryable(cloud: Cloud, text: str) -> str:
-    """What follows each `$` in an example, with what the command prints."""
+    """Return the command behind each `$` in an example, and its output."""
     out = []
     for command, *shown in (part.splitlines() for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]):
         out.append(f"$ {command}")

@@ -1,13 +1,15 @@
-"""What may reach a terminal: the pure function, and both displays, which show nothing without it."""
+"""Text for a terminal: the pure function, both displays, which show nothing without it, and notes."""
 
 from __future__ import annotations
 
 import io
+from uuid import UUID
 
 import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
+from aiofluence.cli.console import note
 from aiofluence.cli.live import LiveRow, PlainDisplay
 from aiofluence.cli.printable import printable
 from aiofluence.cli.rich_display import LiveDisplay
@@ -93,6 +95,21 @@ def test_progress_prints_changes_only(capsys: pytest.CaptureFixture[str]) -> Non
             update([LiveRow("demo-1", "1x t4", "ACTIVE" if age > 3 else "INITIALIZED", age, "0.14")])
     told = capsys.readouterr().out.split()
     assert told == ["0:00", "demo-1", "INITIALIZED", "0:00", "demo-1", "ACTIVE"]
+
+
+def test_notes_are_folded_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = f"  aiofluence terminate --yes {' '.join(str(UUID(int=number)) for number in range(3))}"
+    monkeypatch.setenv("COLUMNS", "60")
+    for is_terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda found=is_terminal: found)
+        note(f"  {'word ' * 20}{'x' * 70}")
+        note(command)
+    in_pipe, _, *folded, copied = capsys.readouterr().err.splitlines()
+    assert in_pipe == f"  {'word ' * 20}{'x' * 70}"
+    assert folded == [f"  {' '.join(['word'] * 11)}", f"  {' '.join(['word'] * 9)}", f"  {'x' * 70}"]
+    assert copied == command, "can be copied"
 
 
 def test_minutes() -> None:

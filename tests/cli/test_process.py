@@ -192,16 +192,21 @@ NETWORK = ["aiohttp", "cattrs", "aiofluence.session", "aiofluence.http.transport
 UNUSED = ["rich", "pydantic", "typer", "aiofluence.simulator", "aiofluence.cli.completion"]
 
 
-class Refusal(BaseHTTPRequestHandler):
-    """A service that refuses each key, so that a command ends at once."""
+WAITS = [
+    *("aiofluence.batch", "aiofluence.tail", "aiofluence.lifecycle.parts", "aiofluence.polling.state"),
+    *("aiofluence.resources.drift", "anyio", "backoff", "tomllib"),
+]
+
+
+class Empty(BaseHTTPRequestHandler):
+    """A service of an account without instances, and without anything for rent."""
 
     def do_GET(self) -> None:
-        """Refuse the key."""
-        body = b'{"error": "invalid key", "code": "forbidden"}'
-        self.send_response(403)
-        self.send_header("Content-Length", str(len(body)))
+        """Return an empty list."""
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(b"[]")
 
     def log_message(self, format: str, *args: object) -> None:
         """Print nothing."""
@@ -214,6 +219,7 @@ class Refusal(BaseHTTPRequestHandler):
         (["deploy", "--help"], NETWORK + UNUSED),
         (["completion", "bash"], NETWORK + UNUSED[:-1]),
         (["--complete", "deploy", "x", "--dr"], NETWORK + UNUSED[:-1]),
+        (["ls"], [*UNUSED, *WAITS, "aiofluence.public"]),
         (["plans"], [*UNUSED, "aiofluence.inventory", "aiofluence.cli.batch_file"]),
     ],
 )
@@ -222,7 +228,7 @@ def test_a_command_loads_only_what_it_needs(arguments: list[str], forbidden: lis
         "import json, sys; from aiofluence.cli import main; main(sys.argv[2:]);"
         "print(json.dumps(sorted({*json.loads(sys.argv[1])} & {*sys.modules})))"
     )
-    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
+    with HTTPServer(("127.0.0.1", 0), Empty) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
         env = {"FLUENCE_API_KEY": "k", "FLUENCE_BASE_URL": url, "COLUMNS": "80"}

@@ -497,4 +497,4 @@ async def test_a_full_disk_stops_a_compaction(path: Path) -> None:
 
 def test_a_session_keeps_no_key_in_its_journal() -> None:
     session = Session("a-key-of-somebody", journal="never-opened")
-    assert "a-key-of-somebody" not in repr(vars(session._runtime.journal))
+    assert "a-key-of-somebody" not in repr(vars(session._runtime.lifecycle.journal))

@@ -72,7 +72,6 @@ def ls(
     """
     if watch and as_json:
         raise UsageError("--watch and --json exclude each other")
-    from ..conditions import find_conditions
     from ..instance_text import list_columns, list_row, list_shape, total_row
 
     time = ServiceTime()
@@ -81,6 +80,8 @@ def ls(
         rows: Sequence[Summary] = await _listed(fluence, kind, prefix, everything)
         if not (cost or check):
             return rows, {}
+        from ..conditions import find_conditions
+
         asked = [row.ref for row in rows if cost or _may_crash(row)]
         details = {one.id: one for one in await _details(fluence, asked)}
         words = await find_conditions(fluence, details.values())
