@@ -7,9 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from aiofluence.cli.exit_codes import explain
-from aiofluence.simulator import Fault
+from aiofluence.cli.live import LiveRow
+from aiofluence.cli.rich_display import LiveDisplay
+from aiofluence.simulator import ClusterOptions, Fault, VirtualClockLoop
 
 from ..harness import ROOMY
 from .conftest import SSH, Cloud
@@ -187,3 +190,61 @@ def test_groups_of_errors_are_told_one_by_one(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "aiofluence: the disk is full\naiofluence: no host\n"
     with pytest.raises(ExceptionGroup):
         explain(ExceptionGroup("a bug", [OSError("x"), ZeroDivisionError()]))
+
+
+def test_log_files_mark_gaps_and_hold_grown_lines(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.simulator.cluster = ClusterOptions(log_interval=None, ring=50)
+    simulator, id = cloud.simulator, cloud.deploy("exp-1")["id"]
+    simulator.print(id, *(f"before {number}" for number in range(40)))
+
+    def during(loop: VirtualClockLoop) -> None:
+        loop.call_later(20, lambda: simulator.print(id, "par", end=""))
+        loop.call_later(60, simulator.print, id, "tial")
+        loop.call_later(120, simulator.print, id, *(f"after {number}" for number in range(500)))
+        loop.call_later(180, signal.raise_signal, signal.SIGINT)
+
+    cloud.during = during
+    assert cloud.run("logs", "exp-1", "-f", "--last", "5", "--output-dir", tmp_path).code == 130
+    (file,) = tmp_path.iterdir()
+    lines = file.read_text().splitlines()
+    assert [line for line in lines if line.startswith("par")] == ["partial"]
+    (mark,) = (index for index, line in enumerate(lines) if line.startswith("--- "))
+    assert lines[mark - 1] == "partial"
+    assert lines[-1] == "after 499"
+
+
+def test_a_long_live_table_shows_who_is_awaited() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=14)
+    rows = [LiveRow(f"exp-{n}", "l4", "provisioning", 0.0, "0.5", busy=n >= 30) for n in range(40)]
+    with LiveDisplay(console, lambda: 0.0).progress() as update:
+        update(rows, "30 of 40 ready")
+    shown = console.file.getvalue()
+    assert "exp-30" in shown
+    assert "exp-29" not in shown
+    assert "30 of 40 ready" in shown
+    assert " more" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "candidate"),
+    [
+        (["deploy", "x", "--location", ""], "US"),
+        (["plans", "--provider", ""], "massed-compute"),
+        (["show", "exp-1", ""], None),
+        (["no-verb", ""], None),
+        (["deploy", "--no-wait", "--adopt", "--wa"], "--wait"),
+        (["deploy", "x", "--max-hourly", ""], None),
+    ],
+)
+def test_completed_values(cloud: Cloud, words: list[str], candidate: str | None) -> None:
+    found = [line.partition("\t")[0] for line in cloud.ok("--complete", *words).out.splitlines()]
+    assert candidate in found if candidate is not None else found == []
+
+
+def test_completion_survives_a_broken_configuration(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "config.toml").write_text("no toml")
+    monkeypatch.setenv("FLUENCE_CONFIG", str(file))
+    assert cloud.ok("--complete", "--profile", "").out == ""
+    assert cloud.ok("--complete", "show", "").out == ""
