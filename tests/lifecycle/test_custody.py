@@ -24,7 +24,7 @@ from aiofluence import (
 )
 from aiofluence.simulator import DEFAULT_API_KEY, Fault, Provisioning, Simulator, SimulatorWire, run_virtual
 
-from ..harness import FAST, VIRTUAL, container_spec, next_tick, now, session_on, vm_spec
+from ..harness import FAST, VIRTUAL, container_spec, next_tick, now, sample, session_on, vm_spec
 
 SLOW = Provisioning(median=150, sigma=0.0)
 
@@ -125,9 +125,10 @@ WAYS: list[Callable[[Awaitable[None], int], Awaitable[BaseException | None]]] = 
 ]
 
 
-@pytest.mark.parametrize("leave", WAYS)
-@pytest.mark.parametrize("use", [in_deploy_and_wait, in_running, in_a_block_that_fails])
-@pytest.mark.parametrize("fault", [None, "after", "before"])
+@pytest.mark.parametrize(
+    ("leave", "use", "fault"),
+    sample(4, WAYS, [in_deploy_and_wait, in_running, in_a_block_that_fails], [None, "after", "before"]),
+)
 def test_left_at_every_tick_nothing_is_left(
     leave: Callable[[Awaitable[None], int], Awaitable[BaseException | None]],
     use: Callable[[Session, Simulator], Awaitable[None]],
