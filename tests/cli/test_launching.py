@@ -63,6 +63,7 @@ def test_deploy(cloud: Cloud) -> None:
 def test_deploy_on_a_terminal_has_an_estimate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    cloud.time_scale = 20  # fewer redraws
     out = cloud.ok("deploy", "exp-1", "--gpu", "t4", *SSH).out
     assert re.search(r"1 provisioning, about \d+:\d\d min to go \(\d+:\d\d to \d+:\d\d\)", out)
     assert "price      0.14 USDC an hour" in out
