@@ -217,6 +217,10 @@ def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> 
     uri = cloud.ok("show", "lab", "--json").json["uri"]
     assert uri.startswith("http://")
     assert told.endswith(f"lab: {uri}\n")
+    (tmp_path / "one.toml").write_text('[[instance]]\nname = "llm"\ngpu = "t4"\nimage = "ollama"\n')
+    told = cloud.ok("launch", tmp_path / "one.toml", "--until", "ready").out
+    port = cloud.ok("show", "llm", "--json").json["ports"][0]["external_port"]
+    assert re.search(rf"^llm: provider-\d+\.gpu\.example:{port}\n", told, re.MULTILINE)
 
 
 def test_a_launch_names_missing_addresses(cloud: Cloud, tmp_path: Path) -> None:
