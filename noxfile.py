@@ -59,7 +59,7 @@ OF_THE_INTERPRETER = tuple(
 # They take a third of the time of these, and depend on the interpreter the least.
 SLOW = (
     "--deselect=tests/test_sync.py::test_ctrl_c_at_any_line_loses_nothing",
-    "--deselect=tests/simulator/test_wire.py::test_a_thousand_launches_at_once",
+    "--deselect=tests/simulator/test_wire.py::test_hundreds_of_launches_at_once",
 )
 # What a wheel can get wrong: names, files, entry points.
 OF_THE_WHEEL = (

@@ -12,7 +12,7 @@ from .harness import THOROUGH
 from .model import Setting, run
 
 # Sixty also show more than five twins where the promise has nothing to rest on: see the last test.
-RUNS = 600 if THOROUGH else 25
+RUNS = 600 if THOROUGH else 15
 PROMISED = [
     Setting("one run"),
     Setting("one run, adopting", adopt=True),

@@ -45,6 +45,7 @@ from aiofluence.sync.bridge import _Call, _refs
 from tools import sync_generator
 
 from .harness import FAST, container_spec, vm_spec
+from .programs import run_program
 from .test_secrets import KEY, shown
 from .test_signals import NEVER, SOON, world
 
@@ -334,16 +335,8 @@ fluence.call(lambda: fluence._door._thread._loop.result().call_soon(time.sleep, 
 
 
 def play(program: str, *, seconds: float = 30.0) -> tuple[int, str, str]:
-    """Run `program` behind HEAD: its exit code, stdout and stderr."""
-    path = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "-c", HEAD + program],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    """Run `program` behind HEAD, and return its exit code, stdout and stderr."""
+    done = run_program(HEAD + program, timeout=seconds)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -675,6 +668,9 @@ def test_a_line_at_ctrl_c_comes_next(simulator: Simulator, strike_at: Callable[[
         assert [next(tail).text for _ in range(3)] == ["first", "second", "third"]
 
 
+STRIKES = "import runpy; runpy.run_module('tests.strikes', run_name='__main__', alter_sys=True)"
+
+
 @needs_fork
 @pytest.mark.parametrize(
     ("scenario", "step", "error"),
@@ -690,12 +686,8 @@ def test_a_line_at_ctrl_c_comes_next(simulator: Simulator, strike_at: Callable[[
 )
 @pytest.mark.timeout(300)  # some processes each, which a busy machine may need a while for
 def test_ctrl_c_at_any_line_loses_nothing(scenario: str, step: int, error: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.strikes", scenario, str(step), error],
-        cwd=sync_generator.PACKAGE.parent,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    done = run_program(STRIKES, scenario, str(step), error)
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["wrong"] == []
     assert found["struck"] >= 2

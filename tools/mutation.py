@@ -67,6 +67,7 @@ TESTS = {
         "http/test_messages test_errors resources/test_rows resources/test_account test_session"
         f" test_hostile {WIRE}"
     ),
+    "http/dates": f"http/test_messages test_hostile {WIRE}",
     "http/error_mapping": f"http/test_messages test_errors test_hostile {WIRE}",
     "http/redaction": "http/test_messages test_hostile test_secrets",
     "lifecycle/deploy": DEPLOY,

@@ -20,6 +20,9 @@ def problems(root: Path, tag: str | None) -> list[str]:
     version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
         return [f"pyproject.toml: {version!r} is not a version such as 0.1.0 or 0.1.0rc1"]
+    config = (root / "aiofluence" / "config.py").read_text("utf-8")
+    if f'VERSION: Final = "{version}"' not in config:
+        return [f"aiofluence/config.py: VERSION is not {version}, as in pyproject.toml"]
     if tag is None:
         return []
     found = [] if tag == f"v{version}" else [f"pyproject.toml has version {version}, the tag is {tag}"]

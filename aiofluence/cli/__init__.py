@@ -27,6 +27,8 @@ def _run(arguments: Sequence[str]) -> int:
     code: object = 0
     try:
         code = run(arguments)
+        if not code:
+            sys.stdout.flush()  # so that a full disk is an error with a message
     except SystemExit as leaving:  # after SIGTERM and SIGHUP
         code = leaving.code
     except OSError as error:  # a help text that cannot be written, such as to a full disk

@@ -12,7 +12,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -181,7 +180,8 @@ def parse(function: Callable[..., Any], words: Sequence[str], prog: str) -> dict
     if "-h" in before or "--help" in before:
         print(help_of(function, parameters, prog))
         raise Exit
-    parser = _Parser(prog, add_help=False, allow_abbrev=False)
+    # With a usage of its own, argparse does not format one, which no error here shows.
+    parser = _Parser(prog, usage="", add_help=False, allow_abbrev=False)
     for each in parameters:
         _add(parser, each)
     variadic = next((p for p in parameters if not p.is_option and p.is_list), None)
@@ -222,18 +222,25 @@ def _unknown(word: str, parameters: Sequence[Parameter]) -> str:
     if not word.startswith("-"):
         return f"unexpected argument {word!r}"
     word = word.partition("=")[0]
+    for each in parameters:
+        if not each.is_option and each.metavar.lower() == word.strip("-"):
+            return f"there is no option {word}; write the {each.metavar} without an option"
+        if not each.is_option and each.metavar == "COMMAND":
+            return f"there is no option {word}; options of the COMMAND go behind --"
     known = [option for each in parameters for option in each.options]
     return f"there is no option {word}{_meant(word, known)}"
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(word, list(known), n=2)
     return f"; do you mean {' or '.join(near)}?" if near else ""
 
 
-def unknown_verb(word: str, verbs: Iterable[str]) -> str:
+def unknown_verb(word: str, verbs: Iterable[str], meant: str | None = None) -> str:
     """Return the error text for a verb that does not exist."""
-    return f"there is no command {word!r}{_meant(word, verbs)}"
+    return f"there is no command {word!r}{f'; do you mean {meant}?' if meant else _meant(word, verbs)}"
 
 
 def summary_of(function: Callable[..., Any]) -> str:

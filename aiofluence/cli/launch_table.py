@@ -85,6 +85,7 @@ class LaunchTable:
         rows = []
         for index, (name, offer) in enumerate(zip(self._names, self._shown, strict=True)):
             began, settled = self._began[index], self._settled[index]
+            busy = self._states[index] in _BUSY
             rows.append(
                 LiveRow(
                     name,
@@ -92,8 +93,8 @@ class LaunchTable:
                     self._status(index),
                     0.0 if began is None else (settled or now) - began,
                     f"{offer.hourly:f}",
-                    "late" if index in late else self._notes[index],
-                    busy=self._states[index] in _BUSY,
+                    "late" if busy and index in late else self._notes[index],
+                    busy=busy,
                 )
             )
         return rows

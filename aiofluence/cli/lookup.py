@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import aiofluence
@@ -93,6 +92,8 @@ def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRe
                 for row in fitting
             ]
         else:
+            from difflib import get_close_matches
+
             near = get_close_matches(text, {row.name for row in rows if not row.status.final})
             meant = f"; do you mean {' or '.join(sorted(near))}?" if near else ""
             problems.append(f"there is no instance with the name or id {text}{meant}")

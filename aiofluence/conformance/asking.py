@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import FluenceError, NoReplyError, NotSentError
-from ..http.error_mapping import retry_after
+from ..http.dates import retry_after
 from ..http.messages import Call, MiB, Priority, Reply, Request
 from ..models.instances import InstanceRef
 from ..models.values import Kind

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..http.error_mapping import http_date
+from ..http.dates import http_date
 from ..http.messages import Call, Reply
 from ..lifecycle.options import Until
 from ..models.instances import Instance

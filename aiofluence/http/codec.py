@@ -1,4 +1,4 @@
-"""Conversion between JSON and models with cattrs, strict where a guess would hide a mistake.
+"""Conversion between JSON and models, strict where a guess would hide a mistake.
 
 `structure` reads answers into models, and `payload` writes specs into bodies. No I/O. The rules for valid
 specs belong to the specs.
@@ -10,16 +10,13 @@ import functools
 import json
 import marshal
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import GenericAlias
-from typing import Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
-import cattrs
-from cattrs.cols import list_structure_factory
-from cattrs.gen import make_dict_structure_fn, override
 
 from ..errors import DecodeError, SpecError
 from ..models.instances import Billing, Container, ContainerSummary, ForwardedPort, Resources
@@ -31,23 +28,49 @@ from . import readers
 from .messages import Answer, Call, Json
 from .readers import Hook
 
+if TYPE_CHECKING:  # imported for the first value that does not fit
+    import cattrs
+
 T = TypeVar("T")
+
+_HOOKS: Final[Mapping[type, Hook]] = {
+    str: readers.exactly(str),
+    bool: readers.exactly(bool),
+    int: readers.integer,
+    float: readers.exactly(int, float),
+    Decimal: readers.money,
+    datetime: readers.moment,
+    Size: readers.size,
+    Environment: readers.environment,
+}
+_RENAMED: Final[Mapping[type, Mapping[str, str]]] = {
+    Port: {"number": "port"},
+    ContainerSummary: {"status": "instance_status"},
+    Container: {"status": "instance_status"},
+}
+"""Names in JSON of the fields of a model, where they differ."""
+_FIELD_HOOKS: Final[Mapping[type, Mapping[str, Hook]]] = {
+    Port: {"number": readers.port_number},
+    ForwardedPort: {"port": readers.port_number, "external_port": readers.port_number},
+    Supply: {"vcpu": readers.count},
+    Pricing: {"hour": readers.price},
+    Billing: {"hourly_usage": readers.price},
+    MachineOption: {"vcpu": readers.count},
+}
+"""Hooks of single fields, instead of the hooks of their types."""
+_RECURRING: Final = (Resources, tuple[Port, ...])
+"""Types of which the same few values recur. Public data, because a cache keeps them."""
 
 _member = functools.lru_cache(readers.REMEMBERED)(readers.member)
 
 
-def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Hook:
+def _array_hook(kind: Any, items: Callable[[list[Any]], list[Any]]) -> Hook:
     """Hook for arrays only: cattrs itself would also iterate over an object or a text."""
     sequence = get_origin(kind)
-    item = get_args(kind)[0]
-    items: Any = GenericAlias(list, item)
-    one = converter.get_structure_hook(item)
-    keep_index = list_structure_factory(items, converter) if converter.detailed_validation else None
 
     def hook(value: Any, _: Any) -> Any:
         if type(value) is list:
-            found = keep_index(value, items) if keep_index else [one(each, item) for each in value]
-            return found if sequence is list else tuple(found)
+            return items(value) if sequence is list else tuple(items(value))
         if value is None:  # servers in Go write null for an empty array
             return [] if sequence is list else ()
         raise readers.MisfitError(f"expected an array, got {readers.name_of(value)}")
@@ -55,22 +78,25 @@ def _array_hook(kind: Any, converter: cattrs.BaseConverter) -> Hook:
     return hook
 
 
-def _object_hook(model: type, converter: cattrs.Converter, **overrides: Any) -> Hook:
-    """Hook for objects only: cattrs itself would read a model without required fields from any text."""
-    if not converter.detailed_validation:
-        return readers.reader(model, converter.get_structure_hook, **overrides)
-    plain: Hook = make_dict_structure_fn(model, converter, **overrides)
+def _is_array(kind: Any) -> bool:
+    return get_origin(kind) in (list, tuple)
+
+
+def _plan_hook(plain: Hook) -> Hook:
+    """Flatten `{"plan": ..., "attributes": {"location": [...]}}` into one plan."""
 
     def hook(value: Any, kind: Any) -> Any:
-        if type(value) is dict:
-            return plain(value, kind)
-        raise readers.MisfitError(f"expected an object, got {readers.name_of(value)}")
+        inner = value.get("plan") if type(value) is dict else None
+        attributes = value.get("attributes") if type(value) is dict else None
+        if type(inner) is not dict or type(attributes) is not dict:
+            raise readers.MisfitError("expected {plan, attributes}")
+        return plain({**inner, "locations": attributes.get("location")}, kind)
 
     return hook
 
 
 def _remembering(hook: Hook) -> Hook:
-    """Cache the results of a hook by JSON value. Only for public data, because the cache keeps it."""
+    """Cache the results of a hook by JSON value."""
     known: dict[bytes, Any] = {}
 
     def recall(value: Any, kind: Any) -> Any:
@@ -85,58 +111,61 @@ def _remembering(hook: Hook) -> Hook:
     return recall
 
 
-def _is_array(kind: Any) -> bool:
-    return get_origin(kind) in (list, tuple)
+@functools.cache
+def _quick_hook(kind: Any) -> Hook:
+    """Return the hook for values that fit. Any exception means that a value does not fit."""
+    if kind in _HOOKS:
+        return _HOOKS[kind]
+    if _is_array(kind):
+        item = get_args(kind)[0]
+        one = _quick_hook(item)
+        hook = _array_hook(kind, lambda value: [one(each, item) for each in value])
+    elif attrs.has(kind):
+        renamed, hooks = _RENAMED.get(kind, {}), _FIELD_HOOKS.get(kind, {})
+        hook = readers.reader(kind, _quick_hook, renamed, hooks)
+    else:
+        assert issubclass(kind, OpenEnum | Kind), kind
+        hook = _member
+    if kind is ContainerPlan:
+        hook = _plan_hook(hook)
+    return _remembering(hook) if kind in _RECURRING else hook
 
 
 @functools.cache
-def _converter(*, detailed: bool) -> cattrs.Converter:
-    """Create a converter on its first use. There are two: a quick one, and one that locates a misfit."""
-    converter = cattrs.Converter(detailed_validation=detailed, prefer_attrib_converters=False)
-    converter.register_structure_hook(str, readers.exactly(str))
-    converter.register_structure_hook(bool, readers.exactly(bool))
-    converter.register_structure_hook(int, readers.integer)
-    converter.register_structure_hook(float, readers.exactly(int, float))
-    converter.register_structure_hook(Decimal, readers.money)
-    converter.register_structure_hook(datetime, readers.moment)
-    converter.register_structure_hook(Size, readers.size)
-    converter.register_structure_hook(Environment, readers.environment)
-    converter.register_structure_hook_factory(_is_array, _array_hook)
+def _converter() -> cattrs.Converter:
+    """Create the converter that locates a misfit. It is slow, and cattrs takes long to import."""
+    import cattrs
+    from cattrs.cols import list_structure_factory
+    from cattrs.gen import make_dict_structure_fn, override
 
-    # By class, because cattrs would otherwise treat a StrEnum as a str.
-    converter.register_structure_hook(OpenEnum, readers.member if detailed else _member)
-    converter.register_structure_hook(Kind, readers.member if detailed else _member)
-    converter.register_structure_hook_factory(attrs.has, lambda model: _object_hook(model, converter))
+    converter = cattrs.Converter(detailed_validation=True, prefer_attrib_converters=False)
 
-    def register(model: type, **overrides: Any) -> None:
-        converter.register_structure_hook(model, _object_hook(model, converter, **overrides))
+    def array_hook(kind: Any) -> Hook:
+        items: Any = GenericAlias(list, get_args(kind)[0])
+        keep_index = list_structure_factory(items, converter)
+        return _array_hook(kind, lambda value: keep_index(value, items))
 
-    number = override(struct_hook=readers.port_number)
-    price = override(struct_hook=readers.price)
-    register(Port, number=override(rename="port", struct_hook=readers.port_number))
-    register(ForwardedPort, port=number, external_port=number)
-    register(Supply, vcpu=override(struct_hook=readers.count))
-    if not detailed:
-        converter.register_structure_hook(Resources, _remembering(converter.get_structure_hook(Resources)))
-        ports: Any = tuple[Port, ...]
-        remembered = _remembering(converter.get_structure_hook(ports))
-        converter.register_structure_hook_func(lambda kind: kind == ports, remembered)
-    register(Pricing, hour=price)
-    register(Billing, hourly_usage=price)
-    register(MachineOption, vcpu=override(struct_hook=readers.count))
-    register(ContainerSummary, status=override(rename="instance_status"))
-    register(Container, status=override(rename="instance_status"))
-    plan = _object_hook(ContainerPlan, converter)
+    def object_hook(model: type) -> Hook:
+        names, hooks = _RENAMED.get(model, {}), _FIELD_HOOKS.get(model, {})
+        overrides: Any = {
+            field: override(rename=names.get(field), struct_hook=hooks.get(field))
+            for field in {*names, *hooks}
+        }
+        plain: Any = make_dict_structure_fn(model, converter, **overrides)
 
-    def container_plan(value: Any, kind: Any) -> ContainerPlan:
-        """Flatten `{"plan": ..., "attributes": {"location": [...]}}` into one plan."""
-        inner = value.get("plan") if type(value) is dict else None
-        attributes = value.get("attributes") if type(value) is dict else None
-        if type(inner) is not dict or type(attributes) is not dict:
-            raise readers.MisfitError("expected {plan, attributes}")
-        return plan({**inner, "locations": attributes.get("location")}, kind)  # type: ignore[no-any-return]
+        def hook(value: Any, kind: Any) -> Any:
+            if type(value) is dict:  # cattrs itself would read a model without required fields from any text
+                return plain(value, kind)
+            raise readers.MisfitError(f"expected an object, got {readers.name_of(value)}")
 
-    converter.register_structure_hook(ContainerPlan, container_plan)
+        return _plan_hook(hook) if model is ContainerPlan else hook
+
+    converter.register_structure_hook_factory(_is_array, array_hook)
+    converter.register_structure_hook_factory(attrs.has, object_hook)
+    for kind, hook in _HOOKS.items():
+        converter.register_structure_hook(kind, hook)
+    for enum in (OpenEnum, Kind):  # by class, because cattrs would otherwise treat a StrEnum as a str
+        converter.register_structure_hook(enum, readers.member)
     return converter
 
 
@@ -184,7 +213,7 @@ def structure_rows(
     rows = _add_kind(rows, under)
     many: Any = GenericAlias(list, item)
     try:
-        return _converter(detailed=False).structure(rows, many), []
+        return _quick_hook(many)(rows, many), []
     except Exception:
         pass  # each row is now converted separately
     errors: list[DecodeError] = []
@@ -222,13 +251,16 @@ def _fitting(
 def _convert(value: Json, kind: type[T], path: str, call: Call) -> T | DecodeError:
     """Convert `value` at `path` in the answer to `call`, or return (not raise) the error."""
     try:
-        return _converter(detailed=False).structure(value, kind)
+        quick: T = _quick_hook(cast(Hashable, kind))(value, kind)
+        return quick
     except Exception:
-        pass  # the slow, detailed converter is only needed for a value that does not fit
+        pass  # the slow converter is only needed for a value that does not fit
     try:
-        return _converter(detailed=True).structure(value, kind)
+        return _converter().structure(value, kind)
     except Exception as error:
-        first = cattrs.transform_error(error, path=path, format_exception=_describe)[0]
+        from cattrs import transform_error
+
+        first = transform_error(error, path=path, format_exception=_describe)[0]
     problem, _, where = first.rpartition(" @ ")
     return DecodeError(f"{problem} at {where}", path=where, call=str(call))
 

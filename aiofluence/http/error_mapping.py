@@ -1,7 +1,8 @@
 """The error for a refusal, from its status and its text.
 
 Pure, and independent of HTTP libraries. The only table of the service's 400s by their text is here. All
-functions take time linear in the length of the reply, and produce bounded output.
+functions take time linear in the length of the reply, and produce bounded output. `messages` loads this
+module with the first refusal, since its patterns take time to compile.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import codecs
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ from ..errors import (
     UnsupportedImageError,
     UpdateInProgressError,
 )
+from .dates import retry_after
 from .redaction import from_html, starred
 
 _BUSINESS: Final[tuple[tuple[re.Pattern[str], re.Pattern[str] | None, type[ReplyError]], ...]] = tuple(
@@ -280,41 +281,3 @@ def _time_left(words: str) -> float | None:
             return seconds
         before = end
     return None
-
-
-_SECONDS: Final = re.compile(r"[0-9]{1,9}")
-_DATE_LENGTH: Final = 64
-YEARS: Final = range(1970, 9000)
-"""Valid years of a time. Arithmetic with the first and last years of `datetime` overflows."""
-
-
-def retry_after(headers: Mapping[str, str], service_time: datetime | None = None) -> float | None:
-    """Return the seconds of `Retry-After`; None if it is absent or in neither of RFC 9110's two formats.
-
-    Args:
-        headers: headers of the reply.
-        service_time: time at the service, for a reply without a `Date`; None for this machine's time.
-
-    A date is relative to the reply's own `Date`, so that no clock of this machine has to be right.
-    """
-    text = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    date = http_date(text)
-    if date is None:
-        return None
-    now = http_date(headers.get("Date", "")) or service_time or datetime.now(UTC)
-    return max(0.0, (date - now).total_seconds())
-
-
-def http_date(text: str) -> datetime | None:
-    """Parse an HTTP date as a time in UTC; return None if it is invalid."""
-    if not text.isascii() or len(text) > _DATE_LENGTH:
-        return None
-    try:
-        date = parsedate_to_datetime(text)
-        # HTTP dates have no other zone than UTC, and this machine's zone does not apply.
-        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    return date if date.year in YEARS else None

@@ -16,14 +16,11 @@ from typing import Any, Final, NoReturn, Protocol, TypeAlias, TypeGuard
 import attrs
 
 from ..errors import ConfigError, DecodeError, RefusedError, ReplyError
-from . import error_mapping as refusals, redaction
-from .redaction import Secrets
 
 Json: TypeAlias = Any
 """A decoded JSON value. `codec.structure` checks its shape."""
 
 MiB: Final = 2**20
-_NONE: Final = Secrets()
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHOD = re.compile(r"[A-Za-z]{1,32}")
 BALANCES_PATH: Final = "/v2/users/balances"
@@ -31,6 +28,18 @@ ME_PATH: Final = "/v1/users/me"
 _ACCOUNT_PATHS: Final = frozenset({BALANCES_PATH, ME_PATH})
 """Paths of the account, which are the only ones outside `/gpu` (contract 7)."""
 _PATH = re.compile(r"/gpu(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
+
+
+class Secrets(tuple[str, ...]):
+    """Texts that no error may repeat. Their repr, as in a traceback with locals, does not show them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self)})"
+
+
+_NONE: Final = Secrets()
 
 
 def safe_id(id: object) -> str:
@@ -276,8 +285,10 @@ def refusal(
         call: the request; the error shows stars in place of the secrets in its body.
         reply: the reply.
         secrets: further texts that no error may repeat.
-        service_time: time at the service, as in `error_mapping.retry_after`.
+        service_time: time at the service, as in `dates.retry_after`.
     """
+    from . import error_mapping as refusals, redaction
+
     hidden = (*secrets, *redaction.secrets_in(call.body))
     error = refusals.refusal(
         reply.status, reply.headers, reply.body, call=str(call), hidden=hidden, service_time=service_time

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeAlias, get_args, get_origin
@@ -19,7 +19,7 @@ import attrs
 
 from ..models.money import MOST, read_amount
 from ..models.values import Environment, OpenEnum, Size
-from .error_mapping import YEARS
+from .dates import YEARS
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
 """Function that makes a value of a type (the second argument) from JSON, or raises."""
@@ -162,13 +162,19 @@ _AS_IT_COMES = (str, bool)
 """Types that JSON has already. The reader only checks for exactly this type."""
 
 
-def reader(model: type[Any], hook_for: Callable[[Any], Hook], **overrides: Any) -> Hook:
+def reader(
+    model: type[Any],
+    hook_for: Callable[[Any], Hook],
+    renamed: Mapping[str, str],
+    field_hooks: Mapping[str, Hook],
+) -> Hook:
     """Generate a function from a JSON object to a `model`. Any exception means that the object does not fit.
 
     Args:
         model: an attrs class.
-        hook_for: returns the converter's hook for a type.
-        overrides: by field, cattrs' `override(rename=..., struct_hook=...)`.
+        hook_for: returns the hook for a type.
+        renamed: names in JSON, by field, where they differ.
+        field_hooks: hooks, by field, instead of those for their types.
 
     For `InstanceRef`, if the service returned one, the function would be
 
@@ -184,9 +190,8 @@ def reader(model: type[Any], hook_for: Callable[[Any], Hook], **overrides: Any) 
     attrs.resolve_types(model)
     arguments = []
     for field in attrs.fields(model):
-        override = overrides.get(field.name)
-        key = repr((override and override.rename) or field.name)
-        hook = override and override.struct_hook
+        key = repr(renamed.get(field.name, field.name))
+        hook = field_hooks.get(field.name)
         kind = _without_none(field.type) if field.default is None else field.type
         if hook is None and kind in _AS_IT_COMES:
             made = f"v if type(v := {{}}) is {kind.__name__} else refuse()"

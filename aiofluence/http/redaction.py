@@ -27,15 +27,6 @@ _FORMS: Final = 8
 """Number of encodings side by side to undo. A text with more is replaced by stars."""
 
 
-class Secrets(tuple[str, ...]):
-    """Texts that no error may repeat. Their repr, as in a traceback with locals, does not show them."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"Secrets({len(self)})"
-
-
 def secrets_in(body: bytes) -> list[str]:
     """Return a request's texts that no error may repeat: environment values, passwords, keys, commands."""
 

@@ -16,7 +16,7 @@ import attrs
 
 from ..background import Owner, loop_time
 from ..errors import Attempt, FluenceError, NotSentError
-from .error_mapping import http_date, retry_after
+from .dates import http_date, retry_after
 from .messages import (
     Answer,
     Call,
@@ -24,6 +24,7 @@ from .messages import (
     Priority,
     Reply,
     Request,
+    Secrets,
     Timeout,
     Wire,
     decode_reply,
@@ -31,7 +32,6 @@ from .messages import (
     refuse_to_pickle,
 )
 from .rate_limit import RateLimiter
-from .redaction import Secrets
 from .retry import Retry, RetryBudget, is_refusal, may_repeat
 
 OnReply: TypeAlias = Callable[[Call, Reply], object]

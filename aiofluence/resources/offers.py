@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, Final
 
 import attrs
@@ -192,6 +191,8 @@ def _near(asked: str, known: Iterable[str]) -> list[str]:
     names = {_letters(name): name for name in sorted(known)}
     want = _letters(asked)[:100]
     parts = [name for name in names if want and name and (want in name or name in want)]
+    from difflib import get_close_matches
+
     alike = get_close_matches(want, [name[:100] for name in names], n=_NEAR, cutoff=_ALIKE)
     return [names[name] for name in dict.fromkeys([*alike, *parts]) if name in names][:_NEAR]
 

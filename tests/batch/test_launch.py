@@ -22,6 +22,7 @@ from aiofluence import (
     Container,
     ContainerSpec,
     CustodyError,
+    DeployPolicy,
     Eta,
     InstanceFailedError,
     InsufficientBalanceError,
@@ -735,7 +736,8 @@ def test_cancelled_at_any_tick_nothing_is_left(
         if fault is not None:
             simulator.fail(POST, Fault.reset(), when=fault, skip=1)
         held: set[str] = set()
-        async with session_on(simulator, close_timeout=900) as fluence:
+        policy = DeployPolicy(settle=30, watch=45)  # short, since each poll is a step more to leave at
+        async with session_on(simulator, close_timeout=900, deploy=policy) as fluence:
             task = asyncio.ensure_future(use(fluence, simulator, held))
             for _ in range(ticks):
                 if task.done():

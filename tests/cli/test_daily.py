@@ -124,6 +124,9 @@ def test_ambiguous_id_lists_candidates(cloud: Cloud) -> None:
         (["plans", "--gpu-count", "two"], "'two' is not a whole number of at least 0"),
         (["plans", "extra"], "unexpected argument 'extra'"),
         (["--profile"], "expected the name of a profile"),
+        (["destroy", "x"], "there is no command 'destroy'; do you mean terminate?"),
+        (["deploy", "--name", "x"], "there is no option --name; write the NAME without an option"),
+        (["ssh", "x", "nvidia-smi", "-L"], "there is no option -L; options of the COMMAND go behind --"),
     ],
 )
 def test_typos(cloud: Cloud, words: list[str], hint: str) -> None:

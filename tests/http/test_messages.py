@@ -32,7 +32,7 @@ from aiofluence import (
     UpdateInProgressError,
 )
 from aiofluence.http import error_mapping as refusals
-from aiofluence.http.error_mapping import retry_after
+from aiofluence.http.dates import retry_after
 from aiofluence.http.messages import Call, Request, Retryable, decode_reply, decode_rows
 from aiofluence.http.redaction import starred
 from aiofluence.http.retry import Retry, may_repeat

@@ -152,7 +152,8 @@ def _leave_at_every_tick(
         simulator = Simulator(provisioning=Provisioning(median=20, sigma=0.0), profile=profile)
         if fault is not None:
             simulator.fail("POST /gpu/instances/", Fault.reset(), when=fault)
-        async with session_on(simulator, close_timeout=900) as fluence:
+        policy = DeployPolicy(settle=30, watch=45)  # short, since each poll is a step more to leave at
+        async with session_on(simulator, close_timeout=900, deploy=policy) as fluence:
             result = await leave(use(fluence, simulator), ticks)
         through = result is None or isinstance(result, _HandedOverError)
         left = isinstance(result, asyncio.CancelledError | TimeoutError | ZeroDivisionError)

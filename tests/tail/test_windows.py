@@ -25,9 +25,8 @@ def anyio_backend() -> Any:
     return VIRTUAL
 
 
-@pytest.mark.parametrize("refusal", [422, 400, 413])
-@pytest.mark.parametrize("limit", [1000, 100, 20])
-async def test_refused_windows_lead_to_the_whole_log(refusal: int, limit: int) -> None:
+@pytest.mark.parametrize(("limit", "refusal"), [(1000, 422), (100, 422), (20, 422), (100, 400), (100, 413)])
+async def test_refused_windows_lead_to_the_whole_log(limit: int, refusal: int) -> None:
     service = LogService(BURST, ENDS, refused_above=limit, refusal=refusal)
     got = await follow(service)
     assert texts(got) == [text for _, text in BURST]

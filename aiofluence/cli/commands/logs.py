@@ -96,8 +96,11 @@ def events(
             async for event in fluence.tail_events(ref):
                 _show_event(event, as_json)
             return
-        for event in await fluence.containers.events(ref.id, last=last):
+        found = await fluence.containers.events(ref.id, last=last)
+        for event in found:
             _show_event(event, as_json)
+        if not found:
+            note("The cluster has no events now. It forgets them after a while.")
 
     execute(show)
 
