@@ -1,4 +1,4 @@
-"""Odd rows of the name of a deploy, after a lost reply. A row that may be the instance forbids a second POST."""
+"""Odd rows of a deploy's name, after a lost reply: a row that may be the instance forbids a second POST."""
 
 from __future__ import annotations
 
