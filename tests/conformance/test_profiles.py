@@ -87,7 +87,9 @@ def undecided(seen: Observations) -> dict[str, str]:
 
 async def test_nothing_for_sale() -> None:
     simulator = Simulator()
-    nothing = {f"GET /gpu/plans/{kind}": lambda plans: [] for kind in ("", "vms", "baremetal")}
+    nothing: dict[str, Callable[[Any], Any]] = {
+        f"GET /gpu/plans/{kind}": lambda plans: [] for kind in ("", "vms", "baremetal")
+    }
     seen = await observe(EditingWire(simulator, nothing), Level.PAID)
     why = undecided(seen)
     assert why["os-image"] == "no VM is for sale"
