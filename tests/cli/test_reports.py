@@ -214,11 +214,11 @@ def test_log_files_mark_gaps_and_hold_grown_lines(cloud: Cloud, tmp_path: Path) 
 
 
 def test_a_long_live_table_shows_who_is_awaited() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=14)
+    console = Console(file=(out := io.StringIO()), force_terminal=True, width=100, height=14)
     rows = [LiveRow(f"exp-{n}", "l4", "provisioning", 0.0, "0.5", busy=n >= 30) for n in range(40)]
     with LiveDisplay(console, lambda: 0.0).progress() as update:
         update(rows, "30 of 40 ready")
-    shown = console.file.getvalue()
+    shown = out.getvalue()
     assert "exp-30" in shown
     assert "exp-29" not in shown
     assert "30 of 40 ready" in shown
