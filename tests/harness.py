@@ -6,9 +6,11 @@ No helper replaces the client: a session here is a user's session, and only the 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -189,6 +191,16 @@ def transport_on(simulator: Simulator, *, max_in_flight: int = 32) -> Transport:
     return Transport(
         wire=SimulatorWire(simulator), limiter=limiter, headers=request_headers(simulator.api_key)
     )
+
+
+def sample(every: int, *values: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Return combinations of a test's values: each `every`-th, or with `nox -s thorough` all.
+
+    `every` has no common divisor with the number of values of any argument, so each value is among them.
+    """
+    listed = [list(some) for some in values]
+    assert all(math.gcd(every, len(some)) == 1 for some in listed)
+    return list(itertools.product(*listed))[:: 1 if THOROUGH else every]
 
 
 def next_tick(ticks: int, ways: int) -> int:

@@ -27,7 +27,7 @@ DAYS = 30.0
 TOGETHER = 10
 """Concurrent deploys."""
 _SHOWN = 800
-_TRACED = 400
+_TRACED = 160
 FATES = ("ended", "ended", "ended", "deleted", "kept", "cancelled", "refused", "lost", "failed", "running")
 
 
@@ -82,9 +82,9 @@ async def _months(deploys: int, journal: Path | None) -> Months:
         deploy=DeployPolicy(settle=5, watch=20, max_posts=2),
     )
     rounds = deploys // TOGETHER
-    first = rounds - max(_TRACED // TOGETHER, rounds // 20)
+    tenth = (rounds - max(_TRACED // TOGETHER, rounds // 20)) // 10
+    first = 10 * tenth
     base = (first + rounds) // 2
-    tenth = first // 10
     grown = 0
     seconds: list[float] = []
     requests: list[int] = []

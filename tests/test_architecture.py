@@ -102,6 +102,7 @@ class Module:
     is_package: bool
     source: str
     tree: ast.Module
+    nodes: list[ast.AST]
 
 
 Runtime = dict[str, Module]
@@ -114,7 +115,8 @@ def read_house(folder: Path) -> Runtime:
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
         source = path.read_text(encoding="utf-8")
-        house[name] = Module(name, is_package, source, ast.parse(source, str(path)))
+        tree = ast.parse(source, str(path))
+        house[name] = Module(name, is_package, source, tree, list(ast.walk(tree)))
     return house
 
 
@@ -123,7 +125,7 @@ def imports(module: Module, house: Runtime) -> Iterator[Import]:
 
     Targets inside the package come relative to it, with a leading dot: `.errors`, `.` for the package.
     """
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(_relative(alias.name), None, node.lineno)
@@ -242,7 +244,7 @@ def check_clocks(house: Runtime) -> list[str]:
 def _foreign_names(module: Module) -> Iterator[tuple[str, int]]:
     """Every dotted name that starts at an import, spelt out: `dt.now` becomes `datetime.datetime.now`."""
     origin: dict[str, str] = {}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 origin[alias.asname or alias.name.split(".")[0]] = (
@@ -252,7 +254,7 @@ def _foreign_names(module: Module) -> Iterator[tuple[str, int]]:
             for alias in node.names:
                 origin[alias.asname or alias.name] = f"{node.module}.{alias.name}"
                 yield f"{node.module}.{alias.name}", node.lineno
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         tail: list[str] = []
         inner: ast.AST = node
         while isinstance(inner, ast.Attribute):

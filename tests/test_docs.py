@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
 from decimal import Decimal
@@ -38,11 +37,9 @@ def test_every_fault_has_its_tests() -> None:
         names = re.findall(r"`((?:\w+/)*test_\w+)\.(test_\w+)`", cell)
         assert names, f"row {number} names no test"
         for module, name in names:
-            tree = ast.parse((TESTS / f"{module}.py").read_text(encoding="utf-8"))
-            functions = {
-                node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            }
-            assert name in functions, f"row {number}: no {module}.{name}"
+            source = (TESTS / f"{module}.py").read_text(encoding="utf-8")
+            found = re.search(rf"^(async )?def {name}\(", source, re.MULTILINE)
+            assert found, f"row {number}: no {module}.{name}"
 
 
 def test_every_page_is_listed() -> None:

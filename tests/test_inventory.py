@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,14 +26,14 @@ from .harness import VIRTUAL, baremetal_spec, container_spec, session_on, vm_spe
 yaml: Any = importlib.import_module("yaml")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> object:
     return VIRTUAL
 
 
-@pytest.fixture
-async def fleet() -> AsyncIterator[list[Instance]]:
-    """Two containers, a VM and a bare-metal machine, all of them ready."""
+@pytest.fixture(scope="module")
+async def fleet() -> list[Instance]:
+    """Return two containers, a VM and a bare-metal machine, all of them ready."""
     simulator = Simulator()
     specs: list[Spec] = [
         container_spec(simulator, "exp-0"),
@@ -44,7 +43,7 @@ async def fleet() -> AsyncIterator[list[Instance]]:
     ]
     async with session_on(simulator) as session:
         report = await session.deploy_all_and_wait(specs, until=Until.READY)
-        yield list(report.instances)
+        return list(report.instances)
 
 
 def machine(fleet: list[Instance], **changes: Any) -> Machine:

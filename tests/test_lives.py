@@ -21,7 +21,7 @@ from .lives import CLASSES, LONGEST, Action, Run, Sabotage, make_spec, resource_
 from .second_service import PATHS, SecondWire
 from .weather import FAULTS
 
-LIVES = 1200 if THOROUGH else 30
+LIVES = 1200 if THOROUGH else 20
 CHUNK = 10
 
 

@@ -12,7 +12,7 @@ from .harness import THOROUGH
 from .model import Setting, run
 
 # Sixty also show more than five twins where the promise has nothing to rest on: see the last test.
-RUNS = 600 if THOROUGH else 25
+RUNS = 600 if THOROUGH else 15
 PROMISED = [
     Setting("one run"),
     Setting("one run, adopting", adopt=True),
@@ -31,6 +31,6 @@ def test_nothing_is_paid_for_twice(setting: Setting) -> None:
 def test_the_model_can_tell() -> None:
     """Without `settle` and `watch`, which the promise needs, the same lives end with duplicates."""
     careless = Setting("careless", settle=0.0, watch=0.0)
-    assert sum(run(careless, seed).twice for seed in range(30)) > 2
+    assert sum(run(careless, seed).twice for seed in range(12)) > 2
     watched = attrs.evolve(careless, watch=200.0)
-    assert sum(run(watched, seed).twice for seed in range(30)) == 0
+    assert sum(run(watched, seed).twice for seed in range(12)) == 0

@@ -17,7 +17,7 @@ from .lives import make_spec
 from .months import run_months
 from .second_service import Cloud, Episode, SecondWire
 
-DEPLOYS = 600
+DEPLOYS = 360
 A_DEPLOY = 50 * 2**20 / 100_000
 """Bytes that one deploy may leave behind: 100,000 of them fit into 50 MiB."""
 LOOK = 3.0
@@ -51,11 +51,11 @@ async def _doubts(cloud: Cloud, deploys: int, policy: DeployPolicy) -> tuple[lis
 
 
 def test_unclear_deploys_share_their_looks() -> None:
-    """200 unclear deploys on an account of 3,000 rows: two LISTs a look for all of them."""
+    """200 unclear deploys on an account of 600 rows: two LISTs a look for all of them."""
 
     async def doubt() -> tuple[list[float], float, list[Any]]:
         cloud = Cloud(Random(1), [LOST])
-        for number in range(3000):
+        for number in range(600):
             cloud.add("container", f"old-{number}", age=86400.0 + number, over=True)
         return await _doubts(cloud, 200, DeployPolicy(settle=30, watch=60, max_posts=1))
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from aiofluence import ConfigError, ContainerUpdate, InstanceRef, Kind, Session
 from aiofluence.simulator import Simulator, run_virtual
 
 from .harness import IMAGE, container_spec, session_on
+from .programs import run_program
 
 REF = InstanceRef(Kind.CONTAINER, "5773b7d1-e85a-42f4-8efd-c2b02d8f6faf", "exp-1")
 UPDATE = ContainerUpdate(name="exp-1", image=IMAGE)
@@ -189,13 +188,6 @@ with asyncio.Runner() as runner:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no such system call")
 def test_a_forked_child_is_refused(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": ":".join(path for path in sys.path if path)},
-    )
+    done = run_program(FORK, warnings="ignore", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

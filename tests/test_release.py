@@ -22,7 +22,6 @@ def tree(
     folder: Path,
     *,
     version: str = "0.2.0",
-    in_code: str = "",
     changelog: str = CHANGELOG,
     install: str = "",
     first_release: bool = True,
@@ -31,8 +30,7 @@ def tree(
         (folder / name).mkdir()
     if first_release:
         (folder / "tools" / "first_release.txt").touch()
-    (folder / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
-    (folder / "aiofluence" / "config.py").write_text(f'VERSION: Final = "{in_code or version}"\n')
+    (folder / "aiofluence" / "config.py").write_text(f'VERSION: Final = "{version}"\n')
     (folder / "CHANGELOG.md").write_text(changelog)
     (folder / "docs" / "install.md").write_text(install)
     return folder
@@ -47,7 +45,6 @@ def test_a_tree_that_is_ready_has_no_problems(tmp_path: Path) -> None:
     [
         ({"version": "0.3.0"}, "the tag is v0.2.0"),
         ({"version": "next"}, "is not a version"),
-        ({"in_code": "0.1.0"}, "VERSION is not 0.2.0"),
         ({"changelog": CHANGELOG.replace("## [Unreleased]\n\n", "")}, r"must be \[Unreleased\]"),
         ({"changelog": CHANGELOG.replace("d]\n", "d]\n\n- Late.\n", 1)}, "must be empty"),
         ({"changelog": CHANGELOG.replace(" - 2026-12-24", "")}, "and the date"),

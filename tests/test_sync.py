@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ from aiofluence.sync.bridge import _Call, _refs
 from tools import sync_generator
 
 from .harness import FAST, container_spec, vm_spec
+from .programs import run_program
 from .test_secrets import KEY, shown
 from .test_signals import NEVER, SOON, world
 
@@ -333,16 +335,8 @@ fluence.call(lambda: fluence._door._thread._loop.result().call_soon(time.sleep, 
 
 
 def play(program: str, *, seconds: float = 30.0) -> tuple[int, str, str]:
-    """Run `program` behind HEAD: its exit code, stdout and stderr."""
-    path = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "-c", HEAD + program],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    """Run `program` behind HEAD, and return its exit code, stdout and stderr."""
+    done = run_program(HEAD + program, timeout=seconds)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -356,6 +350,81 @@ def test_an_unclosed_session_lets_a_program_end(how: str) -> None:
         assert "exp-1" in told
     if how == "its event loop is blocked":
         assert "never closed" in told
+
+
+OWED = """
+simulator.provisioning = Provisioning(median=1e9, sigma=0.0)
+fluence = session(close_timeout=0.5).__enter__()
+fluence.call(fluence._door.give_back, fluence.containers.deploy(container_spec(simulator)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize(
+    "program",
+    [
+        OWED,
+        OWED.replace("0.5", "3600")
+        + """
+import signal
+threading.Thread(target=lambda: (time.sleep(1), signal.raise_signal(signal.SIGINT)), daemon=True).start()
+""",
+        OWED.replace("0.5", "3600")
+        + """
+try:
+    raise KeyboardInterrupt
+except KeyboardInterrupt:
+    raise KeyboardInterrupt
+""",
+    ],
+    ids=["it takes too long", "one Ctrl-C at exit", "two before"],
+)
+def test_an_exit_names_what_still_bills(program: str) -> None:
+    _, said, told = play(program)
+    assert "left: 1" in said
+    assert "exp-1" in told
+    assert "sweep" in told
+
+
+def test_a_failed_open_leaves_no_thread(simulator: Simulator, tmp_path: Path) -> None:
+    session = session_on(simulator, journal=tmp_path)  # a directory
+    with pytest.raises(ConfigError):
+        session.__enter__()
+    assert not any(thread.name == "aiofluence" for thread in threading.enumerate())
+    with pytest.raises(ConfigError, match="with Session"):
+        session.plans.containers()
+
+
+@needs_fork
+def test_an_open_without_descriptors_fails() -> None:
+    code, said, told = play(
+        """
+import resource
+fluence = session()
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+lowest = os.dup(0)
+os.close(lowest)
+resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+try:
+    fluence.__enter__()
+except OSError as error:
+    print(error.strerror)
+finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+print([thread.name for thread in threading.enumerate()])
+"""
+    )
+    assert code == 0, told
+    assert said.splitlines()[:2] == ["Too many open files", "['MainThread']"]
+
+
+def test_close_ends_a_session_once(simulator: Simulator) -> None:
+    with session_on(simulator) as fluence:
+        ref = fluence.containers.deploy(container_spec(simulator))
+        fluence.call(fluence._door.give_back, ref)
+        fluence.close()
+        assert simulator.live() == []
+        fluence.close()
 
 
 @needs_fork
@@ -534,31 +603,41 @@ def struck() -> Iterator[threading.Event]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def strike_at(monkeypatch: pytest.MonkeyPatch, struck: threading.Event) -> Callable[[Any], None]:
+    """Strike at the first result that fits: the loop's thread has it, and the waiting thread does not yet."""
+
+    def strike_at(fits: Callable[[Any], bool]) -> None:
+        run = _Call.run
+
+        async def run_and_strike(call: _Call) -> None:
+            there, call.outcome = call.outcome, Future()
+            await run(call)
+            got, call.outcome = call.outcome, there
+            error = got.exception()
+            if error is not None:
+                there.set_exception(error)
+                return
+            if not struck.is_set() and fits(got.result()):
+                main = threading.main_thread().ident
+                assert main is not None
+                signal.pthread_kill(main, signal.SIGINT)
+                struck.wait()
+            there.set_result(got.result())
+
+        monkeypatch.setattr(_Call, "run", run_and_strike)
+
+    return strike_at
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("verb", ["deploy", "deploy_and_wait", "deploy_all_and_wait", "running", "next"])
 def test_a_result_at_ctrl_c_is_not_lost(
-    simulator: Simulator, verb: str, struck: threading.Event, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, verb: str, strike_at: Callable[[Any], None]
 ) -> None:
-    run, spec = _Call.run, container_spec(simulator)
-
-    async def run_and_strike(call: _Call) -> None:
-        """The last moment: the loop's thread has the result, and the waiting thread does not yet."""
-        there, call.outcome = call.outcome, Future()
-        await run(call)
-        got, call.outcome = call.outcome, there
-        error = got.exception()
-        if error is not None:
-            there.set_exception(error)
-            return
-        if not struck.is_set() and any(_refs(got.result())):
-            main = threading.main_thread().ident
-            assert main is not None
-            signal.pthread_kill(main, signal.SIGINT)
-            struck.wait()
-        there.set_result(got.result())
-
+    spec = container_spec(simulator)
     with pytest.raises(KeyboardInterrupt), session_on(simulator) as fluence:
-        monkeypatch.setattr(_Call, "run", run_and_strike)
+        strike_at(lambda result: any(_refs(result)))
         match verb:
             case "deploy":
                 fluence.containers.deploy(spec)
@@ -576,6 +655,22 @@ def test_a_result_at_ctrl_c_is_not_lost(
     assert simulator.live() == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_a_line_at_ctrl_c_comes_next(simulator: Simulator, strike_at: Callable[[Any], None]) -> None:
+    simulator.cluster = ClusterOptions(log_interval=None)
+    with session_on(simulator) as fluence:
+        container = fluence.deploy_and_wait(container_spec(simulator), until=Until.READY)
+        simulator.print(container.id, "first", "second", "third")
+        tail = fluence.tail_logs(container, last=3)
+        strike_at(lambda result: isinstance(result, LogLine))
+        with pytest.raises(KeyboardInterrupt):
+            next(tail)
+        assert [str(next(tail)).rpartition(" ")[2] for _ in range(3)] == ["first", "second", "third"]
+
+
+STRIKES = "import runpy; runpy.run_module('tests.strikes', run_name='__main__', alter_sys=True)"
+
+
 @needs_fork
 @pytest.mark.parametrize(
     ("scenario", "step", "error"),
@@ -591,12 +686,8 @@ def test_a_result_at_ctrl_c_is_not_lost(
 )
 @pytest.mark.timeout(300)  # some processes each, which a busy machine may need a while for
 def test_ctrl_c_at_any_line_loses_nothing(scenario: str, step: int, error: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.strikes", scenario, str(step), error],
-        cwd=sync_generator.PACKAGE.parent,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    done = run_program(STRIKES, scenario, str(step), error)
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["wrong"] == []
     assert found["struck"] >= 2

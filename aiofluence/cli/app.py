@@ -13,7 +13,7 @@ from typing import Final
 from .arguments import USAGE, Exit, UsageError, columns, complain, paragraphs, parse, summary_of, unknown_verb
 from .printable import printable
 from .profiles import chosen
-from .verbs import PROGRAM, ROOT, VERBS, function_of
+from .verbs import OTHER_NAMES, PROGRAM, ROOT, VERBS, function_of
 
 _ABOUT: Final = (
     "The Fluence GPU Cloud from the command line. The key is in FLUENCE_API_KEY, in the file that "
@@ -33,7 +33,9 @@ def run(words: Sequence[str]) -> int:
             print(_help(), file=sys.stderr)
             return USAGE
         verb, *rest = words
-        if verb in ("-h", "--help"):
+        if verb == "help" and rest[:1] and rest[0] in VERBS:
+            return _run(rest[0], ["--help"], profile)
+        if verb in ("-h", "--help", "help"):
             print(_help())
         elif verb == "--version":
             from importlib.metadata import version
@@ -44,7 +46,7 @@ def run(words: Sequence[str]) -> int:
 
             complete(rest)
         elif verb not in VERBS:
-            raise UsageError(unknown_verb(verb, VERBS))
+            raise UsageError(unknown_verb(verb, VERBS, OTHER_NAMES.get(verb)))
         else:
             return _run(verb, rest, profile)
     except UsageError as error:

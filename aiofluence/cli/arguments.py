@@ -222,6 +222,11 @@ def _unknown(word: str, parameters: Sequence[Parameter]) -> str:
     if not word.startswith("-"):
         return f"unexpected argument {word!r}"
     word = word.partition("=")[0]
+    for each in parameters:
+        if not each.is_option and each.metavar.lower() == word.strip("-"):
+            return f"there is no option {word}; write the {each.metavar} without an option"
+        if not each.is_option and each.metavar == "COMMAND":
+            return f"there is no option {word}; options of the COMMAND go behind --"
     known = [option for each in parameters for option in each.options]
     return f"there is no option {word}{_meant(word, known)}"
 
@@ -233,9 +238,9 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f"; do you mean {' or '.join(near)}?" if near else ""
 
 
-def unknown_verb(word: str, verbs: Iterable[str]) -> str:
+def unknown_verb(word: str, verbs: Iterable[str], meant: str | None = None) -> str:
     """Return the error text for a verb that does not exist."""
-    return f"there is no command {word!r}{_meant(word, verbs)}"
+    return f"there is no command {word!r}{f'; do you mean {meant}?' if meant else _meant(word, verbs)}"
 
 
 def summary_of(function: Callable[..., Any]) -> str:

@@ -141,6 +141,32 @@ def order_shape(spec: Spec, offer: Offer) -> Json:
     }
 
 
+def report_shape(report: aiofluence.Report) -> Json:
+    """Return the result of a launch."""
+    return {
+        "ready": len(report.ready),
+        "failed": len(report.failed),
+        "terminated": len(report.terminated),
+        "unknown": len(report.unknown),
+        "hourly": str(report.hourly_cost),
+        "least": str(report.least_cost),
+        "outcomes": [
+            {
+                "index": outcome.index,
+                "kind": outcome.spec.kind,
+                "name": outcome.spec.name,
+                "plan_id": outcome.spec.plan_id,
+                "state": outcome.status,
+                "id": outcome.ref.id if outcome.ref is not None else None,
+                "error": type(outcome.error).__name__ if outcome.error is not None else None,
+                "message": str(outcome.error) if outcome.error is not None else None,
+                "instance": instance_shape(outcome.instance) if outcome.instance is not None else None,
+            }
+            for outcome in report.outcomes
+        ],
+    }
+
+
 def line_shape(ref: InstanceRef, line: LogLine | LogGap) -> Json:
     """Return one line of a log, or a gap where lines may be missing."""
     shape = {"id": ref.id, "name": ref.name, "pod": line.pod}

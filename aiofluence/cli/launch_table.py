@@ -85,6 +85,7 @@ class LaunchTable:
         rows = []
         for index, (name, offer) in enumerate(zip(self._names, self._shown, strict=True)):
             began, settled = self._began[index], self._settled[index]
+            busy = self._states[index] in _BUSY
             rows.append(
                 LiveRow(
                     name,
@@ -92,8 +93,8 @@ class LaunchTable:
                     self._status(index),
                     0.0 if began is None else (settled or now) - began,
                     f"{offer.hourly:f}",
-                    "late" if index in late else self._notes[index],
-                    busy=self._states[index] in _BUSY,
+                    "late" if busy and index in late else self._notes[index],
+                    busy=busy,
                 )
             )
         return rows
@@ -125,12 +126,15 @@ def summary(report: aiofluence.Report) -> list[str]:
 
 
 def _reached_at(instance: Instance) -> str:
-    """Return the command to log in, else the web address; empty if the instance has neither."""
+    """Return the command to log in, else the web address, else the first port; empty if there is none."""
     access = ssh_access(instance)
     if access is not None:
         return shlex.join(access.command)
     network = instance.network if isinstance(instance, Container) else None
-    return (network.uri if network else None) or ""
+    if network is None:
+        return ""
+    ports = [f"{network.domain}:{port.external_port}" for port in network.forwarded_ports if network.domain]
+    return network.uri or next(iter(ports), "")
 
 
 def _now() -> float:

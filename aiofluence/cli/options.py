@@ -52,7 +52,7 @@ NamesArgument: TypeAlias = Annotated[
     list[str],
     Argument(
         metavar="NAME",
-        help="Names or ids of instances; the first 4 or more characters of an id suffice.",
+        help="Names, patterns such as 'exp-*', or ids; the first 4 or more characters of an id suffice.",
         complete="instance",
     ),
 ]
@@ -129,7 +129,7 @@ JournalOption: TypeAlias = Annotated[
     Path | None, Option(metavar="FILE", help="Record every deploy there before it is sent, for sweep.")
 ]
 LastOption: TypeAlias = Annotated[
-    int | None, Option(parser=at_least(1), metavar="N", help="Only the newest N.")
+    int | None, Option("--last", "-n", parser=at_least(1), metavar="N", help="Only the newest N.")
 ]
 FollowOption: TypeAlias = Annotated[bool, Option("--follow", "-f", help="Continue as new ones arrive.")]
 UserOption: TypeAlias = Annotated[

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -120,7 +120,7 @@ async def priced(
         FluenceError: the catalogue could not be fetched.
     """
     loop = asyncio.get_running_loop()
-    until = loop.time() + (capacity or 0.0)
+    until, is_waiting = loop.time() + (capacity or 0.0), False
     images = await fluence.images.list() if orders.wants_images else []
     while True:
         offers = await fluence.plans.find()
@@ -134,7 +134,10 @@ async def priced(
         except CommandError as error:
             if error.code != FAILED or loop.time() + _CAPACITY_INTERVAL > until:
                 raise
-            note(f"{str(error).splitlines()[0]}; waiting")
+            if not is_waiting:
+                is_waiting = True
+                end = datetime.now() + timedelta(seconds=until - loop.time())
+                note(f"{str(error).splitlines()[0]}. Trying again until {end:%H:%M:%S}; Ctrl-C gives up.")
             await asyncio.sleep(_CAPACITY_INTERVAL)
             continue
         counts = {item.offer.gpu_count for item in items}

@@ -35,6 +35,15 @@ VERBS: Final[Mapping[str, str]] = {
     "simulator": "demo",
 }
 """The module of each verb. The function has the verb's name."""
+OTHER_NAMES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("status", "ps", "list"), "ls"),
+    **dict.fromkeys(("down", "stop", "destroy", "delete", "rm"), "terminate"),
+    **dict.fromkeys(("create", "run", "up"), "deploy"),
+    **dict.fromkeys(("search", "offers"), "plans"),
+    **dict.fromkeys(("exec", "shell"), "ssh"),
+    "tail": "logs",
+}
+"""Names that other tools have for a verb. An error suggests the verb."""
 ROOT: Final = (
     ("--profile NAME", "The account to use: a profile of the configuration file."),
     ("--version", "Print the version."),

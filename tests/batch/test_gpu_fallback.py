@@ -20,8 +20,10 @@ from aiofluence import (
     DeployPolicy,
     InstanceRef,
     LaunchError,
+    NoReplyError,
     NotSentError,
     PlanUnavailableError,
+    Retry,
     Session,
     SpecError,
     VMSpec,
@@ -288,6 +290,27 @@ async def test_an_unreadable_catalogue_costs_nothing(simulator: Simulator) -> No
         report = await fluence.deploy_all_and_wait([container_spec(simulator, "fixed")], gpu="l4")
         assert len(report.ready) == 1
     assert rented(simulator) == {"t4": 1}
+
+
+async def test_deploys_share_an_unreadable_catalogue(simulator: Simulator) -> None:
+    simulator.fail(PLANS, Fault.status(500), times=None)
+    async with session_on(simulator, retry=Retry(attempts=1)) as fluence:
+        deploys = (fluence.deploy_and_wait(each) for each in spec(gpu="l4").many(20))
+        errors = await asyncio.gather(*deploys, return_exceptions=True)
+    assert {type(error) for error in errors} == {NotSentError}
+    assert simulator.count(PLANS) == 1
+    assert simulator.count(POST) == 0
+
+
+async def test_a_closed_session_stops_a_wait_for_plans(simulator: Simulator) -> None:
+    sell_out(simulator, "l4")
+    async with session_on(simulator) as fluence:
+        wait = asyncio.ensure_future(fluence.deploy_and_wait(spec("exp-1", gpu="l4"), wait_for_capacity=9000))
+        await asyncio.sleep(100)
+    with pytest.raises((NotSentError, NoReplyError)):
+        await wait
+    assert now() < 200
+    assert simulator.instances() == []
 
 
 async def test_many_single_deploys_share_the_catalogue(simulator: Simulator) -> None:

@@ -22,6 +22,7 @@ from aiofluence import (
     Container,
     ContainerSpec,
     CustodyError,
+    DeployPolicy,
     Eta,
     InstanceFailedError,
     InsufficientBalanceError,
@@ -735,7 +736,8 @@ def test_cancelled_at_any_tick_nothing_is_left(
         if fault is not None:
             simulator.fail(POST, Fault.reset(), when=fault, skip=1)
         held: set[str] = set()
-        async with session_on(simulator, close_timeout=900) as fluence:
+        policy = DeployPolicy(settle=30, watch=45)  # short, since each poll is a step more to leave at
+        async with session_on(simulator, close_timeout=900, deploy=policy) as fluence:
             task = asyncio.ensure_future(use(fluence, simulator, held))
             for _ in range(ticks):
                 if task.done():
@@ -779,16 +781,16 @@ async def test_cancelled_again_while_it_leaves() -> None:
 # Many, and trouble
 
 
-async def test_a_thousand() -> None:
+async def test_hundreds() -> None:
     simulator = Simulator(balance=10_000, provisioning=Provisioning(failure_rate=0.02), profile=ROOMY)
     async with session_on(simulator, poll=Poll(interval=60)) as fluence:
-        specs: list[Spec] = [*many(simulator, 990), *vm_spec(simulator, "vm-{i}").many(10)]
+        specs: list[Spec] = [*many(simulator, 490), *vm_spec(simulator, "vm-{i}").many(10)]
         report = await fluence.deploy_all_and_wait(specs, timeout=1800)
         assert [outcome.spec for outcome in report.outcomes] == specs
-        assert 0 < len(report.failed) < 100
-        assert len(report.ready) + len(report.failed) == 1000
+        assert 0 < len(report.failed) < 50
+        assert len(report.ready) + len(report.failed) == 500
     assert live(simulator) == ids(report.ready)
-    assert len(simulator.instances()) == 1000
+    assert len(simulator.instances()) == 500
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,6 +6,7 @@ On virtual time. What counts is what was sent, what was billed and what is left 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from decimal import Decimal
@@ -17,6 +18,7 @@ import pytest
 from aiofluence import (
     ConfigError,
     ContainerSpec,
+    DecodeError,
     DeployPolicy,
     FluenceError,
     LaunchError,
@@ -98,6 +100,39 @@ async def test_without_a_list_nothing_is_deployed(adopt: bool) -> None:
         with pytest.raises(FluenceError) as caught:
             await fluence.deploy_all_and_wait(many(simulator, 3), adopt=adopt)
         assert not isinstance(caught.value, LaunchError)
+    assert simulator.count(POST) == 0
+
+
+async def test_a_paged_list_proves_no_name_free() -> None:
+    simulator = Simulator()
+    paged = Fault.status(200, [], {"Link": '</gpu/instances/?page=2>; rel="next"'})
+    simulator.fail(LIST, paged, times=None)
+    async with session_on(simulator) as fluence:
+        with pytest.raises(DecodeError, match="cannot be ruled out; nothing was sent"):
+            await fluence.deploy_all_and_wait(many(simulator, 3))
+    assert simulator.count(POST) == 0
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+async def test_a_row_that_cannot_be_read_is_taken(adopt: bool) -> None:
+    simulator = Simulator()
+    async with session_on(simulator) as fluence:
+        await fluence.containers.deploy(container_spec(simulator, "exp-1"))
+        row = json.loads((await fluence.request("GET", "/gpu/instances/")).body)[0]
+        simulator.fail(LIST, Fault.body([row | {"created_at": 5}]), times=None)
+        with pytest.raises(ConfigError, match=r"container exp-1 \(a row that cannot be read\)"):
+            await fluence.deploy_all_and_wait(many(simulator, 3), adopt=adopt)
+    assert simulator.count(POST) == 1
+
+
+async def test_a_timeout_before_the_first_deploy() -> None:
+    simulator = Simulator()
+    simulator.fail(LIST, Fault.hang(), times=None)
+    async with session_on(simulator) as fluence:
+        began = now()
+        with pytest.raises(WaitTimeoutError, match="before anything was deployed"):
+            await fluence.deploy_all_and_wait(many(simulator, 3), timeout=20)
+        assert now() - began == pytest.approx(20, abs=1)
     assert simulator.count(POST) == 0
 
 

@@ -415,6 +415,9 @@ def test_rename(cloud: Cloud) -> None:
     assert cloud.live() == ["exp-9", "vm-9"]
     assert cloud.ok("show", "exp-9", "--json").json["environment"] == ["A", "SSH_PUBKEY"]
     assert cloud.run("rename", "vm-9", "Not A Name").code == 2
+    cloud.deploy("exp-1")
+    done = cloud.run("rename", "exp-1", "exp-9")
+    assert (done.code, "container exp-9 (" in done.err, cloud.live()) == (2, True, ["exp-9", "vm-9", "exp-1"])
 
 
 def test_terminate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,9 +63,17 @@ def test_deploy(cloud: Cloud) -> None:
 def test_deploy_on_a_terminal_has_an_estimate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    cloud.time_scale = 20  # fewer redraws
     out = cloud.ok("deploy", "exp-1", "--gpu", "t4", *SSH).out
     assert re.search(r"1 provisioning, about \d+:\d\d min to go \(\d+:\d\d to \d+:\d\d\)", out)
     assert "price      0.14 USDC an hour" in out
+
+
+def test_deploy_with_too_little_money(cloud: Cloud) -> None:
+    cloud.simulator.set_balance("0.1")
+    done = cloud.run("deploy", "exp-1", "--gpu", "t4", *SSH)
+    assert (done.code, cloud.live()) == (1, [])
+    assert done.err.splitlines()[-1].startswith("aiofluence: POST /gpu/instances/: Insufficient balance")
 
 
 def test_deploy_by_plan_name_and_image_slug(cloud: Cloud) -> None:
@@ -209,6 +217,10 @@ def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> 
     uri = cloud.ok("show", "lab", "--json").json["uri"]
     assert uri.startswith("http://")
     assert told.endswith(f"lab: {uri}\n")
+    (tmp_path / "one.toml").write_text('[[instance]]\nname = "llm"\ngpu = "t4"\nimage = "ollama"\n')
+    told = cloud.ok("launch", tmp_path / "one.toml", "--until", "ready").out
+    port = cloud.ok("show", "llm", "--json").json["ports"][0]["external_port"]
+    assert re.search(rf"^llm: provider-\d+\.gpu\.example:{port}\n", told, re.MULTILINE)
 
 
 def test_a_launch_names_missing_addresses(cloud: Cloud, tmp_path: Path) -> None:
@@ -248,6 +260,8 @@ async def test_table_has_a_range_and_marks_late_ones() -> None:
         )
     assert table.title() == "2 provisioning, about 1:40 min to go (0:50 to 3:20, 1 late)"
     assert [row.note for row in table.rows()] == ["", "late"]
+    table.note(LaunchProgress(1, specs[1], LaunchState.ACTIVE, None, None, None, counts, 1.0, lambda: eta))
+    assert [row.note for row in table.rows()] == ["", ""], "the estimate is a second old"
 
 
 def test_a_slow_launch_never_has_0_to_go(cloud: Cloud, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,7 +651,8 @@ def test_waiting_for_capacity(cloud: Cloud, tmp_path: Path) -> None:
     assert cloud.run(*flags).code == 1
     l4 = cloud.simulator.catalog.find("container", "l4").id
     cloud.during = lambda loop: loop.call_later(40, cloud.simulator.restock, l4)
-    assert "nothing for rent fits" in cloud.ok(*flags, "--wait-for-capacity", "2m").err
+    told = cloud.ok(*flags, "--wait-for-capacity", "2m").err
+    assert told.count("nothing for rent fits") == told.count("Trying again until ") == 1
     assert models(cloud) == ["l4"]
 
 

@@ -21,9 +21,9 @@ import pytest
 
 from aiofluence.simulator import DEFAULT_API_KEY, Simulator, SimulatorServer
 
+from ..programs import Program, run_program
 from .conftest import SSH
 
-PYTHON = [sys.executable, "-W", "error", "-c"]
 MAIN = "import sys; from aiofluence.cli import main; sys.exit(main())"
 
 WITH_CLOUD = """
@@ -62,9 +62,15 @@ DEPLOY = ("deploy", "exp-1", "--plan", "PLAN", *SSH)
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 
 
-def run(*arguments: str, code: str = MAIN, env: Mapping[str, str] | None = None) -> Any:
+def run(*arguments: str, code: str = MAIN, **options: Any) -> Any:
+    """Run a command in a process whose modules are imported already."""
+    return run_program(code, *arguments, warnings="error", **options)
+
+
+def run_new(*arguments: str, code: str = MAIN, env: Mapping[str, str] | None = None) -> Any:
+    """Run a command in a new interpreter."""
     return subprocess.run(
-        [*PYTHON, code, *arguments],
+        [sys.executable, "-W", "error", "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -160,7 +166,7 @@ def test_ctrl_c_before_the_command_has_begun() -> None:
         "        if name == 'argparse': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Interrupting()); sys.exit(main())"
     )
-    done = run("ls", code=code)
+    done = run_new("ls", code=code)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
@@ -174,7 +180,7 @@ async def test_exit_codes() -> None:
         env = {"FLUENCE_API_KEY": DEFAULT_API_KEY, "FLUENCE_BASE_URL": server.url}
 
         async def code(*arguments: str, **other: str) -> int:
-            done = await asyncio.to_thread(run, *arguments, env=env | other)
+            done = await asyncio.to_thread(run, *arguments, env=os.environ | env | other)
             assert "Traceback" not in done.stderr
             return int(done.returncode)
 
@@ -233,7 +239,7 @@ def test_a_command_loads_only_what_it_needs(arguments: list[str], forbidden: lis
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
         env = {"FLUENCE_API_KEY": "k", "FLUENCE_BASE_URL": url, "COLUMNS": "80"}
-        done = run(json.dumps(forbidden), *arguments, code=loaded, env=env)
+        done = run_new(json.dumps(forbidden), *arguments, code=loaded, env=env)
         server.shutdown()
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -254,32 +260,17 @@ def test_the_simulator_by_this_name() -> None:
 
 @needs_signals
 def test_a_reader_that_leaves_early_is_no_crash() -> None:
-    command = [*PYTHON, WITH_CLOUD, "150", "", "plans"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Program(WITH_CLOUD, "150", "", "plans", warnings="error") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert process.stderr.read() == ""
         assert process.wait() == 0
 
 
-def closed(*numbers: int, **given: Any) -> Any:
-    """Run `plans` (or `arguments`) with these standard streams closed, as `>&-` does."""
-    arguments = given.get("arguments", ("plans",))
-
-    def close() -> None:
-        for number in numbers:
-            os.close(number)
-
-    return subprocess.run(
-        [*PYTHON, WITH_CLOUD, "150", "", *arguments],
-        stdin=None if 0 in numbers else subprocess.PIPE,
-        stdout=None if 1 in numbers else subprocess.PIPE,
-        stderr=None if 2 in numbers else subprocess.PIPE,
-        text=True,
-        check=False,
-        preexec_fn=close,
-    )
+def closed(*numbers: int, arguments: tuple[str, ...] = ("plans",)) -> Any:
+    """Run a command with these standard streams closed, as `>&-` does."""
+    return run("150", "", *arguments, code=WITH_CLOUD, closed=numbers)
 
 
 @needs_signals
@@ -308,7 +299,10 @@ def test_a_closed_stderr_is_no_crash() -> None:
 
 @needs_signals
 def test_all_streams_closed() -> None:
-    assert closed(0, 1, 2).returncode == 1
+    # A new interpreter, whose start opens the streams.
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    command = [*shell, sys.executable, "-c", WITH_CLOUD, "150", "", "plans"]
+    assert subprocess.run(command, check=False).returncode == 1
     assert closed(0, arguments=("launch", "-")).returncode == 2
 
 
@@ -316,9 +310,8 @@ def test_all_streams_closed() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("demo", "--speed", "500")])
 def test_a_full_disk_is_told_once(arguments: tuple[str, ...]) -> None:
-    command = [*PYTHON, MAIN, *arguments]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = run(*arguments, stdout=full)
     assert done.returncode == 1
     assert done.stderr.count("No space left") == 1
     assert "Traceback" not in done.stderr
@@ -329,13 +322,7 @@ def test_a_full_disk_is_told_once(arguments: tuple[str, ...]) -> None:
 def test_instances_are_named_without_a_reader(arguments: tuple[str, ...], tmp_path: Path) -> None:
     if arguments[0] == "launch":
         arguments = (*arguments, "--timeline", str(tmp_path / "launch.svg"))
-    with subprocess.Popen(
-        [*PYTHON, WITH_CLOUD, "150", "", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with Program(WITH_CLOUD, "150", "", *arguments, warnings="error") as process:
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None

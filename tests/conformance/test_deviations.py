@@ -10,7 +10,7 @@ import pytest
 from aiofluence.conformance.probe import Level
 from aiofluence.simulator import Simulator
 
-from ..harness import THOROUGH, VIRTUAL
+from ..harness import THOROUGH, VIRTUAL, sample
 from .bench import give_history, ids, observe, observe_simulator
 from .deviating import DEVIATIONS, FREE, KEY, REFUNDED, Deviating
 
@@ -32,7 +32,7 @@ async def test_no_deviation_no_contradiction() -> None:
     assert [row.name for row in service.live] == ["earlier-3", "earlier-4"]
 
 
-@pytest.mark.parametrize("claim", DEVIATIONS)
+@pytest.mark.parametrize("claim", [claim for (claim,) in sample(3, DEVIATIONS)])
 async def test_alone(claim: str, tmp_path: Path) -> None:
     seen = await observe(Deviating({claim}), level_of(claim), key=KEY)
     assert ids(seen) == {claim}, [(f.claim, f.expected, f.observed) for f in seen.contradicted]

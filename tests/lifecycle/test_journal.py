@@ -11,8 +11,6 @@ import json
 import logging
 import resource
 import stat
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -41,8 +39,9 @@ from aiofluence.simulator import (
     run_virtual,
 )
 
-from ..harness import FAST, VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
+from ..harness import FAST, THOROUGH, VIRTUAL, baremetal_spec, container_spec, session_on, vm_spec
 from ..journals import entry, events, write
+from ..programs import Program
 
 KEY = DEFAULT_API_KEY
 POST = "POST /gpu/instances/"
@@ -184,7 +183,7 @@ def test_killed_at_every_byte_of_the_journal(fault: Any, path: Path) -> None:
     try:
         at = 0
         while _dies_and_runs_again(fault, path, at):
-            at += 13 if fault is None else 47
+            at += 7 if THOROUGH else 29 if fault is None else 97
     finally:
         logging.disable(logging.NOTSET)
     assert at > 300
@@ -481,15 +480,7 @@ def test_processes_see_each_others_locks(path: Path) -> None:
             assert report.found == ()  # the service has never heard of them
             return len(report.unsettled)
 
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", APPEND, str(path), name, KEY],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in "abc"
-    ]
+    children = [Program(APPEND, str(path), name, KEY) for name in "abc"]
     try:
         for said in ("open", "written"):
             for child in children:

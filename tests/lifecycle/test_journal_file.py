@@ -1,6 +1,6 @@
 """The journal's file: whom it belongs to, locks that last, damage, full disks, growth."""
 
-# ruff: noqa: ASYNC220, ASYNC240  (these tests are about files, and nothing else runs in their loops)
+# ruff: noqa: ASYNC240  (these tests are about files, and nothing else runs in their loops)
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from aiofluence.simulator import DEFAULT_API_KEY, Simulator
 
 from ..harness import VIRTUAL, session_on
 from ..journals import ORIGIN, entry, journal_at, write
+from ..programs import Program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and forks are POSIX")
 
@@ -245,7 +245,7 @@ time.sleep(600)
 @pytest.mark.parametrize("how", ["reads", "execs", "forks"])
 async def test_a_run_lives_as_long_as_its_process(how: str, path: Path) -> None:
     """Whatever else the process opens and closes, and whatever children outlive it."""
-    run = subprocess.Popen([sys.executable, "-c", LIVES, str(path), how], stdout=subprocess.PIPE, text=True)
+    run = Program(LIVES, str(path), how, stdin=None, stderr=None)
     child = 0
     try:
         assert run.stdout is not None

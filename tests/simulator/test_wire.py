@@ -159,13 +159,13 @@ async def test_too_large_an_answer(sim: Simulator) -> None:
     assert (reply.status, len(reply.body)) == (500, 1000)
 
 
-async def test_a_thousand_launches_at_once() -> None:
+async def test_hundreds_of_launches_at_once() -> None:
     sim = Simulator(profile="kind", balance=10**6, provisioning=Provisioning(failure_rate=0.01))
     wire = SimulatorWire(sim)
     async with asyncio.TaskGroup() as group:
-        for number in range(1000):
+        for number in range(300):
             group.create_task(deploy(wire, f"job-{number}"))
     await asyncio.sleep(600.0)
     rows = text(await wire.send(request("GET", "/gpu/instances/")))
-    assert len(rows) == 1000
+    assert len(rows) == 300
     assert {row["instance_status"] for row in rows} == {"ACTIVE", "FAILED"}

@@ -508,10 +508,10 @@ async def test_a_chatty_one_does_not_starve_the_others(simulator: Simulator) -> 
         lag: list[float] = []
 
         async def life() -> None:
-            for number in range(600):
+            for number in range(300):
                 await asyncio.sleep(0.1)
                 simulator.advance(now())
-                simulator.print(loud.id, *(f"noise {number} {n}" for n in range(200)))
+                simulator.print(loud.id, *(f"noise {number} {n}" for n in range(100)))
                 if number % 10 == 0:
                     simulator.print(quiet[(number // 10) % 19].id, f"{now()}")
             for container in containers:
@@ -526,21 +526,21 @@ async def test_a_chatty_one_does_not_starve_the_others(simulator: Simulator) -> 
                     noise += 1
                 else:
                     lag.append(now() - float(tagged.line.text))
-        assert noise == 600 * 200
-        assert len(lag) == 60
+        assert noise == 300 * 100
+        assert len(lag) == 30
         assert max(lag) <= 15.5
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["a task each", "one iterator"])
-async def test_of_five_hundred_none_starves(simulator: Simulator, merged: bool) -> None:
-    """At 10 requests a second each is looked at about every 50 seconds; nobody waits for long above that."""
+async def test_of_hundreds_none_starves(simulator: Simulator, merged: bool) -> None:
+    """Poll 200 tails with 4 requests a second: each about every 50 seconds, and no line waits much longer."""
     simulator.set_balance(100_000)
     simulator.provisioning = Provisioning(median=1, sigma=0, start_delay=0, network_delay=0, domain_delay=0)
     spec = container_spec(simulator, "fleet-{i}")
     async with session_on(simulator) as session:
-        report = await session.deploy_all_and_wait(spec.many(500))
+        report = await session.deploy_all_and_wait(spec.many(200))
         containers = [one.instance for one in report.ready if isinstance(one.instance, Container)]
-    async with session_on(simulator, rate=RateLimit(), close_timeout=0) as session:
+    async with session_on(simulator, rate=RateLimit(4, 8), close_timeout=0) as session:
         await asyncio.sleep(10)
         lag: dict[str, float] = {}
 
@@ -551,7 +551,7 @@ async def test_of_five_hundred_none_starves(simulator: Simulator, merged: bool) 
             async for tagged in session.tail_all(containers):
                 assert isinstance(tagged.line, LogLine)
                 lag[tagged.ref.name] = now() - float(tagged.line.text)
-                if len(lag) == 500:
+                if len(lag) == 200:
                     break
 
         before = simulator.count()
@@ -566,9 +566,9 @@ async def test_of_five_hundred_none_starves(simulator: Simulator, merged: bool) 
             simulator.advance(now())
             for container in containers:
                 simulator.print(container.id, f"{now()}")
-        assert len(lag) == 500
+        assert len(lag) == 200
         assert max(lag.values()) < 110
-        assert simulator.count() - before <= 10 * (now() - began) + 20
+        assert simulator.count() - before <= 4 * (now() - began) + 8
 
 
 async def test_aclose_of_many_from_another_task(simulator: Simulator) -> None:

@@ -387,3 +387,17 @@ def test_hints_end_with_an_unjoined_reply() -> None:
     mixed.deliver("a")
     mixed.both.polled()
     assert mixed.hints(310, 362) == {"a": 1}  # `b` has not taken the reply with which the lines begin
+
+
+def test_a_hundred_pods_one_after_another() -> None:
+    stitch = Stitch(100)
+    out: list[str] = []
+    for number in range(100):
+        for _ in range(4):
+            while True:
+                shown = lines(numbered(0, 5), f"web-{number}")
+                step = stitch.take(shown[-(stitch.ask or 5) :], stitch.ask, 0.0)
+                out += [item.raw for item in step.items if isinstance(item, LogLine)]
+                if not step.at_once:
+                    break
+    assert out == [f"[web-{number}] {text}" for number in range(100) for text in numbered(0, 5)]

@@ -18,7 +18,7 @@ from ...models.values import Kind
 from ..arguments import Argument, Exit, Option
 from ..console import give_up_stdout, listed, note, print_json, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, code_of, explain, in_flags
-from ..json_output import Json, instance_shape, ref_shape
+from ..json_output import ref_shape, report_shape
 from ..lookup import resource_of
 from ..options import (
     AdoptOption,
@@ -165,8 +165,12 @@ def deploy(
         )
 
         async def bring_up() -> Instance:
-            async with planned as launched:
-                (outcome,) = (await launched.complete()).outcomes
+            try:
+                async with planned as launched:
+                    report = await launched.complete()
+            except aiofluence.LaunchError as error:  # such as a balance that is too low
+                report = error.report
+            (outcome,) = report.outcomes
             if outcome.instance is None:
                 raise outcome.error or CommandError(f"{spec.name} was not deployed")
             return outcome.instance
@@ -303,7 +307,7 @@ def launch(
         with _reported_anyway([one.ref for one in report.instances]):
             try:
                 if as_json:
-                    print_json(_report_shape(report))
+                    print_json(report_shape(report))
                 else:
                     lines = summary(report)
                     for line in lines:
@@ -372,28 +376,3 @@ def _reported_anyway(refs: Sequence[InstanceRef]) -> Iterator[None]:
             give_up_stdout()
             raise Exit(FAILED) from None
         raise
-
-
-def _report_shape(report: aiofluence.Report) -> Json:
-    return {
-        "ready": len(report.ready),
-        "failed": len(report.failed),
-        "terminated": len(report.terminated),
-        "unknown": len(report.unknown),
-        "hourly": str(report.hourly_cost),
-        "least": str(report.least_cost),
-        "outcomes": [
-            {
-                "index": outcome.index,
-                "kind": outcome.spec.kind,
-                "name": outcome.spec.name,
-                "plan_id": outcome.spec.plan_id,
-                "state": outcome.status,
-                "id": outcome.ref.id if outcome.ref is not None else None,
-                "error": type(outcome.error).__name__ if outcome.error is not None else None,
-                "message": str(outcome.error) if outcome.error is not None else None,
-                "instance": instance_shape(outcome.instance) if outcome.instance is not None else None,
-            }
-            for outcome in report.outcomes
-        ],
-    }

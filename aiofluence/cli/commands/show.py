@@ -248,7 +248,9 @@ def ssh(
 def inventory(
     names: Annotated[
         list[str] | None,
-        Argument(metavar="NAME", help="Names or ids. Default: all live instances.", complete="instance"),
+        Argument(
+            metavar="NAME", help="Names, patterns or ids. Default: all live instances.", complete="instance"
+        ),
     ] = None,
     format: Annotated[InventoryFormat, Option("--format", help="Format of the output.")] = "ssh",
     kind: KindOption = None,
