@@ -170,7 +170,7 @@ def test_batch_files_of_another_form(cloud: Cloud, tmp_path: Path, text: str, pr
     assert cloud.simulator.instances() == []
 
 
-def test_the_clean_up_redraws_one_line_of_a_terminal(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clean_up_redraws_one_line(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
     done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
@@ -241,7 +241,7 @@ def test_completed_values(cloud: Cloud, words: list[str], candidate: str | None)
     assert candidate in found if candidate is not None else found == []
 
 
-def test_completion_survives_a_broken_configuration(
+def test_completion_survives_a_wrong_file(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (file := tmp_path / "config.toml").write_text("no toml")
