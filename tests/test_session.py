@@ -205,11 +205,11 @@ def test_origins(given: str | None, origin: str, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_an_invalid_origin_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="^base_url ") as caught:
+    with pytest.raises(ConfigError, match=r"^base_url ") as caught:
         Session("key", base_url=given)
     assert "canary" not in str(caught.value)
     monkeypatch.setenv("FLUENCE_BASE_URL", given)
-    with pytest.raises(ConfigError, match="^FLUENCE_BASE_URL "):
+    with pytest.raises(ConfigError, match=r"^FLUENCE_BASE_URL "):
         Session("key")
 
 

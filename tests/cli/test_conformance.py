@@ -98,7 +98,7 @@ def test_each_level_asks(cloud: Cloud, file: Path, monkeypatch: pytest.MonkeyPat
 
 def test_prices_that_rise_between_levels(cloud: Cloud, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Answers(Terminal):
-        def readline(self, *_: object) -> str:
+        def readline(self, *_: object) -> str:  # type: ignore[override]
             plans = cloud.simulator.catalog.container_plans()
             for plan in plans:
                 plan["plan"]["pricing"]["hour"] = 99.0
