@@ -12,7 +12,7 @@ from rich.console import Console
 from aiofluence.cli.exit_codes import explain
 from aiofluence.cli.live import LiveRow
 from aiofluence.cli.rich_display import LiveDisplay
-from aiofluence.simulator import ClusterOptions, Fault, VirtualClockLoop
+from aiofluence.simulator import ClusterOptions, Fault, Provisioning, VirtualClockLoop
 
 from ..harness import ROOMY
 from .conftest import SSH, Cloud
@@ -248,3 +248,16 @@ def test_completion_survives_a_wrong_file(
     monkeypatch.setenv("FLUENCE_CONFIG", str(file))
     assert cloud.ok("--complete", "--profile", "").out == ""
     assert cloud.ok("--complete", "show", "").out == ""
+
+
+def test_no_profiles_are_told(cloud: Cloud) -> None:
+    assert (
+        cloud.ok("profiles").err
+        == "There are no profiles: /nowhere/config.toml does not exist, or has none.\n"
+    )
+
+
+def test_a_wait_without_a_timeout(cloud: Cloud) -> None:
+    cloud.simulator.provisioning = Provisioning(median=40_000.0, sigma=0.0)
+    cloud.deploy("exp-1", "--no-wait")
+    assert cloud.ok("wait", "exp-1", "--timeout", "never").out == "exp-1 is active\n"
