@@ -12,7 +12,7 @@ from rich.console import Console
 from aiofluence.cli.exit_codes import explain
 from aiofluence.cli.live import LiveRow
 from aiofluence.cli.rich_display import LiveDisplay
-from aiofluence.simulator import ClusterOptions, Fault, VirtualClockLoop
+from aiofluence.simulator import ClusterOptions, Fault, Provisioning, VirtualClockLoop
 
 from ..harness import ROOMY
 from .conftest import SSH, Cloud
@@ -170,7 +170,7 @@ def test_batch_files_of_another_form(cloud: Cloud, tmp_path: Path, text: str, pr
     assert cloud.simulator.instances() == []
 
 
-def test_the_clean_up_redraws_one_line_of_a_terminal(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clean_up_redraws_one_line(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
     done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
@@ -241,10 +241,23 @@ def test_completed_values(cloud: Cloud, words: list[str], candidate: str | None)
     assert candidate in found if candidate is not None else found == []
 
 
-def test_completion_survives_a_broken_configuration(
+def test_completion_survives_a_wrong_file(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (file := tmp_path / "config.toml").write_text("no toml")
     monkeypatch.setenv("FLUENCE_CONFIG", str(file))
     assert cloud.ok("--complete", "--profile", "").out == ""
     assert cloud.ok("--complete", "show", "").out == ""
+
+
+def test_no_profiles_are_told(cloud: Cloud) -> None:
+    assert (
+        cloud.ok("profiles").err
+        == "There are no profiles: /nowhere/config.toml does not exist, or has none.\n"
+    )
+
+
+def test_a_wait_without_a_timeout(cloud: Cloud) -> None:
+    cloud.simulator.provisioning = Provisioning(median=40_000.0, sigma=0.0)
+    cloud.deploy("exp-1", "--no-wait")
+    assert cloud.ok("wait", "exp-1", "--timeout", "never").out == "exp-1 is active\n"

@@ -100,7 +100,7 @@ async def test_the_file_has_no_canary(deviations: tuple[str, ...], tmp_path: Pat
     assert len(seen.contradicted) == len(deviations)
 
 
-def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path: Path) -> None:
+def test_an_unwritable_file_leaves_no_part(tmp_path: Path) -> None:
     (folder := tmp_path / "observations.json").mkdir()
     with pytest.raises(OSError, match="directory"):
         Observations.of("free", Notes(), ()).write(folder)
