@@ -261,3 +261,19 @@ def test_a_wait_without_a_timeout(cloud: Cloud) -> None:
     cloud.simulator.provisioning = Provisioning(median=40_000.0, sigma=0.0)
     cloud.deploy("exp-1", "--no-wait")
     assert cloud.ok("wait", "exp-1", "--timeout", "never").out == "exp-1 is active\n"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_while_watching_is_told(cloud: Cloud, times: int) -> None:
+    cloud.simulator.fail("POST /gpu/instances/", Fault.reset(), when="after")
+
+    def interrupt(loop: VirtualClockLoop) -> None:
+        for number in range(times):
+            loop.call_later(170 + number, signal.raise_signal, signal.SIGINT)
+
+    cloud.during = interrupt
+    done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
+    assert done.code == 130
+    assert "watching for late duplicates of exp-1; Ctrl-C again leaves\n" in done.err
+    assert done.err.endswith("Interrupted.\n")
+    assert cloud.live() == ["exp-1"]
