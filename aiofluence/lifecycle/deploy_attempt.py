@@ -35,6 +35,7 @@ class DeployAttempt:
         unclear: POSTs that may have made an instance of unknown id.
         doubtful: there was an unclear POST.
         candidates: instances of that name in the last LIST.
+        doubts: instances that may be of this deploy, by id. Only a LIST that shows one can resolve its doubt.
         ref: the instance. None until it is known.
         last_error: error of the last unclear POST. None without one.
         is_cancelled: set once the caller is cancelled.
@@ -51,6 +52,7 @@ class DeployAttempt:
     unclear: list[Intent] = attrs.field(factory=list)
     doubtful: bool = False
     candidates: tuple[InstanceRef, ...] = ()
+    doubts: dict[str, InstanceRef] = attrs.field(factory=dict)
     ref: InstanceRef | None = None
     last_error: Exception | None = None
     is_cancelled: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -122,6 +124,13 @@ class DeployAttempt:
             mine += undated
         else:
             doubtful += [row.ref for row in undated]
+        shown = {str(raw.get("id")) for raw in rows.named(self.name)}
+        self.doubts = {
+            id: ref
+            for id, ref in self.doubts.items()
+            if not (id in shown or id in self.ids or id == self.id or is_ending(ref) or is_elsewhere(id))
+        } | {ref.id: ref for ref in doubtful}
+        doubtful = list(self.doubts.values())
         mine.sort(key=lambda row: (row.created_at, row.id))
         self.candidates = (*(row.ref for row in mine if row.id != self.id), *doubtful)
         return mine, doubtful

@@ -62,3 +62,29 @@ async def test_a_row_of_another_day_is_another_s() -> None:
         new = await fluence.containers.deploy(container_spec(simulator))
     assert sorted(instance.id for instance in simulator.live()) == sorted([old.id, new.id])
     assert old.id != new.id
+
+
+@pytest.mark.parametrize("shown", [1, 3])
+async def test_a_doubt_outlasts_lists_without_the_row(shown: int) -> None:
+    """The LIST shows an unreadable row of the name, and then no row at all."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset(), when="after")
+    lists = 0
+
+    class Forgetful(OddRows):
+        async def send(self, request: Request) -> Reply:
+            nonlocal lists
+            reply = await super().send(request)
+            if (request.method, request.path) == ("GET", "/gpu/instances/"):
+                lists += 1
+                reply = reply if lists <= shown else attrs.evolve(reply, body=b"[]")
+            return reply
+
+    wire = Forgetful(simulator, lambda row: row | {"created_at": 5})
+    async with Session(DEFAULT_API_KEY, wire=wire, rate=FAST) as fluence:
+        with pytest.raises(UncertainDeployError) as caught:
+            await fluence.containers.deploy(container_spec(simulator))
+        (live,) = simulator.live()
+        assert [ref.id for ref in caught.value.candidates] == [live.id]
+        assert lists > shown
+    assert simulator.count(POST) == 1
