@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nox
@@ -212,11 +213,9 @@ def types(session: nox.Session) -> None:
     session.install("-q", "-e", ".[cli,dask,redis]", *group("types"), "nox")
     # The node that came with the wheel, whatever else the machine has.
     node = {"PYRIGHT_PYTHON_GLOBAL_NODE": "0", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    pyright = partial(session.run, "pyright", "--verifytypes", "aiofluence", "--ignoreexternal", env=node)
     with ThreadPoolExecutor() as both:
-        started = [
-            both.submit(session.run, "mypy"),
-            both.submit(session.run, "pyright", "--verifytypes", "aiofluence", "--ignoreexternal", env=node),
-        ]
+        started = [both.submit(checker) for checker in (partial(session.run, "mypy"), pyright)]
     for checker in started:
         checker.result()
 

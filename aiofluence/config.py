@@ -123,6 +123,7 @@ def find_origin(given: str | None, *, allow_insecure: bool) -> str:
     Raises:
         ConfigError: the address is invalid.
     """
+    name = "FLUENCE_BASE_URL" if given is None else "base_url"
     url = given if given is not None else os.environ.get("FLUENCE_BASE_URL", "").strip() or DEFAULT_ORIGIN
     try:
         parts = urlsplit(url.strip())
@@ -130,15 +131,15 @@ def find_origin(given: str | None, *, allow_insecure: bool) -> str:
     except ValueError:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ConfigError("base_url must look like https://host or https://host:port, with or without /gpu")
+        raise ConfigError(f"{name} must look like https://host or https://host:port, with or without /gpu")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ConfigError("base_url must not hold a user, a password, a query or a fragment")
+        raise ConfigError(f"{name} must not hold a user, a password, a query or a fragment")
     if parts.path.rstrip("/") not in ("", "/gpu"):
-        raise ConfigError(f"base_url may end in /gpu, not in {parts.path!r}")
+        raise ConfigError(f"{name} may end in /gpu, not in {parts.path!r}")
     if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
         raise ConfigError(
-            "base_url is plain http, which would expose the key on the network; "
-            "use https, or allow_insecure=True if you must"
+            f"{name} is plain http, which would expose the key on the network; use https"
+            + ("" if given is None else ", or in Python allow_insecure=True if you must")
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")

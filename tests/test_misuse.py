@@ -36,7 +36,7 @@ async def test_wrong_use_sends_nothing() -> None:
         with pytest.raises(ConfigError, match="only containers can be updated"):
             await fluence.update_and_wait(vm, ContainerUpdate(name="x", image=IMAGE))
         with pytest.raises(ConfigError, match="an id alone needs"):
-            await fluence.wait(vm.id)  # type: ignore[arg-type]
+            await fluence.wait(vm.id)  # type: ignore[call-overload]
         with pytest.raises(ConfigError, match="entered once"):
             await fluence.__aenter__()
         assert len(simulator.requests) == sent

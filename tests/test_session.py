@@ -204,10 +204,13 @@ def test_origins(given: str | None, origin: str, monkeypatch: pytest.MonkeyPatch
         "http://127.0.0.1.evil.example",
     ],
 )
-def test_an_invalid_origin_is_refused(given: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_an_invalid_origin_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^base_url ") as caught:
         Session("key", base_url=given)
     assert "canary" not in str(caught.value)
+    monkeypatch.setenv("FLUENCE_BASE_URL", given)
+    with pytest.raises(ConfigError, match=r"^FLUENCE_BASE_URL "):
+        Session("key")
 
 
 def test_plain_http_is_a_decision() -> None:

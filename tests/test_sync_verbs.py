@@ -197,13 +197,17 @@ def test_a_tail_shows_its_last_error() -> None:
             got: list[object] = []
             thread = threading.Thread(target=lambda tail=tail, got=got: got.append(next(tail)))
             thread.start()
-            while tail.last_error is None:
+            while error_of(tail) is None:
                 time.sleep(0.005)
-            assert isinstance(tail.last_error, ServerError)
+            assert isinstance(error_of(tail), ServerError)
             assert got == []
             simulator.clear_faults() if isinstance(tail, sync.EventTail) else simulator.scripts[0].cancel()
             thread.join()
             assert len(got) == 1
-            assert tail.last_error is None
+            assert error_of(tail) is None
             tail.close()
             assert list(tail) == []
+
+
+def error_of(tail: sync.LogTail | sync.EventTail) -> object:
+    return tail.last_error

@@ -139,7 +139,7 @@ class Preparation:
         )
         for (job, _), detail in zip(adopted, details, strict=True):
             if detail.status.final:
-                job.live = None
+                job.live = job.known = None  # its LIST is stale
             else:
                 budget.take(job.index, detail.billing.hourly_usage)
 

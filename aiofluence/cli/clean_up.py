@@ -29,12 +29,12 @@ class CleanUp:
 
     Args:
         custody: returns the current custody of the session.
-        interrupted: Ctrl-C was pressed once, so the next one leaves at once.
+        is_interrupted: returns True if Ctrl-C was pressed once, so that the next one leaves at once.
     """
 
-    def __init__(self, custody: Callable[[], aiofluence.Custody], interrupted: bool) -> None:
+    def __init__(self, custody: Callable[[], aiofluence.Custody], is_interrupted: Callable[[], bool]) -> None:
         self._custody = custody
-        self._interrupted = interrupted
+        self._is_interrupted = is_interrupted
         self._seen: set[InstanceRef] = set()
 
     async def show(self) -> None:
@@ -76,6 +76,6 @@ class CleanUp:
             watched = listed(list(dict.fromkeys(custody.watching)))
             parts.append(f"watching for late duplicates of {watched}")
         text = ", ".join(parts)
-        if text and self._interrupted:
+        if text and self._is_interrupted():
             text += f"; Ctrl-C again leaves {running} running" if running else "; Ctrl-C again leaves"
         return text

@@ -126,12 +126,15 @@ def summary(report: aiofluence.Report) -> list[str]:
 
 
 def _reached_at(instance: Instance) -> str:
-    """Return the command to log in, else the web address; empty if the instance has neither."""
+    """Return the command to log in, else the web address, else the first port; empty if there is none."""
     access = ssh_access(instance)
     if access is not None:
         return shlex.join(access.command)
     network = instance.network if isinstance(instance, Container) else None
-    return (network.uri if network else None) or ""
+    if network is None:
+        return ""
+    ports = [f"{network.domain}:{port.external_port}" for port in network.forwarded_ports if network.domain]
+    return network.uri or next(iter(ports), "")
 
 
 def _now() -> float:

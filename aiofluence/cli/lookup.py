@@ -1,7 +1,7 @@
 """Lookup of instances by a name or an id that a person typed.
 
 An id takes precedence over a name, a name over the beginning of an id, and a live instance over an ended one.
-Ambiguous names are an error.
+Ambiguous names are an error. A pattern such as `exp-*` names all live instances that fit it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,18 @@ async def find_one(fluence: aiofluence.Session, given: str) -> InstanceRef:
         CommandError: the name fits no instance, or more than one.
         FluenceError: a list could not be fetched.
     """
-    (ref,) = await find_all(fluence, [given])
+    return choose_one(await list_all(fluence), given)
+
+
+def choose_one(rows: Sequence[Summary], given: str) -> InstanceRef:
+    """Return the ref of that row which `given` names.
+
+    Raises:
+        CommandError: as `find_one`.
+    """
+    ref, *others = choose_all(rows, [given])
+    if others:
+        raise CommandError(f"{given} fits {1 + len(others)} instances, and this command takes one", USAGE)
     return ref
 
 
@@ -82,8 +93,8 @@ def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRe
     problems, ambiguous = [], False
     for text in given:
         fitting = _fitting(rows, text)
-        if len(fitting) == 1:
-            found.append(fitting[0].ref)
+        if len(fitting) == 1 or (fitting and _is_pattern(text)):
+            found += [row.ref for row in fitting]
         elif fitting:
             ambiguous = True
             problems.append(f"{text} may be any of {len(fitting)}; give the id of one:")
@@ -96,13 +107,22 @@ def choose_all(rows: Sequence[Summary], given: Sequence[str]) -> list[InstanceRe
 
             near = get_close_matches(text, {row.name for row in rows if not row.status.final})
             meant = f"; do you mean {' or '.join(sorted(near))}?" if near else ""
-            problems.append(f"there is no instance with the name or id {text}{meant}")
+            wanted = "live instance that fits" if _is_pattern(text) else "instance with the name or id"
+            problems.append(f"there is no {wanted} {text}{meant}")
     if problems:
         raise CommandError("\n".join(problems), *([USAGE] if ambiguous else []))
     return list(dict.fromkeys(found))
 
 
+def _is_pattern(text: str) -> bool:
+    return "*" in text or "?" in text
+
+
 def _fitting(rows: Sequence[Summary], text: str) -> list[Summary]:
+    if _is_pattern(text):
+        from fnmatch import fnmatchcase
+
+        return [row for row in rows if not row.status.final and fnmatchcase(row.name, text)]
     by_id = [row for row in rows if row.id == text]
     by_name = [row for row in rows if row.name == text]
     if by_id or by_name:

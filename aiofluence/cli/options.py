@@ -52,7 +52,7 @@ NamesArgument: TypeAlias = Annotated[
     list[str],
     Argument(
         metavar="NAME",
-        help="Names or ids of instances; the first 4 or more characters of an id suffice.",
+        help="Names, patterns such as 'exp-*', or ids; the first 4 or more characters of an id suffice.",
         complete="instance",
     ),
 ]

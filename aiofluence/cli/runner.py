@@ -94,25 +94,26 @@ async def _in_session(
     )
     del key
     ending: list[str] = []
-    interrupted = False
     clean_up: asyncio.Task[None] | None = None
+    task = asyncio.current_task()
+
+    def is_interrupted() -> bool:
+        return task is not None and task.cancelling() > 0
+
     try:
         async with session as fluence:
             try:
                 return await patience.during(command(fluence)) or REACHED
-            except asyncio.CancelledError:
-                interrupted = True
-                raise
             finally:
-                ending = _tell_of_custody(fluence.custody, interrupted)
-                shown = CleanUp(lambda: session.custody, interrupted)
+                ending = _tell_of_custody(fluence.custody, is_interrupted())
+                shown = CleanUp(lambda: session.custody, is_interrupted)
                 clean_up = asyncio.ensure_future(shown.show())
     finally:
         if clean_up is not None:
             clean_up.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([clean_up])
-        _tell_the_end(session.custody, ending, interrupted, journal)
+        _tell_the_end(session.custody, ending, is_interrupted(), journal)
 
 
 class _Patience:

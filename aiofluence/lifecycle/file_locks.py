@@ -90,10 +90,10 @@ else:
 
     def is_locked(file: int, place: int) -> bool:
         """Return True if another holds the lock at byte `place`."""
-        if _GET is not None:
-            found = fcntl.fcntl(file, _GET, _lock_of(fcntl.F_WRLCK, place))
-            return bool(struct.unpack(_FORMAT, found)[0] != fcntl.F_UNLCK)
-        if not try_lock(file, place):
-            return True
-        unlock(file, place)
-        return False
+        if _GET is None:  # macOS
+            if not try_lock(file, place):
+                return True
+            unlock(file, place)
+            return False
+        found = fcntl.fcntl(file, _GET, _lock_of(fcntl.F_WRLCK, place))
+        return bool(struct.unpack(_FORMAT, found)[0] != fcntl.F_UNLCK)

@@ -69,6 +69,7 @@ def _words(text: str) -> list[str]:
     return re.findall("[a-z]+", "".join(letter for letter in plain if not unicodedata.combining(letter)))
 
 
+@functools.cache
 def _read_table() -> tuple[dict[str, str], dict[str, str]]:
     """Return countries by each code and name, and by each name that may be a part of a location."""
     named: dict[str, str] = {}
@@ -84,12 +85,10 @@ def _read_table() -> tuple[dict[str, str], dict[str, str]]:
     return named, inside
 
 
-_NAMED, _INSIDE = _read_table()
-
-
 def country_named(text: str) -> str | None:
     """Return the two-letter code of the country named by `text`: `US`, `USA`, `united states`; else None."""
-    return _NAMED.get("".join(_words(text))) if not re.search(r"\d", text) else None
+    named, _ = _read_table()
+    return named.get("".join(_words(text))) if not re.search(r"\d", text) else None
 
 
 @functools.lru_cache(1024)
@@ -101,13 +100,14 @@ def country_at(location: str) -> str | None:
     province of Canada count as whole words anywhere. The longest name counts: `new-mexico-1` is in the US.
     """
     words = _words(location)
+    named, inside = _read_table()
     if words and len(words[0]) == 2 and _DIRECTIONS.issuperset(words[1:]):
-        return _NAMED.get(words[0])
-    if len(words) == 1 and words[0] in _NAMED:
-        return _NAMED[words[0]]
+        return named.get(words[0])
+    if len(words) == 1 and words[0] in named:
+        return named[words[0]]
     for length in range(_LONGEST, 0, -1):
         for start in range(len(words) - length + 1):
-            if found := _INSIDE.get("".join(words[start : start + length])):
+            if found := inside.get("".join(words[start : start + length])):
                 return found
     return None
 

@@ -25,20 +25,23 @@ from aiofluence import (
     LaunchProgress,
     LaunchState,
     NotSentError,
+    Session,
     SpecError,
     UncertainDeployError,
     Until,
     WaitTimeoutError,
 )
+from aiofluence.http.messages import Reply, Request
 from aiofluence.models.specs import Spec
-from aiofluence.simulator import Fault, Provisioning, Simulator
+from aiofluence.simulator import DEFAULT_API_KEY, LIKELY, Fault, Provisioning, Simulator, SimulatorWire
 
-from ..harness import VIRTUAL, container_spec, now, session_on, vm_spec
+from ..harness import FAST, VIRTUAL, container_spec, now, session_on, vm_spec
 from ..lives import resource_of
 
 SLOW = Provisioning(median=150, sigma=0.0)
 POST = "POST /gpu/instances/"
 LIST = "GET /gpu/instances/"
+QUICK_TO_END = LIKELY.replace(minimum_runtime=0)
 VM_LIST = "GET /gpu/instances/vms"
 
 
@@ -205,6 +208,23 @@ async def test_a_quorum_counts_what_was_adopted() -> None:
         with pytest.raises(LaunchError, match="4 of at least 5"):
             await fluence.deploy_all_and_wait(many(simulator, 6), adopt=True, min_ready=5)
     assert simulator.live() == [], "what was adopted is the launch's, and given up with it"
+
+
+async def test_an_instance_that_ends_meanwhile_is_replaced() -> None:
+    """The first LIST shows it live, and its detail, which has the price, shows it ended."""
+    simulator = Simulator(provisioning=Provisioning(median=10, sigma=0), profile=QUICK_TO_END)
+    async with session_on(simulator) as fluence:
+        first = await fluence.deploy_and_wait(container_spec(simulator, "exp-0"))
+
+    class Ending(SimulatorWire):
+        async def send(self, request: Request) -> Reply:
+            if (request.method, request.path) == ("GET", f"/gpu/instances/{first.id}"):
+                await super().send(Request("DELETE", request.path, headers=request.headers))
+            return await super().send(request)
+
+    async with Session(DEFAULT_API_KEY, wire=Ending(simulator), rate=FAST) as fluence:
+        report = await fluence.deploy_all_and_wait(many(simulator, 1), adopt=True, max_hourly="10")
+    assert [instance.id for instance in simulator.live()] == [report.instances[0].id] != [first.id]
 
 
 async def test_adopted_instances_count_at_their_price() -> None:

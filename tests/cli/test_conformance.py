@@ -52,6 +52,8 @@ def test_all_levels_end_what_they_rent(cloud: Cloud, file: Path) -> None:
         (["--level", "paid", "--yes"], "add --max-cost to --yes; nothing was run"),
         (["--level", "refunded", "--yes", "--max-cost", "lots"], "is not an amount of USDC"),
         ([], "this asks before each level: add --yes; nothing was run"),
+        (["--yes", "--output", "/"], "--output: / cannot be written; nothing was run"),
+        (["--yes", "--output", "/nowhere/x.json"], "/nowhere/x.json cannot be written; nothing was run"),
     ],
 )
 def test_refused_before_anything_runs(cloud: Cloud, file: Path, flags: list[str], problem: str) -> None:
@@ -91,4 +93,21 @@ def test_each_level_asks(cloud: Cloud, file: Path, monkeypatch: pytest.MonkeyPat
     assert done.err.count("Go ahead?") == 2
     assert "The level refunded was not run." in done.err
     assert json.loads(file.read_text())["level"] == "free"
+    assert cloud.simulator.instances() == []
+
+
+def test_prices_that_rise_between_levels(cloud: Cloud, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answers(Terminal):
+        def readline(self, *_: object) -> str:  # type: ignore[override]
+            plans = cloud.simulator.catalog.container_plans()
+            for plan in plans:
+                plan["plan"]["pricing"]["hour"] = 99.0
+            cloud.simulator.fail("GET /gpu/plans/", Fault.body(plans), times=None)
+            return "y\n"
+
+    monkeypatch.setattr("sys.stdin", Answers())
+    done = cloud.run("conformance", "--level", "refunded", "--max-cost", "9", "--output", file)
+    assert done.code == 1
+    assert "prices have risen" in done.err
+    assert "nothing was deployed" in done.err
     assert cloud.simulator.instances() == []

@@ -97,6 +97,20 @@ def test_beginning_of_an_id(cloud: Cloud) -> None:
     assert cloud.ok("show", "exp-2", "--json").json["gpu"]["model"] == "t4"
 
 
+def test_patterns(cloud: Cloud) -> None:
+    for name in ("exp-1", "exp-2", "exp-3", "other"):
+        cloud.deploy(name)
+    cloud.ok("terminate", "exp-3")
+    lines = cloud.ok("logs", "exp-*", "--json").json_lines
+    assert {line["name"] for line in lines} == {"exp-1", "exp-2"}, "live ones"
+    done = cloud.run("show", "exp-?")
+    assert (done.code, "exp-? fits 2 instances, and this command takes one" in done.err) == (2, True)
+    assert "there is no live instance that fits x*" in cloud.run("wait", "x*").err
+    assert cloud.run("terminate", "exp-*").code == 2, "asks"
+    cloud.ok("terminate", "exp-*", "--yes")
+    assert cloud.live() == ["other"]
+
+
 def test_ambiguous_id_lists_candidates(cloud: Cloud) -> None:
     for number in range(2):
         cloud.deploy(f"exp-{number}")

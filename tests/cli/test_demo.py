@@ -89,7 +89,7 @@ async def test_a_pipe_gets_every_act_in_plain_ascii() -> None:
     began = get_running_loop().time()
     # The strictest output there is: a single letter beyond ASCII would be an error.
     done = run_new("demo", env={"PYTHONIOENCODING": "ascii:strict", "FORCE_COLOR": "1"})
-    assert get_running_loop().time() - began < 30
+    assert get_running_loop().time() - began < 90  # twenty seconds on an idle machine
     assert (done.returncode, done.stderr) == (0, "")
     position = 0
     for act in ACTS:

@@ -63,6 +63,7 @@ def test_deploy(cloud: Cloud) -> None:
 def test_deploy_on_a_terminal_has_an_estimate(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    cloud.time_scale = 20  # fewer redraws
     out = cloud.ok("deploy", "exp-1", "--gpu", "t4", *SSH).out
     assert re.search(r"1 provisioning, about \d+:\d\d min to go \(\d+:\d\d to \d+:\d\d\)", out)
     assert "price      0.14 USDC an hour" in out
@@ -216,6 +217,10 @@ def test_what_has_no_ssh_is_reached_in_the_web(cloud: Cloud, tmp_path: Path) -> 
     uri = cloud.ok("show", "lab", "--json").json["uri"]
     assert uri.startswith("http://")
     assert told.endswith(f"lab: {uri}\n")
+    (tmp_path / "one.toml").write_text('[[instance]]\nname = "llm"\ngpu = "t4"\nimage = "ollama"\n')
+    told = cloud.ok("launch", tmp_path / "one.toml", "--until", "ready").out
+    port = cloud.ok("show", "llm", "--json").json["ports"][0]["external_port"]
+    assert re.search(rf"^llm: provider-\d+\.gpu\.example:{port}\n", told, re.MULTILINE)
 
 
 def test_a_launch_names_missing_addresses(cloud: Cloud, tmp_path: Path) -> None:

@@ -232,8 +232,8 @@ class Empty(BaseHTTPRequestHandler):
 )
 def test_a_command_loads_only_what_it_needs(arguments: list[str], forbidden: list[str]) -> None:
     loaded = (
-        "import json, sys; from aiofluence.cli import main; main(sys.argv[2:]);"
-        "print(json.dumps(sorted({*json.loads(sys.argv[1])} & {*sys.modules})))"
+        "import json, sys; before = {*sys.modules}; from aiofluence.cli import main; main(sys.argv[2:]);"
+        "print(json.dumps(sorted({*json.loads(sys.argv[1])} & {*sys.modules} - before)))"
     )
     with HTTPServer(("127.0.0.1", 0), Empty) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

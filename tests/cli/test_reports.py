@@ -12,7 +12,7 @@ from rich.console import Console
 from aiofluence.cli.exit_codes import explain
 from aiofluence.cli.live import LiveRow
 from aiofluence.cli.rich_display import LiveDisplay
-from aiofluence.simulator import ClusterOptions, Fault, VirtualClockLoop
+from aiofluence.simulator import ClusterOptions, Fault, Provisioning, VirtualClockLoop
 
 from ..harness import ROOMY
 from .conftest import SSH, Cloud
@@ -170,7 +170,7 @@ def test_batch_files_of_another_form(cloud: Cloud, tmp_path: Path, text: str, pr
     assert cloud.simulator.instances() == []
 
 
-def test_the_clean_up_redraws_one_line_of_a_terminal(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clean_up_redraws_one_line(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     cloud.during = lambda loop: loop.call_later(30, signal.raise_signal, signal.SIGINT)
     done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
@@ -214,11 +214,11 @@ def test_log_files_mark_gaps_and_hold_grown_lines(cloud: Cloud, tmp_path: Path) 
 
 
 def test_a_long_live_table_shows_who_is_awaited() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=14)
+    console = Console(file=(out := io.StringIO()), force_terminal=True, width=100, height=14)
     rows = [LiveRow(f"exp-{n}", "l4", "provisioning", 0.0, "0.5", busy=n >= 30) for n in range(40)]
     with LiveDisplay(console, lambda: 0.0).progress() as update:
         update(rows, "30 of 40 ready")
-    shown = console.file.getvalue()
+    shown = out.getvalue()
     assert "exp-30" in shown
     assert "exp-29" not in shown
     assert "30 of 40 ready" in shown
@@ -241,10 +241,39 @@ def test_completed_values(cloud: Cloud, words: list[str], candidate: str | None)
     assert candidate in found if candidate is not None else found == []
 
 
-def test_completion_survives_a_broken_configuration(
+def test_completion_survives_a_wrong_file(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (file := tmp_path / "config.toml").write_text("no toml")
     monkeypatch.setenv("FLUENCE_CONFIG", str(file))
     assert cloud.ok("--complete", "--profile", "").out == ""
     assert cloud.ok("--complete", "show", "").out == ""
+
+
+def test_no_profiles_are_told(cloud: Cloud) -> None:
+    assert (
+        cloud.ok("profiles").err
+        == "There are no profiles: /nowhere/config.toml does not exist, or has none.\n"
+    )
+
+
+def test_a_wait_without_a_timeout(cloud: Cloud) -> None:
+    cloud.simulator.provisioning = Provisioning(median=40_000.0, sigma=0.0)
+    cloud.deploy("exp-1", "--no-wait")
+    assert cloud.ok("wait", "exp-1", "--timeout", "never").out == "exp-1 is active\n"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_while_watching_is_told(cloud: Cloud, times: int) -> None:
+    cloud.simulator.fail("POST /gpu/instances/", Fault.reset(), when="after")
+
+    def interrupt(loop: VirtualClockLoop) -> None:
+        for number in range(times):
+            loop.call_later(170 + number, signal.raise_signal, signal.SIGINT)
+
+    cloud.during = interrupt
+    done = cloud.run("deploy", "exp-1", "--plan", cloud.plan(), *SSH)
+    assert done.code == 130
+    assert "watching for late duplicates of exp-1; Ctrl-C again leaves\n" in done.err
+    assert done.err.endswith("Interrupted.\n")
+    assert cloud.live() == ["exp-1"]

@@ -12,14 +12,14 @@ import attrs
 import pytest
 
 from aiofluence import AuthError, Reply, Request, Session
-from aiofluence.conformance.asking import UnfitError
+from aiofluence.conformance.asking import NO_PLAN, UnfitError
 from aiofluence.conformance.finding import Observations, Verdict
 from aiofluence.conformance.probe import Level
 from aiofluence.conformance.run import Conformance
-from aiofluence.simulator import DEFAULT_API_KEY, KIND, Fault, Provisioning, Simulator, SimulatorWire
+from aiofluence.simulator import DEFAULT_API_KEY, KIND, LIKELY, Fault, Provisioning, Simulator, SimulatorWire
 from aiofluence.simulator.routes import operation as operation_of
 
-from ..harness import FAST, VIRTUAL
+from ..harness import FAST, ROOMY, VIRTUAL
 from .bench import IDS, give_history, ids, observe, observe_simulator
 
 
@@ -52,6 +52,15 @@ async def test_a_kind_service_is_found_out(tmp_path: Path) -> None:
     assert [name for name in same if getattr(again, name) != getattr(habits, name)] == []
 
 
+async def test_a_container_that_ends_with_its_program() -> None:
+    simulator = Simulator(profile=LIKELY.replace(restarts=False, lease_checks=None))
+    seen = await observe_simulator(simulator, Level.PAID)
+    observed = {finding.claim: finding.observed for finding in seen.contradicted}
+    assert observed["restarts"] == observed["process-exits"] == "ended"
+    assert simulator.live() == []
+    assert simulator.reserved() == 0
+
+
 class EditingWire(SimulatorWire):
     """Wire that edits the JSON of the replies to some operations, such as `GET /gpu/plans/`."""
 
@@ -78,7 +87,9 @@ def undecided(seen: Observations) -> dict[str, str]:
 
 async def test_nothing_for_sale() -> None:
     simulator = Simulator()
-    nothing = {f"GET /gpu/plans/{kind}": lambda plans: [] for kind in ("", "vms", "baremetal")}
+    nothing: dict[str, Callable[[Any], Any]] = {
+        f"GET /gpu/plans/{kind}": lambda plans: [] for kind in ("", "vms", "baremetal")
+    }
     seen = await observe(EditingWire(simulator, nothing), Level.PAID)
     why = undecided(seen)
     assert why["os-image"] == "no VM is for sale"
@@ -157,3 +168,22 @@ async def test_half_cents_are_rounded_up() -> None:
 
 def with_hourly(amount: float) -> Callable[[Any], Any]:
     return lambda detail: detail | {"billing": detail["billing"] | {"hourly_usage": amount}}
+
+
+class CarelessWire(SimulatorWire):
+    """Wire to a service that deploys a cheap plan in place of an unknown one."""
+
+    async def send(self, request: Request) -> Reply:
+        if request.method == "POST":
+            plan = self.simulator.catalog.find("container").id
+            request = attrs.evolve(request, body=request.body.replace(NO_PLAN.encode(), plan.encode()))
+        return await super().send(request)
+
+
+async def test_an_accepted_deploy_is_ended() -> None:
+    simulator = Simulator(profile=ROOMY)
+    seen = await observe(CarelessWire(simulator), Level.FREE)
+    assert "unknown-plan" in ids(seen)
+    assert simulator.instances() != []
+    assert simulator.live() == []
+    assert simulator.reserved() == 0

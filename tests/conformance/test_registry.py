@@ -100,6 +100,13 @@ async def test_the_file_has_no_canary(deviations: tuple[str, ...], tmp_path: Pat
     assert len(seen.contradicted) == len(deviations)
 
 
+def test_an_unwritable_file_leaves_no_part(tmp_path: Path) -> None:
+    (folder := tmp_path / "observations.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        Observations.of("free", Notes(), ()).write(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_texts_of_the_account_are_replaced() -> None:
     notes = Notes()
     keys = {"GET /gpu/instances/ $[].alpha-box": 1, "$.b54672e2-0a8b-490f-81ee-7d5a868471fc[]": 2}

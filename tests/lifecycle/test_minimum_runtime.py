@@ -165,7 +165,10 @@ async def test_custody_has_refusals_and_the_time_left() -> None:
         assert [ref.name for ref in custody.refused] == ["vm-1"] == [ref.name for ref in custody.ending]
         (instance,) = simulator.live()
         assert custody.seconds_left == pytest.approx(instance.active_at + MINIMUM - now(), abs=70)
-        assert "the service ends 1 only after 20 minutes of runtime" in CleanUp(lambda: custody, True).line()
+        assert (
+            "the service ends 1 only after 20 minutes of runtime"
+            in CleanUp(lambda: custody, lambda: True).line()
+        )
     assert fluence.custody.refused == ()
     assert simulator.live() == []
 

@@ -18,7 +18,7 @@ from ..arguments import Argument, Exit, Option, UsageError, existing_file
 from ..console import ask, listed, note, print_json, say
 from ..exit_codes import FAILED, REACHED, USAGE, CommandError, explain, refusal
 from ..json_output import Json, ref_shape, refs_shape
-from ..lookup import choose_all, find_all, find_one, get_detail, list_all, resource_of
+from ..lookup import choose_one, find_all, find_one, get_detail, list_all, resource_of
 from ..options import (
     DryRunOption,
     EndTimeoutOption,
@@ -105,7 +105,7 @@ def rename(
 
     async def change(fluence: aiofluence.Session) -> None:
         rows = await list_all(fluence)
-        (ref,) = choose_all(rows, [name])
+        ref = choose_one(rows, name)
         for row in rows:
             if (row.kind, row.name) == (ref.kind, new) and row.id != ref.id and not row.status.final:
                 raise CommandError(f"{row.ref} is live, and has that name; nothing was changed", USAGE)

@@ -62,6 +62,8 @@ def conformance(
     from ...conformance.run import Conformance
 
     wanted = Level(level)
+    if output.is_dir() or not output.parent.is_dir():  # checked before anything is paid for
+        raise Exit(explain(CommandError(f"--output: {output} cannot be written; nothing was run", USAGE)))
     journal = journal or output.with_name(f"{output.name}.journal")
     run = Conformance(note, max_cost)
     code = run_in_session(run.find_prices)

@@ -156,7 +156,7 @@ def deploy(
 
         planned = fluence.launch(
             [spec],
-            until=aiofluence.Until(until),
+            until=until,
             timeout=timeout_of(timeout),
             on_failure="keep" if keep else "terminate",
             on_progress=on_progress,
@@ -284,7 +284,7 @@ def launch(
             try:
                 report = await fluence.deploy_all_and_wait(
                     [item.spec for item in items],
-                    until=aiofluence.Until(until),
+                    until=until,
                     timeout=timeout_of(timeout),
                     on_failure="keep" if keep else "terminate",
                     min_ready=min_ready,

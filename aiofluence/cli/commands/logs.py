@@ -16,7 +16,7 @@ from ..arguments import Option
 from ..console import note, print_json_line, say
 from ..exit_codes import USAGE, CommandError
 from ..json_output import event_shape, line_shape
-from ..lookup import find_all
+from ..lookup import find_all, find_one
 from ..options import FollowOption, JsonOption, LastOption, NameArgument, NamesArgument
 from ..runner import execute
 
@@ -47,11 +47,11 @@ def logs(
 
     Examples:
         aiofluence logs exp-1 --last 20
-        aiofluence logs -f exp-1 exp-2 --output-dir logs/
+        aiofluence logs -f 'exp-*' --output-dir logs/
     """
 
     async def show(fluence: aiofluence.Session) -> None:
-        refs = await _containers(fluence, names)
+        refs = _containers(await find_all(fluence, names))
         if output_dir is not None:
             from ..log_files import LogFiles
 
@@ -91,7 +91,7 @@ def events(
     """
 
     async def show(fluence: aiofluence.Session) -> None:
-        (ref,) = await _containers(fluence, [name])
+        (ref,) = _containers([await find_one(fluence, name)])
         if follow:
             async for event in fluence.tail_events(ref):
                 _show_event(event, as_json)
@@ -120,8 +120,7 @@ def _show_event(event: Event, as_json: bool) -> None:
         say(f"{event.type or '-':<8}{event.reason or '-':<18}{event.object or '-'}: {event.message}")
 
 
-async def _containers(fluence: aiofluence.Session, names: Sequence[str]) -> list[InstanceRef]:
-    refs = await find_all(fluence, names)
+def _containers(refs: Sequence[InstanceRef]) -> Sequence[InstanceRef]:
     machines = [str(ref) for ref in refs if ref.kind is not Kind.CONTAINER]
     if machines:
         raise CommandError(f"only containers have logs and events, not {', '.join(machines)}", USAGE)

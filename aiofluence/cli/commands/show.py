@@ -168,7 +168,7 @@ def wait(
 
     async def wait_all(fluence: aiofluence.Session) -> int:
         refs = await find_all(fluence, names)
-        awaited = aiofluence.Until(until), timeout_of(timeout)
+        awaited = until, timeout_of(timeout)
         outcomes = await asyncio.gather(*(_wait(fluence, ref, *awaited) for ref in refs))
         shapes: list[Json] = []
         codes = []
@@ -193,7 +193,7 @@ def wait(
 
 
 async def _wait(
-    fluence: aiofluence.Session, ref: InstanceRef, until: aiofluence.Until, timeout: float | None
+    fluence: aiofluence.Session, ref: InstanceRef, until: str, timeout: float | None
 ) -> Instance | aiofluence.FluenceError:
     try:
         return await fluence.wait(ref, until=until, timeout=timeout)
@@ -220,7 +220,7 @@ def ssh(
         instance = await get_detail(fluence, await find_one(fluence, name))
         if ssh_access(instance) is None and instance.status is Status.ACTIVE and not instance.network:
             note(f"Waiting until {instance.name} is ready.")
-            instance = await fluence.wait(instance, until=aiofluence.Until.READY)
+            instance = await fluence.wait(instance, until="ready")
         access = ssh_access(instance)
         if access is None:
             raise CommandError(f"{instance.ref}: {why_no_access(instance)}")
@@ -248,7 +248,9 @@ def ssh(
 def inventory(
     names: Annotated[
         list[str] | None,
-        Argument(metavar="NAME", help="Names or ids. Default: all live instances.", complete="instance"),
+        Argument(
+            metavar="NAME", help="Names, patterns or ids. Default: all live instances.", complete="instance"
+        ),
     ] = None,
     format: Annotated[InventoryFormat, Option("--format", help="Format of the output.")] = "ssh",
     kind: KindOption = None,
