@@ -37,6 +37,14 @@ settings.register_profile("mutation", settings.get_profile("ci"), max_examples=1
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+WAITING = ("tests/engines/", "tests/nginx/", "tests/shared_rate/", "tests/cli/test_demo.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait for real time, so that other tests fill the time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WAITING))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Name the only backend of the library: aiohttp needs asyncio."""

@@ -40,7 +40,7 @@ LATE: Final = 75.0
 """And those after which it may commit a deploy that it has not answered."""
 LIST_LAG: Final = 10.0
 """It is listed that much later. `LATE` and this together are less than the 90 seconds of `settle`."""
-PATIENCE: Final = 60.0
+PATIENCE: Final = 200.0
 
 
 @attrs.define

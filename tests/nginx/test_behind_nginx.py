@@ -1,7 +1,7 @@
 """The session behind a real nginx with TLS and `limit_req`: refused in part, restarted, without its upstream.
 
 Real sockets, a real clock, and the simulator as upstream. What counts is what nginx has logged and what the
-simulator has seen. Slow, so in a session of its own: `nox -s servers`.
+simulator has seen. `nox -s servers` runs these tests alone.
 """
 
 from __future__ import annotations

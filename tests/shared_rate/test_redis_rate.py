@@ -1,7 +1,7 @@
 """A rate for many sessions, on a real redis-server: the window law, fair parts, refusals, outages.
 
-Real sockets and a real clock, so each test takes seconds: in a session of its own, `nox -s servers`. What is
-compared are moments at which turns were given, and those are exact however slow the machine is.
+Real sockets and a real clock, so each test takes seconds; `nox -s servers` runs these tests alone. They
+compare the moments at which turns were given, which are exact however slow the machine is.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ from typing import Any
 import attrs
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
+from ..harness import THOROUGH
 from .life import Again, Grow, Poll, Rotate, Swap, TooLong, Write, live
 from .store import Store
 
-CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "50"))
+CASES = int(os.environ.get("AIOFLUENCE_STITCH_CASES", "2000" if THOROUGH else "50"))
 many = settings(
     max_examples=CASES,
     deadline=None,
