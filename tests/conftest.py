@@ -23,6 +23,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# A developer's key, address or journal is not the tests'.
+for variable in [name for name in os.environ if name.startswith("FLUENCE_")]:
+    del os.environ[variable]
+
 # On a shared machine a slow example proves nothing about the code. No profile has a deadline.
 # Under CI the examples are the same each time, so that a failure is caused by the tested change.
 settings.register_profile(
