@@ -61,7 +61,7 @@ class Times:
 
 
 class Client:
-    """One new interpreter."""
+    """A new interpreter."""
 
     def __init__(self, arguments: tuple[str, ...], env: dict[str, str]) -> None:
         self.first_request: Times | None = None

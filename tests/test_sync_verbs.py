@@ -41,7 +41,7 @@ class RecordingWire(SimulatorWire):
 
 @attrs.frozen
 class Use:
-    """One call of a verb: its name from the session on, and its arguments."""
+    """A call of a verb: its name from the session on, and its arguments."""
 
     verb: str
     args: tuple[Any, ...] = ()

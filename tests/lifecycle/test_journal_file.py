@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from aiofluence import ConfigError, InstanceRef, Session
+from aiofluence import ConfigError, InstanceRef
 from aiofluence.lifecycle.file_locks import SEES_OWN_PROCESS, is_locked
 from aiofluence.lifecycle.journal import Journal
 from aiofluence.models.values import Kind
@@ -495,6 +495,5 @@ async def test_a_full_disk_stops_a_compaction(path: Path) -> None:
     journal.close()
 
 
-def test_a_session_keeps_no_key_in_its_journal() -> None:
-    session = Session("a-key-of-somebody", journal="never-opened")
-    assert "a-key-of-somebody" not in repr(vars(session._runtime.lifecycle.journal))
+def test_a_journal_keeps_no_key(path: Path) -> None:
+    assert "a-secret-key" not in repr(vars(journal_at(path, "a-secret-key")))

@@ -1,4 +1,4 @@
-"""One watcher for everybody who waits: what it costs, how late it is, and what it does in trouble.
+"""The poller that all waits of a kind share: its cost, its lag, and its behaviour in trouble.
 
 Virtual time, and the simulator counts the requests.
 """
