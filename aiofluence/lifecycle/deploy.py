@@ -156,10 +156,10 @@ class Deployer:
                 return ref
             finally:
                 if adopt and attempt.ref is None:
-                    # A later row of the name may be another program's, so no watch. The next deploy of the
-                    # name keeps polling.
-                    if attempt.unclear:
+                    if attempt.unclear:  # a later row may be another program's: only the next deploy polls
                         self._unresolved[endpoints.kind, name] = attempt.unclear
+                        if not attempt.is_named:
+                            self._custodian.doubt(name)
                 elif (attempt.doubtful or attempt.unclear) and self.policy.watch:
                     with contextlib.suppress(NotSentError):  # at a close, the deploy itself is in doubt
                         self._custodian.let_watch(self._tasks.spawn(self._watch_duplicates(attempt)), name)
@@ -373,10 +373,9 @@ class Deployer:
         if rows is not None and rows.is_whole and not (doubtful or rows.nameless):
             for intent in attempt.unclear:
                 self._journal.close_intent(intent)
-            if attempt.ref is None:
+            if attempt.ref is None or attempt.adopt:
                 self._custodian.found(attempt.name)
-        elif attempt.ref is not None and (attempt.unclear or (attempt.adopt and doubtful)):
-            # No LIST rules out the rest, and no error has named them to the caller.
+        elif not attempt.is_named and (attempt.unclear or (attempt.adopt and doubtful)):
             self._custodian.doubt(attempt.name)
 
     def _duplicates(self, attempt: DeployAttempt, siblings: Sequence[Summary]) -> list[InstanceRef]:
@@ -395,6 +394,7 @@ class Deployer:
                     self._custodian.hand_over(ref)
                 return ref
 
+        attempt.is_named = True
         error = UncertainDeployError(attempt.name, attempt.candidates, resolve=resolve)
         error.__cause__ = attempt.last_error
         return error

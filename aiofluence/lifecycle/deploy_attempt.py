@@ -37,6 +37,7 @@ class DeployAttempt:
         candidates: instances of that name in the last LIST.
         doubts: instances that may be of this deploy, by id. Only a LIST that shows one can resolve its doubt.
         ref: the instance. None until it is known.
+        is_named: an UncertainDeployError has named the deploy to its caller.
         last_error: error of the last unclear POST. None without one.
         is_cancelled: set once the caller is cancelled.
     """
@@ -54,6 +55,7 @@ class DeployAttempt:
     candidates: tuple[InstanceRef, ...] = ()
     doubts: dict[str, InstanceRef] = attrs.field(factory=dict)
     ref: InstanceRef | None = None
+    is_named: bool = False
     last_error: Exception | None = None
     is_cancelled: asyncio.Event = attrs.field(factory=asyncio.Event)
 

@@ -27,6 +27,7 @@ from aiofluence import (
     DeployPolicy,
     FluenceError,
     InsufficientBalanceError,
+    NotSentError,
     Poll,
     RateLimitedError,
     Reply,
@@ -603,6 +604,20 @@ async def test_two_that_adopt_while_lists_lag_are_named() -> None:
     errors = await asyncio.gather(program(), program(), return_exceptions=True)
     assert [error.names for error in errors if isinstance(error, CustodyError)] == [("exp-1",)] * 2
     assert len(simulator.live()) == 2
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+async def test_an_unsent_second_post_leaves_a_doubt(adopt: bool) -> None:
+    """The first POST's reply was lost. Its instance may still come, but the service is away from then on."""
+    simulator = Simulator()
+    simulator.fail(POST, Fault.reset())
+    simulator.fail(POST, Fault.refuse(), times=None)
+    with pytest.raises(CustodyError) as caught:
+        async with session_on(simulator, deploy=DeployPolicy(settle=30, watch=100)) as fluence:
+            with pytest.raises(NotSentError):
+                await fluence.deploy_and_wait(container_spec(simulator), adopt=adopt)
+            simulator.fail("*", Fault.refuse(), times=None)
+    assert caught.value.names == ("exp-1",)
 
 
 async def test_empty_lists_disprove_no_duplicate() -> None:
