@@ -250,8 +250,9 @@ class Custodian:
                     if now >= until or self._tasks.is_torn_down:
                         break
                     if now >= report_at:
-                        rarely = 1 if self._held or self._deploys else 4  # a watch has no progress to report
-                        report_at, most = now + rarely * _REPORT_EVERY, max(most, len(self._held))
+                        # A watch alone has no progress to report.
+                        interval = _REPORT_EVERY if self._held or self._deploys else 4 * _REPORT_EVERY
+                        report_at, most = now + interval, max(most, len(self._held))
                         log.warning("%s", self._progress(most))
                     pause = min(until, report_at) - now
                     try:
